@@ -1,0 +1,169 @@
+"""Images per second: views, one step, the whole loop in each input mode, and lightly beside them.
+
+    python benchmarks/throughput.py --torch-python PYTHON --out benchmarks/results/NAME.json
+
+PYTHON is an interpreter with torch, torchvision and lightly; without it that row is left out.
+Every row is measured `--rounds` times, row after row and then all over again, since the speed of
+machines drifts: compare the medians, and the ratios, of one run only.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxssl import sharding
+from jaxssl.config import base, build_method, defaults
+from jaxssl.data import open_source
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.pipeline import open_pipeline
+from jaxssl.optim import Sgd
+from jaxssl.samplers import RandomCrop
+from jaxssl.step import init_state, make_train_step
+from jaxssl.terminal import format_table
+from jaxssl.views import Views, make_views
+from jaxssl.workdir import environment
+
+
+def write_photographs(folder: pathlib.Path, count: int) -> None:
+    """JPEGs of 480 x 360 pixels: drawn scenes, enlarged. Their content does not matter here."""
+    folder.mkdir(parents=True)
+    scenes = open_source(f"scenes:{count}")
+    for i in range(count):
+        picture = Image.fromarray(scenes[i].image).resize((480, 360), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{i:05d}.jpg", quality=90)
+
+
+class Setting:
+    """The step of SimCLR and the pipelines that feed it."""
+
+    def __init__(self, args: argparse.Namespace, folder: pathlib.Path):
+        config = base()
+        config.dtype = args.dtype
+        config.encoder = defaults("encoder", args.encoder, width=args.width)
+        self.args, self.mesh = args, sharding.make_mesh()
+        method, _ = build_method(config)
+        source = open_source(f"folder:{folder}")
+        optim = Sgd()
+        parts = {
+            "method": method,
+            "sampler": RandomCrop(),
+            "views": Views(size=args.size),
+            "optimizer": optim.transform(args.batch_size, 100, 10),
+        }
+        self.parts = parts
+        self.pipelines = {
+            mode: open_pipeline(
+                source,
+                CanvasSpec(size=args.canvas),
+                batch_size=args.batch_size,
+                seed=0,
+                mode=mode,
+                cache_dir=folder.parent / "cache",
+                device_bytes=sharding.memory_per_device(),
+            )
+            for mode in ("device", "host", "stream")
+        }
+        example = self.pipelines["host"].example_batch()
+        init = sharding.compile_init(
+            lambda key, batch: init_state(key, batch, num_examples=args.images, **parts), self.mesh
+        )
+        self.state = init(jax.random.key(0), example)
+        rate = optim.schedule(args.batch_size, 100, 10)
+        step = make_train_step(**parts, learning_rate=rate, total_steps=1000)
+        self.step = sharding.compile_step(step, self.mesh)
+        self.views = jax.jit(
+            lambda key, batch: make_views(key, batch, (), parts["sampler"], parts["views"])
+        )
+        self.batch = next(sharding.prefetch(self.pipelines["host"].batches(0), self.mesh))
+        self.resident = sharding.put_everywhere(self.pipelines["device"].resident, self.mesh)
+
+    def make_views(self) -> None:
+        jax.block_until_ready(self.views(jax.random.key(1), self.batch))
+
+    def train_step(self) -> None:
+        self.state, metrics = self.step(self.state, self.batch, {}, jax.random.key(1))
+        jax.block_until_ready(metrics)
+
+    def loop(self, mode: str) -> Callable[[], None]:
+        """A function that takes one more step from the pipeline of a mode."""
+        batches = sharding.prefetch(self.pipelines[mode].batches(0), self.mesh)
+        resident = self.resident if mode == "device" else {}
+
+        def run() -> None:
+            self.state, metrics = self.step(self.state, next(batches), resident, jax.random.key(1))
+            jax.block_until_ready(metrics)
+
+        return run
+
+
+def images_per_second(function: Callable[[], None], batch_size: int, seconds: float) -> float:
+    """Calls the function for some seconds, after one call that does not count."""
+    function()
+    start, calls = time.perf_counter(), 0
+    while calls < 2 or time.perf_counter() - start < seconds:
+        function()
+        calls += 1
+    return calls * batch_size / (time.perf_counter() - start)
+
+
+def lightly(args: argparse.Namespace, folder: pathlib.Path) -> float:
+    """lightly's SimCLR transform behind torch's DataLoader, on the same files."""
+    script = pathlib.Path(__file__).with_name("lightly_views.py")
+    command = [args.torch_python, script, folder, "--size", args.size, "--seconds", args.seconds]
+    return float(subprocess.run([str(c) for c in command], check=True, capture_output=True).stdout)
+
+
+def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, list[float]]:
+    """Images per second of every row, one figure a round."""
+    setting = Setting(args, folder)
+    rows = {"views": setting.make_views, "step": setting.train_step}
+    rows |= {f"loop, {mode}": setting.loop(mode) for mode in setting.pipelines}
+    figures: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(args.rounds):
+        for name, function in rows.items():
+            figures[name].append(images_per_second(function, args.batch_size, args.seconds))
+        if args.torch_python:
+            figures.setdefault("lightly's views", []).append(lightly(args, folder))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--canvas", type=int, default=256)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--torch-python")
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch, "photographs")
+        write_photographs(folder, args.images)
+        figures = measure(args, folder)
+    medians = {name: float(np.median(values)) for name, values in figures.items()}
+    table = [["images per second", "median", "min", "max", "of one step"]]
+    for name, values in figures.items():
+        numbers = [f"{x:.1f}" for x in (medians[name], min(values), max(values))]
+        table.append([name, *numbers, f"{medians[name] / medians['step']:.2f}"])
+    print(format_table(table))
+    if args.out:
+        settings = {k: str(v) for k, v in vars(args).items() if k not in ("out", "torch_python")}
+        content = {"settings": settings, "environment": environment(), "images_per_second": figures}
+        args.out.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Checkpoints: the whole training state, at a step. Written aside, then renamed, by Orbax.
+
+The order of the data and all randomness are functions of seed and step, so a state restored
+continues bit for bit. A checkpoint that a kill left unfinished has no final name and is not seen;
+one that cannot be read is passed over for the one before it.
+"""
+
+import logging
+import pathlib
+from types import TracebackType
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxssl.types import Tree
+
+log = logging.getLogger("jaxssl")
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last. A context manager: leaving it waits for writes."""
+
+    def __init__(self, folder: pathlib.Path, keep: int):
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    def save(self, step: int, state: Tree, encoder: Tree) -> None:
+        """Starts writing in the background. A step already saved is left alone.
+
+        `encoder` holds the variables that evaluation and export load: the state has them too, but
+        who wants only the encoder should need to know neither method nor optimizer.
+        """
+        if step not in self._manager.all_steps():
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), encoder=ocp.args.StandardSave(encoder)
+            )
+            self._manager.save(step, args=items)
+
+    def restore(self, item: str, like: Tree) -> Tree | None:
+        """The newest `state` or `encoder` that can be read; None if nothing was saved.
+
+        Args:
+          item: "state" or "encoder".
+          like: a tree of arrays, or of shapes with shardings, that says what to expect and where
+            to put it.
+
+        Raises:
+          ValueError: there are checkpoints, and none can be read.
+        """
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            items = ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)})
+            try:
+                return self._manager.restore(step, args=items)[item]
+            except Exception as error:  # whatever a damaged file makes the reader raise
+                reason = " ".join(str(error).split())[:200]
+                log.warning("checkpoint %d cannot be read (%s); trying an older one", step, reason)
+        if steps:
+            raise ValueError(
+                f"none of the checkpoints {steps} in {self._manager.directory} can be read; "
+                "start again in a new --workdir, or delete that folder to start over"
+            )
+        return None

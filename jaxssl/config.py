@@ -1,0 +1,224 @@
+"""Configurations: what they hold, how the command line changes them, what is built from them.
+
+A hyperparameter is declared once, as a field of the dataclass that uses it. `defaults(SimCLR)`
+turns the fields into a ConfigDict, `build(config.method, METHODS, encoder=...)` turns it back.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxssl.evaluation.suite import Protocol
+from jaxssl.methods import METHODS
+from jaxssl.models import ENCODERS
+from jaxssl.optim import OPTIMIZERS
+from jaxssl.samplers import SAMPLERS
+from jaxssl.views import Views
+
+# The sections that are one class out of several: `<section>.name` says which.
+KNOWN: dict[str, Mapping[str, Any]] = {
+    "encoder": ENCODERS,
+    "method": METHODS,
+    "sampler": SAMPLERS,
+    "optim": OPTIMIZERS,
+}
+
+
+def defaults(section: str, name: str, **changes: Any) -> ConfigDict:
+    """The section of a config that builds `name`: every field with its default, some changed."""
+    cls = _lookup(section, name)
+    fields = {"name": name} | _fields(cls)
+    if unknown := set(changes) - set(fields):
+        raise ValueError(f"{section} {name!r} has no option {', '.join(sorted(unknown))}")
+    return ConfigDict(fields | changes)
+
+
+def build(section: str, config: ConfigDict, **extra: Any) -> Any:
+    """The object that a section describes. `extra` fills what no config can hold."""
+    options = config.to_dict()
+    cls = _lookup(section, options.pop("name"))
+    return cls(**options, **extra)
+
+
+def _lookup(section: str, name: str) -> Any:
+    if name not in KNOWN[section]:
+        raise ValueError(
+            f"unknown {section}.name {name!r}; choose one of {', '.join(KNOWN[section])}"
+        )
+    return KNOWN[section][name]
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    """Names and defaults of the fields a config can hold: plain values only."""
+    fixed: dict[str, Any] = {}
+    if isinstance(cls, functools.partial):
+        cls, fixed = cls.func, cls.keywords
+    plain = (bool, int, float, str, tuple)
+    return {
+        f.name: f.default
+        for f in dataclasses.fields(cls)
+        if isinstance(f.default, plain) and f.name not in {*fixed, "name", *FROM_TOP}
+    }
+
+
+# Fields that every encoder has and the top of the config decides.
+FROM_TOP = ("dtype", "remat")
+
+
+def base() -> ConfigDict:
+    """SimCLR on the embedded scenes; every config starts here and changes what it must."""
+    config = ConfigDict()
+    config.seed = 0
+    config.epochs = 100
+    config.batch_size = 256  # images a step, over all devices
+    config.dtype = "bfloat16"  # of the network's computation: float32 | bfloat16
+    config.remat = False  # recompute activations in the backward pass: less memory, more time
+    config.log_every = 50  # steps between lines in metrics.jsonl
+    config.wandb = ""  # name of a Weights & Biases project; "": off
+
+    config.data = ConfigDict()
+    config.data.source = "scenes:4000"  # folder:PATH | records:PATH | scenes:N | objects:N
+    config.data.canvas = 256  # side of the square each image is fitted to, pixels
+    config.data.max_objects = 64  # of an image with more, the largest are kept
+    config.data.input = "auto"  # auto | device | host | stream
+    config.data.workers = 0  # processes that decode in stream mode; 0: threads
+    config.data.cache_dir = ""  # "": $JAXSSL_CACHE or ~/.cache/jaxssl
+
+    config.encoder = defaults("encoder", "resnet18")
+    config.method = defaults("method", "simclr")
+    config.sampler = defaults("sampler", "random_crop")
+    config.views = ConfigDict(_fields(Views))
+    config.optim = defaults("optim", "sgd")
+
+    config.eval = ConfigDict()
+    config.eval.datasets = ()  # sources with labels; (): no evaluation
+    config.eval.every = 0  # epochs between evaluations; 0: before the first and after the last
+    config.eval.size = 0  # side of the images, pixels; 0: views.size
+    config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
+    config.eval.update(_fields(Protocol))
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000  # steps
+    config.checkpoint.keep = 2
+    return config
+
+
+def choose(variant: str, variants: Sequence[str]) -> str:
+    """The variant of a config file, or an error that lists what there is."""
+    if variant not in variants:
+        raise ValueError(f"no variant {variant!r} of this config; choose one of {list(variants)}")
+    return variant
+
+
+def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file, changed and locked.
+
+    Args:
+      where: path of a Python file with `get_config()`, or `path:variant` for
+        `get_config(variant)`.
+      overrides: `--config.key=value` each. Setting `method.name` (or that of another section)
+        resets the section to the defaults of what was chosen; the other overrides come after.
+    """
+    path, _, variant = where.partition(":")
+    config = _get_config(path)(*([variant] if variant else []))
+    overrides = _join_values(overrides)
+    for section in KNOWN:
+        for override in overrides:
+            key, _, value = override.partition("=")
+            if key == f"--config.{section}.name":
+                config[section] = defaults(section, value)
+    for override in overrides:
+        _check_key(config, override.partition("=")[0].removeprefix("--config."))
+    config.lock()
+    values = flags.FlagValues()
+    argv = ["", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except flags.Error as error:
+        raise ValueError(f"{' '.join(str(error).split())} (see --help)") from error
+    return check(values.config)
+
+
+def _get_config(path: str) -> Callable[..., ConfigDict]:
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"no config file {path!r}; the configs folder holds {_config_names()}")
+    spec = importlib.util.spec_from_file_location("config", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"config file {path!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not inspect.isfunction(getattr(module, "get_config", None)):
+        raise ValueError(f"{path} defines no get_config(); see configs/quickstart.py")
+    return module.get_config
+
+
+def _config_names() -> str:
+    return ", ".join(sorted(p.name for p in pathlib.Path("configs").glob("*.py"))) or "none here"
+
+
+def _join_values(overrides: Sequence[str]) -> list[str]:
+    """`--config.key value` as `--config.key=value`."""
+    joined: list[str] = []
+    for word in overrides:
+        if word.startswith("--config."):
+            joined.append(word)
+        elif joined and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            raise ValueError(f"unknown argument {word!r}; overrides look like --config.epochs=10")
+    if missing := [j for j in joined if "=" not in j]:
+        raise ValueError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
+    return joined
+
+
+def _check_key(config: ConfigDict, key: str) -> None:
+    known = sorted(flatten(config))
+    if key in known:
+        return
+    if any(k.startswith(f"{key}.") for k in known):
+        raise ValueError(f"config key {key!r} is a section; set one of its keys, as in {key}.KEY")
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
+    raise ValueError(f"unknown config key {key!r}. {hint}")
+
+
+def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value of a config under its full key, such as `method.temperature`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check(config: ConfigDict) -> ConfigDict:
+    """The config, or an error if a value cannot be right whatever the data."""
+    for key in ("epochs", "batch_size", "log_every", "data.canvas", "checkpoint.every"):
+        if (value := flatten(config)[key]) < 1:
+            raise ValueError(f"config key {key!r} is {value}; it must be 1 or more")
+    allowed = {
+        "dtype": ("float32", "bfloat16"),
+        "data.input": ("auto", "device", "host", "stream"),
+    }
+    for key, values in allowed.items():
+        if (value := flatten(config)[key]) not in values:
+            raise ValueError(f"config key {key!r} is {value!r}; choose one of {', '.join(values)}")
+    return config
+
+
+def build_method(config: ConfigDict) -> tuple[Any, Any]:
+    """The method with its encoder inside, and the encoder on its own."""
+    encoder = build("encoder", config.encoder, dtype=jnp.dtype(config.dtype), remat=config.remat)
+    return build("method", config.method, encoder=encoder), encoder

@@ -1,0 +1,49 @@
+"""Where images come from. One string names a source, for every command that reads images.
+
+    folder:PATH            any tree of images; class sub-folders give labels
+    records:PATH           what mask_tools.export wrote
+    scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labelled single objects
+
+`jaxssl.data.pipeline` turns a source into batches; it is not imported here, for it needs grain,
+and the tools that only read images should start at once.
+"""
+
+import os
+
+from jaxssl.data.example import BrokenImage, Example, Regions, Source
+from jaxssl.data.folder import Folder
+from jaxssl.data.records import Records
+from jaxssl.data.scenes import Objects, Scenes
+
+__all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source"]
+
+_EXAMPLES = "folder:photos, records:data/ade20k, scenes:10000 or objects:10000"
+
+
+def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
+    """The source that a string names.
+
+    Args:
+        part: "train" or "test", for evaluation: the splits that the data set declares, else four
+            fifths and one fifth of it; of `scenes:N` and `objects:N`, N images and N / 4 others.
+            None: what to learn from, the declared "train" split or else everything.
+        seed: of the embedded sources.
+
+    Raises:
+        ValueError: one line, if there is no such source or nothing in it.
+    """
+    scheme, _, rest = spec.partition(":")
+    if part not in (None, "train", "test"):
+        raise ValueError(f"no part {part!r} of a source; choose 'train', 'test' or None")
+    if scheme in ("folder", "records") and rest:
+        path = os.path.expanduser(rest)
+        return Folder(path, part) if scheme == "folder" else Records(path, part)
+    if scheme in ("scenes", "objects"):
+        if not (rest.isascii() and rest.isdigit() and int(rest) > 0):
+            raise ValueError(f"{spec!r} needs a number of images, such as {scheme}:10000")
+        count = int(rest) if part != "test" else max(int(rest) // 4, 1)
+        kind = Scenes if scheme == "scenes" else Objects
+        return kind(count, seed=seed, part=part or "train")
+    if scheme == "tfds":
+        raise ValueError(f"{spec!r}: tfds sources are not available in this version of jaxssl")
+    raise ValueError(f"unknown source {spec!r}; give one such as {_EXAMPLES}")

@@ -1,0 +1,81 @@
+"""From the bytes of an image file to upright RGB pixels, or a `BrokenImage` that says why not.
+
+Grey and palette images become RGB; CMYK is converted; an alpha channel is dropped, so that hidden
+pixels keep the colour the file gives them; 16-bit channels keep their upper 8 bits; of an animation
+the first frame is taken; the EXIF orientation is applied. Floating-point and 32-bit integer pixels
+have no agreed range and are refused, as is an image over Pillow's limit (`MAX_IMAGE_PIXELS`).
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from jaxssl.data.example import BrokenImage
+
+_ORIENTATION = 0x0112  # the EXIF tag, and what brings each of its values upright
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_OVERSAMPLING = 2  # at which a JPEG decoded at less than its size looks the same once squashed
+
+
+def decode_image(encoded: bytes, key: str) -> np.ndarray:
+    """The pixels u8[h, w, 3] of an image file's bytes; `key` names it in a `BrokenImage`."""
+    return _decode(encoded, key, None)[0]
+
+
+def decode_squashed(encoded: bytes, key: str, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """The whole image as u8[side, side, 3], antialiased; and its true height and width.
+
+    A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its frequencies out and takes
+    as little as half of the time.
+    """
+    return _decode(encoded, key, side)
+
+
+def _decode(encoded: bytes, key: str, side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    if not encoded:
+        raise BrokenImage(f"{key}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return _read(image, side)
+    # Decoders raise whatever their format's parser ran into: none of it may end a long run.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "not an image in a format that Pillow knows"
+        raise BrokenImage(f"{key}: cannot be decoded: {reason}") from error
+
+
+def _read(image: Image.Image, side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    width, height = image.size
+    reduced = image.draft(None, (_OVERSAMPLING * side,) * 2) if side else None
+    image.load()
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    pixels = _to_rgb(image)
+    if side:
+        # The last row and column of a reduced image may be narrower than the rest: the box knows.
+        box = reduced[1] if reduced else None
+        pixels = pixels.resize((side, side), Image.Resampling.BILINEAR, box)
+    if orientation in _UPRIGHT:
+        pixels = pixels.transpose(_UPRIGHT[orientation])
+    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    return np.asarray(pixels), size
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    # Pillow gives 16-bit grey of a PGM file as "I", that of PNG and TIFF as "I;16".
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("F", "I"):
+        raise ValueError("floating-point and 32-bit pixels have no agreed range; save it as 8-bit")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns on going to RGB at once
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,0 +1,148 @@
+"""A tree of image files as a source: nothing to convert, nothing to describe.
+
+Folders `train/` and `val/` (or `validation/`, `test/`) beside each other are the data set's splits.
+Two or more folders at the top of the tree, or of a split, name the classes of the images in them at
+any depth; images beside those folders have no class. Hidden files and folders are passed over.
+"""
+
+import hashlib
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxssl.data.decode import decode_image, decode_squashed
+from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.parts import EVALUATION_SPLITS, choose_splits, in_part
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+_RECORDED_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how JPEG and PNG files begin
+
+_log = logging.getLogger("jaxssl.data")
+
+
+class Folder:
+    """The images under a folder, sorted by their path in it, which is their key."""
+
+    has_regions = False
+
+    def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
+        """Finds the images to learn from, or those of the part "train" or "test"; see `parts.py`.
+
+        Raises `ValueError` if there is no such folder, or nothing in it.
+        """
+        self.spec = f"folder:{path}"
+        self._root = pathlib.Path(path)
+        if not self._root.is_dir():
+            what = "is a file, not a folder" if self._root.exists() else "does not exist"
+            raise ValueError(f"{path} {what}; give the folder that holds the images")
+        keys = sorted(_image_paths(self._root))
+        splits = _declared_splits(keys)
+        chosen, by_key = choose_splits(splits, part)
+        self._depth = 1 if splits else 0  # of the folders that name classes
+        self.class_names = _class_names(keys, splits)
+        if splits:
+            keys = [key for key in keys if key.split("/")[0] in chosen]
+        if by_key and part is not None:
+            keys = [key for key in keys if in_part(key, part)]
+        if not keys:
+            of_part = "" if part is None else f" in its part {part!r}"
+            raise ValueError(
+                f"{path} has no images{of_part}; it should hold files that end in "
+                f"{' '.join(SUFFIXES)}, in any folders"
+            )
+        self._keys = keys
+        self._label_of = {name: label for label, name in enumerate(self.class_names)}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Example:
+        encoded = self._read(index)
+        return self._example(index, decode_image(encoded, self._keys[index]), encoded)
+
+    def squashed(self, index: int, side: int) -> tuple[Example, tuple[int, int]]:
+        """The example with its image squashed to u8[side, side, 3]; its true height and width."""
+        encoded = self._read(index)
+        image, size = decode_squashed(encoded, self._keys[index], side)
+        return self._example(index, image, encoded), size
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for key in self._keys:
+            try:
+                stat = (self._root / key).stat()
+                state = f"{stat.st_size} {stat.st_mtime_ns}"
+            except FileNotFoundError:  # between the listing and now: `__getitem__` will say so
+                state = "missing"
+            digest.update(os.fsencode(key) + b"\0" + state.encode() + b"\0")
+        return digest.hexdigest()
+
+    def _read(self, index: int) -> bytes:
+        key = self._keys[index]
+        try:
+            return (self._root / key).read_bytes()
+        except OSError as error:
+            raise BrokenImage(f"{key}: cannot be read: {error.strerror}") from error
+
+    def _example(self, index: int, image: np.ndarray, encoded: bytes) -> Example:
+        key = self._keys[index]
+        return Example(
+            key=key,
+            image=image,
+            label=self._label_of.get(_folder(key, self._depth), -1),
+            encoded=encoded if encoded.startswith(_RECORDED_AS_THEY_ARE) else None,
+        )
+
+
+def _image_paths(root: pathlib.Path) -> Iterator[str]:
+    """Paths in `root` of the images under it, with "/".
+
+    Links are followed; a folder that is reached twice is read once, so rings come to an end.
+    """
+    seen = set()
+    for folder, subfolders, files in os.walk(root, onerror=_warn, followlinks=True):
+        stat = os.stat(folder)
+        identity = (stat.st_dev, stat.st_ino)
+        if identity in seen:
+            subfolders.clear()
+            continue
+        seen.add(identity)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        prefix = pathlib.Path(folder).relative_to(root)
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield (prefix / name).as_posix()
+
+
+def _warn(error: OSError) -> None:
+    _log.warning("%s cannot be listed: %s", error.filename, error.strerror)
+
+
+def _folder(key: str, depth: int) -> str:
+    """The folder of that depth on the way to an image, "" if the image is not so deep."""
+    folders = key.split("/")[:-1]
+    return folders[depth] if len(folders) > depth else ""
+
+
+def _declared_splits(keys: list[str]) -> set[str]:
+    """The folders at the top that are splits; a class that is called "train" alone is none."""
+    top = {_folder(key, 0) for key in keys}
+    if "train" in top and (top == {"train"} or top & set(EVALUATION_SPLITS)):
+        return top & {"train", *EVALUATION_SPLITS}
+    return set()
+
+
+def _class_names(keys: list[str], splits: set[str]) -> tuple[str, ...]:
+    """Over all splits, so that a label means the same class in each."""
+    if splits:
+        names = {_folder(key, 1) for key in keys if _folder(key, 0) in splits}
+    else:
+        names = {_folder(key, 0) for key in keys}
+    names.discard("")
+    return tuple(sorted(names)) if len(names) > 1 else ()

@@ -1,0 +1,166 @@
+"""From a source to an endless run of batches, in one of three ways that give the same batches.
+
+stream  grain decodes the images of each batch when it is needed
+host    every canvas is decoded once into a memory-mapped file; batches are gathered from it
+device  the caller puts those arrays on the accelerator; a batch is the indices of its images
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.example import Source
+from jaxssl.data.filling import row_bytes
+from jaxssl.data.order import Order
+from jaxssl.data.store import is_complete, open_store, store_folder
+from jaxssl.data.stream import stream
+
+_DEVICE_SHARE = 0.3  # of the accelerator's memory: the rest is for the network
+_DISK_SHARE = 0.5  # of what is free
+_GATHERED_AHEAD = 3  # batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Batches of canvases, the same in every mode, a function of seed and step alone."""
+
+    mode: str  # device | host | stream
+    reason: str  # one line: which mode, and why
+    source: Source
+    spec: CanvasSpec
+    order: Order
+    arrays: dict[str, np.ndarray] | None  # the whole store [n, ...]; None in mode "stream"
+    workers: int
+
+    @property
+    def num_examples(self) -> int:
+        return self.order.num_examples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch; what remains is left out, another part in each epoch."""
+        return self.order.steps_per_epoch
+
+    @property
+    def resident(self) -> dict[str, np.ndarray] | None:
+        """In mode "device" the arrays, memory-mapped, to be put on the accelerator once."""
+        return self.arrays if self.mode == "device" else None
+
+    def example_batch(self) -> dict[str, np.ndarray]:
+        """Zeros of the shapes and types of a whole batch, as the step sees it in every mode."""
+        size = self.order.batch_size
+        arrays = self.spec.arrays() | {"index": ((), np.dtype(np.int32))}
+        return {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in arrays.items()}
+
+    def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Endless batches from a step on: those of `canvas.py` with `index` i32[b].
+
+        In mode "device" they hold the `index` alone.
+        """
+        if self.arrays is None:
+            return stream(self.source, self.spec, self.order, start_step, workers=self.workers)
+        if self.mode == "host":
+            return _gather_ahead(self.arrays, self.order, start_step)
+        return ({"index": self.order.indices(step)} for step in itertools.count(start_step))
+
+
+def open_pipeline(
+    source: Source,
+    spec: CanvasSpec,
+    *,
+    batch_size: int,
+    seed: int,
+    mode: str = "auto",
+    workers: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    device_bytes: int,
+    shuffle: bool = True,
+    progress: bool = True,
+) -> Pipeline:
+    """The batches of a source, once its canvases are decoded if the mode wants them so.
+
+    Args:
+        mode: "device", "host" or "stream", or "auto": by the size of all canvases.
+        workers: processes that decode in mode "stream"; 0: threads in this one.
+        cache_dir: where decoded canvases are kept; `None`: see `store.cache_folder`.
+        device_bytes: memory of the accelerator, by which "auto" chooses.
+        progress: whether to show how far the decoding is.
+    """
+    order = Order(len(source), batch_size, seed, shuffle)
+    if (spec.objects or spec.planes) and not source.has_regions:
+        raise ValueError(
+            f"{source.spec} has no regions, which this training needs; segment it: python -m "
+            f"mask_tools.export --source {source.spec} --segmenter fh --out DIR, "
+            "then train on records:DIR"
+        )
+    chosen, reason = _choose(source, spec, mode, cache_dir, device_bytes)
+    arrays = None if chosen == "stream" else open_store(source, spec, cache_dir, show=progress)
+    return Pipeline(chosen, reason, source, spec, order, arrays, workers)
+
+
+def _choose(
+    source: Source,
+    spec: CanvasSpec,
+    mode: str,
+    cache_dir: str | os.PathLike[str] | None,
+    device_bytes: int,
+) -> tuple[str, str]:
+    """The mode, and in one line why."""
+    size = len(source) * sum(row_bytes(spec).values())
+    canvases = f"{len(source)} canvases of {_gigabytes(size)}"
+    if mode in ("device", "host", "stream"):
+        return mode, f"input {mode}, as asked: {canvases}"
+    if mode != "auto":
+        raise ValueError(f"no input mode {mode!r}; choose auto, device, host or stream")
+    memory = f"{_DEVICE_SHARE:.0%} of the device's {_gigabytes(device_bytes)}"
+    if size <= _DEVICE_SHARE * device_bytes:
+        return "device", f"input device: {canvases} fit in {memory}"
+    folder = store_folder(source, spec, cache_dir)
+    if is_complete(folder, spec, len(source)):
+        return "host", f"input host: {canvases} are over {memory} and already in {folder}"
+    free = _free_bytes(folder)
+    disk = f"{_DISK_SHARE:.0%} of the {_gigabytes(free)} free for {folder.parent}"
+    if size <= _DISK_SHARE * free:
+        return "host", f"input host: {canvases} are over {memory} but fit in {disk}"
+    return "stream", f"input stream: {canvases} are over {memory} and over {disk}"
+
+
+def _free_bytes(folder: pathlib.Path) -> int:
+    """Free space on the disk where a folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
+def _gather_ahead(
+    arrays: dict[str, np.ndarray], order: Order, start_step: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Whole batches, copied out of the arrays by threads while the device computes."""
+
+    def gather(step: int) -> dict[str, np.ndarray]:
+        index = order.indices(step)
+        return {name: array.take(index, axis=0) for name, array in arrays.items()} | {
+            "index": index
+        }
+
+    steps = itertools.count(start_step)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        ahead = collections.deque(
+            threads.submit(gather, step) for step in itertools.islice(steps, _GATHERED_AHEAD)
+        )
+        while True:
+            batch = ahead.popleft().result()
+            ahead.append(threads.submit(gather, next(steps)))
+            yield batch

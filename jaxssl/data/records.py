@@ -1,0 +1,205 @@
+"""Records: images with their regions in sharded TFRecord files, `info.json` beside them.
+
+`mask_tools.export` writes them; TensorFlow can read them too. A folder holds `info.json` and the
+shards `{split}-00000-of-00016.tfrecord`, each record of which is one example (`codec.py`).
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxssl.data import tfrecord
+from jaxssl.data.codec import (
+    decode_example,
+    decode_squashed_example,
+    encode_example,
+    read_key,
+)
+from jaxssl.data.example import Example
+from jaxssl.data.files import written_aside
+from jaxssl.data.parts import choose_splits, in_part
+
+FORMAT_VERSION = 1
+
+_HOW_TO_MAKE = "make it with: python -m mask_tools.export --source SOURCE --segmenter fh --out {}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+    """What `info.json` says of one file of records."""
+
+    file: str
+    count: int
+    bytes: int
+    sha256: str
+    max_objects: int  # of any image in it
+    max_regions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What `info.json` says of a folder of records."""
+
+    source: str  # the source string it was made from
+    segmenter: dict[str, Any] | None  # name, parameters, checkpoint_sha256; None: no regions
+    splits: dict[str, tuple[ShardInfo, ...]]
+    class_names: tuple[str, ...] = ()  # () if unlabelled
+    has_semantic: bool = False
+
+
+def shard_name(split: str, number: int, total: int) -> str:
+    """The file name of one shard of a split."""
+    return f"{split}-{number:05d}-of-{total:05d}.tfrecord"
+
+
+def write_shard(path: str | os.PathLike[str], examples: Iterable[Example]) -> ShardInfo:
+    """Writes a file of records, the same bytes for the same examples, and describes it."""
+    with written_aside(pathlib.Path(path)) as file:
+        for example in examples:
+            file.write(tfrecord.frame(encode_example(example)))
+    return describe_shard(path)
+
+
+def describe_shard(path: str | os.PathLike[str]) -> ShardInfo:
+    """Reads and checks a whole file of records; `ValueError` if it is damaged or cut short."""
+    path = pathlib.Path(path)
+    count = max_objects = max_regions = 0
+    for data in tfrecord.read_all(path):
+        objects = tfrecord.decode_features(data).get("regions/object", ())
+        count += 1
+        max_objects = max(max_objects, len(np.unique(np.asarray(objects))))
+        max_regions = max(max_regions, len(objects))
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return ShardInfo(path.name, count, path.stat().st_size, sha256, max_objects, max_regions)
+
+
+def write_info(folder: str | os.PathLike[str], info: Info) -> None:
+    """Writes `info.json`: the last thing an export does, for without it nothing can be read."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "source": info.source,
+        "segmenter": info.segmenter,
+        "class_names": info.class_names,
+        "has_semantic": info.has_semantic,
+        "splits": {
+            name: {
+                "count": sum(shard.count for shard in shards),
+                "shards": [dataclasses.asdict(shard) for shard in shards],
+            }
+            for name, shards in info.splits.items()
+        },
+    }
+    with written_aside(pathlib.Path(folder) / "info.json") as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_info(folder: str | os.PathLike[str]) -> Info:
+    """What `info.json` in a folder of records says; `ValueError` if it has none of this format."""
+    path = pathlib.Path(folder) / "info.json"
+    if not path.parent.is_dir():
+        raise ValueError(f"no folder {path.parent}; {_HOW_TO_MAKE.format(path.parent)}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path.parent} has no info.json, so it is not a folder of records, or its export has "
+            f"not finished; {_HOW_TO_MAKE.format(path.parent)}"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format_version"] == FORMAT_VERSION:
+            return Info(
+                source=content["source"],
+                segmenter=content["segmenter"],
+                splits={
+                    name: tuple(ShardInfo(**shard) for shard in split["shards"])
+                    for name, split in content["splits"].items()
+                },
+                class_names=tuple(content["class_names"]),
+                has_semantic=content["has_semantic"],
+            )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); repeat the export") from error
+    raise ValueError(
+        f"{path} has format_version {content['format_version']}, this jaxssl reads "
+        f"{FORMAT_VERSION}; install the jaxssl that wrote it, or repeat the export"
+    )
+
+
+class Records:
+    """The examples of a folder of records, read at random from the index of its shards.
+
+    Files are opened for each read: some microseconds, and then there is no limit to the number of
+    shards and nothing that threads or forked and spawned processes could share by mistake.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
+        """Opens the images to learn from, or the part "train" or "test"; see `parts.py`.
+
+        Reads the header of every record. Raises `ValueError` if anything is missing or cut short.
+        """
+        folder = pathlib.Path(path)
+        info = read_info(folder)
+        splits, by_key = choose_splits(tuple(info.splits), part)
+        shards = [shard for split in splits for shard in info.splits[split]]
+        self.spec = f"records:{path}"
+        self.class_names = info.class_names
+        self.has_regions = info.segmenter is not None
+        self._paths = [folder / shard.file for shard in shards]
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            extents = list(threads.map(_scan_shard, self._paths, shards))
+        counts = [len(extent) for extent in extents]
+        self._shard = np.repeat(np.arange(len(shards)), counts)  # i64[n]
+        self._extent = np.concatenate([np.zeros((0, 2), np.int64), *extents])  # i64[n, 2]
+        if by_key and part:
+            mine = np.array([in_part(self._key(i), part) for i in range(len(self))], bool)
+            self._shard, self._extent = self._shard[mine], self._extent[mine]
+        if not len(self):
+            raise ValueError(f"{folder} has no images in part {part!r}; export more images")
+        content = [shard.sha256 for shard in shards] + ([part] if by_key and part else [])
+        self._fingerprint = hashlib.sha256(" ".join(content).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._shard)
+
+    def __getitem__(self, index: int) -> Example:
+        return decode_example(self._read(index))
+
+    def squashed(self, index: int, side: int) -> tuple[Example, tuple[int, int]]:
+        """The example with its image squashed to u8[side, side, 3]; its true height and width."""
+        return decode_squashed_example(self._read(index), side)
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def _read(self, index: int) -> bytes:
+        offset, length = self._extent[index].tolist()
+        return tfrecord.read(self._paths[self._shard[index]], offset, length)
+
+    def _key(self, index: int) -> str:
+        return read_key(self._read(index))
+
+
+def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
+    """The extents i64[n, 2] of a shard's records, once it is found to be as `info.json` says."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; copy it again or repeat the export")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        raise ValueError(
+            f"{path} has {size} bytes where info.json says {shard.bytes}; "
+            "copy it again or repeat the export"
+        )
+    extents = tfrecord.scan(path)
+    if len(extents) != shard.count:
+        raise ValueError(
+            f"{path} has {len(extents)} records where info.json says {shard.count}; "
+            "copy it again or repeat the export"
+        )
+    return extents

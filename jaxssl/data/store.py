@@ -1,0 +1,119 @@
+"""Canvases decoded once: memory-mapped files under the cache folder, filled by the first run.
+
+A store is a folder named for the content of the source and of the canvases. It holds one raw file
+per array, rows in the order of the source, and `store.json`, written last, which says that all is
+there and which images could not be read.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.example import Source
+from jaxssl.data.files import written_aside
+from jaxssl.data.filling import fill, have_size
+
+STORE_VERSION = 1  # raise it when canvases of the same source and spec come out different
+_log = logging.getLogger("jaxssl.data")
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+    """`cache_dir`, else `$JAXSSL_CACHE`, else `~/.cache/jaxssl`."""
+    return pathlib.Path(
+        cache_dir or os.environ.get("JAXSSL_CACHE") or "~/.cache/jaxssl"
+    ).expanduser()
+
+
+def store_folder(
+    source: Source, spec: CanvasSpec, cache_dir: str | os.PathLike[str] | None = None
+) -> pathlib.Path:
+    """Where the canvases of a source are kept."""
+    content = [STORE_VERSION, source.fingerprint(), dataclasses.asdict(spec)]
+    name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
+    return cache_folder(cache_dir) / f"canvases-{name}"
+
+
+def is_complete(folder: pathlib.Path, spec: CanvasSpec, count: int) -> bool:
+    """Whether a store is there with all its arrays."""
+    return (folder / "store.json").is_file() and have_size(folder, spec, count)
+
+
+def open_store(
+    source: Source,
+    spec: CanvasSpec,
+    cache_dir: str | os.PathLike[str] | None = None,
+    *,
+    max_broken: float = 0.01,
+    show: bool = True,
+) -> dict[str, np.ndarray]:
+    """The arrays of `spec.arrays()` for a whole source, each [n, ...], read-only, memory-mapped.
+
+    Decodes what is not there yet; a run that is stopped meanwhile is continued by the next.
+
+    Args:
+        max_broken: the share of images that may be unreadable; if more are, a `ValueError`.
+        show: whether to show how far the decoding is.
+    """
+    folder, count = store_folder(source, spec, cache_dir), len(source)
+    if not is_complete(folder, spec, count):
+        try:
+            _complete(folder, source, spec, show=show)
+        except OSError as error:
+            raise ValueError(
+                f"canvases cannot be kept in {folder}: {error}; choose another folder with "
+                "data.cache_dir or JAXSSL_CACHE, or data.input 'stream'"
+            ) from error
+    _report_broken(folder, source, max_broken)
+    return {
+        name: np.asarray(np.memmap(folder / name, dtype, "r", shape=(count, *shape)))
+        for name, (shape, dtype) in spec.arrays().items()
+    }
+
+
+def _complete(folder: pathlib.Path, source: Source, spec: CanvasSpec, *, show: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if is_complete(folder, spec, len(source)):  # by the run that held the lock before
+            return
+        (folder / "store.json").unlink(missing_ok=True)
+        broken = fill(folder, source, spec, show=show)
+        content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
+        with written_aside(folder / "store.json") as file:
+            file.write(json.dumps(content, indent=2).encode())
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other runs from filling the same store; the lock ends with the process, however."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("waiting for another run that fills %s", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _report_broken(folder: pathlib.Path, source: Source, max_broken: float) -> None:
+    """Warns of images that were replaced, in one line; `ValueError` if they are too many."""
+    description = folder / "store.json"
+    reasons = [reason for _, reason in json.loads(description.read_bytes())["broken"]]
+    if not reasons:
+        return
+    some = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+    said = f"{source.spec}: {len(reasons)} of {len(source)} images cannot be read: {some}"
+    if len(reasons) > max_broken * len(source):
+        raise ValueError(
+            f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
+            f"all are named in {description}"
+        )
+    _log.warning("%s; the next readable image takes the place of each", said)

@@ -1,0 +1,73 @@
+"""Losses as functions of arrays. Computed in float32, whatever the network computes in."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def unit(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """The rows of x, scaled to length one. A zero row stays zero."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
+
+
+def contrastive(
+    p: Float[Array, "n d"],
+    z: Float[Array, "n d"],
+    group: Int[Array, " n"],
+    view: Int[Array, " n"],
+    temperature: float,
+    *,
+    positives_compete: bool = True,
+    local_negatives: bool = True,
+    image: Int[Array, " n"] | None = None,
+) -> Float[Array, ""]:
+    """Each row of `p` must pick, among the rows of `z`, its own group seen in another view.
+
+    With two views and `group` the image this is NT-Xent (SimCLR, eq. 1), the mean over all rows;
+    with `group` the region of an image, half of DetCon's loss (eq. 2), which sums two means.
+    A row and those of its own group and view are left out of the softmax. A row whose group is in
+    no other view counts as zero; k rows of one group in one view weigh 1 / k each, so that every
+    distinct region has the same weight.
+
+    Args:
+      p: predictions. The gradient flows into both `p` and `z`: stop it in the caller if need be.
+      z: what is to be picked; row i of `z` has the group and view of row i of `p`.
+      group: id of what the row shows, unique over the whole batch.
+      view: id of the view the row comes from.
+      temperature: divides the cosine similarities.
+      positives_compete: whether the softmax of one positive also holds the others of its row. They
+        do in DetCon; in the multi-view loss of SAMCLR's released code they do not. All the same
+        when each row has one positive.
+      local_negatives: whether rows of the same image and another group are negatives. Needs
+        `image` when false.
+      image: id of the image each row comes from.
+    """
+    same = group[:, None] == group[None, :]
+    own_view = view[:, None] == view[None, :]
+    positive, excluded = same & ~own_view, same & own_view
+    left_out = excluded
+    if not local_negatives:
+        if image is None:
+            raise ValueError("contrastive: local_negatives=False needs the image of each row")
+        left_out = left_out | ((image[:, None] == image[None, :]) & ~same)
+    similarity = jnp.matmul(unit(p), unit(z).T, precision=jax.lax.Precision.HIGHEST) / temperature
+    logits = jnp.where(left_out, -jnp.inf, similarity)
+    if positives_compete:
+        log_q = jax.nn.log_softmax(logits)
+    else:
+        rest = jax.nn.logsumexp(jnp.where(positive, -jnp.inf, logits), axis=1, keepdims=True)
+        log_q = similarity - jnp.logaddexp(similarity, rest)
+    n_positive = positive.sum(axis=1)
+    loss = -jnp.where(positive, log_q, 0.0).sum(axis=1) / jnp.maximum(n_positive, 1)
+    weight = (n_positive > 0) / excluded.sum(axis=1)
+    return jnp.mean(weight * loss)
+
+
+def embedding_std(z: Float[Array, "n d"]) -> Float[Array, ""]:
+    """Standard deviation of the unit rows of z, the mean over dimensions, times sqrt(d).
+
+    1 for directions spread evenly over the sphere, 0 when all collapsed into one (SimSiam,
+    section 4.1, there without the factor).
+    """
+    return jnp.mean(jnp.std(unit(z), axis=0)) * z.shape[-1] ** 0.5

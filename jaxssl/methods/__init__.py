@@ -1,0 +1,40 @@
+"""Self-supervised methods: each one file under its paper's equations. None sees a sampler.
+
+To add one: a file here with a frozen dataclass of hyperparameters and the four functions below,
+and its name in `METHODS`.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxssl.methods.simclr import SimCLR
+from jaxssl.types import Tree, View
+
+Metrics = dict[str, Any]  # name -> f32[]
+
+
+@runtime_checkable
+class Method(Protocol):
+    """Four pure functions. `t` is the progress of training, in [0, 1]."""
+
+    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
+        """Parameters that the gradient moves, and everything else that lives between steps."""
+        ...
+
+    def loss(
+        self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
+    ) -> tuple[Float[Array, ""], tuple[Tree, Metrics]]:
+        """The loss, the new state and what to log: `embedding_std` at least."""
+        ...
+
+    def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
+        """What follows the optimizer: moving averages, renormalised prototypes."""
+        ...
+
+    def encoder_variables(self, params: Tree, state: Tree) -> Tree:
+        """The encoder's variables, as evaluation and export load them."""
+        ...
+
+
+METHODS = {"simclr": SimCLR}

@@ -1,0 +1,105 @@
+"""SimCLR (Chen et al., arXiv 2002.05709), with any number of views.
+
+    h_i = f(x_i)        encoder                                                    section 2.1
+    z_i = g(h_i)        projection head
+    l_ij = -log  exp(sim(z_i, z_j) / tau) / sum_{k != i} exp(sim(z_i, z_k) / tau)      eq. (1)
+    L    = mean of l_ij over all pairs of views i, j of one image
+
+SAMCLR (arXiv 2310.14736) is this method on views cut by `samplers/region_crop.py`.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxssl.losses import contrastive, embedding_std
+from jaxssl.models.heads import MLP
+from jaxssl.types import Leaf, Tree, View
+
+
+@flax.struct.dataclass
+class State:
+    """What lives between steps beside the parameters."""
+
+    batch_stats: Leaf  # of encoder and head
+
+
+class Network(nn.Module):
+    """g(f(x)): images f32[b, s, s, 3] to projections f32[b, d]."""
+
+    encoder: nn.Module
+    head: nn.Module
+
+    def __call__(self, images: Array, train: bool) -> Array:
+        return self.head(self.encoder(images, train).pooled, train)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimCLR:
+    """Hyperparameters; the defaults are those of SAMCLR's paper and code."""
+
+    encoder: nn.Module
+    temperature: float = 0.07
+    hidden: tuple[int, ...] = (512,)  # widths of the hidden layers of g
+    dim: int = 128  # of z
+    final_batch_norm: str = "affine"  # `heads.MLP`
+    # Views of one size share a forward pass, hence a batch of BatchNorm (SimCLR, s3same), or each
+    # goes on its own (lightly).
+    share_batch_norm: bool = True
+    # In s3same's multi-view loss the other views of an image do not compete with the positive one.
+    positives_compete: bool = True
+
+    @property
+    def network(self) -> Network:
+        head = MLP(
+            hidden=self.hidden, out=self.dim, bias=False, final_batch_norm=self.final_batch_norm
+        )
+        return Network(self.encoder, head)
+
+    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
+        """Parameters and batch statistics; of `views` only the shapes matter."""
+        variables = self.network.init(key, views[0].image[:1], train=False)
+        return variables["params"], State(batch_stats=variables["batch_stats"])
+
+    def loss(
+        self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
+    ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
+        """Equation (1) over all views of the global batch."""
+        batch_stats, projections, order = state.batch_stats, [], []
+        for passed in self._passes(views):
+            images = jnp.concatenate([views[i].image for i in passed])
+            z, changed = self.network.apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            batch_stats = changed["batch_stats"]
+            projections.append(z)
+            order += passed
+        z = jnp.concatenate(projections)  # f32[v b, d]
+        batch = len(views[0].image)
+        image = jnp.tile(jnp.arange(batch), len(views))
+        view = jnp.repeat(jnp.array(order), batch)
+        loss = contrastive(
+            z, z, image, view, self.temperature, positives_compete=self.positives_compete
+        )
+        return loss, (State(batch_stats=batch_stats), {"embedding_std": embedding_std(z)})
+
+    def _passes(self, views: list[View]) -> list[list[int]]:
+        """Which views go through the network together."""
+        if not self.share_batch_norm:
+            return [[i] for i in range(len(views))]
+        sizes = dict.fromkeys(v.image.shape[1] for v in views)
+        return [[i for i, v in enumerate(views) if v.image.shape[1] == s] for s in sizes]
+
+    def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
+        """Nothing follows the optimizer."""
+        return params, state
+
+    def encoder_variables(self, params: Tree, state: Tree) -> Tree:
+        """The encoder without its head."""
+        return {"params": params["encoder"], "batch_stats": state.batch_stats["encoder"]}

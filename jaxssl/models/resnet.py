@@ -1,0 +1,127 @@
+"""ResNet (He et al., arXiv 1512.03385), with the stride in the 3x3 convolution ("v1.5").
+
+Layers, paddings and names are torchvision's, so that its weights fit: `layer1.0.conv1.weight` there
+is `layer1_0/conv1/kernel` here, and `layer1.0.downsample.0` and `.1` are
+`layer1_0/downsample_conv` and `layer1_0/downsample_bn`. One thing differs in training: the running
+variance is that of the batch in Flax and unbiased in torch, n / (n - 1) times as large.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxssl.types import Features
+
+# Residual blocks per stage. From 50 layers on they are bottlenecks.
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+
+
+def _conv(channels: int, kernel: int, stride: int, *, dtype: Any, name: str) -> nn.Conv:
+    """A convolution padded by the same on all sides, as in torch; XLA's "SAME" would not be."""
+    return nn.Conv(
+        channels,
+        (kernel, kernel),
+        strides=stride,
+        padding=kernel // 2,
+        use_bias=False,
+        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        dtype=dtype,
+        name=name,
+    )
+
+
+def _batch_norm(train: bool, *, dtype: Any, name: str, zero: bool = False) -> nn.BatchNorm:
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        scale_init=nn.initializers.zeros if zero else nn.initializers.ones,
+        dtype=dtype,
+        name=name,
+    )
+
+
+class Block(nn.Module):
+    """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1 with four times the channels."""
+
+    channels: int
+    stride: int
+    bottleneck: bool
+    zero_init: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b i j k"]:
+        conv = functools.partial(_conv, dtype=self.dtype)
+        batch_norm = functools.partial(_batch_norm, train, dtype=self.dtype)
+        layers = [(self.channels, 3, self.stride), (self.channels, 3, 1)]
+        if self.bottleneck:
+            layers = [(self.channels, 1, 1), layers[0], (4 * self.channels, 1, 1)]
+        y = x
+        for i, layer in enumerate(layers, start=1):
+            is_last = i == len(layers)
+            y = conv(*layer, name=f"conv{i}")(y)
+            y = batch_norm(name=f"bn{i}", zero=is_last and self.zero_init)(y)
+            y = y if is_last else nn.relu(y)
+        if x.shape != y.shape:
+            x = conv(y.shape[-1], 1, self.stride, name="downsample_conv")(x)
+            x = batch_norm(name="downsample_bn")(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Normalised images to `Features` of d = 512 (from depth 50: 2048) x `width` channels.
+
+    The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th.
+    """
+
+    depth: int = 18  # one of `BLOCKS`
+    width: float = 1.0  # factor on the channels of every layer, the stem's too (as in SimCLR)
+    stem: str = "imagenet"  # 7x7 with stride 2, then max pooling | "cifar": 3x3 with stride 1
+    zero_init: bool = False  # the last scale of every block starts at 0: arXiv 1706.02677, 5.1
+    dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
+    remat: bool = False  # recompute the inside of blocks in the backward pass
+
+    def __post_init__(self) -> None:
+        if self.depth not in BLOCKS:
+            raise ValueError(f"no ResNet of depth {self.depth}; choose one of {list(BLOCKS)}")
+        if self.stem not in ("imagenet", "cifar"):
+            raise ValueError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
+        if round(64 * self.width) < 1:
+            raise ValueError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w 3"], train: bool) -> Features:
+        _, height, width, _ = images.shape
+        if height * width == 0:  # the only size too small, thanks to the padding
+            raise ValueError(f"images of {height} x {width} pixels; check views.size")
+        channels = round(64 * self.width)
+        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = _conv(channels, kernel, stride, dtype=self.dtype, name="conv1")(images)
+        x = nn.relu(_batch_norm(train, dtype=self.dtype, name="bn1")(x))
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        for stage, blocks in enumerate(BLOCKS[self.depth]):
+            for i in range(blocks):
+                x = block(
+                    channels=channels * 2**stage,
+                    stride=2 if stage > 0 and i == 0 else 1,
+                    bottleneck=self.depth >= 50,
+                    zero_init=self.zero_init,
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{i}",
+                )(x, train)
+        grid = x.astype(jnp.float32)  # averaged after the cast: bfloat16 sums lose digits
+        return Features(grid=grid, pooled=jnp.mean(grid, axis=(1, 2)))

@@ -1,0 +1,107 @@
+"""The only file that knows there are devices.
+
+The step is written for one device. It runs on many because its arguments say where they lie: the
+batch is split over the mesh's one axis, the state is the same on every device, and `jit` does the
+rest. Batch norm, negatives and gradients are therefore those of the whole batch.
+"""
+
+import collections
+import os
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxssl.types import Tree
+
+
+def make_mesh() -> Mesh:
+    """All local devices on one axis, `data`."""
+    devices = jax.local_devices()
+    return jax.make_mesh(
+        (len(devices),), ("data",), devices=devices, axis_types=(jax.sharding.AxisType.Auto,)
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Axis 0 split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises unless every device gets the same number of images."""
+    n = mesh.size
+    if batch_size < 1 or batch_size % n:
+        below, above = batch_size // n * n, -(-batch_size // n) * n
+        near = f"{below} or {above}" if below > 0 else f"{max(above, n)}"
+        raise ValueError(
+            f"batch_size {batch_size} does not divide over {n} devices; take {near}, for example"
+        )
+
+
+def prefetch(batches: Iterator[Tree], mesh: Mesh, ahead: int = 2) -> Iterator[Tree]:
+    """The batches, on the devices: copies of the next ones run while a step computes."""
+    queue: collections.deque[Tree] = collections.deque()
+    for batch in batches:
+        queue.append(jax.device_put(batch, split(mesh)))
+        if len(queue) > ahead:
+            yield queue.popleft()
+    yield from queue
+
+
+def put_everywhere(tree: Tree, mesh: Mesh) -> Tree:
+    """The arrays, whole, on every device."""
+    return jax.device_put(tree, replicated(mesh))
+
+
+def memory_per_device() -> int:
+    """Bytes a device can hold; where the CPU is the device, its share of the machine."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine // len(jax.local_devices())
+
+
+def compile_step(step: Callable, mesh: Mesh) -> Callable:
+    """`step(state, batch, resident, key)` of `step.py`, for all devices; `state` is donated."""
+    same, rows = replicated(mesh), split(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(same, rows, same, same),
+        out_shardings=(same, same),
+        donate_argnums=0,
+    )
+
+
+def compile_init(init: Callable, mesh: Mesh) -> Callable:
+    """`init(...)`, jitted: what it returns lies on every device."""
+    return jax.jit(init, out_shardings=replicated(mesh))
+
+
+def compile_rows(function: Callable, mesh: Mesh) -> Callable:
+    """`function(variables, rows)`, jitted: rows split over the devices, results on all.
+
+    Any number of rows will do: they are filled up to a multiple of the devices.
+    """
+    same = replicated(mesh)
+    jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
+
+    def run(variables: Tree, rows: np.ndarray) -> jax.Array:
+        missing = -len(rows) % mesh.size
+        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
+        return jitted(variables, filled)[: len(rows)]
+
+    return run
+
+
+def place_everywhere(shapes: Tree, mesh: Mesh) -> Tree:
+    """Shapes of arrays, with the wish that they lie whole on every device."""
+    same = replicated(mesh)
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=same), shapes)

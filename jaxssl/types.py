@@ -1,0 +1,47 @@
+"""The trees of arrays that everything passes around."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+
+Leaf = Any  # an array; fields of trees also hold tracers, shapes and shardings, so no checked type
+Tree = Any  # a tree of arrays
+Batch = dict[str, Any]  # what the data pipeline yields, one entry per array, axis 0 is the image
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSpec:
+    """What one view is to be: no array, so two views of one spec share a computation."""
+
+    size: int  # side, pixels
+    scale: tuple[float, float]  # smallest and largest area, as a fraction of what it is cut from
+    ratio: tuple[float, float]  # smallest and largest width / height
+    crop_rule: str  # what to do with a box that does not fit: `boxes.random_box`
+    color: Any  # `augment.Color`
+
+
+@flax.struct.dataclass
+class View:
+    """One view of each image of a batch, as the network sees it."""
+
+    image: Leaf  # f32[b, s, s, 3], normalised
+
+
+@flax.struct.dataclass
+class Features:
+    """What an encoder makes of a batch of views."""
+
+    grid: Leaf  # f32[b, h, w, d]
+    pooled: Leaf  # f32[b, d]: mean of the grid
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that lives between two steps: with it, the seed and the config, a run continues."""
+
+    step: Leaf  # i32[]
+    params: Tree  # what the gradient moves
+    opt_state: Tree
+    method: Tree  # the method's other state: batch statistics, target network, queue, centre
+    sampler: Tree  # the sampler's memory: () or one entry per image of the data set

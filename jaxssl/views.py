@@ -1,0 +1,93 @@
+"""sampler x crop x flip x colour: a batch of canvases becomes a list of views, on the device."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxssl.augment import NORMALIZE, RECIPES, augment, normalize
+from jaxssl.boxes import crop, flip
+from jaxssl.samplers import Sampler
+from jaxssl.types import Batch, Tree, View, ViewSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """How many views of which kind. Scales are fractions of the area a view is cut from."""
+
+    num_global: int = 2
+    size: int = 128
+    scale: tuple[float, float] = (0.08, 1.0)
+    num_local: int = 0
+    local_size: int = 64
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    recipe: str = "s3same"  # a name in `augment.RECIPES`
+    normalize: str = "imagenet"  # a name in `augment.NORMALIZE`
+
+    def __post_init__(self):
+        for field, table in (("recipe", RECIPES), ("normalize", NORMALIZE)):
+            if getattr(self, field) not in table:
+                raise ValueError(
+                    f"views.{field} is {getattr(self, field)!r}; choose one of {', '.join(table)}"
+                )
+        for field in ("scale", "local_scale"):
+            scale = getattr(self, field)
+            if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+                raise ValueError(
+                    f"views.{field} is {scale}; give two fractions 0 < low <= high <= 1"
+                )
+        if self.num_global < 1 or self.num_local < 0:
+            raise ValueError("views.num_global must be 1 or more and views.num_local 0 or more")
+
+    def specs(self) -> tuple[ViewSpec, ...]:
+        """One entry for each view: the global ones, then the local ones."""
+        recipe = RECIPES[self.recipe]
+        last = len(recipe.views) - 1
+        colors = [recipe.views[min(i, last)] for i in range(self.num_global)]
+        kinds = [(self.size, self.scale, c) for c in colors]
+        kinds += [(self.local_size, self.local_scale, recipe.local)] * self.num_local
+        return tuple(
+            ViewSpec(size, scale, recipe.ratio, recipe.crop_rule, color)
+            for size, scale, color in kinds
+        )
+
+
+def cut_view(
+    key: PRNGKeyArray, image: Array, box: Float[Array, "4"], hw: Array, spec: ViewSpec, views: Views
+) -> Float[Array, "s s 3"]:
+    """One view of one image: crop, flip, colour, normalise."""
+    recipe = RECIPES[views.recipe]
+    key_flip, key_color = jax.random.split(key)
+    pixels = crop(image, box, hw, spec.size, recipe.interpolation)
+    pixels = flip(key_flip, pixels, recipe.flip_prob)
+    pixels = augment(key_color, pixels, spec.color)
+    return normalize(pixels, views.normalize)
+
+
+def make_views(
+    key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, views: Views
+) -> tuple[list[View], Float[Array, ""]]:
+    """The views of a batch, and the share of images in which the sampler fell back.
+
+    Views of one spec go through one computation: half the code to compile for two views.
+    """
+    specs = views.specs()
+    example = {k: v for k, v in batch.items() if k not in ("image", "index", "label")}
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
+    boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
+        keys[:, 0], example
+    )
+    view_keys = jax.vmap(lambda k: jax.random.split(k, len(specs)))(keys[:, 1])  # [b, v]
+
+    images: dict[int, Array] = {}
+    for spec in dict.fromkeys(specs):
+        which = [i for i, s in enumerate(specs) if s == spec]
+        cut = jax.vmap(  # over images, then over the views of this spec
+            jax.vmap(lambda k, im, box, hw, spec=spec: cut_view(k, im, box, hw, spec, views),
+                     in_axes=(0, None, 0, None))
+        )  # fmt: skip
+        index = jnp.array(which)
+        cuts = cut(view_keys[:, index], batch["image"], boxes[:, index], batch["hw"])
+        images |= {i: cuts[:, j] for j, i in enumerate(which)}
+    return [View(image=images[i]) for i in range(len(specs))], fell_back.mean(dtype=jnp.float32)

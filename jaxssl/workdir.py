@@ -1,0 +1,99 @@
+"""The folder of a run: which config it belongs to, and what machine it ran on."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxssl.config import flatten
+from jaxssl.data.files import written_aside
+
+# Keys that may differ from the saved config when a run is continued: they change how fast or how
+# long it runs and what is reported, not what a step computes.
+MAY_CHANGE = ("log_every", "wandb", "data.input", "data.workers", "data.cache_dir")
+MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
+
+
+def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Raises ValueError if the folder belongs to another config, naming the keys that differ.
+
+    More `epochs` than saved are allowed: schedules are functions of the progress t in [0, 1], and
+    t is then counted over the new length from the step reached so far.
+    """
+    if not (workdir / "config.json").exists():
+        return
+    saved, now = flatten(read_config(workdir)), flatten(config)
+    differing = [
+        f"{key}: {saved.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
+        for key in sorted({*saved, *now})
+        if saved.get(key) != now.get(key) and not _may_change(key, saved, now)
+    ]
+    if differing:
+        raise ValueError(
+            f"{workdir} holds a run with another config ({'; '.join(differing)}); "
+            "give another --workdir, or delete that folder to start over"
+        )
+
+
+def create_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Writes `config.json` and `environment.json`, making the folder if need be."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / "config.json", config.to_dict())
+        _write_json(workdir / "environment.json", environment())
+    except OSError as error:
+        raise ValueError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
+
+
+def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    if key == "epochs":
+        return bool(now[key] >= saved[key])
+    return key in MAY_CHANGE or key.startswith(MAY_CHANGE_SECTIONS)
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    with written_aside(path) as file:
+        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config of a run."""
+    path = workdir / "config.json"
+    try:
+        saved = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(
+            f"no run in {workdir} (config.json is missing); "
+            "start one with python -m jaxssl.train --config CONFIG --workdir DIR"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    return ConfigDict(_with_tuples(saved))
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists only; configs hold tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the git revision of the working directory."""
+    packages = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "devices": [str(device) for device in jax.devices()],
+        "git": revision.stdout.strip() or None,
+    }

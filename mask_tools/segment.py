@@ -1,0 +1,69 @@
+"""One example with the regions it is to be written with: shrunk if too large, then segmented."""
+
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+
+from jaxssl.data.decode import decode_image
+from jaxssl.data.example import Example, Regions
+from mask_tools.regions import Region, collect
+from mask_tools.segmenters import Segmenter
+
+
+def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:
+    """The example with the regions that `segmenter` finds; None keeps those that it carries.
+
+    An image with a side over `max_side` pixels is shrunk first, and then its file is a new one.
+    """
+    if segmenter is not None:
+        example = dataclasses.replace(example, regions=None)
+    if max_side is not None and max(example.image.shape[:2]) > max_side:
+        example = shrink(example, max_side)
+    if segmenter is None:
+        return example
+    size = example.image.shape[0], example.image.shape[1]
+    return dataclasses.replace(example, regions=collect(segmenter(example.image), size))
+
+
+def shrink(example: Example, max_side: int) -> Example:
+    """The example with its longer side `max_side` pixels: image, regions and label map alike."""
+    height, width = example.image.shape[:2]
+    factor = max_side / max(height, width)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    picture = Image.fromarray(example.image).resize(size[::-1], Image.Resampling.BICUBIC)
+    encoded = _encode(picture, is_jpeg=(example.encoded or b"").startswith(b"\xff\xd8"))
+    return dataclasses.replace(
+        example,
+        encoded=encoded,
+        image=decode_image(encoded, example.key),  # what a reader of the record will see
+        regions=None if example.regions is None else _shrink_regions(example.regions, size),
+        semantic=None if example.semantic is None else pick(example.semantic, size),
+    )
+
+
+def _encode(picture: Image.Image, is_jpeg: bool) -> bytes:
+    buffer = io.BytesIO()
+    if is_jpeg:
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
+    """The regions at another size; each stays in its object, those that vanish are left out."""
+    masks = [pick(mask, size) for mask in regions.masks()]
+    kept = [index for index, mask in enumerate(masks) if mask.any()]
+    found = [Region(masks[i], float(regions.score[i]), int(regions.level[i])) for i in kept]
+    return dataclasses.replace(collect(found, size), object=regions.object[kept])
+
+
+def pick(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Values [h, w] at another size: each the one nearest to its centre."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(size, values.shape, strict=True)
+    )
+    return values[rows[:, None], columns[None, :]]

@@ -1,0 +1,51 @@
+"""Felzenszwalb and Huttenlocher's graph segmentation (IJCV 2004), as DetCon uses it.
+
+DetCon (arXiv 2103.10957, section 3.1) runs it on the image as decoded, at its own resolution, with
+scale = minimum size = 1000, and on COCO at 500, 1000 and 1500. The released code keeps ids in eight
+bits, which merges segments 256 apart; here every segment is its own mask.
+"""
+
+import dataclasses
+
+import numpy as np
+from skimage.segmentation import felzenszwalb
+
+from mask_tools.regions import Region
+
+
+@dataclasses.dataclass(frozen=True)
+class Felzenszwalb:
+    """One partition of the image for each scale; those of scale i are the regions of level i.
+
+    A larger scale gives larger segments. The minimum size is the area in pixels of the smallest
+    segment, one for each scale; without any it is the scale. Sigma is that of a Gaussian blur, in
+    pixels, applied before.
+    """
+
+    scale: tuple[float | int, ...] = (1000,)
+    min_size: tuple[int, ...] = ()
+    sigma: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not self.min_size:
+            object.__setattr__(self, "min_size", tuple(round(scale) for scale in self.scale))
+        if not self.scale or min(self.scale) <= 0 or min(self.min_size) < 1 or self.sigma < 0:
+            raise ValueError(
+                f"fh with scale {self.scale}, min size {self.min_size}, sigma {self.sigma}: "
+                "scales must be above 0, sizes at least 1, sigma not negative"
+            )
+        if len(self.min_size) != len(self.scale):
+            raise ValueError(
+                f"fh with {len(self.scale)} scales and {len(self.min_size)} minimum sizes: "
+                "give one minimum size per scale, or none to use the scales"
+            )
+
+    def __call__(self, image: np.ndarray) -> list[Region]:
+        """The segments of an image u8[h, w, 3], level by level."""
+        regions = []
+        for level, (scale, min_size) in enumerate(zip(self.scale, self.min_size, strict=True)):
+            # Eight-bit input on purpose: the library scales it to [0, 1] but would take 0-255
+            # floats as they are, and cut four times as many segments.
+            ids = felzenszwalb(image, scale=scale, sigma=self.sigma, min_size=min_size)
+            regions += [Region(ids == segment, level=level) for segment in range(ids.max() + 1)]
+        return regions

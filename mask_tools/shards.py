@@ -1,0 +1,94 @@
+"""The work of an export: shards, each made on its own, once, whatever stops the run.
+
+Shard s of S holds, in order, the images s n // S up to (s + 1) n // S of a source of n. When it is
+complete, a note on it is left in the hidden folder `.work`; a run that finds the note does not make
+the shard again.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jaxssl.data.example import BrokenImage, Example, Source
+from jaxssl.data.files import written_aside
+from jaxssl.data.records import ShardInfo, shard_name, write_shard
+from mask_tools.segment import segment
+from mask_tools.segmenters import Segmenter
+from mask_tools.statistics import MIN_AREA, Row, as_array, measure
+
+WORK = ".work"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """All that decides what the shards of a split hold, and where they go."""
+
+    source: Source
+    segmenter: Segmenter | None  # None keeps the regions that the source carries
+    max_side: int | None  # larger images are shrunk to it
+    folder: pathlib.Path
+    split: str
+    shards: int
+
+    def path(self, number: int) -> pathlib.Path:
+        """The file of a shard."""
+        return self.folder / shard_name(self.split, number, self.shards)
+
+    def note(self, number: int) -> pathlib.Path:
+        """The note on a shard, there when the shard is complete."""
+        return self.folder / WORK / f"{self.path(number).name}.json"
+
+    def indices(self, number: int) -> range:
+        """Which images of the source a shard holds."""
+        count = len(self.source)
+        return range(number * count // self.shards, (number + 1) * count // self.shards)
+
+
+@dataclasses.dataclass
+class Finished:
+    """What is known of a shard that is complete."""
+
+    info: ShardInfo
+    broken: list[str]  # a line for each image left out
+    rows: np.ndarray  # i64[n, 6]: the `Row` of each image written
+    has_semantic: bool
+
+
+def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
+    """Writes one shard and the note on it; calls `tick` after every image."""
+    broken: list[str] = []
+    rows: list[Row] = []
+    semantic: list[bool] = []
+
+    def examples() -> Iterator[Example]:
+        for index in job.indices(number):
+            try:
+                example = segment(job.source[index], job.segmenter, job.max_side)
+            except BrokenImage as error:
+                broken.append(str(error))
+            else:
+                rows.append(measure(example, min_area=MIN_AREA))
+                semantic.append(example.semantic is not None)
+                yield example
+            tick()
+
+    info = write_shard(job.path(number), examples())
+    finished = Finished(info, broken, as_array(rows), any(semantic))
+    note = dataclasses.asdict(finished) | {"rows": rows}
+    with written_aside(job.note(number)) as file:
+        file.write(json.dumps(note).encode())
+    return finished
+
+
+def recall(job: Job, number: int) -> Finished | None:
+    """What an earlier run left of a shard: None if it did not complete it."""
+    if not job.note(number).is_file() or not job.path(number).is_file():
+        return None
+    note = json.loads(job.note(number).read_bytes())
+    info = ShardInfo(**note["info"])
+    if job.path(number).stat().st_size != info.bytes:
+        return None
+    return Finished(info, note["broken"], as_array(note["rows"]), note["has_semantic"])

@@ -1,0 +1,94 @@
+"""What the command line does to a config, and what it says when it cannot."""
+
+import pathlib
+
+import pytest
+
+from jaxssl.config import base, build, build_method, defaults, flatten, load_config
+from jaxssl.methods import SimCLR
+from jaxssl.samplers import RegionCrop
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+QUICKSTART = str(next(p for p in CONFIGS if p.name == "quickstart.py"))
+
+
+def test_overrides_take_the_type_of_the_value():
+    config = load_config(
+        QUICKSTART,
+        [
+            "--config.epochs=3",
+            "--config.method.temperature=1",
+            "--config.views.scale=(0.5,1.0)",
+            "--config.eval.datasets=objects:100",
+            "--config.dtype",
+            "bfloat16",
+        ],
+    )
+    assert config.epochs == 3
+    assert config.method.temperature == 1.0
+    assert config.views.scale == (0.5, 1.0)
+    assert config.eval.datasets == ("objects:100",)
+    assert config.dtype == "bfloat16"
+
+
+def test_another_name_brings_its_own_defaults():
+    config = load_config(
+        f"{QUICKSTART}:simclr",
+        ["--config.sampler.min_area=77", "--config.sampler.name=region_crop"],
+    )
+    assert build("sampler", config.sampler) == RegionCrop(min_area=77)
+
+
+def test_defaults_and_build_are_inverse():
+    config = defaults("method", "simclr", temperature=0.3)
+    method = build("method", config, encoder=None)
+    assert method == SimCLR(encoder=None, temperature=0.3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.method.temprature=1", "'method.temprature'. Did you mean 'method.temperature'?"),
+        ("--config.zzz=1", "unknown config key 'zzz'. Known: batch_size"),
+        ("--config.epochs=many", "--config.epochs=many: invalid literal for int()"),
+        ("--config.epochs=0", "'epochs' is 0; it must be 1 or more"),
+        ("--config.epochs", "--config.epochs has no value"),
+        ("--config.method=simclr", "'method' is a section; set one of its keys"),
+        ("--config.method.name=simclear", "unknown method.name 'simclear'; choose one of simclr"),
+        ("--config.dtype=float64", "choose one of float32, bfloat16"),
+        ("--confg.epochs=1", "unknown argument '--confg.epochs=1'"),
+    ],
+)
+def test_mistakes(override, message):
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        load_config(QUICKSTART, [override])
+    assert message in str(error.value)
+
+
+def test_missing_file_and_variant():
+    with pytest.raises(ValueError, match="no config file 'nothing.py'"):
+        load_config("nothing.py")
+    with pytest.raises(ValueError, match="no variant 'x'"):
+        load_config(f"{QUICKSTART}:x")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_builds_and_says_how_to_run_it(path):
+    text = path.read_text()
+    assert f"--config configs/{path.name}" in text
+    variants = ["", *(v for v in ("simclr", "samclr", "released") if f'"{v}"' in text)]
+    for variant in variants:
+        config = load_config(f"{path}:{variant}" if variant else str(path))
+        build_method(config)
+        for section in ("sampler", "optim"):
+            build(section, config[section])
+
+
+def test_scripts_rely_on_these_keys():
+    keys = set(flatten(base()))
+    promised = """seed epochs batch_size dtype remat data.source data.canvas data.input data.workers
+        data.cache_dir encoder.name encoder.width encoder.stem method.name sampler.name views.size
+        views.scale views.num_local views.local_size views.local_scale views.recipe optim.name
+        optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every eval.knn_k
+        eval.knn_temperature eval.linear checkpoint.every checkpoint.keep"""
+    assert set(promised.split()) <= keys

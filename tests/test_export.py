@@ -1,0 +1,278 @@
+"""Exports from end to end: what the records hold, and what happens when something goes wrong."""
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data import open_source
+from jaxssl.data.records import Records, read_info
+from mask_tools import export, inspect, shards
+from mask_tools.hierarchy import objects
+from mask_tools.segmenters import SEGMENTERS
+from mask_tools.segmenters.felzenszwalb import Felzenszwalb
+from mask_tools.segmenters.grid import Grid
+
+
+def run_export(out, source, segmenter, *options):
+    words = ["--source", source, "--segmenter", segmenter, "--out", out, *options]
+    return export.main(["--workers", "0", *map(str, words)])
+
+
+def contents(folder):
+    """Every file under a folder, hidden ones too."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def the_error(capsys):
+    """The one line that a command leaves on stderr, progress aside."""
+    lines = [
+        x for x in capsys.readouterr().err.splitlines() if x and x.split(":")[0] != "exporting"
+    ]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of noise: JPEG, PNG, and an image of one pixel."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "photos"
+    sizes = {"a/1.jpg": (40, 60), "a/2.png": (30, 20), "b/3.jpg": (50, 50), "b/4.png": (1, 1)}
+    for name, size in sizes.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(0, 256, (*(-(-n // 10) for n in size), 3)).astype(np.uint8)
+        image = coarse.repeat(10, axis=0).repeat(10, axis=1)[: size[0], : size[1]]
+        Image.fromarray(image).save(root / name)
+    return root
+
+
+def test_exact_regions_of_scenes_arrive_unchanged(tmp_path, capsys):
+    assert run_export(tmp_path / "out", "scenes:10", "exact", "--shards", 3) == 0
+    text = capsys.readouterr().out
+    assert "images                     10\n" in text
+    assert f"--config.data.source=records:{tmp_path / 'out'}" in text
+    source, records = open_source("scenes:10"), Records(tmp_path / "out")
+    assert len(records) == 10
+    for i in range(10):
+        given, written = source[i], records[i]
+        assert written.key == given.key
+        np.testing.assert_array_equal(written.image, given.image)
+        assert written.regions.rle == given.regions.rle
+        np.testing.assert_array_equal(written.regions.object, given.regions.object)
+    names = {f"train-{n:05d}-of-00003.tfrecord" for n in range(3)}
+    assert set(contents(tmp_path / "out")) == names | {"info.json"}
+
+
+def test_files_of_a_folder_are_kept_as_they_are(tmp_path, photos):
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid", "--rows", 2, "--cols", 3) == 0
+    records = Records(tmp_path / "out")
+    examples = [records[i] for i in range(len(records))]
+    assert [e.key for e in examples] == ["a/1.jpg", "a/2.png", "b/3.jpg", "b/4.png"]
+    assert [e.label for e in examples] == [0, 0, 1, 1]
+    assert [e.encoded for e in examples] == [(photos / e.key).read_bytes() for e in examples]
+    assert [len(e.regions) for e in examples] == [6, 6, 6, 1]
+    info = read_info(tmp_path / "out")
+    assert info.class_names == ("a", "b")
+    assert info.source == f"folder:{photos}"
+    assert info.segmenter["name"] == "grid"
+    assert info.segmenter["parameters"] == {"rows": 2, "cols": 3}
+
+
+def test_several_scales_in_one_record(tmp_path, photos):
+    options = ("--scale", "20,400", "--min-size", "10,100", "--sigma", "0.5")
+    assert run_export(tmp_path / "out", f"folder:{photos}", "fh", *options) == 0
+    records = Records(tmp_path / "out")
+    segmenter = Felzenszwalb(scale=(20, 400), min_size=(10, 100), sigma=0.5)
+    for i in range(len(records)):
+        example = records[i]
+        found = segmenter(example.image)
+        masks = [region.mask for region in found]
+        np.testing.assert_array_equal(example.regions.masks(), masks)
+        assert example.regions.level.tolist() == [region.level for region in found]
+        np.testing.assert_array_equal(example.regions.object, objects(masks))
+    assert set(records[0].regions.level.tolist()) == {0, 1}
+
+
+def test_large_images_are_shrunk_and_then_segmented(tmp_path, photos):
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid", "--max-side", 30) == 0
+    records = Records(tmp_path / "out")
+    assert [records[i].image.shape[:2] for i in range(4)] == [(20, 30), (30, 20), (30, 30), (1, 1)]
+    assert records[0].regions.size == (20, 30)
+    assert records[0].regions.area.sum() == 600
+    kinds = [Image.open(io.BytesIO(records[i].encoded)).format for i in range(4)]
+    assert kinds == ["JPEG", "PNG", "JPEG", "PNG"]
+    assert records[1].encoded == (photos / "a/2.png").read_bytes()
+
+
+def test_shrinking_keeps_a_source_s_objects(tmp_path):
+    assert run_export(tmp_path / "out", "scenes:4", "exact", "--max-side", 48) == 0
+    source, records = open_source("scenes:4"), Records(tmp_path / "out")
+    for i in range(4):
+        given, written = source[i].regions, records[i].regions
+        kept = np.isin(given.object, written.object)
+        np.testing.assert_array_equal(written.object, given.object[kept])
+        every_second = given.masks()[kept][:, 1::2, 1::2]
+        np.testing.assert_array_equal(written.masks(), every_second)
+
+
+def interrupted_after(monkeypatch, count):
+    """Makes the grid segmenter raise KeyboardInterrupt at its call number `count`."""
+    calls = iter(range(count))
+
+    class Interrupted(Grid):
+        def __call__(self, image):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            return super().__call__(image)
+
+    monkeypatch.setitem(SEGMENTERS, "grid", Interrupted)
+
+
+def test_interrupted_export_continues_to_the_same_bytes(tmp_path, monkeypatch, capsys):
+    arguments = ("scenes:12", "grid", "--shards", 4)
+    assert run_export(tmp_path / "whole", *arguments) == 0
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 8)
+        assert run_export(tmp_path / "out", *arguments) == 130
+    assert "the same command continues" in the_error(capsys)
+    before = contents(tmp_path / "out")
+    assert {name for name in before if name.endswith("tfrecord")} == {
+        "train-00000-of-00004.tfrecord",
+        "train-00001-of-00004.tfrecord",
+    }
+    interrupted_after(monkeypatch, 6)  # what is there is not made again
+    assert run_export(tmp_path / "out", *arguments) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_killed_workers_leave_nothing_half_done(tmp_path):
+    arguments = ("scenes:60", "fh", "--scale", "20,50", "--shards", 30)
+    words = ["--source", arguments[0], "--segmenter", *arguments[1:], "--out", tmp_path / "out"]
+    command = [sys.executable, "-m", "mask_tools.export", "--workers", "2", *map(str, words)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob("out/.work/*.tfrecord.json")):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*.tfrecord")}
+    assert 0 < len(made) < 30
+    noted = {path.stem for path in tmp_path.glob("out/.work/*.tfrecord.json")}
+    assert run_export(tmp_path / "out", *arguments) == 0
+    assert run_export(tmp_path / "whole", *arguments) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert all(p.stat().st_mtime_ns == when for p, when in made.items() if p.name in noted)
+
+
+def test_other_parameters_are_refused(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 3)
+        run_export(out, "scenes:4", "grid", "--shards", 2)
+    capsys.readouterr()
+    assert run_export(out, "scenes:4", "grid", "--shards", 4, "--rows", 3) == 1
+    assert "another rows (5 before, 3 now), another shards (2 before, 4 now)" in the_error(capsys)
+    assert run_export(out, "scenes:4", "grid", "--shards", 2) == 0
+    complete = contents(out)
+    capsys.readouterr()
+    assert run_export(out, "scenes:4", "fh") == 1
+    assert "another segmenter (grid before, fh now)" in the_error(capsys)
+    assert run_export(out, "scenes:5", "grid", "--shards", 2, "--split", "test", "--rows", 1) == 1
+    assert "another rows (5 before, 1 now)" in the_error(capsys)
+    assert run_export(out, "scenes:4", "grid", "--shards", 2) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert contents(out) == complete
+
+
+def test_a_second_split_joins_the_first(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run_export(out, "objects:8", "grid", "--part", "train") == 0
+    assert run_export(out, "objects:8", "grid", "--part", "test", "--split", "test") == 0
+    info = read_info(out)
+    assert list(info.splits) == ["train", "test"]
+    assert info.source == "objects:8"
+    assert (len(Records(out)), len(Records(out, "test"))) == (8, 2)
+    capsys.readouterr()
+    assert run_export(out, "scenes:8", "grid", "--split", "val") == 1
+    assert "another classes" in the_error(capsys)
+
+
+def test_broken_images_are_left_out_and_named(tmp_path, photos, capsys):
+    (photos / "b" / "5.jpg").write_bytes((photos / "b" / "3.jpg").read_bytes()[:200])
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid") == 1
+    message = the_error(capsys)
+    assert "1 of 5 images are broken so far, more than --max-broken 0.01 allows" in message
+    assert "b/5.jpg" in message
+    assert not (tmp_path / "out" / "info.json").exists()
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid", "--max-broken", 0.2) == 0
+    assert "1, named in info.json" in capsys.readouterr().out
+    assert len(Records(tmp_path / "out")) == 4
+    (named,) = read_info(tmp_path / "out").segmenter["broken"]["train"]
+    assert named.startswith("b/5.jpg: ")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("scenes:4", ("fhh",), "invalid choice: 'fhh' (choose from"),
+        ("folder:nowhere", ("grid",), "nowhere does not exist"),
+        ("folder:PHOTOS", ("exact",), "carries no regions; choose --segmenter grid or fh"),
+        ("scenes:4", ("grid", "--scale", "5"), "--scale is an option of --segmenter fh, not of"),
+        ("scenes:4", ("fh", "--scale", "5;6"), "'5;6' is no list like 500,1000"),
+        ("scenes:4", ("fh", "--scale", "5,6", "--min-size", "5"), "2 scales and 1 minimum sizes"),
+        ("scenes:4", ("grid", "--rows", "x"), "invalid int value: 'x'"),
+        ("scenes:4", ("grid", "--shards", "5"), "--shards 5 for 4 images"),
+        ("scenes:4", ("grid", "--out", "PHOTOS/a/1.jpg"), "a directory: PHOTOS/a/1.jpg"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path, photos, capsys, source, options, message):
+    words = [word.replace("PHOTOS", str(photos)) for word in (source, *options)]
+    before = contents(tmp_path)
+    assert run_export(tmp_path / "out", *words) == 1
+    assert message.replace("PHOTOS", str(photos)) in the_error(capsys)
+    assert contents(tmp_path) == before
+
+
+def test_full_disk_gets_one_line(tmp_path, monkeypatch, capsys):
+    def write_shard(path, examples):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shards, "write_shard", write_shard)
+    assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
+    assert "No space left on device; free some space" in the_error(capsys)
+
+
+def test_inspect_counts_and_draws(tmp_path, photos, capsys):
+    run_export(tmp_path / "out", f"folder:{photos}", "grid", "--rows", 2, "--cols", 2)
+    capsys.readouterr()
+    picture = tmp_path / "preview.png"
+    words = [str(tmp_path / "out"), "--min-area", "500", "--verify", "--preview", str(picture)]
+    assert inspect.main(words) == 0
+    text = capsys.readouterr().out
+    assert "regions per image          3.2 (1 to 4)\n" in text
+    assert "  of 500 px or more        2.0 (0 to 4)\n" in text
+    assert "pixels in a region         100.0 %\n" in text
+    assert "images without 500 px      2 (50.0 %)\n" in text
+    assert "300 to 1,000            8 ██" in text
+    with Image.open(picture) as image:
+        assert image.width > 900
+
+
+def test_inspect_says_what_is_wrong(tmp_path, capsys):
+    run_export(tmp_path / "out", "scenes:4", "grid")
+    capsys.readouterr()
+    assert inspect.main([str(tmp_path / "out"), "--split", "val"]) == 1
+    assert "has no split 'val'; choose from train" in the_error(capsys)
+    (shard,) = (tmp_path / "out").glob("*.tfrecord")
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 1
+    assert "does not match its checksum" in the_error(capsys)

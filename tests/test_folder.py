@@ -1,0 +1,267 @@
+"""Folders of images: every kind of file decoded or refused by name, labels, parts, sources."""
+
+import io
+import os
+import pathlib
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data import open_source
+from jaxssl.data.decode import decode_image, decode_squashed
+from jaxssl.data.example import BrokenImage
+from jaxssl.data.folder import Folder
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rgb() -> Image.Image:
+    return Image.fromarray(PIXELS)
+
+
+def put(root: pathlib.Path, *paths: str) -> None:
+    """Images of 3 x 2 pixels, each of another grey."""
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 2), (number,) * 3).save(root / path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_files_are_exact(kind):
+    np.testing.assert_array_equal(decode_image(encode(rgb(), kind), "k"), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_files_are_close(kind):
+    smooth = Image.fromarray(
+        np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None], (64, 64, 3))
+    )
+    decoded = decode_image(encode(smooth, kind, quality=95), "k")
+    assert np.abs(decoded.astype(int) - np.asarray(smooth)).max() < 8
+
+
+def test_colour_modes_become_rgb():
+    grey = np.asarray(rgb().convert("L"))
+    for mode in ("L", "LA"):
+        decoded = decode_image(encode(rgb().convert(mode)), "k")
+        np.testing.assert_array_equal(decoded, np.repeat(grey[:, :, None], 3, 2))
+    cmyk = decode_image(encode(rgb().convert("CMYK"), "TIFF"), "k")
+    np.testing.assert_allclose(cmyk, PIXELS, atol=2)
+    one_bit = decode_image(encode(rgb().convert("1")), "k")
+    assert set(np.unique(one_bit)) == {0, 255}
+
+
+def test_a_palette_with_transparency_keeps_its_colours():
+    palette = rgb().convert("P", palette=Image.Palette.ADAPTIVE, colors=60)
+    expected = np.asarray(palette.convert("RGB"))
+    for transparency in (3, bytes(range(60))):
+        decoded = decode_image(encode(palette, transparency=transparency), "k")
+        np.testing.assert_array_equal(decoded, expected)
+
+
+def test_alpha_is_dropped_and_hidden_pixels_keep_their_colour():
+    image = rgb()
+    image.putalpha(0)
+    np.testing.assert_array_equal(decode_image(encode(image), "k"), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled_not_clipped(kind):
+    deep = (PIXELS[..., 0].astype(np.uint16) << 8) + 37
+    decoded = decode_image(encode(Image.fromarray(deep), kind), "k")
+    np.testing.assert_array_equal(decoded, np.repeat(PIXELS[..., :1], 3, 2))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = {
+        1: PIXELS,
+        2: PIXELS[:, ::-1],
+        3: PIXELS[::-1, ::-1],
+        4: PIXELS[::-1],
+        5: PIXELS.transpose(1, 0, 2),
+        6: np.rot90(PIXELS, -1),
+        7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(PIXELS),
+    }[orientation]
+    for kind in ("PNG", "TIFF"):
+        encoded = encode(rgb(), kind, exif=exif)
+        np.testing.assert_array_equal(decode_image(encoded, "k"), upright)
+        assert decode_squashed(encoded, "k", 4)[1] == upright.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_squashed_fast_is_nearly_the_whole_one_squashed(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wave = 128 + 100 * np.sin(np.arange(601) / 30)[:, None] * np.cos(np.arange(897) / 40)
+    encoded = encode(Image.fromarray(wave.astype(np.uint8)), "JPEG", exif=exif, quality=95)
+    squashed, size = decode_squashed(encoded, "k", 32)  # from an eighth: 113 x 76 pixels
+    whole = decode_image(encoded, "k")
+    assert size == whole.shape[:2] == ((601, 897) if orientation < 5 else (897, 601))
+    expected = Image.fromarray(whole).resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.abs(squashed.astype(int) - np.asarray(expected)).mean() < 1
+
+
+def test_of_an_animation_the_first_frame_is_taken():
+    palette = rgb().convert("P")
+    encoded = encode(palette, "GIF", save_all=True, append_images=[palette.rotate(180)])
+    np.testing.assert_array_equal(decode_image(encoded, "k"), np.asarray(palette.convert("RGB")))
+
+
+def test_one_pixel_is_an_image():
+    assert decode_image(encode(Image.new("RGB", (1, 1), (1, 2, 3))), "k").tolist() == [[[1, 2, 3]]]
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"GIF, honestly", "not an image in a format that Pillow knows"),
+        (encode(rgb())[:-30], "truncated"),
+        (encode(rgb(), "JPEG")[:-200], "cannot be decoded"),
+        (encode(Image.fromarray(PIXELS[..., 0].astype(np.float32)), "TIFF"), "floating-point"),
+        (encode(Image.fromarray(PIXELS[..., 0].astype(np.int32)), "TIFF"), "32-bit"),
+        (png_of_size(40_000, 40_000), "exceeds limit"),
+    ],
+    ids=["empty", "text", "cut png", "cut jpeg", "float", "int32", "enormous"],
+)
+def test_what_cannot_be_used_is_refused_by_name(encoded, reason):
+    with pytest.raises(BrokenImage, match=reason) as error:
+        decode_image(encoded, "holidays/17.jpg")
+    assert str(error.value).startswith("holidays/17.jpg: ")
+    assert "\n" not in str(error.value)
+
+
+def test_images_are_sorted_and_class_folders_are_labels(tmp_path):
+    put(tmp_path, "b/2.PNG", "b/deep/1.jpg", "a/9.bmp", "top.png", ".hidden/x.png", "a/._9.png")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    folder = pickle.loads(pickle.dumps(Folder(tmp_path)))
+    read = [folder[i] for i in range(len(folder))]
+    assert [e.key for e in read] == ["a/9.bmp", "b/2.PNG", "b/deep/1.jpg", "top.png"]
+    assert [e.label for e in read] == [0, 1, 1, -1]
+    assert folder.class_names == ("a", "b")
+    assert [e.encoded is None for e in read] == [True, False, False, False]  # BMP: to be re-encoded
+
+
+def test_one_folder_is_no_class(tmp_path):
+    put(tmp_path, "images/1.png", "images/2.png")
+    assert Folder(tmp_path).class_names == ()
+    assert Folder(tmp_path)[0].label == -1
+
+
+def test_declared_splits(tmp_path):
+    put(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/dog/3.png", "val/eel/4.png", "x/5.png")
+    parts = {part: Folder(tmp_path, part) for part in (None, "train", "test")}
+    keys = {part: [f[i].key for i in range(len(f))] for part, f in parts.items()}
+    assert keys[None] == keys["train"] == ["train/cat/1.png", "train/dog/2.png"]
+    assert keys["test"] == ["val/dog/3.png", "val/eel/4.png"]
+    assert Folder(tmp_path).class_names == Folder(tmp_path, "test").class_names
+    assert [Folder(tmp_path, "test")[i].label for i in range(2)] == [1, 2]
+
+
+def test_a_class_called_train_is_no_split(tmp_path):
+    put(tmp_path, "train/1.png", "plane/2.png", "ship/3.png")
+    assert len(Folder(tmp_path)) == 3
+    assert Folder(tmp_path).class_names == ("plane", "ship", "train")
+
+
+def test_undeclared_parts_are_stable_when_images_come(tmp_path):
+    put(tmp_path, *(f"{i}.png" for i in range(60)))
+
+    def parts() -> dict[str, set[str]]:
+        folders = {part: Folder(tmp_path, part) for part in ("train", "test")}
+        return {part: {f[i].key for i in range(len(f))} for part, f in folders.items()}
+
+    before = parts()
+    assert len(before["train"]) + len(before["test"]) == 60
+    assert 3 <= len(before["test"]) <= 24
+    put(tmp_path, *(f"more{i}.png" for i in range(40)))
+    after = parts()
+    assert before["train"] < after["train"]
+    assert before["test"] < after["test"]
+
+
+def test_the_fingerprint_is_of_names_sizes_and_times(tmp_path):
+    put(tmp_path, "1.png", "2.png")
+    folder = Folder(tmp_path)
+    prints = {folder.fingerprint(), Folder(tmp_path).fingerprint()}
+    assert len(prints) == 1
+    os.utime(tmp_path / "1.png", ns=(1, 1))
+    prints.add(folder.fingerprint())
+    (tmp_path / "2.png").rename(tmp_path / "3.png")
+    prints |= {folder.fingerprint(), Folder(tmp_path).fingerprint()}
+    assert len(prints) == 4
+
+
+def test_a_file_that_has_gone_is_a_broken_image(tmp_path):
+    put(tmp_path, "1.png")
+    folder = Folder(tmp_path)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(BrokenImage, match=r"1\.png: cannot be read: No such file"):
+        folder[0]
+
+
+def test_links_that_form_a_ring_come_to_an_end(tmp_path):
+    put(tmp_path, "a/1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert len(Folder(tmp_path)) == 1
+
+
+def test_sources_are_opened_by_name(tmp_path, monkeypatch):
+    put(tmp_path, "photos/1.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_source("folder:~/photos")[0].key == "1.png"
+    assert len(open_source("scenes:9")) == 9
+    assert len(open_source("objects:9", "test")) == 2
+    one, other = open_source("objects:4", seed=1), open_source("objects:4", seed=2)
+    assert (one[0].image != other[0].image).any()
+    assert (one[0].image != open_source("objects:4", "test", seed=1)[0].image).any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "part", "said"),
+    [
+        ("folder:nowhere", None, "nowhere does not exist"),
+        ("folder:empty", None, r"no images; it should hold files that end in \.jpg"),
+        ("folder:file.txt", None, "is a file"),
+        ("folder:one", "nothing", "'train', 'test' or None"),
+        ("folder:", None, "give one such as folder:photos"),
+        ("photos", None, "records:"),
+        ("images:photos", None, "scenes:10000"),
+        ("scenes:", None, "needs a number of images, such as scenes:10000"),
+        ("objects:-3", None, "needs a number"),
+        ("scenes:0", None, "needs a number"),
+        ("tfds:cifar10/train", None, "not available in this version"),
+    ],
+)
+def test_a_source_that_is_none_is_refused_in_one_line(spec, part, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    put(tmp_path, "one/1.png")
+    with pytest.raises(ValueError, match=said) as error:
+        open_source(spec, part)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,225 @@
+"""Optimizers against released code (LARS) and plain loops; schedules against released code."""
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxssl.optim import OPTIMIZERS, AdamW, Lars, Sgd
+
+CONSTANT = {"warmup_epochs": 0.0, "end_factor": 1.0, "scale_lr_by_batch": "none"}
+LENGTH = (256, 10, 5)  # batch size, steps per epoch, epochs
+
+
+def random_trees(n: int):
+    """n trees of a kernel and a bias: f32[3, 4] and f32[4]."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "kernel": rng.standard_normal((3, 4), np.float32),
+            "bias": rng.standard_normal(4, np.float32),
+        }
+        for _ in range(n)
+    ]
+
+
+def run(transform, params, gradients):
+    """The parameters after each step."""
+    params = jax.tree.map(jnp.asarray, params)
+    state, history = transform.init(params), []
+    for gradient in gradients:
+        updates, state = jax.jit(transform.update)(
+            jax.tree.map(jnp.asarray, gradient), state, params
+        )
+        params = optax.apply_updates(params, updates)
+        history.append(params)
+    return history
+
+
+def close(tree, expected, tolerance=1e-6):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        tree,
+        expected,
+    )
+
+
+def test_lars_is_detcons(golden):
+    data = golden("detcon_lars")
+    trees = {
+        prefix: {k.partition("/")[2]: data[k] for k in data.files if k.startswith(f"{prefix}/")}
+        for prefix in ("p0", "p1", "p2", "p3", "g0", "g1", "g2")
+    }
+    lars = Lars(lr=0.5, weight_decay=1.5e-6, momentum=0.9, trust_coefficient=0.001, **CONSTANT)
+    history = run(lars.transform(*LENGTH), trees["p0"], [trees[f"g{i}"] for i in range(3)])
+    for i, params in enumerate(history, start=1):
+        assert len(params) == 5
+        close(params, trees[f"p{i}"])
+
+
+def plain_lars(params, gradients, rates, *, lr_in_momentum):
+    """As the papers write it; the bias is exempt from decay and trust ratio."""
+    params = dict(params)
+    momentum = {k: np.zeros_like(p) for k, p in params.items()}
+    for gradient, rate in zip(gradients, rates, strict=True):
+        for name, p in params.items():
+            u = gradient[name]
+            if name == "kernel":
+                u = u + 0.1 * p
+                u = u * 0.02 * np.linalg.norm(p) / np.linalg.norm(u)
+            momentum[name] = 0.9 * momentum[name] + (rate * u if lr_in_momentum else u)
+            params[name] = p - (momentum[name] if lr_in_momentum else rate * momentum[name])
+    return params
+
+
+@pytest.mark.parametrize("lr_in_momentum", [False, True])
+def test_lars_under_a_changing_rate(lr_in_momentum):
+    """Where DetCon's and SimCLR's variant differ."""
+    lars = Lars(
+        lr=0.3,
+        weight_decay=0.1,
+        trust_coefficient=0.02,
+        warmup_epochs=1.0,
+        lr_in_momentum=lr_in_momentum,
+    )
+    params, *gradients = random_trees(5)
+    rates = [float(lars.schedule(256, 2, 2)(i)) for i in range(4)]
+    assert len(set(rates)) > 2
+    result = run(lars.transform(256, 2, 2), params, gradients)[-1]
+    close(result, plain_lars(params, gradients, rates, lr_in_momentum=lr_in_momentum))
+    other = plain_lars(params, gradients, rates, lr_in_momentum=not lr_in_momentum)
+    assert np.abs(other["bias"] - result["bias"]).max() > 0.01
+
+
+def test_lars_moves_weights_that_are_zero():
+    zero = {"kernel": np.zeros((3, 4), np.float32)}
+    gradient = {"kernel": np.ones((3, 4), np.float32)}
+    (result,) = run(Lars(lr=0.5, **CONSTANT).transform(*LENGTH), zero, [gradient])
+    close(result, {"kernel": np.full((3, 4), -0.5)})
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("exclude", [False, True])
+def test_sgd_is_torchs(nesterov, exclude):
+    """torch.optim.SGD: g += decay * p; v = momentum * v + g; p -= lr * (g + momentum * v or v)."""
+    sgd = Sgd(
+        lr=0.1, weight_decay=0.2, nesterov=nesterov, exclude_bias_and_norm=exclude, **CONSTANT
+    )
+    params, *gradients = random_trees(4)
+    (*_, result) = run(sgd.transform(*LENGTH), params, gradients)
+    for name in params:
+        p, v = params[name].astype(np.float64), 0.0
+        for gradient in gradients:
+            g = gradient[name] + (0.0 if exclude and name == "bias" else 0.2) * p
+            v = 0.9 * v + g
+            p = p - 0.1 * (g + 0.9 * v if nesterov else v)
+        np.testing.assert_allclose(result[name], p, rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_is_torchs():
+    adamw = AdamW(lr=0.01, weight_decay=0.5, **CONSTANT)
+    params, *gradients = random_trees(4)
+    (*_, result) = run(adamw.transform(*LENGTH), params, gradients)
+    for name in params:
+        p, m, v = params[name].astype(np.float64), 0.0, 0.0
+        for i, gradient in enumerate(gradients, start=1):
+            m, v = 0.9 * m + 0.1 * gradient[name], 0.999 * v + 0.001 * gradient[name] ** 2
+            p = p * (1 - 0.01 * (0.5 if name == "kernel" else 0))
+            p = p - 0.01 * (m / (1 - 0.9**i)) / (np.sqrt(v / (1 - 0.999**i)) + 1e-8)
+        np.testing.assert_allclose(result[name], p, rtol=1e-5, atol=1e-6)
+
+
+def test_clip_shortens_the_whole_gradient():
+    sgd = Sgd(lr=1.0, weight_decay=0.0, momentum=0.0, clip_norm=0.5, **CONSTANT)
+    params, gradient = random_trees(2)
+    norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
+    assert norm > 0.5
+    (result,) = run(sgd.transform(*LENGTH), params, [gradient])
+    close(result, {k: params[k] - gradient[k] * 0.5 / norm for k in params})
+
+
+def test_schedule_is_detcons(golden):
+    """Base rate 0.2 at batch size 4096: peak 3.2; 1000 steps, of which 100 are warm-up."""
+    expected = golden("detcon_sched")
+    rate = Lars(lr=0.2, warmup_epochs=10.0).schedule(4096, 10, 100)
+    rates = [float(rate(int(step))) for step in expected["steps"]]
+    np.testing.assert_allclose(rates, expected["lr"], rtol=1e-6, atol=1e-6)
+
+
+def test_schedule_per_epoch_is_contrastive_crops(golden):
+    expected = golden("ccrop_ntxent")  # epochs count from 1 there
+    rate = Sgd(lr=0.5, end_factor=0.1, scale_lr_by_batch="none").schedule(512, 97, 500)
+    for epoch, value in zip(expected["cos_epochs"], expected["cos_lr"], strict=True):
+        for step in (int(epoch - 1) * 97, int(epoch) * 97 - 1):  # first and last of the epoch
+            assert float(rate(step)) == pytest.approx(value, rel=1e-6)
+
+
+def test_schedule_per_epoch_warms_up_at_every_step():
+    rate = Sgd(lr=1.0, warmup_epochs=2.0, cosine_per="epoch").schedule(256, 4, 6)
+    rates = [float(rate(step)) for step in range(24)]
+    np.testing.assert_allclose(rates[:8], np.arange(8) / 8, rtol=1e-6)
+    for epoch in range(2, 6):
+        expected = 0.5 * (1 + np.cos(np.pi * (epoch - 2) / 4))
+        np.testing.assert_allclose(rates[4 * epoch : 4 * epoch + 4], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("rule", "peak"), [("linear", 3.2), ("sqrt", 12.8), ("none", 0.2)])
+def test_peak_learning_rate(rule, peak):
+    rate = Sgd(lr=0.2, scale_lr_by_batch=rule).schedule(4096, 10, 5)
+    assert float(rate(0)) == pytest.approx(peak)
+
+
+def test_a_run_may_be_all_warmup():
+    rate = Sgd(lr=1.0, warmup_epochs=5.0).schedule(*LENGTH)
+    assert float(rate(25)) == pytest.approx(0.5)
+    assert float(rate(49)) == pytest.approx(0.98)
+
+
+def test_schedule_is_traceable_and_equal():
+    rate = Lars().schedule(256, 10, 20)
+    traced = jax.jit(jax.vmap(rate))(jnp.arange(200))
+    np.testing.assert_allclose(traced, [float(rate(i)) for i in range(200)], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_update_follows_the_logged_learning_rate(name):
+    """Zero at step 0 of a warm-up: nothing may move."""
+    optimizer = OPTIMIZERS[name](warmup_epochs=1.0)
+    params, *gradients = random_trees(3)
+    first, second = run(optimizer.transform(*LENGTH), params, gradients)
+    jax.tree.map(np.testing.assert_array_equal, first, params)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max() > 0, first, second)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_bias_and_norm_are_told_by_their_axes():
+    tree = {"conv/kernel": (3, 3, 2, 4), "linear/kernel": (2, 4), "bn/scale": (4,), "bn/bias": (4,)}
+    params = flax.traverse_util.unflatten_dict({k: jnp.zeros(v) for k, v in tree.items()}, sep="/")
+    decayed = Lars().decayed(params)
+    assert decayed == {
+        "conv": {"kernel": True},
+        "linear": {"kernel": True},
+        "bn": {"scale": False, "bias": False},
+    }
+    assert all(jax.tree.leaves(Sgd().decayed(params)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"cosine_per": "year"}, "optim.cosine_per 'year'; choose step or epoch"),
+        ({"scale_lr_by_batch": "log"}, "optim.scale_lr_by_batch 'log'; choose one of linear"),
+        ({"lr": -0.1}, "optim.lr is -0.1"),
+        ({"weight_decay": float("nan")}, "optim.weight_decay is nan"),
+    ],
+)
+def test_wrong_options_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Sgd(**wrong)
+
+
+def test_warmup_longer_than_the_run_is_refused():
+    with pytest.raises(ValueError, match=r"warmup_epochs is 10.0 of 5 epochs"):
+        Lars().transform(*LENGTH)

@@ -1,0 +1,183 @@
+"""The three input modes give the same batches, and which one is taken is said."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data.canvas import CanvasSpec, load_canvas, warn_broken
+from jaxssl.data.example import Example, Regions, encode_mask
+from jaxssl.data.folder import Folder
+from jaxssl.data.order import Order
+from jaxssl.data.pipeline import Pipeline, open_pipeline
+
+SPEC = CanvasSpec(8, objects=2, planes=1)
+
+
+class Drawn:
+    """Images of noise, each with three regions."""
+
+    class_names, has_regions = (), True
+
+    def __init__(self, count: int) -> None:
+        self.spec = f"drawn:{count}"
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng(index)
+        height, width = rng.integers(4, 30, 2).tolist()
+        masks = rng.random((3, height, width)) < 0.5
+        regions = Regions(
+            size=(height, width),
+            box=rng.random((3, 4)).astype(np.float32),
+            area=masks.sum((1, 2)),
+            object=np.array([0, 1, 1]),
+            score=np.ones(3, np.float32),
+            level=np.zeros(3, np.int64),
+            rle=tuple(encode_mask(mask) for mask in masks),
+        )
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Example(f"{index}.png", image, label=index % 3, regions=regions)
+
+    def fingerprint(self) -> str:
+        return self.spec
+
+
+def opened(source, folder, mode: str, spec: CanvasSpec = SPEC, **options) -> Pipeline:
+    options = {"batch_size": 4, "seed": 1, "device_bytes": 10**9, "progress": False} | options
+    return open_pipeline(source, spec, mode=mode, cache_dir=folder, **options)
+
+
+def first(pipeline: Pipeline, start: int, count: int) -> list[dict[str, np.ndarray]]:
+    """Batches as the step sees them: in mode "device" the gather is its first act."""
+    batches = list(itertools.islice(pipeline.batches(start), count))
+    if pipeline.resident is None:
+        return batches
+    gathered = [{n: a[b["index"]] for n, a in pipeline.resident.items()} for b in batches]
+    return [whole | batch for whole, batch in zip(gathered, batches, strict=True)]
+
+
+def assert_same(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) -> None:
+    for a, b in zip(one, other, strict=True):
+        assert set(a) == set(b)
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name], name)
+
+
+def test_every_epoch_has_every_image_at_most_once_in_an_order_of_its_own():
+    order = Order(num_examples=22, batch_size=5, seed=3)
+    assert order.steps_per_epoch == 4
+    epochs = [np.concatenate([order.indices(4 * e + s) for s in range(4)]) for e in range(50)]
+    assert all(len(set(epoch.tolist())) == 20 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 50
+    assert set(np.concatenate(epochs).tolist()) == set(range(22))  # another remainder each time
+    assert order.indices(0).dtype == np.int32
+
+
+def test_no_seed_repeats_the_epochs_of_another():
+    epochs = {
+        tuple(Order(30, 30, seed).indices(epoch)) for seed in range(10) for epoch in range(10)
+    }
+    assert len(epochs) == 100
+
+
+def test_without_shuffling_images_come_in_their_order():
+    order = Order(7, 3, seed=0, shuffle=False)
+    assert [order.indices(step).tolist() for step in range(3)] == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+
+
+def test_modes_give_the_same_batches(tmp_path):
+    """From within the first epoch into the third; 11 images make 2 batches of 4."""
+    source = Drawn(11)
+    batches = {m: first(opened(source, tmp_path, m), 1, 4) for m in ("device", "host", "stream")}
+    assert_same(batches["device"], batches["stream"])
+    assert_same(batches["device"], batches["host"])
+    for batch in batches["host"]:
+        for row, index in enumerate(batch["index"].tolist()):
+            for name, array in load_canvas(source, index, SPEC).items():
+                np.testing.assert_array_equal(batch[name][row], array)
+
+
+def test_processes_give_the_same_batches(tmp_path):
+    for number in range(5):
+        Image.new("RGB", (9, 7), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    source, spec = Folder(tmp_path), CanvasSpec(8)
+    processes = opened(source, None, "stream", spec, batch_size=2, workers=2)
+    threads = opened(source, None, "stream", spec, batch_size=2)
+    batches = processes.batches(1)
+    assert_same(list(itertools.islice(batches, 5)), first(threads, 1, 5))
+    batches.close()
+
+
+@pytest.mark.parametrize("mode", ["device", "host", "stream"])
+def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(mode, tmp_path):
+    whole = first(opened(Drawn(9), tmp_path, mode), 0, 7)
+    assert_same(whole[5:], first(opened(Drawn(9), tmp_path, mode), 5, 2))
+    assert any((a["index"] != b["index"]).any() for a, b in itertools.pairwise(whole))
+
+
+def test_shapes_are_known_before_the_first_batch(tmp_path):
+    for mode in ("device", "host", "stream"):
+        pipeline = opened(Drawn(9), tmp_path, mode)
+        example, (batch,) = pipeline.example_batch(), first(pipeline, 0, 1)
+        assert {n: (a.shape, a.dtype) for n, a in example.items()} == {
+            n: (a.shape, a.dtype) for n, a in batch.items()
+        }
+        assert pipeline.num_examples == 9
+        assert pipeline.steps_per_epoch == 2
+
+
+def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
+    source, spec = Drawn(9), CanvasSpec(64)
+    size = 9 * (64 * 64 * 3 + 8 + 4)
+
+    def choose(device_bytes: int, free: int) -> tuple[str, str]:
+        usage = shutil.disk_usage(tmp_path)._replace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        pipeline = opened(source, tmp_path / "cache", "auto", spec, device_bytes=device_bytes)
+        return pipeline.mode, pipeline.reason
+
+    mode, reason = choose(int(size / 0.3) - 10, free=2 * size - 10)
+    assert mode == "stream"
+    assert "0.000111 GB" in reason
+    assert "\n" not in reason
+    assert choose(int(size / 0.3) - 10, free=2 * size)[0] == "host"
+    mode, reason = choose(int(size / 0.3) - 10, free=0)
+    assert mode == "host"
+    assert "already in" in reason
+    mode, reason = choose(int(size / 0.3) + 10, free=0)
+    assert mode == "device"
+    assert "30% of the device's" in reason
+
+
+def test_what_cannot_be_is_refused_in_one_line(tmp_path):
+    Image.new("RGB", (9, 7)).save(tmp_path / "1.png")
+    for source, options, said in (
+        (Drawn(3), {"batch_size": 4}, "choose one from 1 to 3"),
+        (Drawn(3), {"batch_size": 0}, "choose one from 1 to 3"),
+        (Drawn(9), {"mode": "gpu"}, "choose auto, device, host or stream"),
+        (Folder(tmp_path), {"batch_size": 1}, r"mask_tools\.export --source folder:"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            opened(source, tmp_path, **{"mode": "stream"} | options)
+        assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["1.png"], "and nothing is written"
+
+
+@pytest.mark.parametrize("mode", ["host", "stream"])
+def test_files_that_go_are_replaced_alike_in_every_mode(mode, tmp_path, caplog):
+    for number in range(120):
+        Image.new("RGB", (2, 2), (number, 0, 0)).save(tmp_path / f"{number:03}.png")
+    source = Folder(tmp_path)
+    (tmp_path / "050.png").unlink()
+    warn_broken.cache_clear()
+    pipeline = opened(source, tmp_path / "cache", mode, CanvasSpec(2), batch_size=60, shuffle=False)
+    reds = np.concatenate([batch["image"][:, 0, 0, 0] for batch in first(pipeline, 0, 2)])
+    assert reds.tolist() == [*range(50), 51, *range(51, 120)]
+    assert sum("050.png" in record.message for record in caplog.records) == 1

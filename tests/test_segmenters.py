@@ -1,0 +1,83 @@
+"""The segmenters that need no network: partitions of any image, however small."""
+
+import numpy as np
+import pytest
+
+from mask_tools.regions import collect
+from mask_tools.segmenters import SEGMENTERS
+from mask_tools.segmenters.felzenszwalb import Felzenszwalb
+from mask_tools.segmenters.grid import Grid
+
+
+def blocks(rows, cols, side):
+    """An image of rows x cols squares, each of a colour that differs clearly from the next."""
+    row, col = np.mgrid[:rows, :cols]
+    colours = np.stack([row * 97 % 256, col * 151 % 256, (row + col) % 2 * 255], axis=-1)
+    return colours.astype(np.uint8).repeat(side, axis=0).repeat(side, axis=1)
+
+
+def coverage(regions):
+    """How many regions cover each pixel."""
+    return sum(region.mask.astype(int) for region in regions)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (48, 64)])
+@pytest.mark.parametrize("name", sorted(SEGMENTERS))
+def test_every_segmenter_partitions_any_image(name, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    found = SEGMENTERS[name]()(image)
+    assert (coverage(found) == 1).all()
+    regions = collect(found, size)
+    assert len(regions) == len(found)  # no empty one
+    assert sorted(regions.object.tolist()) == list(range(len(found)))
+
+
+def test_grid_cells_are_equal_where_they_can_be():
+    cells = Grid(rows=2, cols=4)(np.zeros((10, 20, 3), np.uint8))
+    assert [int(cell.mask.sum()) for cell in cells] == [25] * 8
+    areas = [int(cell.mask.sum()) for cell in Grid(3, 3)(np.zeros((10, 11, 3), np.uint8))]
+    assert sum(areas) == 110
+    assert max(areas) - min(areas) <= 7  # 4x4 against 3x3
+
+
+def test_fh_finds_the_blocks():
+    image = blocks(2, 3, side=40)
+    found = Felzenszwalb(scale=(100,), sigma=0.0)(image)
+    assert len(found) == 6
+    for region in found:
+        assert len(np.unique(image[region.mask], axis=0)) == 1
+
+
+def test_fh_at_several_scales_gives_one_partition_each():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    found = Felzenszwalb(scale=(10, 10), min_size=(10, 100))(image)
+    levels = np.array([region.level for region in found])
+    assert (coverage(found) == 2).all()
+    assert (levels == 0).sum() > (levels == 1).sum() > 1
+    assert (np.diff(levels) >= 0).all()
+
+
+def test_fh_ids_do_not_wrap():
+    image = blocks(20, 20, side=4)
+    found = Felzenszwalb(scale=(1,), min_size=(1,), sigma=0.0)(image)
+    assert len(found) == 400
+    assert all(region.mask.sum() == 16 for region in found)
+
+
+def test_fh_minimum_size_is_the_scale_unless_given():
+    assert Felzenszwalb(scale=(500, 1500)).min_size == (500, 1500)
+    assert Felzenszwalb(scale=(500,), min_size=(20,)).min_size == (20,)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Grid(rows=0), "a grid of 0 x 5 cells: give at least 1 x 1"),
+        (lambda: Felzenszwalb(scale=(-1,), min_size=(1,)), "scales must be above 0"),
+        (lambda: Felzenszwalb(scale=()), "scales must be above 0"),
+        (lambda: Felzenszwalb(scale=(1, 2), min_size=(1,)), "2 scales and 1 minimum sizes"),
+    ],
+)
+def test_bad_parameters_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,194 @@
+"""Stores: filled once, continued when stopped, never used when damaged."""
+
+import concurrent.futures
+import json
+import pathlib
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.filling import CHUNK
+from jaxssl.data.progress import progress
+from jaxssl.data.store import cache_folder, open_store, store_folder
+
+SPEC = CanvasSpec(4)
+COUNT = 4 * CHUNK + 9
+
+
+class Counted:
+    """Grey images that know how often they were read; some broken, one that ends the run."""
+
+    spec, class_names, has_regions = "counted:1", (), False
+
+    def __init__(
+        self,
+        broken: tuple[int, ...] = (),
+        fatal: int | None = None,
+        until: pathlib.Path | None = None,
+    ) -> None:
+        self.broken, self.fatal, self.until = broken, fatal, until
+        self.reads, self._lock = 0, threading.Lock()
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> Example:
+        with self._lock:
+            self.reads += 1
+        if index in self.broken:
+            raise BrokenImage(f"{index}.jpg: torn")
+        if index == self.fatal:
+            while not self.until.read_text():  # the first chunk is in the journal
+                time.sleep(0.001)
+            raise RuntimeError("killed")
+        return Example(str(index), np.full((3, 3, 3), index % 256, np.uint8), label=index)
+
+    def fingerprint(self) -> str:
+        return f"broken: {self.broken}"
+
+
+def opened(source, folder, **options) -> dict[str, np.ndarray]:
+    return open_store(source, SPEC, folder, show=False, **options)
+
+
+def assert_right(arrays: dict[str, np.ndarray]) -> None:
+    assert set(arrays) == {"image", "hw", "label"}
+    np.testing.assert_array_equal(arrays["label"], np.arange(COUNT))
+    np.testing.assert_array_equal(arrays["image"][:, 1, 2, 0], np.arange(COUNT) % 256)
+    np.testing.assert_array_equal(arrays["hw"], np.full((COUNT, 2), 3))
+
+
+def test_a_store_is_filled_once(tmp_path):
+    source = Counted()
+    assert_right(opened(source, tmp_path))
+    assert source.reads == COUNT
+    arrays = opened(source, tmp_path)
+    assert_right(arrays)
+    assert source.reads == COUNT
+    assert not arrays["image"].flags.writeable
+
+
+def test_stores_are_named_for_their_content(tmp_path):
+    folders = {
+        store_folder(source, spec, tmp_path)
+        for source in (Counted(), Counted(broken=(1,)))
+        for spec in (SPEC, CanvasSpec(8), CanvasSpec(4, fit="center"))
+    }
+    assert len(folders) == 6
+    assert store_folder(Counted(), SPEC, tmp_path) in folders
+
+
+def test_the_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("JAXSSL_CACHE", raising=False)
+    assert cache_folder(None) == pathlib.Path("/home/someone/.cache/jaxssl")
+    monkeypatch.setenv("JAXSSL_CACHE", "/scratch")
+    assert cache_folder(None) == pathlib.Path("/scratch")
+    assert cache_folder("~/here") == pathlib.Path("/home/someone/here")
+
+
+def stop_in_the_middle(folder: pathlib.Path) -> pathlib.Path:
+    """A store as a killed run leaves it: some chunks written, of which the journal has some."""
+    store = store_folder(Counted(), SPEC, folder)
+    with pytest.raises(RuntimeError, match="killed"):
+        opened(Counted(fatal=2 * CHUNK + 5, until=store / "journal"), folder)
+    assert not (store / "store.json").exists()
+    return store
+
+
+def test_a_run_that_was_stopped_is_continued(tmp_path):
+    store = stop_in_the_middle(tmp_path)
+    journalled = len((store / "journal").read_text().splitlines())
+    source = Counted()
+    assert_right(opened(source, tmp_path))
+    assert source.reads == COUNT - CHUNK * journalled < COUNT
+
+
+def test_a_line_of_the_journal_may_be_cut_short(tmp_path):
+    store = stop_in_the_middle(tmp_path)
+    journal = (store / "journal").read_text()
+    (store / "journal").write_text(journal.splitlines()[0] + "\n" + journal[:7])
+    source = Counted()
+    assert_right(opened(source, tmp_path))
+    assert source.reads == COUNT - CHUNK
+
+
+def test_chunks_that_changed_since_are_made_again(tmp_path):
+    store = stop_in_the_middle(tmp_path)
+    number = json.loads((store / "journal").read_text().splitlines()[0])[0]
+    with (store / "label").open("r+b") as file:
+        file.seek(4 * CHUNK * number)
+        file.write(b"\xff")
+    assert_right(opened(Counted(), tmp_path))
+
+
+@pytest.mark.parametrize("array", ["image", "label"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_store_is_made_again(tmp_path, array, damage):
+    source = Counted()
+    opened(source, tmp_path)
+    file = store_folder(source, SPEC, tmp_path) / array
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        file.unlink()
+    assert_right(opened(source, tmp_path))
+    assert source.reads == 2 * COUNT
+
+
+def test_two_runs_fill_a_store_once(tmp_path):
+    source = Counted()
+    with concurrent.futures.ThreadPoolExecutor(4) as runs:
+        for arrays in runs.map(lambda _: opened(source, tmp_path), range(4)):
+            assert_right(arrays)
+    assert source.reads == COUNT
+
+
+def test_broken_images_are_replaced_and_named_in_one_warning(tmp_path, caplog):
+    source = Counted(broken=(CHUNK, 20))
+    for _ in range(2):
+        caplog.clear()
+        labels = opened(source, tmp_path)["label"].tolist()
+        assert (labels[20], labels[CHUNK]) == (21, CHUNK + 1)
+        (record,) = caplog.records
+        assert f"2 of {COUNT} images cannot be read: 20.jpg: torn; 64.jpg: torn" in record.message
+
+
+def test_too_many_broken_images_are_an_error(tmp_path):
+    source = Counted(broken=(3, 4, 5, 200))
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=rf"4 of {COUNT} .* 3\.jpg: torn; .*at most 1%"
+        ) as error:
+            opened(source, tmp_path)
+        assert "\n" not in str(error.value)
+    assert len(opened(source, tmp_path, max_broken=0.02)["label"]) == COUNT
+
+
+def test_a_cache_that_cannot_be_written_is_refused_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="JAXSSL_CACHE") as error:
+        opened(Counted(), tmp_path / "file")
+    assert "\n" not in str(error.value)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match="of which 1e-06 GB are free") as error:
+        opened(Counted(), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys):
+    with progress(8, "decoding", done=2) as advance:
+        advance(4)
+        advance(2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("decoding: 8/8 images, ")
+    assert line.endswith(" a second, 0:00 left")
+    with progress(8, "decoding", show=False) as advance:
+        advance(8)
+    assert not capsys.readouterr().err

@@ -1,0 +1,201 @@
+"""The command from end to end, on eight devices: what it writes, resumes and refuses."""
+
+import json
+import os
+import pathlib
+import signal
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl import config as config_module
+from jaxssl import evaluate, train
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.data.pipeline import Pipeline
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
+SMALL = {
+    "epochs": 2,
+    "batch_size": 16,
+    "log_every": 2,
+    "data.source": "scenes:70",  # four steps an epoch
+    "data.canvas": 32,
+    "views.size": 16,
+    "method.hidden": "(8,)",
+    "method.dim": 8,
+    "encoder.name": "tiny",
+    "eval.datasets": "objects:60",
+    "eval.knn_k": 5,
+    "eval.every": 1,
+    "eval.batch_size": 20,
+    "eval.linear_epochs": 3,
+    "checkpoint.every": 3,
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny(tiny_encoder, tmp_path_factory, monkeypatch):
+    """The tiny encoder under a name, and a cache folder that all tests share."""
+    tiny_class = type(tiny_encoder)
+    known = config_module.KNOWN["encoder"] | {"tiny": tiny_class}
+    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
+    monkeypatch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def run(workdir, **changes):
+    """Runs the command in this process; returns its exit status."""
+    options = SMALL | {k.replace("__", "."): v for k, v in changes.items()}
+    overrides = [f"--config.{k}={v}" for k, v in options.items() if v is not None]
+    return train.main(["--config", str(CONFIG), "--workdir", str(workdir), *overrides])
+
+
+def final_state(workdir):
+    """All leaves of the newest checkpoint, as numpy arrays."""
+    with Checkpoints(workdir / "checkpoints", 2) as checkpoints:
+        step = max(checkpoints._manager.all_steps())
+        state = checkpoints._manager.restore(step)["state"]
+    return jax.tree.map(np.asarray, state)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in lines(workdir) if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+def assert_same_run(a, b):
+    jax.tree.map(np.testing.assert_array_equal, final_state(a), final_state(b))
+
+
+def test_run_writes_what_it_promises(undisturbed, capsys):
+    assert run(undisturbed, data__input="device") == 0
+    names = {p.name for p in undisturbed.iterdir()}
+    assert names == {
+        "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
+    }  # fmt: skip
+    training = [line for line in lines(undisturbed) if "loss" in line]
+    assert {
+        "step", "epoch", "loss", "learning_rate", "images_per_sec", "data_wait", "grad_norm",
+        "embedding_std", "fell_back",
+    } <= set(training[-1])  # fmt: skip
+    evaluations = [line for line in lines(undisturbed) if "eval/objects/knn_top1" in line]
+    assert [line["step"] for line in evaluations] == [0, 4, 8]
+    assert "eval/objects/linear_top1" in evaluations[-1]
+    table = capsys.readouterr().out
+    assert "kNN untrained" in table
+    assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
+    assert int(final_state(undisturbed)["step"]) == 8
+
+
+@pytest.mark.parametrize("mode", ["host", "stream"])
+def test_input_modes_give_the_same_run(undisturbed, tmp_path, mode):
+    assert run(tmp_path, data__input=mode) == 0
+    assert_same_run(undisturbed, tmp_path)
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path, monkeypatch, stop_at):
+    batches = Pipeline.batches
+
+    def interrupted(self, start):
+        for step, batch in enumerate(batches(self, start), start=start + 1):
+            if step == stop_at + 2:  # two are fetched ahead
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(Pipeline, "batches", interrupted)
+    assert run(tmp_path) == 0
+    assert 0 < int(final_state(tmp_path)["step"]) < 8
+    monkeypatch.setattr(Pipeline, "batches", batches)
+    assert run(tmp_path) == 0
+    assert_same_run(undisturbed, tmp_path)
+    steps = [line["step"] for line in lines(tmp_path) if "eval/objects/knn_top1" in line]
+    assert steps == [0, 4, 8]
+    assert losses(tmp_path)[8] == losses(undisturbed)[8]
+
+
+def test_a_damaged_checkpoint_is_passed_over(undisturbed, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    newest = max((tmp_path / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert run(tmp_path) == 0
+    assert "checkpoint 8 cannot be read" in capsys.readouterr().err
+    assert_same_run(undisturbed, tmp_path)
+
+
+def test_more_epochs_continue_a_finished_run(tmp_path):
+    assert run(tmp_path, epochs=1) == 0
+    assert run(tmp_path, epochs=2) == 0
+    assert int(final_state(tmp_path)["step"]) == 8
+
+
+def test_evaluate_agrees_with_training(undisturbed, capsys):
+    assert evaluate.main(["--workdir", str(undisturbed), "--tasks", "knn,linear"]) == 0
+    (result,) = json.loads((undisturbed / "eval.json").read_text())
+    last = lines(undisturbed)[-1]
+    for name in ("knn_top1", "linear_top1"):
+        assert result[name] == last[f"eval/objects/{name}"]
+    assert result["knn_k"] == 5
+    assert "objects" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
+    assert run(tmp_path, optim__lr=1e30, optim__warmup_epochs=0.0, eval__datasets="()") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: the loss is nan at step")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method__temprature": 1}, "Did you mean 'method.temperature'?"),
+        ({"epochs": "x"}, "invalid literal for int()"),
+        ({"batch_size": 12}, "batch_size 12 does not divide over 8 devices; take 8 or 16"),
+        ({"batch_size": 80}, "batch_size 80 with 70 images"),
+        ({"data__source": "folder:/nowhere"}, "/nowhere"),
+        ({"data__source": "nothing"}, "unknown source 'nothing'"),
+        ({"data__source": "folder:{empty}"}, "no image"),
+        ({"data__source": "folder:{photos}"}, "--segmenter fh"),
+        ({"eval__datasets": "scenes:50"}, "has no labels"),
+        ({"eval__knn_k": 61}, "eval.knn_k needs 61"),
+        ({"views__recipe": "simcrl"}, "choose one of"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, message):
+    (tmp_path / "empty").mkdir()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(70):
+        Image.new("RGB", (40, 40), (i, 0, 0)).save(photos / f"{i}.png")
+    paths = {"empty": tmp_path / "empty", "photos": photos}
+    changes = {k: v.format(**paths) if isinstance(v, str) else v for k, v in changes.items()}
+    assert run(tmp_path / "run", **changes) == 1
+    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
+    before = (undisturbed / "config.json").read_text()
+    assert run(undisturbed, seed=1, views__size=24) == 1
+    error = capsys.readouterr().err
+    assert "seed: 0 -> 1; views.size: 16 -> 24" in error
+    assert (undisturbed / "config.json").read_text() == before
+
+
+def test_evaluate_without_a_run(tmp_path, capsys):
+    assert evaluate.main(["--workdir", str(tmp_path)]) == 1
+    assert "config.json is missing" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Views of a batch: one key each, one computation for views of one kind."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl.samplers import RandomCrop, RegionCrop
+from jaxssl.views import Views, make_views
+
+BATCH = {
+    "image": jax.random.randint(jax.random.key(1), (3, 24, 24, 3), 0, 256).astype(jnp.uint8),
+    "hw": jnp.array([[24, 24], [48, 30], [10, 10]], jnp.int32),
+    "index": jnp.arange(3),
+    "label": jnp.zeros(3, jnp.int32),
+    "region_boxes": jnp.zeros((3, 2, 4)).at[1, 0].set(jnp.array([0.0, 0.0, 24.0, 30.0])),
+    "region_areas": jnp.zeros((3, 2)).at[1, 0].set(700.0),
+}
+
+
+def cut(views, sampler=RandomCrop(), key=0, batch=BATCH):  # noqa: B008 - frozen
+    return jax.jit(lambda k, b: make_views(k, b, (), sampler, views))(jax.random.key(key), batch)
+
+
+def test_global_and_local_views():
+    views = Views(num_global=2, size=16, num_local=3, local_size=8, recipe="s3same")
+    images, fell_back = cut(views)
+    assert [v.image.shape for v in images] == [(3, 16, 16, 3)] * 2 + [(3, 8, 8, 3)] * 3
+    assert fell_back == 0
+    for i, a in enumerate(images):
+        for b in images[i + 1 :]:
+            assert a.image.shape != b.image.shape or (a.image != b.image).any()
+
+
+def test_each_image_and_each_key_draws_its_own():
+    same = BATCH | {k: jnp.tile(v[:1], (3,) + (1,) * (v.ndim - 1)) for k, v in BATCH.items()}
+    views = Views(size=16, recipe="s3same")
+    (a, b), _ = cut(views, batch=same)
+    (c, _), _ = cut(views, key=1, batch=same)
+    assert (a.image[0] != a.image[1]).any()
+    assert (a.image != b.image).any()
+    assert (a.image != c.image).any()
+    np.testing.assert_array_equal(a.image, cut(views, batch=same)[0][0].image)
+
+
+def test_an_image_does_not_depend_on_its_neighbours():
+    views = Views(size=16, recipe="s3same")
+    changed = BATCH | {"image": BATCH["image"].at[2].set(0)}
+    a, b = cut(views)[0][0].image, cut(views, batch=changed)[0][0].image
+    np.testing.assert_array_equal(a[:2], b[:2])
+    assert (a[2] != b[2]).any()
+
+
+def test_share_of_images_without_a_usable_region():
+    _, fell_back = cut(Views(size=16, recipe="none"), RegionCrop(min_area=100))
+    np.testing.assert_allclose(fell_back, 2 / 3, rtol=1e-6)
+
+
+def test_whole_view_without_colour_is_the_normalised_image():
+    views = Views(num_global=1, size=24, scale=(1.0, 1.0), recipe="none", normalize="none")
+    batch = {k: v[:1] for k, v in BATCH.items()}
+    seen = [cut(views, key=k, batch=batch)[0][0].image[0] for k in range(20)]
+    image = batch["image"][0].astype(jnp.float32) / 255
+    plain = [bool(jnp.allclose(v, image, atol=1e-5)) for v in seen]
+    assert any(plain)  # where the random aspect is close enough to 1 to leave it whole
