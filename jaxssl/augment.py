@@ -256,7 +256,7 @@ class Recipe:
     flip_prob: float = 0.5
 
 
-_GRAY = Color(jitter_prob=0.8, jitter=(0.4, 0.4, 0.4, 0.1), gray_prob=1.0)
+_GRAY = Color(jitter_prob=0.8, jitter=(0.8, 0.8, 0.0, 0.0), gray_prob=1.0, blur_prob=0.5)
 _CCROP = Color(jitter_prob=0.8, jitter=(0.4, 0.4, 0.4, 0.1), gray_prob=0.2)
 _MOCO_V1 = replace(_CCROP, jitter_prob=1.0, jitter=(0.4, 0.4, 0.4, 0.4))
 _MOCO_V2 = replace(_CCROP, blur_prob=0.5)

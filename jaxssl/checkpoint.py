@@ -20,11 +20,24 @@ log = logging.getLogger("jaxssl")
 class Checkpoints:
     """The checkpoints of one run, newest last. A context manager: leaving it waits for writes."""
 
-    def __init__(self, folder: pathlib.Path, keep: int):
+    def __init__(self, folder: pathlib.Path, keep: int = 1, *, read_only: bool = False):
+        self._read_only = read_only
+        self.restored = 0  # step of the last state or encoder restored
+        if read_only and not folder.is_dir():
+            raise ValueError(f"no checkpoints in {folder.parent} yet; train it first")
         self._manager = ocp.CheckpointManager(
             folder.resolve(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else keep,
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,  # what a kill left unfinished
+            ),
         )
+
+    def newest(self) -> int:
+        """The newest step that is saved; 0 if there is none."""
+        return max(self._manager.all_steps(), default=0)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -61,17 +74,24 @@ class Checkpoints:
           ValueError: there are checkpoints, and none can be read.
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        unreadable = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
             items = ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)})
             try:
-                return self._manager.restore(step, args=items)[item]
+                tree = self._manager.restore(step, args=items)[item]
             except Exception as error:  # whatever a damaged file makes the reader raise
                 reason = " ".join(str(error).split())[:200]
+                unreadable.append((step, reason))
                 log.warning("checkpoint %d cannot be read (%s); trying an older one", step, reason)
-        if steps:
+                continue
+            self.restored = step
+            if not self._read_only:
+                for damaged, _ in unreadable:  # Orbax saves no step before one that is there
+                    self._manager.delete(damaged)
+            return tree
+        if unreadable:
             raise ValueError(
-                f"none of the checkpoints {steps} in {self._manager.directory} can be read; "
-                "start again in a new --workdir, or delete that folder to start over"
+                f"no checkpoint in {self._manager.directory} can be read; the newest, of step "
+                f"{unreadable[0][0]}: {unreadable[0][1]}. Start again in a new --workdir"
             )
         return None

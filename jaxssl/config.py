@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def base() -> ConfigDict:
     config.eval.update(_fields(Protocol))
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = 1000  # steps
+    config.checkpoint.every = 500  # steps
     config.checkpoint.keep = 2
     return config
 
@@ -129,12 +129,13 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
         resets the section to the defaults of what was chosen; the other overrides come after.
     """
     path, _, variant = where.partition(":")
-    config = _get_config(path)(*([variant] if variant else []))
+    config = _get_config(path, variant)
+    _check_file(config, path)
     overrides = _join_values(overrides)
     for section in KNOWN:
         for override in overrides:
             key, _, value = override.partition("=")
-            if key == f"--config.{section}.name":
+            if key == f"--config.{section}.name" and value != config[section].name:
                 config[section] = defaults(section, value)
     for override in overrides:
         _check_key(config, override.partition("=")[0].removeprefix("--config."))
@@ -149,17 +150,36 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return check(values.config)
 
 
-def _get_config(path: str) -> Callable[..., ConfigDict]:
+def _get_config(path: str, variant: str) -> ConfigDict:
     if not pathlib.Path(path).is_file():
         raise ValueError(f"no config file {path!r}; the configs folder holds {_config_names()}")
     spec = importlib.util.spec_from_file_location("config", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"config file {path!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not inspect.isfunction(getattr(module, "get_config", None)):
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise ValueError(f"config file {path} does not load: {error}") from error
+    get_config = getattr(module, "get_config", None)
+    if not inspect.isfunction(get_config):
         raise ValueError(f"{path} defines no get_config(); see configs/quickstart.py")
-    return module.get_config
+    if variant and not inspect.signature(get_config).parameters:
+        raise ValueError(f"{path} has no variants; leave out ':{variant}'")
+    config: ConfigDict = get_config(*([variant] if variant else []))
+    return config
+
+
+def _check_file(config: ConfigDict, path: str) -> None:
+    """Raises ValueError unless the file has set exactly the keys there are."""
+    expected = base()
+    for section in KNOWN:
+        expected[section] = defaults(section, config[section].name)
+    known, given = sorted(flatten(expected)), set(flatten(config))
+    for key in sorted(given - set(known)):
+        raise ValueError(f"{path}: {_unknown_key(key, known)}")
+    if missing := set(known) - given:
+        raise ValueError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
 
 
 def _config_names() -> str:
@@ -187,9 +207,13 @@ def _check_key(config: ConfigDict, key: str) -> None:
         return
     if any(k.startswith(f"{key}.") for k in known):
         raise ValueError(f"config key {key!r} is a section; set one of its keys, as in {key}.KEY")
+    raise ValueError(_unknown_key(key, known))
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
-    raise ValueError(f"unknown config key {key!r}. {hint}")
+    return f"unknown config key {key!r}. {hint}"
 
 
 def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -203,11 +227,26 @@ def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
     return flat
 
 
+LEAST = {
+    "seed": 0,
+    "epochs": 1,
+    "batch_size": 1,
+    "log_every": 1,
+    "data.canvas": 1,
+    "data.max_objects": 1,
+    "data.workers": 0,
+    "eval.every": 0,
+    "eval.size": 0,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 1,
+}
+
+
 def check(config: ConfigDict) -> ConfigDict:
     """The config, or an error if a value cannot be right whatever the data."""
-    for key in ("epochs", "batch_size", "log_every", "data.canvas", "checkpoint.every"):
-        if (value := flatten(config)[key]) < 1:
-            raise ValueError(f"config key {key!r} is {value}; it must be 1 or more")
+    for key, least in LEAST.items():
+        if (value := flatten(config)[key]) < least:
+            raise ValueError(f"config key {key!r} is {value}; it must be {least} or more")
     allowed = {
         "dtype": ("float32", "bfloat16"),
         "data.input": ("auto", "device", "host", "stream"),

@@ -20,8 +20,8 @@ from jaxssl.config import build_method
 from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import load_datasets
 from jaxssl.evaluation.features import make_encode
-from jaxssl.evaluation.suite import TASKS, Protocol, evaluate
-from jaxssl.terminal import format_table, one_line_errors
+from jaxssl.evaluation.suite import TASKS, Protocol, check_tasks, evaluate
+from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.types import Tree
 from jaxssl.workdir import read_config
 
@@ -30,9 +30,9 @@ def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags of this command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m jaxssl.evaluate",
         description="Evaluates the newest checkpoint of a run; appends to WORKDIR/eval.json.",
         epilog="example: python -m jaxssl.evaluate --workdir runs/quickstart --tasks knn,linear "
@@ -51,16 +51,16 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Any, Tree]:
-    """The encoder of a run and its newest variables."""
+def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Any, Tree, int]:
+    """The encoder of a run, its newest variables and their step."""
     _, encoder = build_method(config)
     image = jax.ShapeDtypeStruct((1, config.views.size, config.views.size, 3), np.float32)
     shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), image)
-    with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
-    if variables is None:
-        raise ValueError(f"no checkpoint in {workdir} yet; train it first")
-    return encoder, variables
+        if variables is None:
+            raise ValueError(f"no checkpoint in {workdir} yet; train it first")
+        return encoder, variables, checkpoints.restored
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -71,14 +71,15 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             config.eval[key] = value
     if not config.eval.datasets:
         raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
+    check_tasks(args.tasks)
     mesh = sharding.make_mesh()
-    encoder, variables = restore_encoder(config, args.workdir, mesh)
+    encoder, variables, step = restore_encoder(config, args.workdir, mesh)
     encode = functools.partial(
         sharding.compile_rows(make_encode(encoder, config.views.normalize), mesh), variables
     )
     protocol = Protocol.of(config.eval)
     return [
-        {"dataset": data.name, **evaluate(encode, data, protocol, args.tasks)}
+        {"step": step, "dataset": data.name, **evaluate(encode, data, protocol, args.tasks)}
         | {"size": config.eval.size or config.views.size, **dataclasses.asdict(protocol)}
         for data in load_datasets(config)
     ]
@@ -93,8 +94,8 @@ def append_results(path: pathlib.Path, results: list[dict[str, Any]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
-    args = parse_arguments(sys.argv[1:] if argv is None else argv)
     with one_line_errors() as status:
+        args = parse_arguments(argv)
         results = run(args)
         append_results(args.workdir / "eval.json", results)
         scores = ("chance", *(f"{task}_top1" for task in args.tasks))

@@ -1,5 +1,6 @@
 """One writer for what a run reports: JSON lines, TensorBoard, a progress line."""
 
+import io
 import json
 import os
 import pathlib
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -21,10 +22,12 @@ class MetricsWriter:
     step, so that every step is reported once.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int = 0):
+    def __init__(self, workdir: pathlib.Path, step: int = 0, *, wandb: str = ""):
+        """`wandb` names a Weights & Biases project that gets the same numbers; "": none."""
         path = workdir / "metrics.jsonl"
         _keep_until(path, step)
         self._file = path.open("a")
+        self._wandb = _start_wandb(wandb, workdir) if wandb else None
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> "MetricsWriter":
@@ -37,6 +40,8 @@ class MetricsWriter:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if self._wandb:
+            self._wandb.finish()
         self._events.close()
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
@@ -45,9 +50,20 @@ class MetricsWriter:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        if self._wandb:
+            self._wandb.log(line, step=step)
         for name, value in values.items():
             tag = name if "/" in name else f"train/{name}"
             self._events.add_scalar(tag, float(value), step)
+
+
+def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
+    try:
+        import wandb  # an extra: imported when asked for
+    except ImportError:
+        raise ValueError("config.wandb needs: pip install 'jaxssl[wandb]'") from None
+    # One run there for each workdir, continued when the workdir is.
+    return wandb.init(project=project, name=workdir.name, id=workdir.name, resume="allow")
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -74,10 +90,11 @@ class ProgressLine:
     """One line that is rewritten on a terminal, and plain lines elsewhere."""
 
     def __init__(
-        self, total_steps: int, steps_per_epoch: int, batch_size: int, stream: TextIO = sys.stderr
+        self, total_steps: int, steps_per_epoch: int, batch_size: int, stream: io.TextIOBase | None = None
     ):
         self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
-        self._stream, self._live = stream, stream.isatty()
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
         self._last = float("-inf")
 
     def show(self, step: int, values: Mapping[str, float]) -> None:

@@ -95,6 +95,8 @@ def compile_rows(function: Callable, mesh: Mesh) -> Callable:
 
     def run(variables: Tree, rows: np.ndarray) -> jax.Array:
         missing = -len(rows) % mesh.size
+        if not missing:
+            return jitted(variables, rows)
         filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
         return jitted(variables, filled)[: len(rows)]
 

@@ -1,12 +1,21 @@
 """What commands share on a terminal: errors of one line, tables."""
 
+import argparse
 import contextlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 MISTAKES = (ValueError, OSError, FloatingPointError)  # what a user can mend
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake as an error of one line, like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help")
 
 
 class Status:
@@ -25,11 +34,23 @@ def one_line_errors() -> Iterator[Status]:
     except MISTAKES as error:
         if os.environ.get("JAXSSL_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        status.code = 1
+        _report(str(error), status)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _report(
+            "the device is out of memory; lower batch_size, set --config.remat=True or "
+            "--config.data.input=host",
+            status,
+        )
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         status.code = 130
+
+
+def _report(message: str, status: Status) -> None:
+    print("error:", *message.split(), file=sys.stderr)
+    status.code = 1
 
 
 def _log_plain_lines() -> None:

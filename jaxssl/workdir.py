@@ -41,12 +41,25 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
         )
 
 
-def create_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Writes `config.json` and `environment.json`, making the folder if need be."""
+def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> None:
+    """Writes `config.json` and `environment.json`, making the folder if need be.
+
+    Raises ValueError if the run that is continued had another number of images: their order, and
+    with it where the run is in its data, would be another.
+    """
+    try:
+        before = json.loads((workdir / "environment.json").read_text())["images"]
+    except (OSError, KeyError, json.JSONDecodeError):
+        before = num_examples
+    if before != num_examples:
+        raise ValueError(
+            f"{workdir} was begun on {before} images and {config.data.source} now has "
+            f"{num_examples}; give another --workdir, or the images of before"
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         _write_json(workdir / "config.json", config.to_dict())
-        _write_json(workdir / "environment.json", environment())
+        _write_json(workdir / "environment.json", environment() | {"images": num_examples})
     except OSError as error:
         raise ValueError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
 
@@ -85,15 +98,34 @@ def _with_tuples(value: Any) -> Any:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and the git revision of the working directory."""
+    """Versions, devices and the git revision of the code."""
     packages = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
         "devices": [str(device) for device in jax.devices()],
-        "git": revision.stdout.strip() or None,
+        "git": _revision(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """Of the code that runs, if it runs from a checkout and there is git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return described.stdout.strip() or None

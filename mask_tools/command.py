@@ -4,14 +4,6 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
-from typing import NoReturn
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a mistake as an error of one line, like any other."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help")
 
 
 def positive(text: str) -> int:

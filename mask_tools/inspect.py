@@ -18,7 +18,8 @@ from jaxssl.data.example import Example
 from jaxssl.data.progress import progress
 from jaxssl.data.records import ShardInfo, describe_shard, read_info
 from jaxssl.data.tfrecord import read_all
-from mask_tools.command import Parser, positive, run
+from jaxssl.terminal import Parser
+from mask_tools.command import positive, run
 from mask_tools.preview import draw_gallery
 from mask_tools.statistics import MIN_AREA, Row, as_array, format_table, measure, table
 

@@ -8,7 +8,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mask_tools.command import Parser, positive
+from jaxssl.terminal import Parser
+from mask_tools.command import positive
 from mask_tools.segmenters import SEGMENTERS, Segmenter
 
 EXACT = "exact"  # no segmenter: the regions that the source carries

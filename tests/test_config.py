@@ -1,6 +1,7 @@
 """What the command line does to a config, and what it says when it cannot."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -39,10 +40,10 @@ def test_another_name_brings_its_own_defaults():
     assert build("sampler", config.sampler) == RegionCrop(min_area=77)
 
 
-def test_defaults_and_build_are_inverse():
+def test_defaults_and_build_are_inverse(tiny_encoder):
     config = defaults("method", "simclr", temperature=0.3)
-    method = build("method", config, encoder=None)
-    assert method == SimCLR(encoder=None, temperature=0.3)
+    method = build("method", config, encoder=tiny_encoder)
+    assert method == SimCLR(encoder=tiny_encoder, temperature=0.3)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +77,41 @@ def test_missing_file_and_variant():
 def test_every_config_builds_and_says_how_to_run_it(path):
     text = path.read_text()
     assert f"--config configs/{path.name}" in text
-    variants = ["", *(v for v in ("simclr", "samclr", "released") if f'"{v}"' in text)]
+    choices = re.search(r"choose\(variant, \((.*)\)\)", text)
+    variants = ["", *(re.findall(r'"(\w+)"', choices[1]) if choices else [])]
     for variant in variants:
         config = load_config(f"{path}:{variant}" if variant else str(path))
         build_method(config)
         for section in ("sampler", "optim"):
             build(section, config[section])
+
+
+def test_naming_what_is_chosen_already_resets_nothing():
+    config = load_config(QUICKSTART, ["--config.encoder.name=resnet18"])
+    assert config.encoder.width == 0.25
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("config.epoch = 5", "unknown config key 'epoch'. Did you mean 'epochs'?"),
+        ("config.method.temprature = 1.0", "Did you mean 'method.temperature'?"),
+        ("del config.dtype", "leaves out dtype"),
+        ("config.x = (", "does not load"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path, body, message):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from jaxssl.config import base\n\n\n"
+        f"def get_config():\n    config = base()\n    {body}\n    return config\n"
+    )
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        load_config(str(path))
+    assert message in str(error.value)
+    path.write_text("x = 1\n")
+    with pytest.raises(ValueError, match="defines no get_config"):
+        load_config(str(path))
 
 
 def test_scripts_rely_on_these_keys():

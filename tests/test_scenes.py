@@ -189,8 +189,9 @@ def histogram(example):
 
 
 def place_and_area(example):
-    top, left, bottom, right = example.regions.box[0]
-    return np.array([top + bottom, left + right, example.regions.area[0]])
+    (mask,) = example.regions.masks()
+    # Whole pixels: where in a pixel a centroid lies, which symmetric shapes share, is no place.
+    return np.array([*np.argwhere(mask).mean(axis=0).round(), example.regions.area[0]])
 
 
 def distances_from_the_middle(example):

@@ -7,6 +7,7 @@ import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -53,9 +54,9 @@ def run(workdir, **changes):
 
 def final_state(workdir):
     """All leaves of the newest checkpoint, as numpy arrays."""
-    with Checkpoints(workdir / "checkpoints", 2) as checkpoints:
-        step = max(checkpoints._manager.all_steps())
-        state = checkpoints._manager.restore(step)["state"]
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore())
+        state = checkpoints._manager.restore(checkpoints.newest(), args=items)["state"]
     return jax.tree.map(np.asarray, state)
 
 
@@ -170,6 +171,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ({"data__source": "folder:{photos}"}, "--segmenter fh"),
         ({"eval__datasets": "scenes:50"}, "has no labels"),
         ({"eval__knn_k": 61}, "eval.knn_k needs 61"),
+        ({"eval__linear_epochs": 0}, "eval.linear_epochs is 0"),
+        ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),
+        ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),
+        ({"optim__warmup_epochs": 3.0}, "optim.warmup_epochs is 3.0 of 2 epochs"),
+        ({"views__num_global": 1}, "views.num_global + num_local >= 2"),
+        ({"checkpoint__keep": 0}, "'checkpoint.keep' is 0"),
         ({"views__recipe": "simcrl"}, "choose one of"),
     ],
 )

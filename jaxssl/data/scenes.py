@@ -21,8 +21,9 @@ STREAMS = ("scenes/train", "scenes/test", "objects/train", "objects/test")  # ap
 SIZE = 96
 SCENE_OBJECTS = (3, 8)
 SCENE_RADII = (10.5, 18.0)  # of the disc with the area of the object
-OBJECT_RADII = (15.0, 21.5)
-OBJECT_REACH = 2.2  # no shape is further than this many radii from its centroid
+OBJECT_RADII = (17.5, 25.5)
+OBJECT_REACH = 1.8  # no shape is further than this many radii from its centroid
+OFF_CENTRE = 5.0
 VISIBLE = 0.5  # of each object's area, unless PLACES places were tried in vain
 PLACES = 10
 
@@ -117,7 +118,8 @@ def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndar
     ground, colour = draw_palette(2, rng)
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
-    room = size / 2 - OBJECT_REACH * radius  # the same for all classes: the place tells nothing
+    # The same for all classes, so that the place tells nothing.
+    room = min(size / 2 - OBJECT_REACH * radius, OFF_CENTRE * size / SIZE)
     centroid = np.array([np.average(i, weights=alpha) for i in np.indices(alpha.shape) + 0.5])
     corner = np.rint(size / 2 + rng.uniform(-room, room, 2) - centroid).astype(int)
     window = _window(corner.clip(0, np.subtract(size, alpha.shape)), alpha)

@@ -12,7 +12,7 @@ Outline = list[np.ndarray]  # closed polygons f64[n, 2]
 
 SCAN_LINES = 4  # per pixel; along a line coverage is exact
 TURN = 2 * np.pi
-TILT = TURN / 16
+TILT = TURN / 16  # at most, either way
 
 
 def _polar(angles: np.ndarray, radii: np.ndarray | float = 1.0) -> np.ndarray:
@@ -50,7 +50,7 @@ def _cross(vary: float) -> Outline:
 
 def _crescent(vary: float) -> Outline:
     """A disc less a smaller one, whose centre lies at x = shift and whose rim ends at the horns."""
-    horn, shift = 0.12 * TURN, 0.4 + 0.1 * vary
+    horn, shift = 0.08 * TURN, 0.4 + 0.1 * vary
     y, x = np.sin(horn), np.cos(horn) - shift
     bite = np.arctan2(y, x)
     inner = _polar(np.linspace(TURN - bite, bite, 24), np.hypot(y, x))

@@ -7,16 +7,21 @@ import numpy as np
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.store import open_store
-from jaxssl.evaluation.suite import LabelledImages
+from jaxssl.evaluation.linear import LEAST_TRAINING_IMAGES
+from jaxssl.evaluation.suite import LabelledImages, Protocol
 
 
 def load_datasets(config: Any) -> list[LabelledImages]:
     """The data sets that a config evaluates on. One that cannot be had is an error now."""
     size = config.eval.size or config.views.size
-    return [
-        load_labelled(spec, size, config.data.cache_dir or None, min_train=config.eval.knn_k)
+    min_train = max(Protocol.of(config.eval).knn_k, LEAST_TRAINING_IMAGES)
+    loaded = [
+        load_labelled(spec, size, config.data.cache_dir or None, min_train=min_train)
         for spec in config.eval.datasets
     ]
+    if len({data.name for data in loaded}) < len(loaded):
+        raise ValueError(f"two of eval.datasets {config.eval.datasets} would have the same name")
+    return loaded
 
 
 def load_labelled(

@@ -32,8 +32,8 @@ def _votes(
     def votes(query: Float[Array, "q d"]) -> Float[Array, "q k"]:
         similarity = jnp.matmul(unit(query), bank.T, precision=jax.lax.Precision.HIGHEST)
         nearest, index = jax.lax.top_k(similarity, k)
-        # A common factor changes no vote: exp((s - 1) / T) cannot overflow at a small T.
-        weight = jnp.exp((nearest - 1) / temperature)
+        # A factor common to a query changes no vote, and keeps the largest weight at 1.
+        weight = jnp.exp((nearest - nearest[:, :1]) / temperature)
         rows = jnp.arange(chunk)[:, None]
         return jnp.zeros((chunk, num_classes)).at[rows, labels[index]].add(weight)
 

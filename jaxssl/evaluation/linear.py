@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+LEAST_TRAINING_IMAGES = 10
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
@@ -74,7 +75,7 @@ def linear_probe(
     """
     labelled = labels >= 0
     train, labels = train[labelled], labels[labelled]
-    if len(train) < 10:
+    if len(train) < LEAST_TRAINING_IMAGES:
         raise ValueError(
             f"a linear probe needs 10 labelled training images; there are {len(train)}"
         )

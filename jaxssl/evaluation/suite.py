@@ -1,7 +1,7 @@
 """All evaluations of one encoder on one labelled data set."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,23 @@ class Protocol:
     knn_temperature: float = 0.1
     linear_epochs: int = 90
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ValueError(
+                    f"eval.{field.name} is {getattr(self, field.name)}; it must be > 0"
+                )
+
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Protocol":
+    def of(cls, config: Any) -> "Protocol":
         """The protocol that the section `eval` of a config describes."""
         return cls(**{f.name: config[f.name] for f in dataclasses.fields(cls)})
+
+
+def check_tasks(tasks: tuple[str, ...]) -> None:
+    """Raises ValueError unless all tasks are known."""
+    if unknown := set(tasks) - set(TASKS):
+        raise ValueError(f"unknown task {sorted(unknown)[0]!r}; choose from {', '.join(TASKS)}")
 
 
 def evaluate(
@@ -51,8 +64,7 @@ def evaluate(
 
     The numbers are those of the encoder as it is: of one checkpoint, not the best of several.
     """
-    if unknown := set(tasks) - set(TASKS):
-        raise ValueError(f"unknown task {sorted(unknown)[0]!r}; choose from {', '.join(TASKS)}")
+    check_tasks(tasks)
     train = extract(encode, data.train["image"], protocol.batch_size)
     test = extract(encode, data.test["image"], protocol.batch_size)
     if not (np.isfinite(train).all() and np.isfinite(test).all()):

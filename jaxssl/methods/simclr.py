@@ -61,6 +61,8 @@ class SimCLR:
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters and batch statistics; of `views` only the shapes matter."""
+        if len(views) < 2:
+            raise ValueError("SimCLR compares views of an image: views.num_global + num_local >= 2")
         variables = self.network.init(key, views[0].image[:1], train=False)
         return variables["params"], State(batch_stats=variables["batch_stats"])
 

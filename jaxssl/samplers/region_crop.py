@@ -31,6 +31,10 @@ class RegionCrop:
 
     needs_regions: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not self.expand > 0:
+            raise ValueError(f"sampler.expand is {self.expand}; it must be above 0")
+
     def init(self, num_examples: int) -> Tree:
         """No memory."""
         return ()

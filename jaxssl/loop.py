@@ -1,0 +1,192 @@
+"""The training loop: step, report, save, evaluate. Knows neither method nor data."""
+
+import logging
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl import sharding
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.data.pipeline import Pipeline
+from jaxssl.metrics import MetricsWriter, ProgressLine, read_metrics
+from jaxssl.types import TrainState, Tree
+
+log = logging.getLogger("jaxssl")
+STEPS_IN_FLIGHT = 3  # queued on the device: enough to keep it busy, few enough to bound memory
+
+
+class Interval:
+    """The steps since the last line of metrics. Metrics stay on the device until it ends."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._metrics: list[dict[str, Any]] = []
+        self._ended = time.monotonic()
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clock again: after a pause, or when the first step has been compiled."""
+        self._start, self._timed, self._waited = time.monotonic(), 0, 0.0
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next batch; the time until it is there counts as waiting for data."""
+        before = time.monotonic()
+        batch = next(batches)
+        self._waited += time.monotonic() - before
+        return batch
+
+    def add(self, metrics: dict[str, Any]) -> None:
+        """Metrics of one more step. Waits only for the step `STEPS_IN_FLIGHT` before it."""
+        self._metrics.append(metrics)
+        self._timed += 1
+        if len(self._metrics) > STEPS_IN_FLIGHT:
+            jax.block_until_ready(self._metrics[-1 - STEPS_IN_FLIGHT]["loss"])
+
+    def end(self, step: int) -> dict[str, float]:
+        """Means over the steps up to `step`, and how fast they were.
+
+        Raises:
+          FloatingPointError: a loss or gradient is not finite; names its step.
+        """
+        fetched = jax.device_get(self._metrics)
+        for i, metrics in enumerate(fetched):
+            for name in ("loss", "grad_norm"):
+                if not np.isfinite(metrics[name]):
+                    bad = step - len(fetched) + i + 1
+                    raise FloatingPointError(f"the {name} is {metrics[name]} at step {bad}")
+        now = time.monotonic()
+        means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
+        means["learning_rate"] = float(fetched[-1]["learning_rate"])
+        # A first step that is reported alone is reported with the time it took to compile.
+        timed, seconds = self._timed, now - self._start
+        if not timed:
+            timed, seconds = len(fetched), now - self._ended
+        means["images_per_sec"] = timed * self._batch_size / seconds
+        means["data_wait"] = min(self._waited / seconds, 1.0)
+        self._metrics, self._ended = [], now
+        self.restart()
+        return means
+
+
+class StopSignal:
+    """Set by SIGTERM or the first Ctrl-C while it is entered: the loop then saves and ends."""
+
+    def __enter__(self) -> "StopSignal":
+        self.received = False
+        self._before = {
+            number: signal.signal(number, self._receive)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+
+
+class Loop:
+    """Trains from where the newest checkpoint in the workdir left off."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: pathlib.Path,
+        mesh: Mesh,
+        *,
+        pipeline: Pipeline,
+        train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
+        encoder_of: Callable[[TrainState], Tree],
+        evaluate: Callable[[Tree, bool], dict[str, float]],
+    ):
+        self._config, self._workdir, self._mesh = config, workdir, mesh
+        self._pipeline, self._train_step = pipeline, train_step
+        self._encoder_of, self._evaluate = encoder_of, evaluate
+        self._per_epoch = pipeline.steps_per_epoch
+        self._total = config.epochs * self._per_epoch
+
+    def run(self, state: TrainState) -> bool:
+        """Trains from `state` or the newest checkpoint; returns whether it came to the end."""
+        folder, keep = self._workdir / "checkpoints", self._config.checkpoint.keep
+        with Checkpoints(folder, keep) as checkpoints:
+            state = checkpoints.restore("state", state) or state
+            start = int(state.step)
+            with MetricsWriter(self._workdir, start, wandb=self._config.wandb) as writer:
+                if 0 < start < self._total:
+                    log.info("continuing at step %d of %d", start, self._total)
+                if self._is_evaluation_due(start) and not self._is_evaluated(start):
+                    self._report_evaluation(writer, start, state)
+                with StopSignal() as stop:
+                    try:
+                        return self._steps(state, start, checkpoints, writer, stop=stop)
+                    except FloatingPointError as error:
+                        raise FloatingPointError(
+                            f"{error}; the newest checkpoint is of step {checkpoints.newest()}. "
+                            "Try a lower optim.lr, optim.clip_norm or dtype float32"
+                        ) from error
+
+    def _steps(
+        self,
+        state: TrainState,
+        start: int,
+        checkpoints: Checkpoints,
+        writer: MetricsWriter,
+        *,
+        stop: StopSignal,
+    ) -> bool:
+        interval = Interval(self._config.batch_size)
+        progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size)
+        batches = sharding.prefetch(self._pipeline.batches(start), self._mesh)
+        for step in range(start + 1, self._total + 1):
+            state, metrics = self._train_step(state, interval.next_batch(batches))
+            interval.add(metrics)
+            if step == start + 1:  # its time went into compiling
+                jax.block_until_ready(metrics)
+                interval.restart()
+            stopping, evaluate = stop.received, self._is_evaluation_due(step)
+            save = stopping or step == self._total or step % self._config.checkpoint.every == 0
+            if save or evaluate or step % self._config.log_every == 0:
+                means = interval.end(step)
+                writer.write(step, step / self._per_epoch, means)
+                progress.show(step, means)
+            if save:  # before the evaluation, which a run that continues makes up for
+                checkpoints.save(step, state, self._encoder_of(state))
+            if stopping:
+                progress.end()
+                log.info("stopped at step %d; the same command continues from here", step)
+                return step == self._total
+            if evaluate:
+                progress.end()
+                self._report_evaluation(writer, step, state)
+            if save or evaluate:
+                interval.restart()
+        return True
+
+    def _is_evaluation_due(self, step: int) -> bool:
+        every = self._config.eval.every * self._per_epoch
+        return step in (0, self._total) or (every > 0 and step % every == 0)
+
+    def _is_evaluated(self, step: int) -> bool:
+        lines = read_metrics(self._workdir)
+        return any(line["step"] == step and "loss" not in line for line in lines)
+
+    def _report_evaluation(self, writer: MetricsWriter, step: int, state: TrainState) -> None:
+        if results := self._evaluate(self._encoder_of(state), step == self._total):
+            writer.write(step, step / self._per_epoch, results)
+            log.info("step %d: %s", step, "  ".join(f"{k} {v:.3f}" for k, v in results.items()))

@@ -1,0 +1,60 @@
+"""Checkpoints: what is damaged is passed over, and the run goes on saving."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.checkpoint import Checkpoints
+
+STATE = {"a": jnp.arange(3.0), "step": jnp.int32(0)}
+
+
+def save(folder, steps, keep=5):
+    with Checkpoints(folder, keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, STATE | {"step": jnp.int32(step)}, {"a": STATE["a"] * step})
+
+
+def damage(folder, step):
+    for path in (folder / str(step)).rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_newest_state_and_encoder(tmp_path):
+    save(tmp_path, [1, 2])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert int(checkpoints.restore("state", STATE)["step"]) == 2
+        encoder = checkpoints.restore("encoder", {"a": STATE["a"]})
+        assert checkpoints.restored == 2
+    np.testing.assert_array_equal(encoder["a"], [0, 2, 4])
+
+
+def test_keeps_so_many(tmp_path):
+    save(tmp_path, [1, 2, 3], keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_nothing_saved(tmp_path):
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        assert checkpoints.restore("state", STATE) is None
+        assert checkpoints.newest() == 0
+    with pytest.raises(ValueError, match="train it first"):
+        Checkpoints(tmp_path / "elsewhere", read_only=True)
+
+
+def test_a_damaged_one_is_passed_over_and_replaced(tmp_path):
+    save(tmp_path, [3, 6])
+    damage(tmp_path, 6)
+    with Checkpoints(tmp_path, 5) as checkpoints:
+        assert int(checkpoints.restore("state", STATE)["step"]) == 3
+        checkpoints.save(5, STATE | {"step": jnp.int32(5)}, {"a": STATE["a"]})
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert int(checkpoints.restore("state", STATE)["step"]) == 5
+
+
+def test_all_damaged(tmp_path):
+    save(tmp_path, [3])
+    damage(tmp_path, 3)
+    with Checkpoints(tmp_path, 5) as checkpoints, pytest.raises(ValueError, match="of step 3"):
+        checkpoints.restore("state", STATE)
