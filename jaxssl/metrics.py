@@ -90,7 +90,11 @@ class ProgressLine:
     """One line that is rewritten on a terminal, and plain lines elsewhere."""
 
     def __init__(
-        self, total_steps: int, steps_per_epoch: int, batch_size: int, stream: io.TextIOBase | None = None
+        self,
+        total_steps: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        stream: io.TextIOBase | None = None,
     ):
         self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
         self._stream = stream or sys.stderr

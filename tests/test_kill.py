@@ -1,0 +1,68 @@
+"""SIGKILL in the middle of a real run; the same command ends with the same parameters."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.metrics import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+OPTIONS = {
+    "epochs": 6,
+    "batch_size": 8,
+    "log_every": 1,
+    "data.source": "scenes:40",
+    "data.canvas": 32,
+    "views.size": 16,
+    "encoder.width": 0.0625,
+    "method.dim": 8,
+    "eval.datasets": "()",
+    "checkpoint.every": 4,
+}
+
+
+def start(workdir, cache):
+    command = [sys.executable, "-m", "jaxssl.train", "--config", "configs/quickstart.py"]
+    command += ["--workdir", str(workdir), *(f"--config.{k}={v}" for k, v in OPTIONS.items())]
+    environment = os.environ | {"JAXSSL_CACHE": str(cache)}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def final_state(workdir):
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.newest() == 30
+        items = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return jax.tree.map(np.asarray, checkpoints._manager.restore(30, args=items)["state"])
+
+
+def test_killed_and_started_again(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = start(whole, tmp_path / "cache")
+    victim = start(killed, tmp_path / "cache")
+    deadline = time.monotonic() + 200
+    while len(read_metrics(killed)) < 11:
+        assert victim.poll() is None, victim.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert len(read_metrics(killed)) < 30  # it was not over
+    finish(start(killed, tmp_path / "cache"))
+    finish(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(killed))
+    a, b = ({m["step"]: m["loss"] for m in read_metrics(d)} for d in (whole, killed))
+    assert a == b
+    assert sorted(a) == list(range(1, 31))
