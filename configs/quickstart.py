@@ -16,7 +16,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     """`samclr`: both views from inside one object. `simclr`: from anywhere in the scene."""
     choose(variant, ("samclr", "simclr"))
     config = base()
-    config.epochs = 20
+    config.epochs = 12
     config.batch_size = 128
     config.dtype = "float32"
     config.data.source = "scenes:4000"
@@ -29,8 +29,8 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.views.scale = (0.6, 1.0)
     config.views.recipe = "gray"
     config.optim = defaults("optim", "adamw", lr=0.008, weight_decay=0.01, warmup_epochs=0.5)
-    config.eval.datasets = ("objects:4000",)
-    config.eval.every = 5
+    config.eval.datasets = ("objects:2000",)
+    config.eval.every = 4
     config.eval.size = 64  # objects are smaller there than in a view cut around one
     config.eval.knn_k = 20
     config.checkpoint.every = 100

@@ -31,7 +31,7 @@ from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.types import TrainState, Tree
 from jaxssl.views import Views
-from jaxssl.workdir import check_workdir, create_workdir
+from jaxssl.workdir import check_workdir, create_workdir, locked
 
 log = logging.getLogger("jaxssl")
 
@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     log.info(
         "writing to %s; compiling for %d %s device(s)", workdir, mesh.size, jax.default_backend()
     )
-    return Loop(
+    loop = Loop(
         config,
         workdir,
         mesh,
@@ -62,7 +62,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
         train_step=train_step,
         encoder_of=lambda state: method.encoder_variables(state.params, state.method),
         evaluate=make_evaluation(config, mesh, encoder, datasets),
-    ).run(state)
+    )
+    with locked(workdir):
+        return loop.run(state)
 
 
 def check_regions(sampler: Sampler, source: Source) -> None:

@@ -1,11 +1,13 @@
 """The folder of a run: which config it belongs to, and what machine it ran on."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import pathlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -62,6 +64,19 @@ def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int)
         _write_json(workdir / "environment.json", environment() | {"images": num_examples})
     except OSError as error:
         raise ValueError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; a run that dies leaves it open."""
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing to {workdir}; give another --workdir"
+            ) from None
+        yield
 
 
 def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from jaxssl import config as config_module
 from jaxssl import evaluate, train
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
+from jaxssl.workdir import locked
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 SMALL = {
@@ -81,7 +82,7 @@ def test_run_writes_what_it_promises(undisturbed, capsys):
     assert run(undisturbed, data__input="device") == 0
     names = {p.name for p in undisturbed.iterdir()}
     assert names == {
-        "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
+        ".lock", "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
     }  # fmt: skip
     training = [line for line in lines(undisturbed) if "loss" in line]
     assert {
@@ -201,6 +202,12 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
     error = capsys.readouterr().err
     assert "seed: 0 -> 1; views.size: 16 -> 24" in error
     assert (undisturbed / "config.json").read_text() == before
+
+
+def test_two_runs_in_one_workdir(undisturbed, capsys):
+    with locked(undisturbed):
+        assert run(undisturbed) == 1
+    assert "another run is writing to" in capsys.readouterr().err
 
 
 def test_evaluate_without_a_run(tmp_path, capsys):
