@@ -27,7 +27,7 @@ def plain_loop(train, labels, test, k, temperature, num_classes):
     for i, query in enumerate(test):
         similarity = train @ (query / np.linalg.norm(query))
         for j in np.argsort(-similarity)[:k]:
-            votes[i, labels[j]] += np.exp((similarity[j] - 1) / temperature)
+            votes[i, labels[j]] += np.exp((similarity[j] - similarity.max()) / temperature)
     return votes
 
 
