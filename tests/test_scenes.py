@@ -94,6 +94,7 @@ def test_masks_are_where_the_object_is_painted(monkeypatch):
         lambda colour, size, light, rng: np.broadcast_to(colour, (*size, 3)).copy(),
     )
     monkeypatch.setattr("jaxssl.data.scenes.expose", lambda canvas, rng: canvas)
+    right = []  # of the pixels within a mask, but for slivers of corners that end in it
     for seed in range(20):
         canvas, masks = draw_scene(96, np.random.default_rng(seed))
         for mask in masks:
@@ -102,7 +103,9 @@ def test_masks_are_where_the_object_is_painted(monkeypatch):
                 inside &= np.roll(mask, step, axis)
             colours = canvas[inside]
             middle = np.median(colours, axis=0)
-            assert np.mean(np.abs(colours - middle).max(axis=-1) < 1e-4) > 0.98
+            right.append(np.abs(colours - middle).max(axis=-1) < 1e-4)
+            assert right[-1].mean() > 0.95
+    assert np.concatenate(right).mean() > 0.995
 
 
 def test_scenes_show_three_to_eight_objects_of_which_enough_is_seen():
