@@ -61,7 +61,7 @@ def test_whole_view_without_colour_is_the_normalised_image():
     image = batch["image"][0].astype(jnp.float32) / 255
     seen = cut(views, batch=batch)[0][0].image
     either = [jnp.abs(seen - i[None]).max(axis=(1, 2, 3)) < 1e-5 for i in (image, image[:, ::-1])]
-    # Where the random aspect is close enough to 1 it is whole, flipped or not.
+    # A square of the whole area fits, whatever else is drawn does not: whole, flipped or not.
     assert either[0].any()
     assert either[1].any()
-    assert not (either[0] | either[1]).all()
+    assert (either[0] | either[1]).mean() > 0.8  # rounded, 24 x 23 pixels fit too
