@@ -7,7 +7,6 @@ one that cannot be read is passed over for the one before it.
 
 import logging
 import pathlib
-from types import TracebackType
 
 import jax
 import orbax.checkpoint as ocp
@@ -42,12 +41,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._manager.close()
 
     def save(self, step: int, state: Tree, encoder: Tree) -> None:

@@ -26,6 +26,7 @@ class View:
     """One view of each image of a batch, as the network sees it."""
 
     image: Leaf  # f32[b, s, s, 3], normalised
+    planes: Leaf = None  # u32[b, l, l, P]: bit r of a point says that region r covers it
 
 
 @flax.struct.dataclass

@@ -18,6 +18,8 @@ Metrics = dict[str, Any]  # name -> f32[]
 class Method(Protocol):
     """Four pure functions. `t` is the progress of training, in [0, 1]."""
 
+    needs_regions: bool  # whether it reads `View.planes`: the regions of every view
+
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters that the gradient moves, and everything else that lives between steps."""
         ...

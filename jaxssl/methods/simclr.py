@@ -9,6 +9,7 @@ SAMCLR (arXiv 2310.14736) is this method on views cut by `samplers/region_crop.p
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import contrastive, embedding_std
+from jaxssl.methods.forward import forward
 from jaxssl.models.heads import MLP
 from jaxssl.types import Leaf, Tree, View
 
@@ -41,13 +43,14 @@ class Network(nn.Module):
 class SimCLR:
     """Hyperparameters; the defaults are those of SAMCLR's paper and code."""
 
+    needs_regions: ClassVar[bool] = False
+
     encoder: nn.Module
     temperature: float = 0.07
     hidden: tuple[int, ...] = (512,)  # widths of the hidden layers of g
     dim: int = 128  # of z
     final_batch_norm: str = "affine"  # `heads.MLP`
-    # Views of one size share a forward pass, hence a batch of BatchNorm (SimCLR, s3same), or each
-    # goes on its own (lightly).
+    # Of views of one size (SimCLR, s3same), or each has its own (lightly): `forward`.
     share_batch_norm: bool = True
     # In s3same's multi-view loss the other views of an image do not compete with the positive one.
     positives_compete: bool = True
@@ -64,39 +67,23 @@ class SimCLR:
         if len(views) < 2:
             raise ValueError("SimCLR compares views of an image: views.num_global + num_local >= 2")
         variables = self.network.init(key, views[0].image[:1], train=False)
-        return variables["params"], State(batch_stats=variables["batch_stats"])
+        return variables["params"], State(batch_stats=variables.get("batch_stats", {}))
 
     def loss(
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (1) over all views of the global batch."""
-        batch_stats, projections, order = state.batch_stats, [], []
-        for passed in self._passes(views):
-            images = jnp.concatenate([views[i].image for i in passed])
-            z, changed = self.network.apply(
-                {"params": params, "batch_stats": batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-            )
-            batch_stats = changed["batch_stats"]
-            projections.append(z)
-            order += passed
+        projections, batch_stats = forward(
+            self.network, params, state.batch_stats, views, share_batch_norm=self.share_batch_norm
+        )
         z = jnp.concatenate(projections)  # f32[v b, d]
         batch = len(views[0].image)
         image = jnp.tile(jnp.arange(batch), len(views))
-        view = jnp.repeat(jnp.array(order), batch)
+        view = jnp.repeat(jnp.arange(len(views)), batch)
         loss = contrastive(
             z, z, image, view, self.temperature, positives_compete=self.positives_compete
         )
         return loss, (State(batch_stats=batch_stats), {"embedding_std": embedding_std(z)})
-
-    def _passes(self, views: list[View]) -> list[list[int]]:
-        """Which views go through the network together."""
-        if not self.share_batch_norm:
-            return [[i] for i in range(len(views))]
-        sizes = dict.fromkeys(v.image.shape[1] for v in views)
-        return [[i for i, v in enumerate(views) if v.image.shape[1] == s] for s in sizes]
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """Nothing follows the optimizer."""
@@ -104,4 +91,4 @@ class SimCLR:
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:
         """The encoder without its head."""
-        return {"params": params["encoder"], "batch_stats": state.batch_stats["encoder"]}
+        return {"params": params["encoder"], "batch_stats": state.batch_stats.get("encoder", {})}
