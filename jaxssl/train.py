@@ -20,6 +20,7 @@ from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
 from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data.store import cache_folder
 from jaxssl.evaluation.datasets import load_datasets
 from jaxssl.evaluation.features import make_encode
 from jaxssl.evaluation.suite import LabelledImages, Protocol, evaluate
@@ -38,6 +39,7 @@ log = logging.getLogger("jaxssl")
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     """Checks what is cheap to check, sets up, trains; returns whether it came to the end."""
+    sharding.keep_programs(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     check_workdir(workdir, config)

@@ -1,5 +1,6 @@
 """Eight simulated devices, strict arithmetic, checked shapes: set before anything is computed."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -10,6 +11,10 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+# What tests wait for is compiling: a program is compiled once, by processes they start too.
+PROGRAMS = str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
+jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")

@@ -1,9 +1,12 @@
 """The command from end to end, on eight devices: what it writes, resumes and refuses."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import signal
+import types
 
 import jax
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from PIL import Image
 
 from jaxssl import config as config_module
-from jaxssl import evaluate, train
+from jaxssl import evaluate, sharding, train
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.workdir import locked
@@ -37,13 +40,14 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def tiny(tiny_encoder, tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def tiny(tiny_encoder, tmp_path_factory):
     """The tiny encoder under a name, and a cache folder that all tests share."""
-    tiny_class = type(tiny_encoder)
-    known = config_module.KNOWN["encoder"] | {"tiny": tiny_class}
-    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
-    monkeypatch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config_module.KNOWN, "encoder", known)
+        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 def run(workdir, **changes):
@@ -70,16 +74,25 @@ def losses(workdir):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return tmp_path_factory.mktemp("undisturbed")
+def finished(tiny, tmp_path_factory):
+    """A run that nothing disturbed: its workdir, and what it printed."""
+    workdir, printed = tmp_path_factory.mktemp("undisturbed"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run(workdir, data__input="device") == 0
+    return workdir, printed.getvalue()
+
+
+@pytest.fixture
+def undisturbed(finished):
+    return finished[0]
 
 
 def assert_same_run(a, b):
     jax.tree.map(np.testing.assert_array_equal, final_state(a), final_state(b))
 
 
-def test_run_writes_what_it_promises(undisturbed, capsys):
-    assert run(undisturbed, data__input="device") == 0
+def test_run_writes_what_it_promises(finished):
+    undisturbed, table = finished
     names = {p.name for p in undisturbed.iterdir()}
     assert names == {
         ".lock", "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
@@ -92,7 +105,6 @@ def test_run_writes_what_it_promises(undisturbed, capsys):
     evaluations = [line for line in lines(undisturbed) if "eval/objects/knn_top1" in line]
     assert [line["step"] for line in evaluations] == [0, 4, 8]
     assert "eval/objects/linear_top1" in evaluations[-1]
-    table = capsys.readouterr().out
     assert "kNN untrained" in table
     assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
     assert int(final_state(undisturbed)["step"]) == 8
@@ -202,6 +214,19 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
     error = capsys.readouterr().err
     assert "seed: 0 -> 1; views.size: 16 -> 24" in error
     assert (undisturbed / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("backend", "chosen", "kept"),
+    [("gpu", None, True), ("gpu", "elsewhere", False), ("cpu", None, False)],
+)
+def test_programs_are_kept_for_accelerators(tmp_path, monkeypatch, backend, chosen, kept):
+    folders = {"jax_compilation_cache_dir": chosen}
+    config = types.SimpleNamespace(read=folders.get, update=folders.__setitem__)
+    fake = types.SimpleNamespace(default_backend=lambda: backend, config=config)
+    monkeypatch.setattr(sharding, "jax", fake)
+    sharding.keep_programs(tmp_path)
+    assert folders == {"jax_compilation_cache_dir": str(tmp_path) if kept else chosen}
 
 
 def test_two_runs_in_one_workdir(undisturbed, capsys):
