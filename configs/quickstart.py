@@ -22,16 +22,16 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.data.source = "scenes:4000"
     config.data.canvas = 96
     config.encoder = defaults("encoder", "resnet18", width=0.25)
-    config.method = defaults("method", "simclr", temperature=0.2)
+    config.method = defaults("method", "simclr")
     if variant == "samclr":
         config.sampler = defaults("sampler", "region_crop", min_area=64)
-    config.views.size = 48
+    config.views.size = 32
     config.views.scale = (0.6, 1.0)
     config.views.recipe = "gray"
     config.optim = defaults("optim", "adamw", lr=0.008, weight_decay=0.01, warmup_epochs=0.5)
-    config.eval.datasets = ("objects:2000",)
+    config.eval.datasets = ("objects:4000",)
     config.eval.every = 4
-    config.eval.size = 64  # objects are smaller there than in a view cut around one
+    config.eval.size = 48  # objects are smaller there than in a view cut around one
     config.eval.knn_k = 20
     config.checkpoint.every = 100
     return config
