@@ -3,13 +3,14 @@
 Layers and names are those of timm and of facebookresearch/dino, so that their weights fit:
 `blocks.0.attn.qkv.weight` there is `blocks_0/attn/qkv/kernel` here, `patch_embed.proj` is
 `patch_embed`, and `cls_token`, `pos_embed` and `norm` have kept their names. Initial values are
-DINO's, which draws from torch's `trunc_normal_`: that cuts at +-2, a hundred deviations away.
+DINO's, but for a bias of 0 in `patch_embed`. It draws from torch's `trunc_normal_`, which cuts at
++-2: a hundred deviations away.
 
-For images of another size than `image_size` the positional embeddings are resized with torch's
-`interpolate(mode="bicubic", align_corners=False, size=...)`. DINO does so too, but scales by 0.1
-patches too much, against a rounding error in torch, which shifts the last row of a local view by
-a fifth of a patch; timm by default also smooths where it shrinks. Not built: DINO's stochastic
-depth, which needs randomness in the encoder.
+For images of another size than `image_size` the positional embeddings are resized as by torch's
+`interpolate(mode="bicubic", align_corners=False, size=...)`. DINO adds 0.1 to the size that it
+scales to, against rounding in torch, which shifts the last row of a local view by a fifth of a
+patch; timm smooths where it shrinks, unless `antialias=False`. Not built: DINO's stochastic depth,
+which needs randomness in the encoder; so `train` changes nothing here.
 """
 
 from typing import Any
@@ -112,7 +113,7 @@ class ViT(nn.Module):
         pos_embed = self.param("pos_embed", _NORMAL, (1, 1 + side**2, d))
         first = jnp.broadcast_to(cls_token.astype(self.dtype), (b, 1, d))
         x = jnp.concatenate([first, x.reshape(b, h * w, d)], axis=1)
-        x = x + resize(pos_embed, h, w).astype(self.dtype)
+        x = x + _resize(pos_embed, h, w).astype(self.dtype)
         block = nn.remat(Block) if self.remat else Block
         for i in range(self.depth):
             x = block(self.heads, self.dtype, name=f"blocks_{i}")(x)
@@ -121,7 +122,7 @@ class ViT(nn.Module):
         return Features(grid, pooled=x[:, 0] if self.pool == "cls" else grid.mean(axis=(1, 2)))
 
 
-def resize(pos_embed: Float[Array, "1 n d"], h: int, w: int) -> Float[Array, "1 m d"]:
+def _resize(pos_embed: Float[Array, "1 n d"], h: int, w: int) -> Float[Array, "1 m d"]:
     """Positional embeddings for a grid of `h` x `w` patches, from those for a square one.
 
     The first is the class token's and stays as it is.
