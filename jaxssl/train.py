@@ -27,6 +27,7 @@ from jaxssl.evaluation.suite import LabelledImages, Protocol, evaluate
 from jaxssl.loop import Loop
 from jaxssl.methods import Method
 from jaxssl.metrics import read_metrics
+from jaxssl.models import variable_shapes
 from jaxssl.samplers import Sampler
 from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -44,6 +45,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     sharding.check_batch_size(config.batch_size, mesh)
     check_workdir(workdir, config)
     method, encoder = build_method(config)
+    check_sizes(config, encoder)
     sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
     check_regions(sampler, source)
@@ -67,6 +69,18 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     )
     with locked(workdir):
         return loop.run(state)
+
+
+def check_sizes(config: ConfigDict, encoder: Any) -> None:
+    """Raises ValueError if the encoder takes no images of a size that it will get."""
+    sizes = {"views.size": config.views.size, "eval.size": config.eval.size or config.views.size}
+    if config.views.num_local:
+        sizes["views.local_size"] = config.views.local_size
+    for key, size in sizes.items():
+        try:
+            variable_shapes(encoder, size)
+        except ValueError as error:
+            raise ValueError(f"{key} is {size}: {error}") from error
 
 
 def check_regions(sampler: Sampler, source: Source) -> None:

@@ -1,6 +1,7 @@
 """The command from end to end, on eight devices: what it writes, resumes and refuses."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from jaxssl import config as config_module
 from jaxssl import evaluate, sharding, train
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
+from jaxssl.models.vit import ViT
 from jaxssl.workdir import locked
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -42,8 +44,9 @@ SMALL = {
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny(tiny_encoder, tmp_path_factory):
-    """The tiny encoder under a name, and a cache folder that all tests share."""
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
+    """Tiny encoders under a name each, and a cache folder that all tests share."""
+    vit = functools.partial(ViT, dim=16, depth=1, heads=2)
+    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config_module.KNOWN, "encoder", known)
         patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
@@ -165,6 +168,17 @@ def test_evaluate_agrees_with_training(undisturbed, capsys):
     assert "objects" in capsys.readouterr().out
 
 
+def test_a_vit_trains_continues_and_is_evaluated(tmp_path):
+    vit = {"name": "vit", "patch": 8, "image_size": 24}
+    changes = {f"encoder__{k}": v for k, v in vit.items()} | {"epochs": 1, "eval__linear": False}
+    for _ in range(2):  # the second time only the checkpoint is read
+        assert run(tmp_path, **changes) == 0
+    assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "knn"]) == 0
+    (result,) = json.loads((tmp_path / "eval.json").read_text())
+    assert result["step"] == 4
+    assert result["knn_top1"] == lines(tmp_path)[-1]["eval/objects/knn_top1"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
     assert run(tmp_path, optim__lr=1e30, optim__warmup_epochs=0.0, eval__datasets="()") == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -191,6 +205,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ({"views__num_global": 1}, "views.num_global + num_local >= 2"),
         ({"checkpoint__keep": 0}, "'checkpoint.keep' is 0"),
         ({"views__recipe": "simcrl"}, "choose one of"),
+        ({"encoder__name": "vit", "views__size": 24}, "views.size is 24: images of 24 x 24 pixels"),
+        ({"encoder__name": "vit", "eval__size": 24}, "eval.size is 24: images of 24 x 24 pixels"),
+        (
+            {"encoder__name": "vit", "views__num_local": 1, "views__local_size": 8},
+            "views.local_size is 8: images of 8 x 8 pixels do not divide into patches of 16",
+        ),
+        ({"encoder__name": "vit", "encoder__image_size": 24}, "encoder.image_size 24 does not"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, message):
