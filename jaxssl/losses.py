@@ -64,6 +64,26 @@ def contrastive(
     return jnp.mean(weight * loss)
 
 
+def info_nce(
+    q: Float[Array, "n d"], k: Float[Array, "n d"], queue: Float[Array, "m d"], temperature: float
+) -> Float[Array, ""]:
+    """Each row of `q` must pick the same row of `k` among that and the queue (MoCo, eq. 1).
+
+    The mean over rows. Those of `q` and `k` are scaled to length one here, those of the queue have
+    it already. The gradient flows into all three: stop it in the caller if need be.
+    """
+    q, k = unit(q), unit(k)
+    positive = jnp.sum(q * k, axis=-1, keepdims=True)
+    negative = jnp.matmul(q, queue.T, precision=jax.lax.Precision.HIGHEST)
+    logits = jnp.concatenate([positive, negative], axis=1) / temperature
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
+
+
+def cosine_similarity(p: Float[Array, "n d"], z: Float[Array, "n d"]) -> Float[Array, ""]:
+    """The cosine between each row of `p` and the same row of `z`, the mean over rows."""
+    return jnp.mean(jnp.sum(unit(p) * unit(z), axis=-1))
+
+
 def embedding_std(z: Float[Array, "n d"]) -> Float[Array, ""]:
     """Standard deviation of the unit rows of z, the mean over dimensions, times sqrt(d).
 

@@ -49,6 +49,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
     check_regions(sampler, source)
+    method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
     datasets = load_datasets(config)
     pipeline = open_data(config, source, sampler)
     state, train_step = make_training(

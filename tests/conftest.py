@@ -48,3 +48,15 @@ class TinyEncoder(nn.Module):
 @pytest.fixture(scope="session")
 def tiny_encoder():
     return TinyEncoder()
+
+
+class GivenFeatures(nn.Module):
+    """The images are the features: for numbers that concern heads and losses alone."""
+
+    def __call__(self, images, train):
+        return Features(grid=images, pooled=images[:, 0, 0])
+
+
+@pytest.fixture(scope="session")
+def given_features():
+    return GivenFeatures()

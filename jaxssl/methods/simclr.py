@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxssl.losses import contrastive, embedding_std
 from jaxssl.methods.forward import forward
 from jaxssl.models.heads import MLP
-from jaxssl.types import Leaf, Tree, View
+from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 
 @flax.struct.dataclass
@@ -62,10 +62,13 @@ class SimCLR:
         )
         return Network(self.encoder, head)
 
-    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
-        """Parameters and batch statistics; of `views` only the shapes matter."""
+    def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
+        """Raises ValueError unless there are two views to compare."""
         if len(views) < 2:
             raise ValueError("SimCLR compares views of an image: views.num_global + num_local >= 2")
+
+    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
+        """Parameters and batch statistics; of `views` only the shapes matter."""
         variables = self.network.init(key, views[0].image[:1], train=False)
         return variables["params"], State(batch_stats=variables.get("batch_stats", {}))
 
