@@ -8,7 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.methods.dino import DINO
 from jaxssl.methods.simclr import SimCLR
+from jaxssl.methods.swav import SwAV
 from jaxssl.types import Tree, View
 
 Metrics = dict[str, Any]  # name -> f32[]
@@ -39,4 +41,4 @@ class Method(Protocol):
         ...
 
 
-METHODS = {"simclr": SimCLR}
+METHODS = {"simclr": SimCLR, "swav": SwAV, "dino": DINO}
