@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def unit(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """The rows of x, scaled to length one. A zero row stays zero."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
@@ -82,6 +82,39 @@ def info_nce(
 def cosine_similarity(p: Float[Array, "n d"], z: Float[Array, "n d"]) -> Float[Array, ""]:
     """The cosine between each row of `p` and the same row of `z`, the mean over rows."""
     return jnp.mean(jnp.sum(unit(p) * unit(z), axis=-1))
+
+
+def cross_entropy(
+    targets: Float[Array, "g b k"], logits: Float[Array, "v b k"]
+) -> Float[Array, ""]:
+    """Mean cross entropy of the distributions predicted in each view with those of other views.
+
+    -sum_k targets[i] log softmax(logits[j]), the mean over images and over pairs of views i != j:
+    eq. (3) of DINO and eq. (6) of SwAV, there sums over pairs. The gradient flows into both: stop
+    that into `targets` in the caller.
+
+    Args:
+      targets: distributions, the rows sum to 1; `targets[i]` is of the same view as `logits[i]`.
+      logits: of the predictions, already divided by their temperature.
+    """
+    g, v, b = len(targets), *logits.shape[:2]
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    pairs = -jnp.einsum("gbk,vbk->gv", targets, log_p, precision=jax.lax.Precision.HIGHEST)
+    return jnp.where(jnp.eye(g, v, dtype=bool), 0.0, pairs).sum() / (b * g * (v - 1))
+
+
+def sinkhorn(scores: Float[Array, "n k"], epsilon: float, iterations: int) -> Float[Array, "n k"]:
+    """Soft assignments of n samples to k prototypes that use all prototypes alike: SwAV, eq. (5).
+
+    Diag(u) exp(scores / epsilon) Diag(v), with u and v by Sinkhorn and Knopp's iteration: each
+    prototype in turn gets n / k, then each sample gives 1. Logarithms throughout, so that no
+    exponential overflows and no sum vanishes, however large the scores.
+    """
+    log_q = scores.astype(jnp.float32) / epsilon
+    for _ in range(iterations):  # n / k is left out: the next line divides any constant away
+        log_q = log_q - jax.nn.logsumexp(log_q, axis=0, keepdims=True)
+        log_q = log_q - jax.nn.logsumexp(log_q, axis=1, keepdims=True)
+    return jnp.exp(log_q)
 
 
 def embedding_std(z: Float[Array, "n d"]) -> Float[Array, ""]:

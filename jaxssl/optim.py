@@ -1,8 +1,8 @@
 """Optimizers with their learning rate schedule: frozen dataclasses of what one may choose.
 
-The learning rate rises linearly over the warm-up and then falls along half a cosine:
+The learning rate rises linearly over the warm-up and then falls along half a cosine, or in drops:
 
-    peak(lr) * linear_warmup(t) * cosine(t)            peak: `scale_lr_by_batch`
+    peak(lr) * linear_warmup(t) * (cosine(t) or drops(t))            peak: `scale_lr_by_batch`
 """
 
 import dataclasses
@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxssl.schedules import cosine, linear_warmup
+from jaxssl.schedules import cosine, drops, linear_warmup
 from jaxssl.types import Tree
 
 LearningRate = Callable[[Int[Array, ""] | int], Float[Array, ""]]  # of the step
@@ -35,9 +36,18 @@ class Common:
     exclude_bias_and_norm: bool  # from weight decay, and from the trust ratio of LARS
     scale_lr_by_batch: str = "linear"  # lr x batch size / 256 | sqrt: lr x its root | none
     warmup_epochs: float = 0.0
+    warmup_start: float = 0.0  # the warm-up starts at this part of the peak (SwAV: 0.3 / 4.8)
     cosine_per: str = "step"  # the cosine falls at each step, or at the end of each "epoch"
     end_factor: float = 0.0  # the cosine ends at this part of the peak
-    clip_norm: float = 0.0  # largest norm of the whole gradient; 0: any
+    # Fractions of training at which the rate falls by `drop_factor`, instead of the cosine. MoCo
+    # v1: (0.6, 0.8), epochs 120 and 160 of 200; DetCon on COCO: (0.96, 0.98).
+    drop_at: tuple[float, ...] = ()
+    drop_factor: float = 0.1
+    # Top-level names in the parameters whose rate is the peak throughout; SimSiam's ("predictor",)
+    constant_lr_for: tuple[str, ...] = ()
+    weight_decay_end: float = 0.0  # the decay moves there along a cosine (DINO: 0.4); 0: it stays
+    clip_each: float = 0.0  # largest norm of the gradient of each parameter (DINO: 3); 0: any
+    clip_norm: float = 0.0  # largest norm of the whole gradient, after that; 0: any
 
     def __post_init__(self) -> None:
         if self.scale_lr_by_batch not in PEAKS:
@@ -50,6 +60,14 @@ class Common:
         for field, value in dataclasses.asdict(self).items():
             if isinstance(value, float) and not value >= 0:
                 raise ValueError(f"optim.{field} is {value}; it must be 0 or more")
+        if not all(0 < at < 1 for at in self.drop_at):
+            raise ValueError(
+                f"optim.drop_at is {self.drop_at}; give fractions of training in (0, 1)"
+            )
+
+    def peak(self, batch_size: int) -> float:
+        """The learning rate after the warm-up."""
+        return PEAKS[self.scale_lr_by_batch](self.lr, batch_size)
 
     def schedule(self, batch_size: int, steps_per_epoch: int, epochs: int) -> LearningRate:
         """The learning rate as a function of the step, counted from 0."""
@@ -58,22 +76,62 @@ class Common:
                 f"optim.warmup_epochs is {self.warmup_epochs} of {epochs} epochs: "
                 "train longer or set --config.optim.warmup_epochs"
             )
-        peak = PEAKS[self.scale_lr_by_batch](self.lr, batch_size)
-        warmup = self.warmup_epochs / epochs
+        warmup, total = self.warmup_epochs / epochs, steps_per_epoch * epochs
         rest = max(1 - warmup, 1e-9)  # a run may be all warm-up
 
         def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
-            t = step / (steps_per_epoch * epochs)
-            # The warm-up rises at every step all the same: the first epoch would else stand still.
-            falls_at = t if self.cosine_per == "step" else (step // steps_per_epoch) / epochs
-            fall = cosine((falls_at - warmup) / rest, 1.0, self.end_factor)
-            return peak * linear_warmup(t, warmup) * fall
+            t = step / total
+            if self.drop_at:  # half a step later, so that rounding cannot move a drop
+                fall = drops((step + 0.5) / total, self.drop_at, self.drop_factor)
+            else:
+                # The warm-up rises at every step all the same, or the first epoch would stand still
+                falls_at = t if self.cosine_per == "step" else (step // steps_per_epoch) / epochs
+                fall = cosine((falls_at - warmup) / rest, 1.0, self.end_factor)
+            return self.peak(batch_size) * linear_warmup(t, warmup, self.warmup_start) * fall
 
         return learning_rate
 
+    def scale_by_rate(
+        self, batch_size: int, steps_per_epoch: int, epochs: int
+    ) -> optax.GradientTransformation:
+        """Times the learning rate of the step, or the peak for `constant_lr_for`; sign turned."""
+        scheduled = optax.scale_by_learning_rate(self.schedule(batch_size, steps_per_epoch, epochs))
+        if not self.constant_lr_for:
+            return scheduled
+
+        def label(params: Tree) -> Tree:
+            if missing := set(self.constant_lr_for) - set(params):
+                raise ValueError(
+                    f"optim.constant_lr_for names {', '.join(sorted(missing))}, which the method "
+                    f"has not; choose among {', '.join(sorted(params))}"
+                )
+            return {k: "peak" if k in self.constant_lr_for else "scheduled" for k in params}
+
+        peak = optax.scale_by_learning_rate(self.peak(batch_size))
+        return optax.partition({"scheduled": scheduled, "peak": peak}, label)
+
+    def add_decay(self, steps_per_epoch: int, epochs: int) -> optax.GradientTransformation:
+        """Plus the weights times the decay of the step, where they are decayed."""
+        if not self.weight_decay_end:
+            return optax.add_decayed_weights(self.weight_decay, self.decayed)
+        total = steps_per_epoch * epochs
+        return optax.add_decayed_weights(
+            lambda step: cosine(step / total, self.weight_decay, self.weight_decay_end),
+            self.decayed,
+        )
+
     def clip(self) -> optax.GradientTransformation:
-        """Shortens the gradient of all parameters together to `clip_norm`."""
-        return optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
+        """Shortens the gradient of each parameter, then that of all together."""
+
+        def shorten(gradient: Array) -> Array:
+            norm = jnp.linalg.norm(gradient.ravel())
+            return gradient * (self.clip_each / jnp.maximum(norm, self.clip_each))
+
+        each = optax.stateless(lambda gradients, _: jax.tree.map(shorten, gradients))
+        return optax.chain(
+            each if self.clip_each else optax.identity(),
+            optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
+        )
 
     def decayed(self, params: Tree) -> Tree:
         """bool per parameter: all, or all but biases and what scales a norm, known by one axis."""
@@ -100,9 +158,9 @@ class Sgd(Common):
         """Gradients to updates."""
         return optax.chain(
             self.clip(),
-            optax.add_decayed_weights(self.weight_decay, self.decayed),
+            self.add_decay(steps_per_epoch, epochs),
             optax.trace(self.momentum, self.nesterov),
-            optax.scale_by_learning_rate(self.schedule(batch_size, steps_per_epoch, epochs)),
+            self.scale_by_rate(batch_size, steps_per_epoch, epochs),
         )
 
 
@@ -113,6 +171,9 @@ class Lars(Common):
     Defaults: DetCon_B, 1000 epochs. Released codes differ in what the momentum sums: DetCon and
     BYOL sum directions and multiply by the learning rate of now; SimCLR (and `optax.lars`) sum
     steps, each with the learning rate of its time.
+
+    SwAV's LARC is this with `weight_decay=1e-6, exclude_bias_and_norm=False`: it divides by
+    |g| + decay |w| where this has |g + decay w|, which with so small a decay is the same.
     """
 
     lr: float = 0.2
@@ -129,10 +190,10 @@ class Lars(Common):
         """Gradients to updates."""
         trust_ratio = optax.scale_by_trust_ratio(trust_coefficient=self.trust_coefficient)
         momentum = optax.trace(self.momentum)
-        rate = optax.scale_by_learning_rate(self.schedule(batch_size, steps_per_epoch, epochs))
+        rate = self.scale_by_rate(batch_size, steps_per_epoch, epochs)
         return optax.chain(
             self.clip(),
-            optax.add_decayed_weights(self.weight_decay, self.decayed),
+            self.add_decay(steps_per_epoch, epochs),
             optax.masked(trust_ratio, self.decayed),
             *((rate, momentum) if self.lr_in_momentum else (momentum, rate)),
         )
@@ -160,8 +221,8 @@ class AdamW(Common):
         return optax.chain(
             self.clip(),
             optax.scale_by_adam(self.b1, self.b2, self.eps),
-            optax.add_decayed_weights(self.weight_decay, self.decayed),
-            optax.scale_by_learning_rate(self.schedule(batch_size, steps_per_epoch, epochs)),
+            self.add_decay(steps_per_epoch, epochs),
+            self.scale_by_rate(batch_size, steps_per_epoch, epochs),
         )
 
 

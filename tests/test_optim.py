@@ -93,6 +93,22 @@ def test_lars_under_a_changing_rate(lr_in_momentum):
     assert np.abs(other["bias"] - result["bias"]).max() > 0.01
 
 
+def test_lars_stands_for_swavs_larc():
+    """LARC as SwAV calls it: decay and trust ratio for every parameter, then momentum."""
+    lars = Lars(lr=4.8, weight_decay=1e-6, exclude_bias_and_norm=False, **CONSTANT)
+    params, *gradients = random_trees(4)
+    gradients = [{k: 0.01 * g for k, g in tree.items()} for tree in gradients]  # |w| = 100 |g|
+    result = run(lars.transform(*LENGTH), params, gradients)[-1]
+    for name in params:
+        p, momentum = params[name].astype(np.float64), 0.0
+        for gradient in gradients:
+            g, size = gradient[name], np.linalg.norm(p)
+            ratio = 0.001 * size / (np.linalg.norm(g) + 1e-6 * size)
+            momentum = 0.9 * momentum + ratio * (g + 1e-6 * p)
+            p = p - 4.8 * momentum
+        np.testing.assert_allclose(result[name] - params[name], p - params[name], rtol=3e-4)
+
+
 def test_lars_moves_weights_that_are_zero():
     zero = {"kernel": np.zeros((3, 4), np.float32)}
     gradient = {"kernel": np.ones((3, 4), np.float32)}
@@ -140,6 +156,67 @@ def test_clip_shortens_the_whole_gradient():
     close(result, {k: params[k] - gradient[k] * 0.5 / norm for k in params})
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 0.4])
+def test_clip_each_parameter_as_dino_does(clip_norm):
+    """The gradient of the kernel is too long and shrinks to 0.5, that of the bias stays."""
+    sgd = Sgd(
+        lr=1.0, weight_decay=0.0, momentum=0.0, clip_each=0.5, clip_norm=clip_norm, **CONSTANT
+    )
+    params, gradient = random_trees(2)
+    gradient["bias"] = np.float32([0.1, 0.0, -0.2, 0.0])
+    expected = gradient | {"kernel": gradient["kernel"] * 0.5 / np.linalg.norm(gradient["kernel"])}
+    if clip_norm:
+        norm = np.sqrt(0.5**2 + 0.1**2 + 0.2**2)
+        expected = {k: g * 0.4 / norm for k, g in expected.items()}
+    (result,) = run(sgd.transform(*LENGTH), params, [gradient])
+    close(result, {k: params[k] - expected[k] for k in params})
+
+
+def test_clip_leaves_a_zero_gradient_alone():
+    sgd = Sgd(weight_decay=0.0, clip_each=0.5, **CONSTANT)
+    params, _ = random_trees(2)
+    (result,) = run(sgd.transform(*LENGTH), params, [jax.tree.map(np.zeros_like, params)])
+    close(result, params)
+
+
+def test_weight_decay_moves_as_dinos():
+    """From 0.04 to 0.4 along half a cosine, one value a step; biases are exempt."""
+    adamw = AdamW(lr=0.5, weight_decay=0.04, weight_decay_end=0.4, **CONSTANT)
+    params, _ = random_trees(2)
+    zero = jax.tree.map(np.zeros_like, params)
+    history = [params, *run(adamw.transform(256, 4, 2), params, [zero] * 8)]
+    for i in range(8):
+        decay = 0.4 + 0.5 * (0.04 - 0.4) * (1 + np.cos(np.pi * i / 8))
+        close(history[i + 1]["kernel"], history[i]["kernel"] * (1 - 0.5 * decay))
+        close(history[i + 1]["bias"], params["bias"])
+
+
+@pytest.mark.parametrize("optimizer", [Sgd, Lars])
+def test_constant_rate_of_simsiams_predictor(optimizer):
+    """Without momentum a step is as long as its rate: the peak, whatever the schedule."""
+    options = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0.0}
+    plain = optimizer(**options)
+    fixed = optimizer(**options, constant_lr_for=("predictor",))
+    params, gradient = random_trees(2)
+    params = {"encoder": params, "predictor": params}
+    gradients = [{"encoder": gradient, "predictor": gradient}] * 20
+    expected = [params, *run(plain.transform(256, 4, 5), params, gradients)]
+    history = [params, *run(fixed.transform(256, 4, 5), params, gradients)]
+    close(history[-1]["encoder"], expected[-1]["encoder"])
+    first, last = (
+        [np.array(history[i + 1]["predictor"]["bias"] - history[i]["predictor"]["bias"])]
+        for i in (0, 19)
+    )
+    np.testing.assert_allclose(last, first, rtol=1e-3)
+    np.testing.assert_allclose(first, [-0.1 * gradient["bias"]], rtol=1e-5, atol=1e-7)
+
+
+def test_constant_rate_of_what_is_not_there():
+    params, _ = random_trees(2)
+    with pytest.raises(ValueError, match="constant_lr_for names predictor, .* among bias, kernel"):
+        Sgd(constant_lr_for=("predictor",)).transform(*LENGTH).init(params)
+
+
 def test_schedule_is_detcons(golden):
     """Base rate 0.2 at batch size 4096: peak 3.2; 1000 steps, of which 100 are warm-up."""
     expected = golden("detcon_sched")
@@ -163,6 +240,32 @@ def test_schedule_per_epoch_warms_up_at_every_step():
     for epoch in range(2, 6):
         expected = 0.5 * (1 + np.cos(np.pi * (epoch - 2) / 4))
         np.testing.assert_allclose(rates[4 * epoch : 4 * epoch + 4], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [200, 10])
+def test_schedule_drops_as_moco_v1s(epochs):
+    """Times 0.1 from epoch 120 and from epoch 160 of 200, at the first step of the epoch."""
+    rate = jax.jit(Sgd(lr=0.03, drop_at=(0.6, 0.8)).schedule(256, 7, epochs))
+    for epoch in range(epochs):
+        expected = 0.03 * 0.1 ** ((epoch >= 0.6 * epochs) + (epoch >= 0.8 * epochs))
+        for step in (7 * epoch, 7 * epoch + 6):
+            assert float(rate(step)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_schedule_drops_as_detcons_on_coco():
+    """After the warm-up; to another factor, and at the step nearest to the fraction."""
+    schedule = Lars(lr=0.3, warmup_epochs=1.0, drop_at=(0.96, 0.98), drop_factor=0.5)
+    rates = [float(schedule.schedule(256, 10, 10)(step)) for step in range(100)]
+    expected = np.r_[0.3 * np.arange(10) / 10, [0.3] * 86, [0.15] * 2, [0.075] * 2]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_schedule_is_swavs():
+    """From 0.3 to 4.8 in 10 epochs, then along a cosine to 0.0048."""
+    rate = Lars(lr=0.3, warmup_start=0.3 / 4.8, end_factor=0.001).schedule(4096, 5, 100)
+    expected = [0.3 + (4.8 - 0.3) * i / 50 for i in range(50)]
+    expected += [0.0048 + 0.5 * (4.8 - 0.0048) * (1 + np.cos(np.pi * i / 450)) for i in range(450)]
+    np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(500)), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("rule", "peak"), [("linear", 3.2), ("sqrt", 12.8), ("none", 0.2)])
@@ -213,6 +316,7 @@ def test_bias_and_norm_are_told_by_their_axes():
         ({"scale_lr_by_batch": "log"}, "optim.scale_lr_by_batch 'log'; choose one of linear"),
         ({"lr": -0.1}, "optim.lr is -0.1"),
         ({"weight_decay": float("nan")}, "optim.weight_decay is nan"),
+        ({"drop_at": (0.6, 120.0)}, r"drop_at is \(0.6, 120.0\); give fractions of training"),
     ],
 )
 def test_wrong_options_are_named(wrong, message):

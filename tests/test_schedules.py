@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.schedules import cosine, linear_warmup
+from jaxssl.schedules import cosine, drops, linear_warmup
 
 
 def test_cosine_is_detcons_moving_average_rate(golden):
@@ -29,6 +29,16 @@ def test_cosine_is_level_outside(t, value):
 @pytest.mark.parametrize(("t", "value"), [(0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (0.9, 1.0)])
 def test_warmup_is_a_ramp(t, value):
     assert float(linear_warmup(t, 0.4)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("t", "value"), [(0.0, 0.5), (0.1, 0.625), (0.4, 1.0), (0.9, 1.0)])
+def test_warmup_from_a_start(t, value):
+    assert float(linear_warmup(t, 0.4, 0.5)) == pytest.approx(value)
+
+
+def test_drops_are_stairs():
+    values = drops(jnp.array([0.0, 0.59, 0.6, 0.79, 0.8, 1.0]), (0.6, 0.8), 0.1)
+    np.testing.assert_allclose(values, [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
 
 
 def test_no_warmup_is_one_from_the_start():

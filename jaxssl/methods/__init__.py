@@ -9,9 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.methods.byol import BYOL
+from jaxssl.methods.dino import DINO
 from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
 from jaxssl.methods.simsiam import SimSiam
+from jaxssl.methods.swav import SwAV
 from jaxssl.types import Tree, View, ViewSpec
 
 Metrics = dict[str, Any]  # name -> f32[]
@@ -52,4 +54,11 @@ class Method(Protocol):
         ...
 
 
-METHODS = {"byol": BYOL, "moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
+METHODS = {
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "dino": DINO,
+    "swav": SwAV,
+}

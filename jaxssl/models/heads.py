@@ -1,5 +1,7 @@
 """Heads: small networks on the pooled features, which are thrown away after pre-training."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def _torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
     """torch's default for weights and biases of linear layers: uniform in +-1/sqrt(fan_in).
 
     The papers' released code relies on it. The variance is a third of that of Flax's default, which
@@ -21,8 +23,11 @@ def _torch_uniform(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
+gelu = functools.partial(nn.gelu, approximate=False)
+
+
 class MLP(nn.Module):
-    """Linear layers, with batch norm and ReLU after each but the last.
+    """Linear layers, with batch norm and an activation after each but the last.
 
     | head | options |
     | --- | --- |
@@ -32,6 +37,8 @@ class MLP(nn.Module):
     | MoCo v2 | `batch_norm=False, bias=True, final_bias=True` |
     | SimSiam, projector | two of `hidden`, `final_batch_norm="fixed"` |
     | SimSiam, predictor | `final_bias=True` |
+    | SwAV | `bias=True, final_bias=True` |
+    | DINO | as MoCo v2, two of `hidden`, `activation=gelu, normal_std=0.02` |
     """
 
     hidden: tuple[int, ...]  # widths of the layers before the last; (): one linear layer
@@ -40,6 +47,8 @@ class MLP(nn.Module):
     final_bias: bool = False
     batch_norm: bool = True  # in the layers before the last
     final_batch_norm: str = "none"  # affine: scale and offset | scale | fixed: neither | none
+    activation: Callable[[Array], Array] = nn.relu
+    normal_std: float = 0.0  # of the first weights, biases then start at 0; 0: torch's default
     dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
 
     def __post_init__(self) -> None:
@@ -57,7 +66,7 @@ class MLP(nn.Module):
         for i, width in enumerate(self.hidden, start=1):
             x = self._linear(i, width, self.bias, x)
             x = self._batch_norm(i, train)(x) if self.batch_norm else x
-            x = nn.relu(x)
+            x = self.activation(x)
         x = self._linear(last, self.out, self.final_bias, x)
         if self.final_batch_norm != "none":
             x = self._batch_norm(
@@ -69,12 +78,14 @@ class MLP(nn.Module):
         return x.astype(jnp.float32)
 
     def _linear(self, i: int, width: int, bias: bool, x: Array) -> Array:
-        init = _torch_uniform(fan_in=x.shape[-1])
+        kernel_init = bias_init = torch_uniform(fan_in=x.shape[-1])
+        if self.normal_std:
+            kernel_init, bias_init = nn.initializers.normal(self.normal_std), nn.initializers.zeros
         return nn.Dense(
             width,
             use_bias=bias,
-            kernel_init=init,
-            bias_init=init,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
             dtype=self.dtype,
             name=f"linear{i}",
         )(x)
@@ -91,3 +102,20 @@ class MLP(nn.Module):
             dtype=self.dtype,
             name=f"bn{i}",
         )
+
+
+def scores(x: Float[Array, "v b d"], weights: Float[Array, "k d"]) -> Float[Array, "v b k"]:
+    """A linear layer without bias: the inner product of each row with each prototype."""
+    return jnp.einsum("vbd,kd->vbk", x, weights, precision=jax.lax.Precision.HIGHEST)
+
+
+def weight_normed_scores(
+    x: Float[Array, "v b d"], weights: dict[str, Array]
+) -> Float[Array, "v b k"]:
+    """The same with weights given as directions `v` f32[k, d] and lengths `g` f32[k].
+
+    Weight normalisation: Salimans and Kingma, arXiv 1602.07868. Lengths left out are 1.
+    """
+    direction = weights["v"] / jnp.linalg.norm(weights["v"], axis=1, keepdims=True)
+    y = scores(x, direction)
+    return y * weights["g"][None, None, :] if "g" in weights else y

@@ -1,0 +1,149 @@
+"""DINO (Caron et al., arXiv 2104.14294), with any number of global and local views.
+
+    P_s(x) = softmax(g_s(x) / tau_s)              student, of every view               eq. (1)
+    P_t(x) = softmax((g_t(x) - c) / tau_t)        teacher, of the global views only
+    L      = mean of H(P_t(x), P_s(x')) over global x and any other view x' of the image   eq. (3)
+    c     <- m c + (1 - m) mean of g_t(x)         centre: over the whole batch         eq. (4)
+    theta_t <- lambda theta_t + (1 - lambda) theta_s    after each step, lambda to 1 along a cosine
+
+g is encoder, MLP, scaling to length one and a weight-normed linear layer. Only parameters are
+averaged: the teacher has batch statistics of its own.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxssl.losses import cross_entropy, embedding_std, unit
+from jaxssl.methods.forward import MultiCrop
+from jaxssl.models.heads import MLP, gelu, torch_uniform, weight_normed_scores
+from jaxssl.schedules import cosine, linear_warmup
+from jaxssl.types import Leaf, Tree, View, ViewSpec
+
+
+@flax.struct.dataclass
+class State:
+    """What lives between steps beside the student's parameters."""
+
+    batch_stats: Leaf  # of the student
+    teacher: Leaf  # theta_t: parameters like the student's
+    teacher_batch_stats: Leaf
+    center: Leaf  # c f32[k]
+
+
+@dataclasses.dataclass(frozen=True)
+class DINO:
+    """Hyperparameters; the defaults are those of facebookresearch/dino but for `num_outputs`.
+
+    It has 65536 outputs, for ImageNet and batches of 1024; with small data and batches the loss
+    then stays at log(num_outputs). Lower `teacher_temperature` and `ema` help there too.
+    """
+
+    needs_regions: ClassVar[bool] = False
+
+    encoder: nn.Module
+    hidden: tuple[int, ...] = (2048, 2048)  # widths of the hidden layers of the MLP
+    bottleneck: int = 256  # its output
+    num_outputs: int = 2048  # k
+    head_batch_norm: bool = False
+    fixed_norm: bool = True  # of the last layer's rows: 1, or learned
+    student_temperature: float = 0.1  # tau_s
+    teacher_temperature_start: float = 0.04  # tau_t rises from here
+    teacher_temperature: float = 0.04  # to here
+    teacher_warmup: float = 0.0  # in this fraction of training
+    center_momentum: float = 0.9  # m
+    ema: float = 0.996  # lambda at first
+    ema_end: float = 1.0
+    freeze_last_layer: float = 0.01  # fraction of training in which the last layer stays
+    share_batch_norm: bool = True  # `forward.MultiCrop`
+    needs_local: bool = False  # whether to refuse to train without local views
+
+    @property
+    def network(self) -> MultiCrop:
+        head = MLP(
+            hidden=self.hidden,
+            out=self.bottleneck,
+            bias=not self.head_batch_norm,
+            final_bias=True,
+            batch_norm=self.head_batch_norm,
+            activation=gelu,
+            normal_std=0.02,
+        )
+        return MultiCrop(self.encoder, head, self.share_batch_norm)
+
+    def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
+        """Raises ValueError if the views cannot be compared."""
+        sizes = [v.size for v in views]
+        if (n := sizes.count(max(sizes))) < 2:
+            raise ValueError(
+                f"DINO compares global views and has {n}: set --config.views.num_global=2"
+            )
+        if self.needs_local and len(set(sizes)) == 1:
+            raise ValueError(
+                "this preset of DINO needs local views, smaller than the global ones, and has "
+                "none: set --config.views.num_local=6, or --config.method.needs_local=False"
+            )
+
+    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
+        """The student, and a teacher that is a copy of it."""
+        key_network, key_last = jax.random.split(key)
+        variables = self.network.init(key_network, [View(views[0].image[:1])], train=False)
+        shape = (self.num_outputs, self.bottleneck)
+        last = {"v": torch_uniform(fan_in=self.bottleneck)(key_last, shape)}
+        if not self.fixed_norm:
+            last["g"] = jnp.ones(self.num_outputs)
+        params = variables["params"] | {"last_layer": last}
+        batch_stats = variables.get("batch_stats", {})
+        return params, State(batch_stats, params, batch_stats, jnp.zeros(self.num_outputs))
+
+    def loss(
+        self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
+    ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
+        """Equation (3) with the old centre, and the new one."""
+        views = sorted(views, key=lambda view: -view.image.shape[1])
+        num_global = sum(view.image.shape == views[0].image.shape for view in views)
+        x, batch_stats = self.network.forward(params, state.batch_stats, views)
+        x_t, teacher_batch_stats = self.network.forward(
+            state.teacher, state.teacher_batch_stats, views[:num_global]
+        )
+        frozen = t < self.freeze_last_layer
+        last = jax.tree.map(
+            lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params["last_layer"]
+        )
+        g_s = weight_normed_scores(unit(x), last)
+        g_t = jax.lax.stop_gradient(weight_normed_scores(unit(x_t), state.teacher["last_layer"]))
+        loss, center = self.compare(g_s, g_t, state.center, t)
+        metrics = {"embedding_std": embedding_std(x.reshape(-1, self.bottleneck))}
+        return loss, (State(batch_stats, state.teacher, teacher_batch_stats, center), metrics)
+
+    def compare(
+        self,
+        g_s: Float[Array, "v b k"],
+        g_t: Float[Array, "g b k"],
+        center: Float[Array, " k"],
+        t: Float[Array, ""],
+    ) -> tuple[Float[Array, ""], Float[Array, " k"]]:
+        """Equation (3), and equation (4)."""
+        low, high = self.teacher_temperature_start, self.teacher_temperature
+        tau_t = low + (high - low) * linear_warmup(t, self.teacher_warmup)
+        p_t = jax.nn.softmax((g_t - center[None, None, :]) / tau_t)
+        loss = cross_entropy(p_t, g_s / self.student_temperature)
+        mean = g_t.mean(axis=(0, 1))
+        return loss, optax.incremental_update(mean, center, 1 - self.center_momentum)
+
+    def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
+        """The teacher follows the student."""
+        step_size = 1 - cosine(t, self.ema, self.ema_end)
+        teacher = optax.incremental_update(params, state.teacher, step_size)
+        return params, state.replace(teacher=teacher)
+
+    def encoder_variables(self, params: Tree, state: Tree) -> Tree:
+        """The teacher's encoder, which is what the paper evaluates."""
+        batch_stats = state.teacher_batch_stats.get("encoder", {})
+        return {"params": state.teacher["encoder"], "batch_stats": batch_stats}

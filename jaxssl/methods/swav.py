@@ -1,0 +1,130 @@
+"""SwAV (Caron et al., arXiv 2006.09882), with any number of views.
+
+    z_i = g(f(x_i)) / |g(f(x_i))|                 encoder and projection head
+    p_i = softmax(C z_i / tau)                    over K prototypes, the unit rows of C    eq. (2)
+    q_i = Diag(u) exp(C z_i / epsilon) Diag(v)    codes: every prototype is used alike     eq. (5)
+    L   = mean of -q_i . log p_j over i in {1, 2}, the first global views, and j != i      eq. (6)
+
+With a queue, the codes of a small batch are computed together with those of the projections of
+earlier batches, which are then dropped (section 4.1): one queue for each of the two views.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxssl.losses import cross_entropy, embedding_std, sinkhorn, unit
+from jaxssl.methods.forward import MultiCrop
+from jaxssl.models.heads import MLP, scores
+from jaxssl.types import Leaf, Tree, View, ViewSpec
+
+
+@flax.struct.dataclass
+class State:
+    """What lives between steps beside the parameters."""
+
+    batch_stats: Leaf  # of encoder and head
+    queue: Leaf  # projections, newest first: f32[2, q, d], zeros at first; () if there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class SwAV:
+    """Hyperparameters; the defaults are those of facebookresearch/swav without a queue.
+
+    Where the loss stays at log(num_prototypes): fewer prototypes (30 on CIFAR-10), which stay
+    frozen for longer; a queue (3840 from `queue_start` 0.075 there, with batches of 256).
+    """
+
+    needs_regions: ClassVar[bool] = False
+
+    encoder: nn.Module
+    hidden: tuple[int, ...] = (2048,)  # widths of the hidden layers of g
+    dim: int = 128  # of z
+    num_prototypes: int = 3000  # K
+    temperature: float = 0.1  # tau
+    epsilon: float = 0.05
+    iterations: int = 3  # of Sinkhorn
+    freeze_prototypes: float = 0.01  # fraction of training in which the prototypes stay
+    queue_size: int = 0  # projections of each view, a multiple of the batch; 0: no queue
+    queue_start: float = 0.0  # fraction of training from which the queue is used
+    share_batch_norm: bool = True  # `forward.MultiCrop`
+
+    @property
+    def network(self) -> MultiCrop:
+        head = MLP(hidden=self.hidden, out=self.dim, bias=True, final_bias=True)
+        return MultiCrop(self.encoder, head, self.share_batch_norm)
+
+    def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
+        """Raises ValueError if views cannot be compared or the queue does not fit."""
+        sizes = [v.size for v in views]
+        if (n := sizes.count(max(sizes))) < 2:
+            raise ValueError(
+                f"SwAV compares two global views and has {n}: set --config.views.num_global=2"
+            )
+        if self.queue_size < 0 or self.queue_size % batch_size:
+            near = max(round(self.queue_size / batch_size), 1) * batch_size
+            raise ValueError(
+                f"method.queue_size is {self.queue_size} and holds no whole number of batches of "
+                f"{batch_size}; take 0 or {near}, for example"
+            )
+        if self.queue_size > num_examples:
+            raise ValueError(
+                f"method.queue_size is {self.queue_size} of {num_examples} images: images would "
+                f"meet themselves; take {num_examples // batch_size * batch_size} or less"
+            )
+
+    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
+        """Parameters with prototypes spread over the sphere, and an empty queue."""
+        key_network, key_prototypes = jax.random.split(key)
+        variables = self.network.init(key_network, [View(views[0].image[:1])], train=False)
+        prototypes = jax.random.normal(key_prototypes, (self.num_prototypes, self.dim))
+        params = variables["params"] | {"prototypes": unit(prototypes)}
+        queue = jnp.zeros((2, self.queue_size, self.dim)) if self.queue_size else ()
+        return params, State(variables.get("batch_stats", {}), queue)
+
+    def loss(
+        self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
+    ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
+        """Equation (6), and the queue with this batch in front."""
+        views = sorted(views, key=lambda view: -view.image.shape[1])
+        projections, batch_stats = self.network.forward(params, state.batch_stats, views)
+        z, c = unit(projections), params["prototypes"]  # f32[v, b, d], f32[K, d]
+        c = jnp.where(t < self.freeze_prototypes, jax.lax.stop_gradient(c), c)
+        q = self.codes(*jax.lax.stop_gradient((z[:2], c)), state.queue, t)
+        loss = cross_entropy(q, scores(z, c) / self.temperature)
+        queue = state.queue
+        if self.queue_size:
+            newest = jax.lax.stop_gradient(z[:2])
+            queue = jnp.concatenate([newest, queue], axis=1)[:, : self.queue_size]
+        metrics = {"embedding_std": embedding_std(z.reshape(-1, self.dim))}
+        return loss, (State(batch_stats, queue), metrics)
+
+    def codes(
+        self, z: Float[Array, "2 b d"], c: Float[Array, "k d"], queue: Tree, t: Float[Array, ""]
+    ) -> Float[Array, "2 b k"]:
+        """Equation (5) for each of two views, together with the queue once it is full."""
+
+        def assign(z: Array) -> Array:
+            return jax.vmap(lambda s: sinkhorn(s, self.epsilon, self.iterations))(scores(z, c))
+
+        if not self.queue_size:
+            return assign(z)
+        full = jnp.any(queue[0, -1] != 0)
+        return jax.lax.cond(
+            full & (t >= self.queue_start),
+            lambda: assign(jnp.concatenate([z, queue], axis=1))[:, : z.shape[1]],
+            lambda: assign(z),
+        )
+
+    def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
+        """The prototypes return to the sphere."""
+        return params | {"prototypes": unit(params["prototypes"])}, state
+
+    def encoder_variables(self, params: Tree, state: Tree) -> Tree:
+        """The encoder without its head."""
+        return {"params": params["encoder"], "batch_stats": state.batch_stats.get("encoder", {})}
