@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.methods.detcon_b import DetConB
+from jaxssl.methods.detcon_s import DetConS
 from jaxssl.methods.simclr import SimCLR
 from jaxssl.types import Tree, View
 
@@ -39,4 +41,4 @@ class Method(Protocol):
         ...
 
 
-METHODS = {"simclr": SimCLR}
+METHODS = {"simclr": SimCLR, "detcon_s": DetConS, "detcon_b": DetConB}

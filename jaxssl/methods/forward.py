@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxssl.types import Tree, View
 
@@ -30,25 +31,37 @@ def forward(
     Returns:
       A tree of arrays [b, ...] for each view, in their order.
     """
+    images = [v.image for v in views]
+    return forward_arrays(network, params, batch_stats, images, share_batch_norm=share_batch_norm)
+
+
+def forward_arrays(
+    network: nn.Module,
+    params: Tree,
+    batch_stats: Tree,
+    arrays: list[Array],
+    *,
+    share_batch_norm: bool = True,
+) -> tuple[list[Any], Tree]:
+    """`forward`, of any array [b, ...] for each view: what an earlier network made of it, say."""
     outputs: dict[int, Any] = {}
-    for together in _passes(views, share_batch_norm):
-        images = jnp.concatenate([views[i].image for i in together])
+    for together in _passes(arrays, share_batch_norm):
         out, changed = network.apply(
             {"params": params, "batch_stats": batch_stats},
-            images,
+            jnp.concatenate([arrays[i] for i in together]),
             train=True,
             mutable=["batch_stats"],
         )
         batch_stats = changed.get("batch_stats", {})
         for place, i in enumerate(together):
-            rows = slice(place * len(views[i].image), (place + 1) * len(views[i].image))
+            rows = slice(place * len(arrays[i]), (place + 1) * len(arrays[i]))
             outputs[i] = jax.tree.map(lambda x, rows=rows: x[rows], out)
-    return [outputs[i] for i in range(len(views))], batch_stats
+    return [outputs[i] for i in range(len(arrays))], batch_stats
 
 
-def _passes(views: list[View], share_batch_norm: bool) -> list[list[int]]:
-    """Which views go through the network together."""
+def _passes(arrays: list[Array], share_batch_norm: bool) -> list[list[int]]:
+    """Which of the arrays go through the network together."""
     if not share_batch_norm:
-        return [[i] for i in range(len(views))]
-    sizes = dict.fromkeys(v.image.shape[1] for v in views)
-    return [[i for i, v in enumerate(views) if v.image.shape[1] == s] for s in sizes]
+        return [[i] for i in range(len(arrays))]
+    shapes = dict.fromkeys(a.shape for a in arrays)
+    return [[i for i, a in enumerate(arrays) if a.shape == s] for s in shapes]
