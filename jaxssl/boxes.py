@@ -140,6 +140,24 @@ def crop(
     return jnp.clip(resized, 0, 1)  # the cubic overshoots
 
 
+def crop_nearest(
+    maps: Shaped[Array, "h w c"], box: Float[Array, "4"], hw: Int[Array, "2"], size: int
+) -> Shaped[Array, "{size} {size} c"]:
+    """What `maps` hold under the centres of `size` x `size` equal parts of `box`.
+
+    Args:
+        maps: any values at each pixel of a canvas, onto which the whole image was resized.
+        box: in pixels of the original image.
+        hw: height and width of the original image.
+        size: points a side.
+    """
+    zoom = jnp.array(maps.shape[:2], jnp.float32) / hw
+    step = (box[2:] - box[:2]) / size
+    centre = box[:2, None] + step[:, None] * (jnp.arange(size) + 0.5)[None]  # f32[2, size]
+    rows, columns = jnp.floor(centre * zoom[:, None]).astype(jnp.int32)
+    return maps[rows[:, None], columns[None]]
+
+
 def _resize_weights(
     start: Float[Array, ""], stop: Float[Array, ""], length: int, size: int, interpolation: str
 ) -> Float[Array, "{size} {length}"]:

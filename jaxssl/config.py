@@ -89,6 +89,7 @@ def base() -> ConfigDict:
     config.data.source = "scenes:4000"  # folder:PATH | records:PATH | scenes:N | objects:N
     config.data.canvas = 256  # side of the square each image is fitted to, pixels
     config.data.max_objects = 64  # of an image with more, the largest are kept
+    config.data.region_planes = 1  # of 32 regions each, the largest; read by methods on regions
     config.data.input = "auto"  # auto | device | host | stream
     config.data.workers = 0  # processes that decode in stream mode; 0: threads
     config.data.cache_dir = ""  # "": $JAXSSL_CACHE or ~/.cache/jaxssl
@@ -234,6 +235,7 @@ LEAST = {
     "log_every": 1,
     "data.canvas": 1,
     "data.max_objects": 1,
+    "data.region_planes": 1,
     "data.workers": 0,
     "eval.every": 0,
     "eval.size": 0,

@@ -48,10 +48,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     check_sizes(config, encoder)
     sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
-    check_regions(sampler, source)
+    check_regions({"sampler": sampler, "method": method}, source)
     method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
     datasets = load_datasets(config)
-    pipeline = open_data(config, source, sampler)
+    pipeline = open_data(config, source, sampler, method)
     state, train_step = make_training(
         config, mesh, pipeline, method=method, sampler=sampler, views=views
     )
@@ -84,22 +84,24 @@ def check_sizes(config: ConfigDict, encoder: Any) -> None:
             raise ValueError(f"{key} is {size}: {error}") from error
 
 
-def check_regions(sampler: Sampler, source: Source) -> None:
-    """Raises ValueError if the sampler needs regions and the source has none."""
-    if sampler.needs_regions and not source.has_regions:
+def check_regions(parts: dict[str, Sampler | Method], source: Source) -> None:
+    """Raises ValueError if a part needs regions and the source has none."""
+    needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]
+    if needing and not source.has_regions:
         raise ValueError(
-            f"sampler {type(sampler).__name__} needs regions and {source.spec} has none; make "
+            f"{' and '.join(needing)} cannot do without regions and {source.spec} has none; make "
             f"them: python -m mask_tools.export --source {source.spec} --segmenter fh --out "
             "data/regions, then train with --config.data.source=records:data/regions"
         )
 
 
-def open_data(config: ConfigDict, source: Source, sampler: Sampler) -> Pipeline:
+def open_data(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> Pipeline:
     """The pipeline that yields batches of canvases."""
     objects = config.data.max_objects if sampler.needs_regions else 0
+    planes = config.data.region_planes if method.needs_regions else 0
     pipeline = open_pipeline(
         source,
-        CanvasSpec(size=config.data.canvas, objects=objects),
+        CanvasSpec(size=config.data.canvas, objects=objects, planes=planes),
         batch_size=config.batch_size,
         seed=config.seed,
         mode=config.data.input,

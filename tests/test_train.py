@@ -113,6 +113,13 @@ def test_run_writes_what_it_promises(finished):
     assert int(final_state(undisturbed)["step"]) == 8
 
 
+def test_a_method_on_regions_gets_them(tmp_path):
+    options = {"method__name": "detcon_s", "sampler__name": "random_crop", "method__num_regions": 4}
+    assert run(tmp_path, **options, eval__datasets="()", epochs=1) == 0
+    training = [line for line in lines(tmp_path) if "loss" in line]
+    assert all(1 < line["regions_per_view"] <= 4 for line in training)
+
+
 @pytest.mark.parametrize("mode", ["host", "stream"])
 def test_input_modes_give_the_same_run(undisturbed, tmp_path, mode):
     assert run(tmp_path, data__input=mode) == 0
@@ -196,6 +203,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ({"data__source": "nothing"}, "unknown source 'nothing'"),
         ({"data__source": "folder:{empty}"}, "no image"),
         ({"data__source": "folder:{photos}"}, "--segmenter fh"),
+        (
+            {"data__source": "folder:{photos}", "method__name": "detcon_b"},
+            "sampler RegionCrop and method DetConB cannot do without regions",
+        ),
+        ({"data__region_planes": 0}, "'data.region_planes' is 0"),
         ({"eval__datasets": "scenes:50"}, "has no labels"),
         ({"eval__knn_k": 61}, "eval.knn_k needs 61"),
         ({"eval__linear_epochs": 0}, "eval.linear_epochs is 0"),

@@ -65,3 +65,33 @@ def test_whole_view_without_colour_is_the_normalised_image():
     assert either[0].any()
     assert either[1].any()
     assert (either[0] | either[1]).mean() > 0.8  # rounded, 24 x 23 pixels fit too
+
+
+def test_regions_are_cut_and_flipped_with_the_image():
+    """Regions that are what is bright in each colour stay so, in a partition and overlapping."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 2, (24, 6, 6, 3)).astype(bool)
+    bright = np.kron(blocks, np.ones((1, 8, 8, 1), bool))  # canvas 48, blocks of 8 pixels
+    planes = (bright * np.uint32([1, 2**17, 2**31])).sum(axis=-1, dtype=np.uint32)
+    batch = {
+        "image": jnp.asarray(bright * np.uint8(255)),
+        "hw": jnp.tile(jnp.array([[96, 60]], jnp.int32), (24, 1)),
+        "index": jnp.arange(24),
+        "label": jnp.zeros(24, jnp.int32),
+        "region_planes": jnp.asarray(planes)[:, ::2, ::2, None],
+    }
+    views = Views(size=64, num_local=1, local_size=32, recipe="none", normalize="none")
+    seen, _ = cut(views, batch=batch)
+    assert [v.planes.shape for v in seen] == [(24, 16, 16, 1)] * 2 + [(24, 8, 8, 1)]
+    for view in seen:
+        bits = np.asarray(view.planes) >> np.uint32([0, 17, 31]) & 1
+        points = bits.shape[1]
+        centre = np.asarray(view.image).reshape(24, points, 4, points, 4, 3)[:, :, 1:3, :, 1:3]
+        value = centre.mean(axis=(2, 4))
+        clear = (value < 0.1) | (value > 0.9)  # no edge runs through the middle of the point
+        assert clear.mean() > 0.6
+        np.testing.assert_array_equal(bits[clear], value[clear] > 0.5)
+
+
+def test_no_regions_no_planes():
+    assert cut(Views(size=16, recipe="none"))[0][0].planes is None

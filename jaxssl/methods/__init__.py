@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.methods.byol import BYOL
+from jaxssl.methods.detcon_b import DetConB
+from jaxssl.methods.detcon_s import DetConS
 from jaxssl.methods.dino import DINO
 from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
@@ -61,4 +63,6 @@ METHODS = {
     "simsiam": SimSiam,
     "dino": DINO,
     "swav": SwAV,
+    "detcon_s": DetConS,
+    "detcon_b": DetConB,
 }

@@ -11,6 +11,7 @@ averaged: the teacher has batch statistics of its own.
 """
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cross_entropy, embedding_std, unit
-from jaxssl.methods.forward import MultiCrop
+from jaxssl.methods.forward import Network, forward_multi_crop
 from jaxssl.models.heads import MLP, gelu, torch_uniform, weight_normed_scores
 from jaxssl.schedules import cosine, linear_warmup
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -61,11 +62,11 @@ class DINO:
     ema: float = 0.996  # lambda at first
     ema_end: float = 1.0
     freeze_last_layer: float = 0.01  # fraction of training in which the last layer stays
-    share_batch_norm: bool = True  # `forward.MultiCrop`
+    share_batch_norm: bool = True  # `forward_multi_crop`
     needs_local: bool = False  # whether to refuse to train without local views
 
     @property
-    def network(self) -> MultiCrop:
+    def network(self) -> Network:
         head = MLP(
             hidden=self.hidden,
             out=self.bottleneck,
@@ -75,7 +76,7 @@ class DINO:
             activation=gelu,
             normal_std=0.02,
         )
-        return MultiCrop(self.encoder, head, self.share_batch_norm)
+        return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises ValueError if the views cannot be compared."""
@@ -93,7 +94,7 @@ class DINO:
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """The student, and a teacher that is a copy of it."""
         key_network, key_last = jax.random.split(key)
-        variables = self.network.init(key_network, [View(views[0].image[:1])], train=False)
+        variables = self.network.init(key_network, views[0].image[:1], train=False)
         shape = (self.num_outputs, self.bottleneck)
         last = {"v": torch_uniform(fan_in=self.bottleneck)(key_last, shape)}
         if not self.fixed_norm:
@@ -108,10 +109,11 @@ class DINO:
         """Equation (3) with the old centre, and the new one."""
         views = sorted(views, key=lambda view: -view.image.shape[1])
         num_global = sum(view.image.shape == views[0].image.shape for view in views)
-        x, batch_stats = self.network.forward(params, state.batch_stats, views)
-        x_t, teacher_batch_stats = self.network.forward(
-            state.teacher, state.teacher_batch_stats, views[:num_global]
+        run = functools.partial(
+            forward_multi_crop, self.network, share_batch_norm=self.share_batch_norm
         )
+        x, batch_stats = run(params, state.batch_stats, views)
+        x_t, teacher_batch_stats = run(state.teacher, state.teacher_batch_stats, views[:num_global])
         frozen = t < self.freeze_last_layer
         last = jax.tree.map(
             lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params["last_layer"]

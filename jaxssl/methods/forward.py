@@ -31,66 +31,78 @@ def forward(
     Returns:
       A tree of arrays [b, ...] for each view, in their order.
     """
+    images = [v.image for v in views]
+    return forward_arrays(network, params, batch_stats, images, share_batch_norm=share_batch_norm)
+
+
+def forward_arrays(
+    network: nn.Module,
+    params: Tree,
+    batch_stats: Tree,
+    arrays: list[Array],
+    *,
+    share_batch_norm: bool = True,
+) -> tuple[list[Any], Tree]:
+    """`forward`, of any array [b, ...] for each view: what an earlier network made of it, say."""
     outputs: dict[int, Any] = {}
-    for together in _passes(views, share_batch_norm):
-        images = jnp.concatenate([views[i].image for i in together])
+    for together in _passes(arrays, share_batch_norm):
         out, changed = network.apply(
             {"params": params, "batch_stats": batch_stats},
-            images,
+            jnp.concatenate([arrays[i] for i in together]),
             train=True,
             mutable=["batch_stats"],
         )
         batch_stats = changed.get("batch_stats", {})
         for place, i in enumerate(together):
-            rows = slice(place * len(views[i].image), (place + 1) * len(views[i].image))
+            rows = slice(place * len(arrays[i]), (place + 1) * len(arrays[i]))
             outputs[i] = jax.tree.map(lambda x, rows=rows: x[rows], out)
-    return [outputs[i] for i in range(len(views))], batch_stats
+    return [outputs[i] for i in range(len(arrays))], batch_stats
 
 
-class MultiCrop(nn.Module):
-    """Encoder and head on views of any sizes, as DINO and SwAV combine them.
+class Network(nn.Module):
+    """Images f32[b, s, s, 3] to the head's rows f32[b, d]."""
+
+    encoder: nn.Module
+    head: nn.Module
+
+    def __call__(self, images: Array, train: bool) -> Array:
+        return self.head(self.encoder(images, train).pooled, train)
+
+
+def forward_multi_crop(
+    network: Network,
+    params: Tree,
+    batch_stats: Tree,
+    views: list[View],
+    *,
+    share_batch_norm: bool = True,
+) -> tuple[Float[Array, "v b d"], Tree]:
+    """The rows of all views, and the new batch statistics, as DINO and SwAV make them.
 
     The encoder takes the views of one size in one pass, the head all views in one. Without
     `share_batch_norm` each view goes through both alone (lightly).
     """
-
-    encoder: nn.Module
-    head: nn.Module
-    share_batch_norm: bool = True
-
-    def __call__(self, views: list[View], train: bool) -> Array:
-        """A row for each image of each view, f32[v, b, d]."""
-        pooled: dict[int, Array] = {}
-        for together in _passes(views, self.share_batch_norm):
-            images = jnp.concatenate([views[i].image for i in together])
-            rows = jnp.split(self.encoder(images, train).pooled, len(together))
-            pooled |= dict(zip(together, rows, strict=True))
-        in_order = [pooled[i] for i in range(len(views))]
-        if not self.share_batch_norm:
-            return jnp.stack([self.head(x, train) for x in in_order])
-        rows = self.head(jnp.concatenate(in_order), train)
-        return rows.reshape(len(views), -1, rows.shape[-1])
-
-    def forward(
-        self, params: Tree, batch_stats: Tree, views: list[View]
-    ) -> tuple[Float[Array, "v b d"], Tree]:
-        """The rows in training mode, and the new batch statistics.
-
-        Of `params` it reads "encoder" and "head"; methods keep other weights beside these.
-        """
-        params = {name: params[name] for name in ("encoder", "head")}
-        rows, changed = self.apply(
-            {"params": params, "batch_stats": batch_stats},
-            views,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return rows, changed.get("batch_stats", {})
+    features, encoder_stats = forward(
+        network.encoder,
+        params["encoder"],
+        batch_stats.get("encoder", {}),
+        views,
+        share_batch_norm=share_batch_norm,
+    )
+    rows, head_stats = forward_arrays(
+        network.head,
+        params["head"],
+        batch_stats.get("head", {}),
+        [f.pooled for f in features],
+        share_batch_norm=share_batch_norm,
+    )
+    stats = {"encoder": encoder_stats, "head": head_stats}
+    return jnp.stack(rows), {name: s for name, s in stats.items() if s}
 
 
-def _passes(views: list[View], share_batch_norm: bool) -> list[list[int]]:
-    """Which views go through the network together."""
+def _passes(arrays: list[Array], share_batch_norm: bool) -> list[list[int]]:
+    """Which of the arrays go through the network together."""
     if not share_batch_norm:
-        return [[i] for i in range(len(views))]
-    sizes = dict.fromkeys(v.image.shape[1] for v in views)
-    return [[i for i, v in enumerate(views) if v.image.shape[1] == s] for s in sizes]
+        return [[i] for i in range(len(arrays))]
+    shapes = dict.fromkeys(a.shape for a in arrays)
+    return [[i for i, a in enumerate(arrays) if a.shape == s] for s in shapes]

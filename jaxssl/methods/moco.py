@@ -26,7 +26,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import embedding_std, info_nce, unit
-from jaxssl.methods.forward import forward
+from jaxssl.methods.forward import Network, forward
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -41,16 +41,6 @@ class State:
     key_batch_stats: Leaf
     queue: Leaf  # f32[K, d]: keys, scaled to length one
     pointer: Leaf  # i32[]: the row of the queue where the next keys go
-
-
-class Network(nn.Module):
-    """Images f32[b, s, s, 3] to what is scaled to queries or keys, f32[b, d]."""
-
-    encoder: nn.Module
-    head: nn.Module
-
-    def __call__(self, images: Array, train: bool) -> Array:
-        return self.head(self.encoder(images, train).pooled, train)
 
 
 @dataclasses.dataclass(frozen=True)

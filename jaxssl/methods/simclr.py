@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import forward
+from jaxssl.methods.forward import Network, forward
 from jaxssl.models.heads import MLP
 from jaxssl.types import Leaf, Tree, View, ViewSpec
 
@@ -27,16 +27,6 @@ class State:
     """What lives between steps beside the parameters."""
 
     batch_stats: Leaf  # of encoder and head
-
-
-class Network(nn.Module):
-    """g(f(x)): images f32[b, s, s, 3] to projections f32[b, d]."""
-
-    encoder: nn.Module
-    head: nn.Module
-
-    def __call__(self, images: Array, train: bool) -> Array:
-        return self.head(self.encoder(images, train).pooled, train)
 
 
 @dataclasses.dataclass(frozen=True)
