@@ -73,7 +73,7 @@ def make_views(
     Views of one spec go through one computation: half the code to compile for two views.
     """
     specs = views.specs()
-    example = {k: v for k, v in batch.items() if k not in ("image", "index", "label")}
+    example = {k: v for k, v in batch.items() if k not in ("image", "label")}
     keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
     boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
         keys[:, 0], example

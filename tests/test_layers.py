@@ -15,7 +15,7 @@ LAYERS = [
     {"views", "methods"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "loop"},
+    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
     {"train", "evaluate", "export", "report"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
