@@ -206,6 +206,8 @@ def _kernel(distance: Float[Array, "..."], interpolation: str) -> Float[Array, "
     raise ValueError(f"interpolation is {interpolation!r}; choose one of bilinear, bicubic")
 
 
-def flip(key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float) -> Shaped[Array, "h w c"]:
-    """`image`, mirrored left to right with probability `prob`; one key mirrors all maps alike."""
-    return jnp.where(jax.random.bernoulli(key, prob), image[:, ::-1], image)
+def flip(
+    key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float, axis: int = 1
+) -> Shaped[Array, "h w c"]:
+    """`image`, mirrored along `axis` with probability `prob`; one key mirrors all maps alike."""
+    return jnp.where(jax.random.bernoulli(key, prob), jnp.flip(image, axis), image)

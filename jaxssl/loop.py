@@ -151,11 +151,11 @@ class Loop:
         progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size)
         batches = sharding.prefetch(self._pipeline.batches(start), self._mesh)
         for step in range(start + 1, self._total + 1):
-            if self._is_refresh_due(step - 1):
+            if self._refresh.is_due(step - 1):
                 progress.end()
                 state = self._refresh(state, lambda: stop.received)
                 if stop.received:
-                    return self._stopped(step - 1, progress)
+                    break
                 interval.restart()
             state, metrics = self._train_step(state, interval.next_batch(batches))
             interval.add(metrics)
@@ -164,30 +164,25 @@ class Loop:
                 interval.restart()
             stopping, evaluate = stop.received, self._is_evaluation_due(step)
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
-            save = save or self._is_refresh_due(step)  # which a run that continues does again
+            save = save or self._refresh.is_due(step)
             if save or evaluate or step % self._config.log_every == 0:
                 means = interval.end(step)
                 writer.write(step, step / self._per_epoch, means)
                 progress.show(step, means)
-            if save:  # before the evaluation, which a run that continues makes up for
+            if save:  # before evaluation and refresh: a run that continues makes up for them
                 checkpoints.save(step, state, self._encoder_of(state))
             if stopping:
-                return self._stopped(step, progress)
+                break
             if evaluate:
                 progress.end()
                 self._report_evaluation(writer, step, state)
             if save or evaluate:
                 interval.restart()
-        return True
-
-    def _stopped(self, step: int, progress: ProgressLine) -> bool:
+        else:
+            return True
         progress.end()
-        log.info("stopped at step %d; the same command continues from here", step)
-        return step == self._total
-
-    def _is_refresh_due(self, step: int) -> bool:
-        epoch, step_in_epoch = divmod(step, self._per_epoch)
-        return step_in_epoch == 0 and self._refresh.is_due(epoch)
+        log.info("stopped at step %d; the same command continues from here", state.step)
+        return int(state.step) == self._total
 
     def _is_evaluation_due(self, step: int) -> bool:
         every = self._config.eval.every * self._per_epoch

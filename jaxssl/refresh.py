@@ -1,5 +1,6 @@
 """Between epochs: a sampler that wants to looks at every image with the encoder of the moment."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from jaxssl.boxes import crop, whole_box
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.data.progress import progress
 from jaxssl.samplers import RefreshingSampler, Sampler
-from jaxssl.types import Batch, TrainState, Tree
+from jaxssl.types import Batch, Features, TrainState, Tree
 from jaxssl.views import Views
 
 log = logging.getLogger("jaxssl")
@@ -32,7 +33,7 @@ def make_look(encoder: nn.Module, sampler: RefreshingSampler, views: Views) -> C
             batch["image"], batch["hw"]
         )
         pixels = normalize(images, views.normalize)
-        features = encoder.apply(variables, pixels, train=False)
+        features: Features = encoder.apply(variables, pixels, train=False)  # type: ignore[assignment]
         return sampler.refresh(memory, batch["index"], features.grid, views.size)
 
     return look
@@ -55,16 +56,20 @@ class Refresh:
     ):
         self._mesh, self._pipeline, self._resident = mesh, pipeline, resident
         self._encoder_of = encoder_of
-        self.is_due: Callable[[int], bool] = lambda epoch: False  # when so many epochs are over
-        if isinstance(sampler, RefreshingSampler):
-            self.is_due = sampler.refresh_due
-            self._look = sharding.compile_look(make_look(encoder, sampler, views), mesh)
-            if not any(map(self.is_due, range(epochs))):
+        self._sampler = sampler if isinstance(sampler, RefreshingSampler) else None
+        if self._sampler:
+            self._look = sharding.compile_look(make_look(encoder, self._sampler, views), mesh)
+            if not any(map(self._sampler.refresh_due, range(epochs))):
                 log.warning(
                     "within %d epochs the sampler never looks at the images: lower "
                     "sampler.warmup_epochs and sampler.interval_epochs",
                     epochs,
                 )
+
+    def is_due(self, step: int) -> bool:
+        """Whether to renew the memory after this step, before the next."""
+        epoch, step_in_epoch = divmod(step, self._pipeline.steps_per_epoch)
+        return self._sampler is not None and not step_in_epoch and self._sampler.refresh_due(epoch)
 
     def __call__(self, state: TrainState, stopped: Callable[[], bool]) -> TrainState:
         """The state with a new memory; once `stopped()` is true, the state as it was.
@@ -80,4 +85,4 @@ class Refresh:
                 memory = self._look(memory, variables, batch, self._resident)
                 jax.block_until_ready(memory)  # else the batches pile up on the device
                 advance(1)
-        return state.replace(sampler=memory)
+        return dataclasses.replace(state, sampler=memory)

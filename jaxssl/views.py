@@ -56,11 +56,14 @@ class Views:
 def cut_view(
     key: PRNGKeyArray, image: Array, box: Float[Array, "4"], hw: Array, spec: ViewSpec, views: Views
 ) -> Float[Array, "s s 3"]:
-    """One view of one image: crop, flip, colour, normalise."""
+    """One view of one image, a canvas of bytes: crop, flip, colour, normalise."""
     recipe = RECIPES[views.recipe]
     key_flip, key_color = jax.random.split(key)
+    if spec.color.before_crop is not None:
+        key_color, key_canvas = jax.random.split(key_color)
+        image = augment(key_canvas, image.astype(jnp.float32) / 255, spec.color.before_crop)
     pixels = crop(image, box, hw, spec.size, recipe.interpolation)
-    pixels = flip(key_flip, pixels, recipe.flip_prob)
+    pixels = flip(key_flip, pixels, recipe.flip_prob, spec.color.flip_axis)
     pixels = augment(key_color, pixels, spec.color)
     return normalize(pixels, views.normalize)
 

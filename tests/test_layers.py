@@ -10,6 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
     {"types"},
+    {"color", "warp"},
     {"boxes", "augment", "regions", "losses", "schedules"},
     {"models", "samplers", "data", "optim"},
     {"views", "methods"},

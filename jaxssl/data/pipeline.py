@@ -82,9 +82,7 @@ class Pipeline:
         The last one is filled up with the first images.
         """
         order = dataclasses.replace(self.order, shuffle=False)
-        return itertools.islice(
-            dataclasses.replace(self, order=order).batches(0), self.sweep_steps
-        )
+        return itertools.islice(dataclasses.replace(self, order=order).batches(0), self.sweep_steps)
 
 
 def open_pipeline(
