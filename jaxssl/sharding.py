@@ -92,6 +92,12 @@ def compile_step(step: Callable, mesh: Mesh) -> Callable:
     )
 
 
+def compile_look(look: Callable, mesh: Mesh) -> Callable:
+    """`look(memory, variables, batch, resident)` of `refresh.py`, for all devices."""
+    same, rows = replicated(mesh), split(mesh)
+    return jax.jit(look, in_shardings=(same, same, rows, same), out_shardings=same)
+
+
 def compile_init(init: Callable, mesh: Mesh) -> Callable:
     """`init(...)`, jitted: what it returns lies on every device."""
     return jax.jit(init, out_shardings=replicated(mesh))

@@ -28,10 +28,11 @@ from jaxssl.loop import Loop
 from jaxssl.methods import Method
 from jaxssl.metrics import read_metrics
 from jaxssl.models import variable_shapes
+from jaxssl.refresh import Refresh
 from jaxssl.samplers import Sampler
 from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.types import TrainState, Tree
+from jaxssl.types import Batch, TrainState, Tree
 from jaxssl.views import Views
 from jaxssl.workdir import check_workdir, create_workdir, locked
 
@@ -52,9 +53,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
     datasets = load_datasets(config)
     pipeline = open_data(config, source, sampler, method)
+    resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     state, train_step = make_training(
-        config, mesh, pipeline, method=method, sampler=sampler, views=views
+        config, mesh, pipeline, resident, method=method, sampler=sampler, views=views
     )
+
+    def encoder_of(state: TrainState) -> Tree:
+        return method.encoder_variables(state.params, state.method)
+
     create_workdir(workdir, config, pipeline.num_examples)
     log.info(
         "writing to %s; compiling for %d %s device(s)", workdir, mesh.size, jax.default_backend()
@@ -65,8 +71,18 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
         mesh,
         pipeline=pipeline,
         train_step=train_step,
-        encoder_of=lambda state: method.encoder_variables(state.params, state.method),
+        encoder_of=encoder_of,
         evaluate=make_evaluation(config, mesh, encoder, datasets),
+        refresh=Refresh(
+            sampler,
+            views,
+            mesh,
+            epochs=config.epochs,
+            pipeline=pipeline,
+            resident=resident,
+            encoder=encoder,
+            encoder_of=encoder_of,
+        ),
     )
     with locked(workdir):
         return loop.run(state)
@@ -117,6 +133,7 @@ def make_training(
     config: ConfigDict,
     mesh: Mesh,
     pipeline: Pipeline,
+    resident: Batch,
     *,
     method: Method,
     sampler: Sampler,
@@ -143,7 +160,6 @@ def make_training(
         ),
         mesh,
     )
-    resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     return state, lambda state, batch: step(state, batch, resident, key_steps)
 
 

@@ -58,17 +58,23 @@ class Views:
 def cut_view(
     key: PRNGKeyArray, canvas: Batch, box: Float[Array, "4"], spec: ViewSpec, views: Views
 ) -> View:
-    """One view of one image: crop, flip, colour, normalise. Its regions are cut and flip alike."""
-    recipe = RECIPES[views.recipe]
+    """One view of one image, a canvas of bytes: crop, flip, colour, normalise.
+
+    Its regions are cut and flip alike.
+    """
+    recipe, image, hw = RECIPES[views.recipe], canvas["image"], canvas["hw"]
     key_flip, key_color = jax.random.split(key)
-    pixels = crop(canvas["image"], box, canvas["hw"], spec.size, recipe.interpolation)
-    pixels = flip(key_flip, pixels, recipe.flip_prob)
+    if spec.color.before_crop is not None:
+        key_color, key_canvas = jax.random.split(key_color)
+        image = augment(key_canvas, image.astype(jnp.float32) / 255, spec.color.before_crop)
+    pixels = crop(image, box, hw, spec.size, recipe.interpolation)
+    pixels = flip(key_flip, pixels, recipe.flip_prob, spec.color.flip_axis)
     pixels = augment(key_color, pixels, spec.color)
     planes = None
     if "region_planes" in canvas:
         points = spec.size // POINT
-        planes = crop_nearest(canvas["region_planes"], box, canvas["hw"], points)
-        planes = flip(key_flip, planes, recipe.flip_prob)
+        planes = crop_nearest(canvas["region_planes"], box, hw, points)
+        planes = flip(key_flip, planes, recipe.flip_prob, spec.color.flip_axis)
     return View(image=normalize(pixels, views.normalize), planes=planes)
 
 
@@ -80,7 +86,7 @@ def make_views(
     Views of one spec go through one computation: half the code to compile for two views.
     """
     specs = views.specs()
-    example = {k: v for k, v in batch.items() if k not in ("image", "index", "label")}
+    example = {k: v for k, v in batch.items() if k not in ("image", "label")}
     keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
     boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
         keys[:, 0], example

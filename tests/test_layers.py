@@ -10,12 +10,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
     {"types"},
+    {"color", "warp"},
     {"boxes", "augment", "regions", "losses", "schedules"},
     {"models", "samplers", "data", "optim"},
     {"views", "methods"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "loop"},
+    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
     {"train", "evaluate", "export", "report"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -4,8 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.samplers import RandomCrop, RegionCrop
-from jaxssl.views import Views, make_views
+from jaxssl.augment import Color
+from jaxssl.boxes import crop, whole_box
+from jaxssl.color import posterize
+from jaxssl.samplers import ContrastiveCrop, RandomCrop, RegionCrop
+from jaxssl.samplers.contrastive_crop import Memory
+from jaxssl.types import ViewSpec
+from jaxssl.views import Views, cut_view, make_views
 
 BATCH = {
     "image": jax.random.randint(jax.random.key(1), (3, 24, 24, 3), 0, 256).astype(jnp.uint8),
@@ -48,6 +53,37 @@ def test_an_image_does_not_depend_on_its_neighbours():
     a, b = cut(views)[0][0].image, cut(views, batch=changed)[0][0].image
     np.testing.assert_array_equal(a[:2], b[:2])
     assert (a[2] != b[2]).any()
+
+
+def test_an_image_is_cut_about_its_own_box():
+    """The canvases are dark on the left; the first and last image of the data set, on the right."""
+    box = jnp.array([[0.5, x, 0.5, x] for x in (0.9, 0.1, 0.9)])
+    batch = BATCH | {
+        "image": jnp.zeros((3, 24, 24, 3), jnp.uint8).at[:, :, 12:].set(255),
+        "index": jnp.array([2, 0, 1]),
+    }
+    views = Views(size=8, scale=(0.05, 0.05), recipe="none", normalize="none")
+    memory = Memory(box=box, in_use=jnp.array(True))
+    images, _ = jax.jit(lambda k: make_views(k, batch, memory, ContrastiveCrop(), views))(
+        jax.random.key(0)
+    )
+    for view in images:
+        np.testing.assert_allclose(view.image.mean(axis=(1, 2, 3)), [1, 1, 0])
+
+
+def test_what_happens_to_the_canvas_and_the_axis_of_the_flip():
+    color = Color(before_crop=Color(posterize_prob=1.0), flip_axis=0)
+    spec = ViewSpec(48, (1.0, 1.0), (1.0, 1.0), "clip", color)
+    views, canvas, hw = Views(recipe="none", normalize="none"), BATCH["image"][0], BATCH["hw"][0]
+    keys = jax.random.split(jax.random.key(0), 8)
+    expected = np.array(crop(posterize(canvas / 255, 4), whole_box(hw), hw, 48, "bilinear"))
+    view = jax.jit(jax.vmap(lambda k: cut_view(k, canvas, whole_box(hw), hw, spec, views)))
+    seen = np.array(view(keys))
+    upright = [np.allclose(s, expected, atol=1e-5) for s in seen]
+    mirrored = [np.allclose(s, expected[::-1], atol=1e-5) for s in seen]
+    assert all(a != b for a, b in zip(upright, mirrored, strict=True))
+    assert any(upright)
+    assert any(mirrored)
 
 
 def test_share_of_images_without_a_usable_region():
