@@ -93,11 +93,10 @@ def test_several_scales_in_one_record(tmp_path, photos):
     segmenter = Felzenszwalb(scale=(20, 400), min_size=(10, 100), sigma=0.5)
     for i in range(len(records)):
         example = records[i]
-        found = segmenter(example.image)
-        masks = [region.mask for region in found]
-        np.testing.assert_array_equal(example.regions.masks(), masks)
+        found = segmenter(example)
+        assert example.regions.rle == tuple(region.rle for region in found)
         assert example.regions.level.tolist() == [region.level for region in found]
-        np.testing.assert_array_equal(example.regions.object, objects(masks))
+        np.testing.assert_array_equal(example.regions.object, objects(example.regions.rle, example.regions.size))
     assert set(records[0].regions.level.tolist()) == {0, 1}
 
 
@@ -128,10 +127,10 @@ def interrupted_after(monkeypatch, count):
     calls = iter(range(count))
 
     class Interrupted(Grid):
-        def __call__(self, image):
+        def __call__(self, example):
             if next(calls, None) is None:
                 raise KeyboardInterrupt
-            return super().__call__(image)
+            return super().__call__(example)
 
     monkeypatch.setitem(SEGMENTERS, "grid", Interrupted)
 
@@ -223,7 +222,7 @@ def test_broken_images_are_left_out_and_named(tmp_path, photos, capsys):
     [
         ("scenes:4", ("fhh",), "invalid choice: 'fhh' (choose from"),
         ("folder:nowhere", ("grid",), "nowhere does not exist"),
-        ("folder:PHOTOS", ("exact",), "carries no regions; choose --segmenter grid or fh"),
+        ("folder:PHOTOS", ("exact",), "carries no regions; choose --segmenter grid or fh or"),
         ("scenes:4", ("grid", "--scale", "5"), "--scale is an option of --segmenter fh, not of"),
         ("scenes:4", ("fh", "--scale", "5;6"), "'5;6' is no list like 500,1000"),
         ("scenes:4", ("fh", "--scale", "5,6", "--min-size", "5"), "2 scales and 1 minimum sizes"),
