@@ -96,7 +96,9 @@ def test_several_scales_in_one_record(tmp_path, photos):
         found = segmenter(example)
         assert example.regions.rle == tuple(region.rle for region in found)
         assert example.regions.level.tolist() == [region.level for region in found]
-        np.testing.assert_array_equal(example.regions.object, objects(example.regions.rle, example.regions.size))
+        np.testing.assert_array_equal(
+            example.regions.object, objects(example.regions.rle, example.regions.size)
+        )
     assert set(records[0].regions.level.tolist()) == {0, 1}
 
 

@@ -32,7 +32,7 @@ class HqSam(Parameters):
 
     def __call__(self, example: Example) -> list[Region]:
         """The masks of the image, as its generator orders them."""
-        return generate(_generator(self), self, example)
+        return generate(_generator(self), example)
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,6 +12,8 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from jaxssl.data.example import Example
 from mask_tools.regions import Region
 
@@ -76,7 +78,7 @@ class Sam(Parameters):
 
     def __call__(self, example: Example) -> list[Region]:
         """The masks of the image, as its generator orders them."""
-        return generate(_generator(self), self, example)
+        return generate(_generator(self), example)
 
 
 @functools.lru_cache(maxsize=1)
@@ -117,12 +119,41 @@ def load(
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
-        return model.to(torch.device(name)).eval()
+        model.to(torch.device(name)).eval()
     except (RuntimeError, AssertionError) as error:  # no such device, or no torch built for it
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"--device {name} cannot be used ({reason}); give auto, cpu, cuda, cuda:1 or mps"
         ) from error
+    _set_precision(model, parameters.precision)
+    return model
+
+
+def _set_precision(model: Any, precision: str) -> None:
+    """Lets the two networks compute by autocast; what follows them takes float32 alone."""
+    import torch
+
+    kind = model.device.type
+    if precision == "auto":
+        precision = "float16" if kind == "cuda" else "float32"
+    if precision == "float32":
+        return
+
+    def reduced(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **named: Any) -> Any:
+            with torch.autocast(kind, getattr(torch, precision)):
+                return _to_float(forward(*args, **named))
+
+        return run
+
+    for network in (model.image_encoder, model.mask_decoder):
+        network.forward = reduced(network.forward)
+
+
+def _to_float(output: Any) -> Any:
+    if isinstance(output, list | tuple):
+        return type(output)(map(_to_float, output))
+    return output.float()
 
 
 def _read(parameters: Parameters, official: Mapping[str, str]) -> dict[str, Any]:
@@ -175,21 +206,20 @@ def make_generator(kind: Callable[..., Any], model: Any, parameters: Parameters)
     for name in ("model_type", "checkpoint", "device", "precision"):
         del given[name]
     with installed():  # it imports OpenCV where --min-mask-region-area needs it
-        return kind(model, output_mode="coco_rle", **given)
+        generator = kind(model, output_mode="coco_rle", **given)
+    if model.device.type == "mps":  # which has no float64, in which the points are given
+        transform = generator.predictor.transform
+        apply = transform.apply_coords
+        transform.apply_coords = lambda *given: apply(*given).astype(np.float32)
+    return generator
 
 
-def generate(generator: Any, parameters: Parameters, example: Example) -> list[Region]:
+def generate(generator: Any, example: Example) -> list[Region]:
     """The masks that a generator finds in the image."""
     import torch
 
-    kind = generator.predictor.device.type
-    precision = parameters.precision
-    if precision == "auto":
-        precision = "float16" if kind == "cuda" else "float32"
-    reduced = torch.autocast(kind, getattr(torch, precision), enabled=precision != "float32")
     try:
-        with reduced:
-            found = generator.generate(example.image)
+        found = generator.generate(example.image)
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f"{example.key}: the GPU is out of memory; lower --points-per-batch or give --max-side"
