@@ -5,11 +5,14 @@ actor on each GPU of the cluster; without any, and for other segmenters, there i
 The folder of the records must be one that all nodes share.
 """
 
+import socket
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from mask_tools.segmenters.sam import Parameters
 from mask_tools.shards import Finished, Job, make
+
+_SECONDS_TO_ANSWER = 10
 
 
 class _Maker:
@@ -46,10 +49,13 @@ def make_on_ray(
 
 
 def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"--ray {address}: no cluster there ({reason}); start one with ray start --head, "
             "or give local"
