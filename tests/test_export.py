@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.data import open_source
+from jaxssl.data import files, open_source
 from jaxssl.data.records import Records, read_info
 from mask_tools import export, inspect, shards
 from mask_tools.hierarchy import objects
@@ -248,6 +250,51 @@ def test_full_disk_gets_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shards, "write_shard", write_shard)
     assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
     assert "No space left on device; free some space" in the_error(capsys)
+
+
+def test_a_file_that_cannot_be_written_to_its_end_gets_no_name(tmp_path):
+    """The kernel refuses files over 20 kB, as it refuses more on a full disk."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    words = ["--source", "scenes:12", "--segmenter", "grid", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-B", "-m", "mask_tools.export", "--workers", "2", "--shards", "2"]
+    done = subprocess.run(
+        [*command, *words], preexec_fn=limit, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    lines = [x for x in done.stderr.splitlines() if not x.startswith("exporting")]
+    assert lines == ["mask_tools.export: File too large"]
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {name for name in left if not name.endswith(".tmp")} == {"train.json"}
+
+
+def test_read_only_target_gets_one_line(tmp_path, monkeypatch, capsys):
+    def mkdir(path, *words, **named):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", mkdir)
+    assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
+    assert f"Read-only file system: {tmp_path / 'out'}" in the_error(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_another_run_writes_is_left_to_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "_TRIES", 2)
+    path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
+    path.parent.mkdir()
+    with files.written_aside(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
+        assert f"another run is writing the same file: {path}" in the_error(capsys)
+    assert path.read_bytes() == b"half"
+
+
+def test_regions_too_many_for_eight_bits(tmp_path):
+    assert run_export(tmp_path / "out", "scenes:2", "grid", "--rows", 20, "--cols", 20) == 0
+    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 0
 
 
 def test_inspect_counts_and_draws(tmp_path, photos, capsys):
