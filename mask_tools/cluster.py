@@ -2,9 +2,11 @@
 
 An actor makes one shard after another, so that it loads a network once. `sam` and `hq_sam` have an
 actor on each GPU of the cluster; without any, and for other segmenters, there is one on each CPU.
-The folder of the records must be one that all nodes share.
+All nodes must see the folders of the records and of the images, and the one in which the command
+was given, under the same paths.
 """
 
+import os
 import socket
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -18,10 +20,11 @@ _SECONDS_TO_ANSWER = 10
 class _Maker:
     """What an actor is."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, folder: str) -> None:
+        self._job, self._folder = job, folder
 
     def make(self, number: int) -> Finished:
+        os.chdir(self._folder)  # in which the command was given: paths may start from there
         return make(self._job, number, lambda: None)
 
 
@@ -73,7 +76,7 @@ def _collect(
     left = list(reversed(numbers))
     running: dict[Any, Any] = {}  # what an actor makes, and the actor
     for _ in range(count):
-        actor = kind.remote(job_everywhere)
+        actor = kind.remote(job_everywhere, os.getcwd())
         running[actor.make.remote(left.pop())] = actor
     while running:
         (ready, *_), _ = ray.wait(list(running))

@@ -78,8 +78,7 @@ def _plan(options: Namespace) -> Job:
             f"--shard-index {options.shard_index} of --num-shards {options.num_shards}: "
             f"give one from 0 to {options.num_shards - 1}"
         )
-    out = options.out.absolute() if options.ray else options.out  # nodes have their own folders
-    return Job(source, segmenter, options.max_side, out, options.split, shards)
+    return Job(source, segmenter, options.max_side, options.out, options.split, shards)
 
 
 def _previous(job: Job, settings: Settings) -> Info | None:

@@ -69,8 +69,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--ray",
         metavar="ADDRESS",
-        help="make the files on a Ray cluster: auto, HOST:PORT, or local for this machine; all "
-        "nodes must see the source and DIR under the same paths",
+        help="make the files on a Ray cluster: auto, HOST:PORT, or local for all GPUs of this "
+        "machine; nodes must see the images, DIR and the current folder under the same paths",
     )
     add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
     add(

@@ -3,7 +3,9 @@
 import warnings
 
 import pytest
+from PIL import Image
 
+from jaxssl.data import open_source
 from mask_tools import export
 
 with warnings.catch_warnings():
@@ -11,7 +13,7 @@ with warnings.catch_warnings():
     import ray
     from ray.cluster_utils import Cluster
 
-ARGUMENTS = ("--source", "scenes:24", "--segmenter", "fh", "--scale", "20,50", "--shards", "6")
+ARGUMENTS = ("--source", "folder:images", "--segmenter", "fh", "--scale", "20,50", "--shards", "6")
 
 
 def run_export(out, *options):
@@ -22,8 +24,21 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def images(tmp_path_factory):
+    """A folder `images` in the current one, so that paths are relative."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "images").mkdir()
+    scenes = open_source("scenes:24")
+    for i in range(24):
+        Image.fromarray(scenes[i].image).save(folder / "images" / f"{i}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, images):
     """What one process makes, without help."""
     folder = tmp_path_factory.mktemp("whole") / "out"
     assert run_export(folder, "--workers", 0) == 0
