@@ -8,7 +8,7 @@ was given, under the same paths.
 
 import os
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from mask_tools.segmenters.sam import Parameters
@@ -65,13 +65,17 @@ def _connect(ray: Any, address: str) -> None:
         ) from error
 
 
+def share(resources: Mapping[str, float], job: Job, shards: int) -> tuple[int, int]:
+    """How many actors there are to be on a cluster with these resources, and the GPUs of each."""
+    gpus = int(resources.get("GPU", 0)) if isinstance(job.segmenter, Parameters) else 0
+    return min(gpus or max(1, int(resources.get("CPU", 1))), shards), min(gpus, 1)
+
+
 def _collect(
     ray: Any, job: Job, numbers: Sequence[int], advance: Callable[[int], object]
 ) -> Generator[Finished, None, None]:
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0)) if isinstance(job.segmenter, Parameters) else 0
-    count = min(gpus or max(1, int(resources.get("CPU", 1))), len(numbers))
-    kind = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Maker)
+    count, gpus = share(ray.cluster_resources(), job, len(numbers))
+    kind = ray.remote(num_cpus=1, num_gpus=gpus)(_Maker)
     job_everywhere = ray.put(job)
     left = list(reversed(numbers))
     running: dict[Any, Any] = {}  # what an actor makes, and the actor

@@ -48,13 +48,13 @@ def export(options: Namespace) -> None:
     job = _plan(options)
     settings = describe(options, job)
     if _holds_split(job, _previous(job, settings)):
+        _clear_work(job)  # in case that the run that completed it was killed before it did
         print(f"{job.folder} holds all of split {job.split!r} already: nothing to do.")
     else:
         _begin(job, settings)
         _make_missing(job, options)
         if not _finish(job, settings, options.max_broken):
             return
-    _clear_work(job)
     print(
         "\nNext, look at the regions, then learn from them:\n"
         f"  python -m mask_tools.inspect {job.folder} --preview preview.png\n"
@@ -148,18 +148,22 @@ def _make(
 
 def _finish(job: Job, settings: Settings, max_broken: float) -> bool:
     """Writes `info.json` if all shards are there: whichever job of an array comes to it last."""
-    results = [recall(job, number) for number in range(job.shards)]
-    complete = [finished for finished in results if finished is not None]
-    if len(complete) < job.shards:
-        print(f"{len(complete)} of {job.shards} files are complete; others make the rest.")
-        return False
-    _check_broken(job, complete, max_broken)
-    if not any(len(finished.rows) for finished in complete):
-        raise ValueError(f"no image of {job.source.spec} can be read, so there is nothing to write")
     with locked(job.folder, "finishes"):
         info = _previous(job, settings)
-        if not _holds_split(job, info):
-            write_info(job.folder, _add_split(info, job, settings["source"], complete))
+        if _holds_split(job, info):
+            return True
+        results = [recall(job, number) for number in range(job.shards)]
+        complete = [finished for finished in results if finished is not None]
+        if len(complete) < job.shards:
+            print(f"{len(complete)} of {job.shards} files are complete; other jobs make the rest.")
+            return False
+        _check_broken(job, complete, max_broken)
+        if not any(len(finished.rows) for finished in complete):
+            raise ValueError(
+                f"no image of {job.source.spec} can be read: there is nothing to write"
+            )
+        write_info(job.folder, _add_split(info, job, settings["source"], complete))
+        _clear_work(job)
     print(_report(job, complete))
     return True
 
@@ -210,10 +214,11 @@ def _report(job: Job, results: Sequence[Finished]) -> str:
 
 
 def _clear_work(job: Job) -> None:
-    """Removes the notes on a split; they are not needed once `info.json` has it."""
+    """Removes what only unfinished splits need, once `info.json` has this one."""
     work = job.folder / WORK
-    for note in (work / f"{job.split}.json", *map(job.note, range(job.shards))):
-        note.unlink(missing_ok=True)
+    notes = [work / f"{job.split}.json", *map(job.note, range(job.shards))]
+    for path in [*notes, *job.folder.glob(f".{job.split}-*.tfrecord.tmp")]:
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # another split is being written, or it is gone
         work.rmdir()
 

@@ -7,6 +7,10 @@ from PIL import Image
 
 from jaxssl.data import open_source
 from mask_tools import export
+from mask_tools.cluster import share
+from mask_tools.segmenters.grid import Grid
+from mask_tools.segmenters.sam import Sam
+from mask_tools.shards import Job
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -73,6 +77,24 @@ def test_jobs_of_an_array_share_the_files(tmp_path, whole, capsys, order):
 def test_a_job_that_is_none_of_the_array(tmp_path, capsys):
     assert run_export(tmp_path / "out", "--num-shards", 3, "--shard-index", 3) == 1
     assert "--shard-index 3 of --num-shards 3: give one from 0 to 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("is_sam", "resources", "actors"),
+    [
+        (True, {"CPU": 8.0, "GPU": 2.0}, (2, 1)),
+        (True, {"CPU": 8.0, "GPU": 6.0}, (5, 1)),
+        (True, {"CPU": 3.0}, (3, 0)),
+        (False, {"CPU": 3.0, "GPU": 2.0}, (3, 0)),
+        (False, {}, (1, 0)),
+    ],
+)
+def test_sam_has_an_actor_on_each_gpu(tmp_path, is_sam, resources, actors):
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    segmenter = Sam(checkpoint=str(weights)) if is_sam else Grid()
+    job = Job(open_source("scenes:5"), segmenter, None, tmp_path, "train", 5)
+    assert share(resources, job, 5) == actors
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own

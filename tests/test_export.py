@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -254,15 +253,12 @@ def test_full_disk_gets_one_line(tmp_path, monkeypatch, capsys):
 
 def test_a_file_that_cannot_be_written_to_its_end_gets_no_name(tmp_path):
     """The kernel refuses files over 20 kB, as it refuses more on a full disk."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
+    limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+    limit += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     words = ["--source", "scenes:12", "--segmenter", "grid", "--out", str(tmp_path / "out")]
-    command = [sys.executable, "-B", "-m", "mask_tools.export", "--workers", "2", "--shards", "2"]
-    done = subprocess.run(
-        [*command, *words], preexec_fn=limit, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", limit, "-B", "-m", "mask_tools.export", *words]
+    command += ["--workers", "2", "--shards", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     lines = [x for x in done.stderr.splitlines() if not x.startswith("exporting")]
     assert lines == ["mask_tools.export: File too large"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import segment_anything
 import torch
+from skimage.measure import label
 
 from jaxssl.augment import RECIPES
 from jaxssl.data import open_source
@@ -122,6 +123,17 @@ def test_masks_are_those_of_the_library(kind, checkpoints, photo):
         assert region.score == mask["predicted_iou"]
     areas = {mask["area"] for mask in theirs}
     assert len(areas) > 1  # not the whole image again and again
+
+
+def test_small_holes_and_islands_can_be_removed(kind, checkpoints, photo):
+    segmenter, path = KINDS[kind][0], checkpoints[kind, "vit_b"]
+    as_they_are = segmenter("vit_b", path, "cpu", **LOOSE)(photo)
+    cleaned = segmenter("vit_b", path, "cpu", **LOOSE, min_mask_region_area=30)(photo)
+    before, after = (
+        max(label(decode_mask(region.rle, region.size), connectivity=2).max() for region in found)
+        for found in (as_they_are, cleaned)
+    )
+    assert after < before
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
