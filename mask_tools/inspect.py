@@ -59,7 +59,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--annotations",
         metavar="FORMAT[:PATH]",
         help="compare the regions with these, as --format and --path of mask_tools.export "
-        "--segmenter annotation name them; of classes, with their connected parts",
+        "--segmenter annotation name them; of classes, with their connected parts (default: "
+        "source, the label maps in the records, if they have any)",
     )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
     return parser.parse_args(argv)
@@ -107,27 +108,29 @@ def _compare(
     options: argparse.Namespace, info: Info, shards: Sequence[ShardInfo]
 ) -> dict[str, str]:
     """Lines for the table on how the regions meet annotations; {} where there are none."""
+    given = options.annotations or ("source" if info.has_semantic else None)
+    if given:
+        return {"compared with": given} | _compare_with(given, options.folder, shards)
+    if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
+        return {}
+    each = (example.regions for example in _read(options.folder, shards))
+    found = [compare_levels(regions) for regions in each if regions is not None]
+    return {"compared with": "annotators, each against the others"} | summarise(found)
+
+
+def _compare_with(given: str, folder: pathlib.Path, shards: Sequence[ShardInfo]) -> dict[str, str]:
+    kind, _, path = given.partition(":")
+    annotate = Annotation(format=kind, path=path, components=kind in ("semantic", "source"))
     found: list[Quality] = []
     missing = 0
-    if options.annotations:
-        kind, _, path = options.annotations.partition(":")
-        parts = kind in ("semantic", "source")
-        annotate = Annotation(format=kind, path=path, components=parts)
-        for example in _read(options.folder, shards):
-            try:
-                annotated = collect(annotate(example), example.image.shape[:2])
-            except BrokenImage:
-                missing += 1
-            else:
-                found.append(compare(annotated, example.regions or collect([], annotated.size)))
-    elif (info.segmenter or {}).get("parameters", {}).get("format") == "bsds":
-        each = (example.regions for example in _read(options.folder, shards))
-        found = [compare_levels(regions) for regions in each if regions is not None]
-    if not found and not missing:
-        return {}
-    name = options.annotations or "annotators, each against the others"
-    lines = {"compared with": name} | summarise(found)
-    return lines | ({"images without annotation": f"{missing}"} if missing else {})
+    for example in _read(folder, shards):
+        try:
+            annotated = collect(annotate(example), example.image.shape[:2])
+        except BrokenImage:
+            missing += 1
+        else:
+            found.append(compare(annotated, example.regions or collect([], annotated.size)))
+    return summarise(found) | ({"images without annotation": f"{missing}"} if missing else {})
 
 
 def _read(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> Iterator[Example]:

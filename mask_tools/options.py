@@ -51,6 +51,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of the source; all: its train split if it has one, else everything (default)",
     )
     add("--shards", type=positive, metavar="N", help="files to write (default: 64 images each)")
+    add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
+    add(
+        "--max-broken",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of images that cannot be read, before the export fails (default: 0.01)",
+    )
+    _add_workers(parser)
+    _add_segmenters(parser)
+    return parser.parse_args(argv)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("who makes the files").add_argument
     add(
         "--workers",
         type=int,
@@ -72,16 +87,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="make the files on a Ray cluster: auto, HOST:PORT, or local for all GPUs of this "
         "machine; nodes must see the images, DIR and the current folder under the same paths",
     )
-    add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
-    add(
-        "--max-broken",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of images that cannot be read, before the export fails (default: 0.01)",
-    )
-    _add_segmenters(parser)
-    return parser.parse_args(argv)
 
 
 def _add_segmenters(parser: argparse.ArgumentParser) -> None:

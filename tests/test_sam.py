@@ -16,7 +16,7 @@ from skimage.measure import label
 from jaxssl.augment import RECIPES
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
-from jaxssl.data.example import Example
+from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.records import Records, read_info
 from jaxssl.data.rle import decode_mask
 from jaxssl.samplers import RegionCrop
@@ -237,3 +237,11 @@ def test_an_export_with_wrong_weights_can_be_begun_again(checkpoints, tmp_path, 
     assert export.main([*words, "--checkpoint", checkpoints["sam", "vit_l"]]) == 1
     assert "not of vit_b" in capsys.readouterr().err
     assert export.main([*words, "--checkpoint", checkpoints["sam", "vit_b"]]) == 0
+
+
+def test_images_of_odd_shapes(kind, checkpoints):
+    segmenter = KINDS[kind][0]("vit_b", checkpoints[kind, "vit_b"], "cpu", **LOOSE)
+    assert len(segmenter(Example("pixel.png", np.zeros((1, 1, 3), np.uint8)))) > 0
+    for size in (1, 400), (400, 1):
+        with pytest.raises(BrokenImage, match=r"thin.png: SAM takes no image of"):
+            segmenter(Example("thin.png", np.zeros((*size, 3), np.uint8)))

@@ -13,7 +13,7 @@ import pytest
 from jaxssl.data import open_source
 from jaxssl.data.example import BrokenImage
 from jaxssl.data.tfds import Names, find_names
-from mask_tools import export
+from mask_tools import export, inspect
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -192,7 +192,7 @@ def is_array(data_dir):
     return "array_record" in data_dir.name
 
 
-def test_label_maps_become_regions_and_stay(data_dir, tmp_path):
+def test_label_maps_become_regions_and_stay(data_dir, tmp_path, capsys):
     words = ["--source", "tfds:small_pets/test", "--segmenter", "annotation", "--format", "source"]
     words += ["--ignore", "0", "--out", str(tmp_path / "out"), "--workers", "0"]
     assert export.main(words) == 0
@@ -202,6 +202,9 @@ def test_label_maps_become_regions_and_stay(data_dir, tmp_path):
         values = np.unique(source[i].semantic)[1:]
         expected = source[i].semantic[None] == values[:, None, None]
         np.testing.assert_array_equal(records[i].regions.masks(), expected)
+    capsys.readouterr()
+    assert inspect.main([str(tmp_path / "out")]) == 0
+    assert "compared with              source\n" in capsys.readouterr().out
 
 
 def test_tensorflow_is_told_to_leave_the_gpu(data_dir, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxssl.data.example import Example
+from jaxssl.data.example import BrokenImage, Example
 from mask_tools.regions import Region
 
 _FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -223,6 +223,10 @@ def generate(generator: Any, example: Example) -> list[Region]:
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f"{example.key}: the GPU is out of memory; lower --points-per-batch or give --max-side"
+        ) from error
+    except ValueError as error:  # 1 pixel high and 1,000 wide: nothing is left at SAM's own size
+        raise BrokenImage(
+            f"{example.key}: SAM takes no image of {example.image.shape[:2]} pixels: {error}"
         ) from error
     size = example.image.shape[0], example.image.shape[1]
     return [
