@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torchvision  # noqa: F401 - before TensorFlow: the other way round ends Python
 from pycocotools import mask as coco_mask
 
 from jaxssl.data import open_source

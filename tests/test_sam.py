@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import sys
 import warnings
 from functools import partial
 
@@ -245,3 +246,13 @@ def test_images_of_odd_shapes(kind, checkpoints):
     for size in (1, 400), (400, 1):
         with pytest.raises(BrokenImage, match=r"thin.png: SAM takes no image of"):
             segmenter(Example("thin.png", np.zeros((*size, 3), np.uint8)))
+
+
+def test_torchvision_is_loaded_before_tensorflow(checkpoints, monkeypatch):
+    """The other way round aborts the process: an export makes its segmenter first."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    path = checkpoints["sam", "vit_b"]
+    Sam("vit_b", path)  # is loaded already
+    monkeypatch.delitem(sys.modules, "torchvision")
+    with pytest.raises(ValueError, match=r"SAM cannot be loaded after TensorFlow; make it before"):
+        Sam("vit_b", path)

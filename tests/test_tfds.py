@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torchvision  # noqa: F401 - before TensorFlow: the other way round ends Python
 
 from jaxssl.data import open_source
 from jaxssl.data.example import BrokenImage

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import pathlib
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -63,6 +64,7 @@ class Parameters:
                 f"--checkpoint {self.checkpoint or '(none)'} is no file; "
                 f"{_where(official, self.model_type)}"
             )
+        _import_first()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,17 @@ def _generator(parameters: Sam) -> Any:
         import segment_anything as library
     model = load(parameters, library.sam_model_registry, OFFICIAL)
     return make_generator(library.SamAutomaticMaskGenerator, model, parameters)
+
+
+def _import_first() -> None:
+    """Loads torchvision before a tfds: source loads TensorFlow: the other way round ends Python.
+
+    Both bring LLVM; seen with torchvision 0.29 and TensorFlow 2.21.
+    """
+    if "tensorflow" in sys.modules and "torchvision" not in sys.modules:
+        raise ValueError("SAM cannot be loaded after TensorFlow; make it before a tfds: source")
+    with installed():
+        import torchvision  # noqa: F401
 
 
 @contextlib.contextmanager
