@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from jaxssl.data.canvas import CanvasSpec, load_canvas, warn_broken
-from jaxssl.data.example import Example, Regions, encode_mask
+from jaxssl.data.example import Example, Regions
 from jaxssl.data.folder import Folder
 from jaxssl.data.order import Order
 from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data.rle import encode_mask
 
 SPEC = CanvasSpec(8, objects=2, planes=1)
 
