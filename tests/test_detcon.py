@@ -215,10 +215,10 @@ def test_what_moves_and_what_does_not(method):
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state, new)
     assert all(jax.tree.leaves(moved.batch_stats))
     if isinstance(method, DetConB):
-        assert all(jax.tree.leaves(moved.target_stats))
-        assert not any(jax.tree.leaves(moved.target))
+        assert all(jax.tree.leaves(moved.target_batch_stats))
+        assert not any(jax.tree.leaves(moved.target_params))
         # No copy at the start: the released code draws them apart.
-        copies = jax.tree.map(np.array_equal, state.target["projector"], params["projector"])
+        copies = jax.tree.map(np.array_equal, state.target_params["projector"], params["projector"])
         assert not copies["linear1"]["kernel"]
 
 
@@ -227,9 +227,11 @@ def test_no_gradient_reaches_the_target(tiny_encoder):
     params, state = start(method)
 
     def loss(target):
-        return method.loss(params, state.replace(target=target), make_views(), **arguments())[0]
+        return method.loss(
+            params, state.replace(target_params=target), make_views(), **arguments()
+        )[0]
 
-    gradient = jax.jit(jax.grad(loss))(state.target)
+    gradient = jax.jit(jax.grad(loss))(state.target_params)
     assert not any(np.any(g) for g in jax.tree.leaves(gradient))
 
 
@@ -239,14 +241,14 @@ def test_target_follows_the_parameters(tiny_encoder, t):
     params, state = start(method)
     same, after = method.after_step(params, state, t=jnp.asarray(t))
     assert same is params
-    assert after.target_stats is state.target_stats
+    assert after.target_batch_stats is state.target_batch_stats
     tau = 1 - (1 - 0.996) * (np.cos(np.pi * t) + 1) / 2
     for name in ("encoder", "projector"):
         jax.tree.map(
             lambda new, old, theta: np.testing.assert_allclose(
                 new, tau * old + (1 - tau) * theta, atol=1e-6
             ),
-            after.target[name], state.target[name], params[name],
+            after.target_params[name], state.target_params[name], params[name],
         )  # fmt: skip
 
 
@@ -298,15 +300,22 @@ def test_encoder_variables_load_into_the_encoder(method):
     [
         ({}, Views(num_global=1), "set method.pooling=cell, or views.num_global=2"),
         ({"images_compared": 3}, Views(), "images_compared 3 does not divide batch_size 8"),
+        ({}, Views(size=4), "of a view of 4 pixels the encoder makes one cell"),
+        ({}, Views(num_local=1, local_size=4), "of a view of 4 pixels"),
     ],
 )
-def test_nothing_to_compare(method, options, views, message):
+def test_what_cannot_be_compared(method, options, views, message):
     with pytest.raises(ValueError, match=message):
         type(method)(method.encoder, **options).check(
             batch_size=8, num_examples=80, views=views.specs()
         )
-    cells = type(method)(method.encoder, pooling="cell", images_compared=4)
+
+
+def test_what_can_be_compared(tiny_encoder):
+    cells = DetConS(tiny_encoder, pooling="cell", images_compared=4)
     cells.check(batch_size=8, num_examples=80, views=Views(num_global=1).specs())
+    whole = DetConS(tiny_encoder, whole_view=True)
+    whole.check(batch_size=8, num_examples=80, views=Views(size=4).specs())
 
 
 def test_mistakes(tiny_encoder):
@@ -314,6 +323,3 @@ def test_mistakes(tiny_encoder):
         DetConS(tiny_encoder, pooling="mean")
     with pytest.raises(ValueError, match="num_regions must be 1 or more"):
         DetConS(tiny_encoder, num_regions=0)
-    small = [View(jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 1, 1, 1), jnp.uint32))] * 2
-    with pytest.raises(ValueError, match="of a view of 4 pixels the encoder makes one cell"):
-        jax.eval_shape(DetConS(tiny_encoder).init, jax.random.key(0), small)

@@ -11,9 +11,12 @@ every view draws its regions on its own; a row's negatives are all other regions
 image and view too; several positives of a row share its softmax; each distinct region has the same
 weight; and L is the sum over the views of the mean over all rows drawn. With one region, the whole
 view, it is thus twice SimCLR's loss. A view in which no region is visible has that one region.
+
+Only the grid is trained: with a ViT, evaluate its mean and not the class token.
 """
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -70,7 +73,7 @@ class DetCon:
             )
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError if some rows would have nothing to be compared with."""
+        """Raises ValueError if regions could not be told apart, or have nothing to compare with."""
         if len(views) < 2 and self.pooling != "cell":
             raise ValueError(
                 "DetCon on one view of each image compares cells of a region: "
@@ -81,6 +84,19 @@ class DetCon:
                 f"method.images_compared {self.images_compared} does not divide "
                 f"batch_size {batch_size}"
             )
+        for size in {view.size for view in views} if not self.whole_view else ():
+            if self._cells(size) == 1:
+                raise ValueError(
+                    f"of a view of {size} pixels the encoder makes one cell, in which all regions "
+                    "look alike: take larger views, or encoder.stem=cifar"
+                )
+
+    def _cells(self, size: int) -> int:
+        """Of the encoder's grid, for a view of so many pixels a side."""
+        image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        run = functools.partial(self.encoder.init_with_output, train=False)
+        features, _ = jax.eval_shape(run, jax.random.key(0), image)
+        return int(features.grid.shape[1] * features.grid.shape[2])
 
     @property
     def projector(self) -> MLP:
@@ -91,11 +107,6 @@ class DetCon:
         key_encoder, key_projector = jax.random.split(key)
         image = views[0].image[:1]
         features, encoder = self.encoder.init_with_output(key_encoder, image, train=False)
-        if features.grid[..., 0].size == 1 and not self.whole_view:
-            raise ValueError(
-                f"of a view of {image.shape[1]} pixels the encoder makes one cell, in which all "
-                "regions look alike: raise views.size, or set encoder.stem=cifar"
-            )
         projector = self.projector.init(key_projector, features.pooled[:, None], train=False)
         variables = {"encoder": encoder, "projector": projector}
         params = {name: v["params"] for name, v in variables.items()}

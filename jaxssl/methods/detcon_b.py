@@ -2,9 +2,9 @@
 
     v_m  = q(g(f(x)_m))                           predictor q on the online network theta
     v'_m = g_xi(f_xi(x')_m)                       target network, without gradient
-    xi  <- tau_xi xi + (1 - tau_xi) theta         its moving average after each step, where
-    tau_xi rises from `ema` to 1 along half a cosine        (BYOL, arXiv 2006.07733, section 3.1)
+    xi  <- tau_xi xi + (1 - tau_xi) theta         its moving average, after each step
 
+where tau_xi rises from `momentum` to 1 along half a cosine (BYOL, arXiv 2006.07733, section 3.1).
 As in google-deepmind/detcon the target does not start as a copy, follows the parameters only and
 has batch statistics of its own; the regions of a view are the same for both networks.
 """
@@ -29,8 +29,8 @@ class State:
     """What lives between steps beside the parameters theta."""
 
     batch_stats: Leaf  # of encoder, projector and predictor
-    target: Leaf  # xi: parameters of encoder and projector
-    target_stats: Leaf  # batch statistics of the target
+    target_params: Leaf  # xi, of encoder and projector
+    target_batch_stats: Leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DetConB(DetCon):
     hidden: tuple[int, ...] = (4096,)  # of g and of q
     dim: int = 256
     share_batch_norm: bool = False
-    ema: float = 0.996  # tau_xi at the start
+    momentum: float = 0.996  # tau_xi at the start
 
     @property
     def predictor(self) -> MLP:
@@ -53,8 +53,7 @@ class DetConB(DetCon):
         predictor = self.predictor.init(key_predictor, jnp.zeros((1, 1, self.dim)), train=False)
         params["predictor"] = predictor["params"]
         batch_stats["predictor"] = predictor.get("batch_stats", {})
-        target, target_stats = self.start(key_target, views)
-        return params, State(batch_stats, target, target_stats)
+        return params, State(batch_stats, *self.start(key_target, views))
 
     def loss(
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
@@ -69,15 +68,19 @@ class DetConB(DetCon):
             share_batch_norm=self.share_batch_norm,
         )
         # The same key, hence the same regions.
-        target, target_stats = self.project(state.target, state.target_stats, views, key)
+        target, target_batch_stats = self.project(
+            state.target_params, state.target_batch_stats, views, key
+        )
         loss = self.contrast(jnp.stack(predictions), jax.lax.stop_gradient(target))
-        return loss, (State(batch_stats, state.target, target_stats), report(online))
+        state = State(batch_stats, state.target_params, target_batch_stats)
+        return loss, (state, report(online))
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """The target follows the parameters."""
-        theta = {name: params[name] for name in state.target}
-        xi = optax.incremental_update(theta, state.target, 1 - cosine(t, self.ema, 1.0))
-        return params, state.replace(target=xi)
+        theta = {name: params[name] for name in state.target_params}
+        step = 1 - cosine(t, self.momentum, 1.0)
+        xi = optax.incremental_update(theta, state.target_params, step)
+        return params, state.replace(target_params=xi)
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:
         """The online encoder without its heads."""
