@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.methods import DetConB, DetConS, SimCLR
 from jaxssl.methods.detcon import Latents
-from jaxssl.types import View
+from jaxssl.types import Features, View
 from jaxssl.views import Views
 
 B, R = 8, 5
@@ -285,6 +286,31 @@ def test_saved_and_restored_to_the_bit(method, tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore("state", jax.eval_shape(lambda x: x, (params, state)))
     jax.tree.map(np.testing.assert_array_equal, restored, (params, state))
+
+
+class PlainEncoder(nn.Module):
+    """No batch norm, as a ViT has none; its class token is no mean of the grid."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        grid = nn.Conv(6, (4, 4), strides=4)(images)
+        return Features(grid=grid, pooled=self.param("token", nn.zeros, (6,))[None])
+
+
+@pytest.mark.parametrize("variant", [DetConS, DetConB])
+def test_encoder_without_batch_norm(variant, tmp_path):
+    method = variant(PlainEncoder(), **OPTIONS)
+    views = make_views()
+    shapes = jax.eval_shape(method.init, jax.random.key(0), views)
+    _, (state, _) = jax.eval_shape(lambda p, s: method.loss(p, s, views, **arguments()), *shapes)
+    assert jax.tree.structure(state) == jax.tree.structure(shapes[1])
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, zeros, method.encoder_variables(*zeros))
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore("encoder", method.encoder_variables(*shapes))
+        assert checkpoints.restore("state", shapes) is not None
+    assert restored["batch_stats"] == {}
 
 
 def test_encoder_variables_load_into_the_encoder(method):

@@ -84,12 +84,12 @@ class DetCon:
                 f"method.images_compared {self.images_compared} does not divide "
                 f"batch_size {batch_size}"
             )
-        for size in {view.size for view in views} if not self.whole_view else ():
-            if self._cells(size) == 1:
-                raise ValueError(
-                    f"of a view of {size} pixels the encoder makes one cell, in which all regions "
-                    "look alike: take larger views, or encoder.stem=cifar"
-                )
+        smallest = min(view.size for view in views)
+        if not self.whole_view and self._cells(smallest) == 1:
+            raise ValueError(
+                f"of a view of {smallest} pixels the encoder makes one cell, in which all regions "
+                "look alike: take larger views, or encoder.stem=cifar"
+            )
 
     def _cells(self, size: int) -> int:
         """Of the encoder's grid, for a view of so many pixels a side."""
@@ -107,7 +107,7 @@ class DetCon:
         key_encoder, key_projector = jax.random.split(key)
         image = views[0].image[:1]
         features, encoder = self.encoder.init_with_output(key_encoder, image, train=False)
-        projector = self.projector.init(key_projector, features.pooled[:, None], train=False)
+        projector = self.projector.init(key_projector, features.grid[:, 0], train=False)
         variables = {"encoder": encoder, "projector": projector}
         params = {name: v["params"] for name, v in variables.items()}
         return params, {name: v.get("batch_stats", {}) for name, v in variables.items()}
