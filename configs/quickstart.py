@@ -24,7 +24,7 @@ METHODS = {
     | {"head_batch_norm": True},
     "swav": {"hidden": (512,), "num_prototypes": 128, "freeze_prototypes": 0.05},
     "detcon_s": {"hidden": (512,)},
-    "detcon_b": {"hidden": (512,), "dim": 128, "ema": 0.99},
+    "detcon_b": {"hidden": (512,), "dim": 128, "momentum": 0.99},
 }
 VARIANTS = ("samclr", *METHODS)
 
