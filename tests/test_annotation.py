@@ -248,3 +248,8 @@ def test_annotations_shrink_with_their_image(tmp_path, labels):
     segmenter = read_info(tmp_path / "out").segmenter
     assert segmenter["broken"]["train"][0].startswith("b.png: has no annotation")
     assert len(segmenter["path_sha256"]) == 64
+    # Another split has annotations of its own.
+    save(tmp_path / "others" / "b.png", labels)
+    words[words.index("--path") + 1] = str(tmp_path / "others")
+    assert export.main([*words, "--split", "val"]) == 0
+    assert export.main([*words, "--split", "val", "--ignore", "0"]) == 1
