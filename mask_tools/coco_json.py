@@ -4,12 +4,13 @@ import functools
 import json
 import pathlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
 from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.rle import run_ends
 from mask_tools import label_maps
 from mask_tools.regions import Region, from_labels
 
@@ -27,11 +28,21 @@ def load(path: str) -> Any:
 def instances(path: str, example: Example) -> list[Region]:
     """The instances of an image that `annotations` of a file lists, without those of crowds."""
     size, annotations = _entry(_instances(path), path, example)
-    return [
-        Region(encode(annotation["segmentation"], size), size)
-        for annotation in annotations
-        if not annotation.get("iscrowd")
-    ]
+    objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
+    return decode(objects, size, path, example)
+
+
+def decode(
+    found: Sequence[Mapping[str, Any]], size: tuple[int, int], path: str, example: Example
+) -> list[Region]:
+    """The regions of annotations or results of one image; `BrokenImage` if one is damaged."""
+    try:
+        return [
+            Region(_encode(each["segmentation"], size), size, float(each.get("score", 1)))
+            for each in found
+        ]
+    except Exception as error:  # pycocotools raises whatever it likes, bare exceptions too
+        raise BrokenImage(f"{example.key}: a mask of {path} is damaged: {error}") from error
 
 
 def panoptic(path: str, example: Example) -> list[Region]:
@@ -45,20 +56,21 @@ def panoptic(path: str, example: Example) -> list[Region]:
     return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
 
 
-def encode(segmentation: Any, size: tuple[int, int]) -> bytes:
+def _encode(segmentation: Any, size: tuple[int, int]) -> bytes:
     """Polygons or run lengths, compressed or not, as compressed run lengths."""
     height, width = size
-    if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-        if tuple(segmentation["size"]) != size:
-            raise ValueError(f"a mask of {segmentation['size']} pixels in an image of {size}")
-        if isinstance(counts, str | bytes):
-            return counts.encode() if isinstance(counts, str) else counts
+    if not isinstance(segmentation, dict):
+        coded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
         coded = coco_mask.frPyObjects(segmentation, height, width)
     else:
-        coded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    compressed: bytes = coded["counts"]
-    return compressed
+        coded = segmentation
+    counts = coded["counts"]
+    counts = counts.encode() if isinstance(counts, str) else counts
+    pixels = int(run_ends(counts)[-1])
+    if tuple(coded["size"]) != size or pixels != height * width:
+        raise ValueError(f"{pixels} pixels of {tuple(coded['size'])} in an image of {size}")
+    return counts
 
 
 def _entry(entries: _Entries, path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:

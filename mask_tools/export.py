@@ -90,7 +90,7 @@ def _previous(job: Job, settings: Settings) -> Info | None:
         raise ValueError(f"{job.folder} holds records without regions; give another --out")
     before = {**flatten(info.segmenter), "classes": list(info.class_names)}
     if set(info.splits) != {job.split}:  # each split has its own annotations, the last is noted
-        before = {name: value for name, value in before.items() if not name.startswith("path")}
+        del before["path_sha256"]
     shards = info.splits.get(job.split)
     if shards is not None:
         broken = info.segmenter.get("broken", {}).get(job.split, [])

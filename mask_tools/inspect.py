@@ -142,7 +142,9 @@ def _describe(segmenter: dict[str, Any] | None) -> str:
     if segmenter is None:
         return "no regions"
     parameters = [
-        name + " " + str(value).strip("[]") for name, value in segmenter["parameters"].items()
+        f"{name} {str(value).strip('[]')}"
+        for name, value in segmenter["parameters"].items()
+        if value not in ("", [], False)
     ]
     return ", ".join([segmenter["name"], *parameters])
 

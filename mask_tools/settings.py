@@ -15,6 +15,8 @@ from mask_tools.shards import Job
 Settings = dict[str, Any]
 
 _FILES = ("checkpoint", "path")  # options of segmenters that name what they read
+# Which may change between two runs: of files the checksums count, the rest decides the speed.
+_FREE = (*_FILES, "device", "points_per_batch")
 
 
 def describe_segmenter(job: Job) -> Settings:
@@ -46,10 +48,11 @@ def _checksum(path: pathlib.Path) -> str:
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
     """The settings that a segmenter of `info.json` stands for."""
     others = {"max_side": None} | {f"{name}_sha256": None for name in _FILES}
+    parameters = {n: value for n, value in segmenter["parameters"].items() if n not in _FREE}
     return {
         "segmenter": segmenter["name"],
         **{name: segmenter.get(name) for name in others},
-        **segmenter["parameters"],
+        **parameters,
     }
 
 

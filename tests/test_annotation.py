@@ -180,6 +180,29 @@ def test_coco_results(tmp_path, labels, example, image_id):
     assert Proposals(path=path)(Example("other_2.jpg", example.image)) == []
 
 
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {},
+        {"size": [12, 16], "counts": "0"},
+        {"size": [12, 16], "counts": [1, 2, 3]},
+        {"size": [12, 15], "counts": [180]},
+        {"size": [12, 16]},
+        [[1.0, 2.0]],
+        "mask",
+    ],
+)
+def test_a_damaged_mask_breaks_its_image_alone(tmp_path, example, segmentation):
+    results = [{"image_id": 1, "segmentation": segmentation}]
+    path = write_json(tmp_path / "results.json", results)
+    with pytest.raises(BrokenImage, match=r"street_1.jpg: a mask of .*results.json is damaged"):
+        Proposals(path=path)(example)
+    images = [{"id": 1, "file_name": "street_1.jpg", "height": 12, "width": 16}]
+    path = write_json(tmp_path / "all.json", {"images": images, "annotations": results})
+    with pytest.raises(BrokenImage, match=r"street_1.jpg: a mask of .*all.json is damaged"):
+        Annotation(format="coco", path=path)(example)
+
+
 def test_arrays_of_masks(tmp_path, labels, example):
     values = np.array([1, 2])
     given = {"masks": labels[None] == values[:, None, None]}
@@ -212,14 +235,11 @@ def test_mistakes_are_found_at_once(tmp_path, make, message):
 
 
 def test_a_file_of_another_kind_ends_the_run(tmp_path, example):
-    results = write_json(tmp_path / "results.json", [{"image_id": 1}])
     instances = write_json(tmp_path / "instances.json", {"images": []})
     with pytest.raises(ValueError, match=r"has no list of annotations, so it is no COCO ann"):
         Annotation(format="coco", path=instances)(example)
     with pytest.raises(ValueError, match=r"is no list of COCO results"):
         Proposals(path=instances)(example)
-    with pytest.raises(BrokenImage, match=r"a mask of .*results.json is damaged"):
-        Proposals(path=results)(example)
 
 
 def test_an_image_without_its_annotation_is_broken(tmp_path, labels, example):
@@ -248,3 +268,8 @@ def test_annotations_shrink_with_their_image(tmp_path, labels):
     segmenter = read_info(tmp_path / "out").segmenter
     assert segmenter["broken"]["train"][0].startswith("b.png: has no annotation")
     assert len(segmenter["path_sha256"]) == 64
+    # Another split has annotations of its own.
+    save(tmp_path / "others" / "b.png", labels)
+    words[words.index("--path") + 1] = str(tmp_path / "others")
+    assert export.main([*words, "--split", "val"]) == 0
+    assert export.main([*words, "--split", "val", "--ignore", "0"]) == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import shutil
 import sys
 import warnings
 from functools import partial
@@ -246,6 +247,20 @@ def test_images_of_odd_shapes(kind, checkpoints):
     for size in (1, 400), (400, 1):
         with pytest.raises(BrokenImage, match=r"thin.png: SAM takes no image of"):
             segmenter(Example("thin.png", np.zeros((*size, 3), np.uint8)))
+
+
+def test_what_decides_no_mask_may_change(checkpoints, tmp_path, capsys):
+    words = ["--source", "scenes:2", "--segmenter", "sam", "--model-type", "vit_b", "--out"]
+    words += [str(tmp_path / "out"), "--device", "cpu", "--points-per-side", "2"]
+    path = checkpoints["sam", "vit_b"]
+    assert export.main([*words, "--checkpoint", path]) == 0
+    moved = shutil.copy(path, tmp_path / "moved.pth")
+    again = [*words, "--checkpoint", str(moved), "--points-per-batch", "2"]
+    assert export.main(again) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    moved.write_bytes(b"other weights")
+    assert export.main(again) == 1
+    assert "another checkpoint_sha256" in capsys.readouterr().err
 
 
 def test_torchvision_is_loaded_before_tensorflow(checkpoints, monkeypatch):

@@ -61,13 +61,7 @@ def _from_results(path: str, example: Example) -> list[Region]:
     if found is None:
         found = by_image.get(int(number[0]), []) if number else []
     size = example.image.shape[0], example.image.shape[1]
-    try:
-        return [
-            Region(coco_json.encode(x["segmentation"], size), size, float(x.get("score", 1)))
-            for x in found
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BrokenImage(f"{example.key}: a mask of {path} is damaged: {error}") from error
+    return coco_json.decode(found, size, path, example)
 
 
 @functools.lru_cache(maxsize=1)
