@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 
 from jaxssl.config import base, choose, defaults
 
+VARIANTS = ("samclr", "simclr")
+
 
 def get_config(variant: str = "samclr") -> ConfigDict:
     """`samclr`: both views from inside one object. `simclr`: from anywhere in the scene."""
-    choose(variant, ("samclr", "simclr"))
+    choose(variant, VARIANTS)
     config = base()
     config.epochs = 12
     config.batch_size = 128
