@@ -78,7 +78,7 @@ def _swav(config: ConfigDict) -> None:
     config.views.local_scale = (0.05, 0.14)
     config.optim = defaults(
         "optim",
-        "adamw",  # lightly has Adam: with so small a decay the same
+        "adamw",  # lightly has Adam: next to the same with so small a decay
         lr=1e-3,
         weight_decay=1e-6,
         exclude_bias_and_norm=False,
