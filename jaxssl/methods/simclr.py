@@ -39,6 +39,7 @@ class SimCLR:
     temperature: float = 0.07
     hidden: tuple[int, ...] = (512,)  # widths of the hidden layers of g
     dim: int = 128  # of z
+    head_batch_norm: bool = True  # after the hidden layers; without it, layers have biases
     final_batch_norm: str = "affine"  # `heads.MLP`
     # Of views of one size (SimCLR, s3same), or each has its own (lightly): `forward`.
     share_batch_norm: bool = True
@@ -48,7 +49,12 @@ class SimCLR:
     @property
     def network(self) -> Network:
         head = MLP(
-            hidden=self.hidden, out=self.dim, bias=False, final_batch_norm=self.final_batch_norm
+            hidden=self.hidden,
+            out=self.dim,
+            bias=not self.head_batch_norm,
+            final_bias=not self.head_batch_norm,
+            batch_norm=self.head_batch_norm,
+            final_batch_norm=self.final_batch_norm,
         )
         return Network(self.encoder, head)
 
