@@ -99,8 +99,8 @@ def _simclr_optim(config: ConfigDict) -> None:
 def _detcon_b(config: ConfigDict) -> None:
     # DetCon's code has BYOL's numbers for 1000 epochs whatever the epochs, and warms up for a
     # hundredth of them; as the paper has "the optimization details of BYOL", these are BYOL's.
-    lr, weight_decay, ema = PRESETS[config.epochs]
-    config.method = defaults("method", "detcon_b", ema=ema)
+    lr, weight_decay, momentum = PRESETS[config.epochs]
+    config.method = defaults("method", "detcon_b", momentum=momentum)
     config.views.recipe = "byol"
     config.optim = defaults("optim", "lars", lr=lr, weight_decay=weight_decay)
 

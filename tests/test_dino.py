@@ -166,7 +166,7 @@ def test_length_of_the_last_layers_rows_is_learned_or_not(views, fixed, names):
 
 
 def test_teacher_starts_as_the_student_and_follows_it(views):
-    method = DINO(NoBatchNorm(), **SMALL, ema=0.9, ema_end=1.0)
+    method = DINO(NoBatchNorm(), **SMALL, momentum=0.9, momentum_end=1.0)
     params, state = jax.device_get(jax.jit(method.init)(jax.random.key(1), views))
     jax.tree.map(np.testing.assert_array_equal, params, state.teacher)
     assert not state.center.any()

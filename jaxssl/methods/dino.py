@@ -43,7 +43,7 @@ class DINO:
     """Hyperparameters; the defaults are those of facebookresearch/dino but for `num_outputs`.
 
     It has 65536 outputs, for ImageNet and batches of 1024; with small data and batches the loss
-    then stays at log(num_outputs). Lower `teacher_temperature` and `ema` help there too.
+    then stays at log(num_outputs). Lower `teacher_temperature` and `momentum` help there too.
     """
 
     needs_regions: ClassVar[bool] = False
@@ -59,8 +59,8 @@ class DINO:
     teacher_temperature: float = 0.04  # to here
     teacher_warmup: float = 0.0  # in this fraction of training
     center_momentum: float = 0.9  # m
-    ema: float = 0.996  # lambda at first
-    ema_end: float = 1.0
+    momentum: float = 0.996  # lambda at first
+    momentum_end: float = 1.0
     freeze_last_layer: float = 0.01  # fraction of training in which the last layer stays
     share_batch_norm: bool = True  # `forward_multi_crop`
     needs_local: bool = False  # whether to refuse to train without local views
@@ -141,7 +141,7 @@ class DINO:
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """The teacher follows the student."""
-        step_size = 1 - cosine(t, self.ema, self.ema_end)
+        step_size = 1 - cosine(t, self.momentum, self.momentum_end)
         teacher = optax.incremental_update(params, state.teacher, step_size)
         return params, state.replace(teacher=teacher)
 
