@@ -18,14 +18,15 @@ It reports, fine-tuned, Mask-RCNN on COCO for 12 epochs (box AP / mask AP) and m
 Cityscapes:
 byol_imagenet_300  41.2 / 37.1, 74.7 / 73.4    byol_imagenet_1000  41.6 / 37.2, 75.7 / 74.6
 b_imagenet_fh_300  42.0 / 37.8, 75.6 / 75.1    b_imagenet_fh_1000  42.7 / 38.2, 77.3 / 77.0
-s_imagenet_fh_1000 41.8 / 37.4                 simclr, by others   39.7 / 35.8
+s_imagenet_fh_1000 41.8 / 37.4                 simclr_imagenet     39.7 / 35.8
 b_imagenet_fh_1000 with ResNet-200 of width 2: 48.9 / 43.0
 Frozen, after COCO (it does not say how many epochs; box AP / mask AP, or box AP):
 simclr_coco 31.6 / 29.2, s_coco_fh 33.4 / 30.6; table 5: s_coco_fh 33.6, s_coco_annotation 37.0
 Table 4: row a with --config.method.whole_view=True, row b with --config.method.num_regions=1.
-Table 5: row a with --config.method.images_compared=32, row b with that and
---config.views.num_global=1. Its annotated row, and figure 8: --config.method.pooling=cell
---config.views.size=384. DetCon_B on COCO and on a grid are not in the paper.
+Table 5: row a with --config.method.images_compared=32, row b with that and one view, of which cells
+are compared: --config.views.num_global=1 --config.method.pooling=cell. Figure 8:
+--config.method.pooling=cell --config.views.size=512 --config.data.canvas=512.
+DetCon_B on COCO, BYOL there, and grids on ImageNet are not in the paper.
 
 A batch of 4096 wants many devices; on few: --config.batch_size=256 --config.remat=True. The
 learning rate follows. Short run: --config.epochs=10.

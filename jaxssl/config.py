@@ -116,7 +116,9 @@ def base() -> ConfigDict:
 def choose(variant: str, variants: Sequence[str]) -> str:
     """The variant of a config file, or an error that lists what there is."""
     if variant not in variants:
-        raise ValueError(f"no variant {variant!r} of this config; choose one of {list(variants)}")
+        near = difflib.get_close_matches(variant, variants, 1)
+        hint = f"did you mean {near[0]!r}? There are" if near else "choose one of"
+        raise ValueError(f"no variant {variant!r} of this config; {hint} {', '.join(variants)}")
     return variant
 
 
