@@ -21,7 +21,9 @@ SMALL = ViewSpec(16, (0.01, 0.01), (1.0, 1.0), "torchvision", COLOR)
 SPECS = (PLAIN, CLIPPED, SMALL, SMALL)
 WHOLE = [0, 0, 1, 1]
 
-heat_map_box = jax.jit(contrastive_crop.heat_map_box, static_argnums=1, static_argnames="exact")
+heat_map_box = jax.jit(
+    contrastive_crop.heat_map_box, static_argnums=(1, 2), static_argnames="exact"
+)
 
 
 def test_crops_are_the_released_ones(golden):
@@ -204,6 +206,7 @@ def test_centres_in_one_region():
         ("sim_ccrop", {"alpha": -1.0}, "sampler.alpha is -1.0"),
         ("region_ccrop", {"alpha": float("nan")}, "sampler.alpha is nan"),
         ("region_ccrop", {"expand": 0.0}, "sampler.expand is 0.0"),
+        ("sim_ccrop", {"alpha": float("inf")}, "sampler.alpha is inf"),
         ("contrastive_crop", {"threshold": 1.0}, "sampler.threshold is 1.0"),
         ("contrastive_crop", {"threshold": -0.1}, "sampler.threshold is -0.1"),
         ("contrastive_crop", {"warmup_epochs": -1}, "sampler.warmup_epochs is -1"),

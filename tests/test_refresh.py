@@ -1,5 +1,6 @@
 """The sampler's look at all images between epochs: what it finds, when, and after which stops."""
 
+import itertools
 import logging
 import os
 import pathlib
@@ -20,37 +21,20 @@ from jaxssl.checkpoint import Checkpoints
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
 from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.loop import Loop
 from jaxssl.refresh import Refresh
 from jaxssl.samplers import ContrastiveCrop, RandomCrop
 from jaxssl.samplers.contrastive_crop import heat_map_box
 from jaxssl.types import TrainState
 from jaxssl.views import Views
 
-CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
-SMALL = {
-    "epochs": 3,
-    "batch_size": 16,
-    "log_every": 1,
-    "data.source": "scenes:70",  # four steps an epoch
-    "data.canvas": 32,
-    "views.size": 16,
-    "method.hidden": "(8,)",
-    "method.dim": 8,
-    "encoder.name": "tiny",
-    "sampler.name": "contrastive_crop",
-    "sampler.warmup_epochs": 1,
-    "sampler.interval_epochs": 1,
-    "sampler.threshold": 0.5,
-    "eval.datasets": "()",
-}
-COUNT, SIZE = 70, 16
+COUNT, SIZE = 70, 16  # with a batch of 16, four steps an epoch
+SAMPLER = ContrastiveCrop(threshold=0.5, warmup_epochs=1, interval_epochs=1)
 
 
 @pytest.fixture(autouse=True)
-def tiny(tiny_encoder, tmp_path_factory, monkeypatch):
-    """The tiny encoder under a name, and a cache folder that all tests share."""
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
-    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache folder that all tests share."""
     monkeypatch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
@@ -66,46 +50,89 @@ def scenes(mode):
     )
 
 
-def refreshed(encoder, mode, num_devices):
-    """The memory after one look with random weights, and those weights."""
-    mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
-    pipeline, views = scenes(mode), Views(size=SIZE)
-    variables = encoder.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
-    sampler = ContrastiveCrop(threshold=0.5, warmup_epochs=1, interval_epochs=1)
-    refresh = Refresh(
-        sampler,
-        views,
-        mesh,
-        epochs=2,
-        pipeline=pipeline,
-        resident=sharding.put_everywhere(pipeline.resident or {}, mesh),
-        encoder=encoder,
-        encoder_of=lambda state: state.params,
-    )
-    state = TrainState(jnp.int32(4), variables, (), (), sampler.init(COUNT))
-    assert [step for step in range(13) if refresh.is_due(step)] == [4, 8, 12]
-    assert refresh(state, lambda: True) is state
-    return jax.device_get(refresh(state, lambda: False).sampler), variables
+class Setting:
+    """A run's data, its refresh and the state it starts from."""
+
+    def __init__(self, encoder, mode="device", num_devices=8, sampler=SAMPLER, epochs=3):
+        self.mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
+        self.pipeline = scenes(mode)
+        self.resident = sharding.put_everywhere(self.pipeline.resident or {}, self.mesh)
+        self.refresh = Refresh(
+            sampler,
+            Views(size=SIZE),
+            self.mesh,
+            epochs=epochs,
+            pipeline=self.pipeline,
+            resident=self.resident,
+            encoder=encoder,
+            encoder_of=lambda state: state.params,
+        )
+        variables = encoder.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
+        state = TrainState(jnp.int32(0), variables, (), (), sampler.init(COUNT))
+        self.state = sharding.put_everywhere(state, self.mesh)
 
 
 @pytest.mark.parametrize(("mode", "num_devices"), [("device", 8), ("host", 8), ("stream", 1)])
 def test_boxes_are_those_of_the_whole_images(tiny_encoder, mode, num_devices):
-    memory, variables = refreshed(tiny_encoder, mode, num_devices)
+    setting = Setting(tiny_encoder, mode, num_devices)
+    memory = jax.device_get(setting.refresh(setting.state, lambda: False).sampler)
     assert memory.in_use
-    source, spec = open_source(f"scenes:{COUNT}"), CanvasSpec(32)
+    source, spec = setting.pipeline.source, CanvasSpec(32)
     canvases = jnp.stack([load_canvas(source, i, spec)["image"] for i in range(COUNT)])
     whole, hw = jnp.array([0, 0, 32, 32], jnp.float32), jnp.array([32, 32])
-    images = jax.vmap(lambda c: crop(c, whole, hw, SIZE, "bicubic"))(canvases)
-    grid = tiny_encoder.apply(variables, normalize(images, "imagenet"), train=False).grid
-    expected = jax.vmap(lambda g: heat_map_box(g, SIZE, 0.5, exact=False))(grid)
+
+    @jax.jit
+    @jax.vmap
+    def expected_box(canvas):
+        pixels = normalize(crop(canvas, whole, hw, SIZE, "bicubic"), "imagenet")
+        features = tiny_encoder.apply(setting.state.params, pixels[None], train=False)
+        return heat_map_box(features.grid[0], SIZE, 0.5, exact=False)
+
+    expected = expected_box(canvases)
     np.testing.assert_array_equal(memory.box, expected)
     assert len(np.unique(memory.box, axis=0)) > COUNT / 4
 
 
-def run(workdir, **changes):
-    options = SMALL | {k.replace("__", "."): v for k, v in changes.items()}
-    overrides = [f"--config.{k}={v}" for k, v in options.items()]
-    return train.main(["--config", str(CONFIG), "--workdir", str(workdir), *overrides])
+def test_when_it_is_due_and_that_it_can_be_stopped(tiny_encoder):
+    setting = Setting(tiny_encoder)
+    assert [step for step in range(13) if setting.refresh.is_due(step)] == [4, 8, 12]
+    assert setting.refresh(setting.state, lambda: True) is setting.state
+    never = Setting(tiny_encoder, sampler=RandomCrop())
+    assert not any(never.refresh.is_due(step) for step in range(13))
+
+
+def test_boxes_that_are_never_found_are_said(tiny_encoder, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jaxssl"), "propagate", True)
+    Setting(tiny_encoder, sampler=RandomCrop())
+    Setting(tiny_encoder, sampler=ContrastiveCrop(), epochs=101)
+    assert not caplog.records
+    Setting(tiny_encoder, sampler=ContrastiveCrop(), epochs=100)
+    assert "lower sampler.warmup_epochs" in caplog.text
+
+
+def train_step(state, batch):
+    """In place of training: what the images' boxes and the step make of the weights."""
+    seen = state.sampler.box[batch["index"]].sum() + state.sampler.in_use
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), state.step), (12,))
+    params = jax.tree.map(lambda p: p + 0.01 * seen * noise[: p.shape[-1]].mean(), state.params)
+    metrics = {"loss": seen, "grad_norm": seen, "learning_rate": seen}
+    return TrainState(state.step + 1, params, (), (), state.sampler), metrics
+
+
+def run(setting, workdir):
+    config = config_module.base()
+    config.epochs, config.batch_size, config.checkpoint.keep = 3, 16, 9
+    workdir.mkdir(exist_ok=True)
+    return Loop(
+        config,
+        workdir,
+        setting.mesh,
+        pipeline=setting.pipeline,
+        train_step=jax.jit(train_step),
+        encoder_of=lambda state: state.params,
+        evaluate=lambda variables, last: {},
+        refresh=setting.refresh,
+    ).run(setting.state)
 
 
 def states(workdir):
@@ -119,47 +146,71 @@ def states(workdir):
     return jax.tree.map(np.asarray, restored)
 
 
-def test_a_run_stopped_in_a_refresh_ends_the_same(tmp_path, monkeypatch):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert run(whole, data__input="device", checkpoint__keep=9) == 0
-    undisturbed = states(whole)
-    assert sorted(undisturbed) == [4, 8, 12]  # a checkpoint before each refresh
+@pytest.fixture(scope="module")
+def undisturbed(tiny_encoder, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    assert run(Setting(tiny_encoder), workdir)
+    return states(workdir)
+
+
+def test_a_checkpoint_before_each_refresh(undisturbed):
+    assert sorted(undisturbed) == [4, 8, 12]
     plain, first, second = (undisturbed[step]["sampler"] for step in (4, 8, 12))
     assert not plain["in_use"]
     assert first["in_use"]
-    assert len(np.unique(first["box"], axis=0)) > COUNT / 4
     assert (first["box"] != second["box"]).any()
 
-    sweep, started = Pipeline.sweep, []
 
-    def interrupted(self):
-        started.append(len(started) + 1)
-        for number, batch in enumerate(sweep(self)):
-            if started[-1] == 2 and number == 3:
+@pytest.mark.parametrize(
+    ("number", "stopped_at"),
+    [  # two batches are fetched ahead, and the first refresh takes five
+        (6 + 2 + 5, 6),
+        (8 + 2 + 5, 8),  # in the step before a refresh
+        (8 + 2 + 5 + 2, 8),  # in that refresh
+    ],
+)
+def test_stopped_anywhere_a_run_ends_the_same(
+    undisturbed, tiny_encoder, tmp_path, monkeypatch, number, stopped_at
+):
+    batches, counter = Pipeline.batches, itertools.count(1)
+
+    def interrupted(self, start):
+        for batch in batches(self, start):
+            if next(counter) == number:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    monkeypatch.setattr(Pipeline, "sweep", interrupted)
-    assert run(stopped, data__input="stream", checkpoint__keep=9) == 0
-    assert started == [1, 2]
-    assert sorted(states(stopped)) == [4, 8]
-    assert run(stopped, data__input="stream", checkpoint__keep=9) == 0
-    assert started == [1, 2, 3]
-    jax.tree.map(np.testing.assert_array_equal, undisturbed, states(stopped))
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "batches", interrupted)
+        assert not run(Setting(tiny_encoder), tmp_path / "run")
+    assert max(states(tmp_path / "run")) == stopped_at
+    assert run(Setting(tiny_encoder), tmp_path / "run")
+    stopped = states(tmp_path / "run")
+    for step in undisturbed:
+        jax.tree.map(np.testing.assert_array_equal, undisturbed[step], stopped[step])
 
 
-def test_boxes_that_are_never_found_are_said(tiny_encoder, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("jaxssl"), "propagate", True)
-    for sampler, warned in ((ContrastiveCrop(), True), (RandomCrop(), False)):
-        caplog.clear()
-        Refresh(
-            sampler,
-            Views(),
-            sharding.make_mesh(),
-            epochs=100,
-            pipeline=scenes("device"),
-            resident={},
-            encoder=tiny_encoder,
-            encoder_of=lambda state: state.params,
-        )
-        assert ("lower sampler.warmup_epochs" in caplog.text) == warned
+def test_the_command_from_end_to_end(tiny_encoder, tmp_path, monkeypatch):
+    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
+    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
+    options = {
+        "epochs": 2,
+        "batch_size": 16,
+        "data.source": f"scenes:{COUNT}",
+        "data.canvas": 32,
+        "views.size": SIZE,
+        "method.hidden": "(8,)",
+        "method.dim": 8,
+        "encoder.name": "tiny",
+        "sampler.name": "contrastive_crop",
+        "sampler.warmup_epochs": 1,
+        "sampler.threshold": 0.5,
+        "eval.datasets": "()",
+    }
+    config = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
+    overrides = [f"--config.{k}={v}" for k, v in options.items()]
+    assert train.main(["--config", str(config), "--workdir", str(tmp_path), *overrides]) == 0
+    before, after = (states(tmp_path)[step]["sampler"] for step in (4, 8))
+    assert (before["in_use"], after["in_use"]) == (False, True)
+    np.testing.assert_array_equal(np.unique(before["box"], axis=0), [[0, 0, 1, 1]])
+    assert len(np.unique(after["box"], axis=0)) > COUNT / 4
