@@ -52,4 +52,4 @@ class Method(Protocol):
         ...
 
 
-METHODS = {"byol": BYOL, "moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
+METHODS = {"simclr": SimCLR, "moco": MoCo, "byol": BYOL, "simsiam": SimSiam}
