@@ -1,5 +1,6 @@
 """Eight simulated devices, strict arithmetic, checked shapes: set before anything is computed."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+# Compiling is what tests wait for: this halves it.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
