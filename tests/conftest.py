@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-# What tests wait for is compiling: a program is compiled once, by processes they start too.
+# What tests wait for is compiling: it takes half the time without LLVM's optimisations, and what
+# is compiled is kept, for the processes that tests start too.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 PROGRAMS = str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)

@@ -3,49 +3,55 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxssl.methods import MoCo
-from jaxssl.types import View
+from jaxssl.types import Features, View
 from jaxssl.views import Views
-
-SIZES = (16, 16, 8)
-QUICK_KEY = jax.random.key(1, impl="unsafe_rbg")  # quick to compile
 
 
 @pytest.fixture(scope="module")
 def views():
-    keys = jax.random.split(jax.random.key(0), len(SIZES))
-    return [
-        View(image=jax.random.normal(k, (4, s, s, 3))) for k, s in zip(keys, SIZES, strict=True)
-    ]
+    """Three views of four images, as features."""
+    rng = np.random.default_rng(0)
+    return [View(image=rng.standard_normal((4, 1, 1, 5), np.float32)) for _ in range(3)]
+
+
+class NormedFeatures(nn.Module):
+    """The images are the features, but for a batch norm: MoCo's head has none."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        normed = nn.BatchNorm(use_running_average=not train, momentum=0.9)(images)
+        return Features(grid=normed, pooled=normed[:, 0, 0])
 
 
 @pytest.fixture(scope="module")
-def moco(tiny_encoder):
-    return MoCo(tiny_encoder, hidden=(8,), dim=6, queue_size=16, momentum=0.9)
+def moco():
+    return MoCo(NormedFeatures(), hidden=(8,), dim=6, queue_size=16, momentum=0.9)
 
 
 @pytest.fixture(scope="module")
 def started(moco, views):
     """With a key network that has moved away from the query network."""
-    params, state = jax.jit(moco.init)(QUICK_KEY, views)
+    params, state = jax.jit(moco.init)(jax.random.key(1), views)
     moved = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)
     return params, state.replace(key_params=moved, pointer=jnp.int32(8))
 
 
 def loss_and_gradients(method, params, state, views):
-    """Loss and the rest, and the gradients of parameters, key network and queue."""
+    """Loss and the rest, and the gradients of the parameters and of the key network's."""
 
-    def loss(params, fixed):
-        given = state.replace(key_params=fixed[0], queue=fixed[1])
+    def loss(params, key_params):
+        given = state.replace(key_params=key_params)
         return method.loss(params, given, views, key=jax.random.key(2), t=jnp.zeros(()))
 
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
-    return run(params, (state.key_params, state.queue))
+    return run(params, state.key_params)
 
 
 def unit_rows(x):
@@ -98,7 +104,7 @@ def test_every_query_against_its_key_and_the_queue(moco, started, views, symmetr
     """The second view is the key of the others; if symmetric, the first is too."""
     method = dataclasses.replace(moco, symmetric=symmetric)
     params, state = started
-    (loss, (new_state, metrics)), (gradient, fixed) = loss_and_gradients(
+    (loss, (new_state, metrics)), (gradient, key_gradient) = loss_and_gradients(
         method, params, state, views
     )
     apply = jax.jit(functools.partial(method.network.apply, train=True, mutable=["batch_stats"]))
@@ -121,14 +127,16 @@ def test_every_query_against_its_key_and_the_queue(moco, started, views, symmetr
     assert len(terms) == 4 * (4 if symmetric else 2)
     np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
     keys = np.concatenate([*k.values()])
-    expected = np.concatenate([state.queue[:8], keys, state.queue[8 + len(keys) :]])
+    queue = np.asarray(state.queue)
+    expected = np.concatenate([queue[:8], keys, queue[8 + len(keys) :]])
     np.testing.assert_allclose(new_state.queue, expected, atol=1e-5)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    assert jax.tree.leaves(stats)
     jax.tree.map(close, new_state.batch_stats, stats)
     jax.tree.map(close, new_state.key_batch_stats, key_stats)
 
     assert all(bool(leaf.any()) for leaf in jax.tree.leaves(gradient))
-    assert not any(bool(leaf.any()) for leaf in jax.tree.leaves(fixed[0]))
+    assert not any(bool(leaf.any()) for leaf in jax.tree.leaves(key_gradient))
     jax.tree.map(np.testing.assert_array_equal, new_state.key_params, state.key_params)
     assert 0 < metrics["embedding_std"] < 1.5
 
@@ -153,14 +161,19 @@ def test_key_networks_are_those_of_the_released_code(moco, started):
 
 
 def test_starts_as_a_copy_with_a_queue_of_unit_rows(moco, views):
-    params, state = jax.jit(moco.init)(QUICK_KEY, views)
+    params, state = jax.jit(moco.init)(jax.random.key(1), views)
     jax.tree.map(np.testing.assert_array_equal, state.key_params, params)
     assert state.queue.shape == (16, 6)
     np.testing.assert_allclose(np.linalg.norm(state.queue, axis=1), 1, rtol=1e-6)
     assert len(np.unique(np.asarray(state.queue)[:, 0])) == 16
-    variables = moco.encoder_variables(params, state)
+
+
+def test_evaluation_loads_the_query_encoder(tiny_encoder):
+    views = [View(image=jnp.ones((4, 16, 16, 3)))]
+    params, state = jax.eval_shape(MoCo(tiny_encoder).init, jax.random.key(0), views)
+    variables = MoCo(tiny_encoder).encoder_variables(params, state)
     assert variables["params"] is params["encoder"]
-    assert moco.encoder.apply(variables, views[0].image, train=False).pooled.shape == (4, 12)
+    assert variables["batch_stats"] is state.batch_stats["encoder"]
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),
         ({"optim__warmup_epochs": 3.0}, "optim.warmup_epochs is 3.0 of 2 epochs"),
         ({"views__num_global": 1}, "views.num_global + num_local >= 2"),
+        ({"method__name": "moco"}, "set --config.method.queue_size=64"),
         ({"checkpoint__keep": 0}, "'checkpoint.keep' is 0"),
         ({"views__recipe": "simcrl"}, "choose one of"),
         ({"encoder__name": "vit", "views__size": 24}, "views.size is 24: images of 24 x 24 pixels"),

@@ -75,8 +75,7 @@ class BYOL:
     # Times the loss, which matters to optimizers other than LARS and Adam. 0.25: the gradient of
     # lightly's loss, the mean of -cos over both directions.
     loss_scale: float = 1.0
-    # Of views of one size, or each has its own (as released): `forward`.
-    share_batch_norm: bool = False
+    share_batch_norm: bool = False  # of views of one size: `forward`; each its own as released
 
     @property
     def target(self) -> Network:

@@ -9,9 +9,9 @@ k_0 = k_+ is the key of the query's image, k_1 .. k_K are the queue: keys of the
 The released code moves the key network before it uses it, `after_step` at the end of the step
 before. That is the same: they start equal, so the released code's first move changes nothing.
 
-There is no ShuffleBN (section 3.3): batch norm averages over the batch of all devices here, the
-remedy that SimCLR names (section 2.2), and no shuffling changes that. Users report that with a
-queue it does not close the leak altogether (facebookresearch/moco, issues 46 and 133).
+There is no ShuffleBN (section 3.3): batch norm is over the batch of all devices here, which no
+shuffling changes and SimCLR names as another remedy (section 2.2); with a queue, users report, not
+a whole one (facebookresearch/moco, issues 46 and 133).
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class State:
     """What lives between steps beside the parameters of the query network."""
 
     batch_stats: Leaf  # of the query network
-    key_params: Leaf
+    key_params: Leaf  # of the key network
     key_batch_stats: Leaf
     queue: Leaf  # f32[K, d]: keys, scaled to length one
     pointer: Leaf  # i32[]: the row of the queue where the next keys go
@@ -51,7 +51,6 @@ class MoCo:
     | --- | --- | --- | --- | --- | --- |
     | version 1 | 0.07 | () | 0.999 | 65536 | no |
     | lightly 1.4.14, ImageNette | 0.1 | (2048,) | 0.99 | 4096 | yes |
-    | ContrastiveCrop, CIFAR | 0.2 | (512,) | 0.999 | 65536, more than the images | no |
     """
 
     needs_regions: ClassVar[bool] = False
@@ -62,12 +61,10 @@ class MoCo:
     dim: int = 128  # of queries and keys
     queue_size: int = 65536  # K
     momentum: float = 0.999  # m
-    # Whether the first two views are both query and key, or the second the key of the first. Their
-    # keys enter the queue after both losses; in lightly those of the first loss enter before the
-    # second, whose queries so have the keys of their own views as negatives.
+    # Whether both global views are query and key. All keys enter the queue after the loss; in
+    # lightly those of one direction before that of the other, as negatives of their own images.
     symmetric: bool = False
-    # Of views of one size, or each has its own (as released): `forward`.
-    share_batch_norm: bool = False
+    share_batch_norm: bool = False  # of views of one size: `forward`; each its own as released
 
     @property
     def network(self) -> Network:
@@ -83,16 +80,15 @@ class MoCo:
         check_targets("MoCo", views)
         keys = batch_size * len(self._key_views)
         if self.queue_size < keys or self.queue_size % keys:
-            near = max(self.queue_size // keys, 1) * keys
             raise ValueError(
                 f"method.queue_size is {self.queue_size}; each step makes {keys} keys, so set a "
-                f"multiple of that: --config.method.queue_size={near}"
+                f"multiple: --config.method.queue_size={max(self.queue_size // keys, 1) * keys}"
             )
         epoch = num_examples // batch_size * keys
         if self.queue_size > epoch > 0:  # a batch larger than the data is refused elsewhere
             raise ValueError(
-                f"method.queue_size is {self.queue_size}, more than the {epoch} keys of an epoch, "
-                f"so images would be their own negatives; set --config.method.queue_size={epoch}"
+                f"method.queue_size is {self.queue_size}, more than the {epoch} keys of an epoch: "
+                f"images would be their own negatives; set --config.method.queue_size={epoch}"
             )
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:

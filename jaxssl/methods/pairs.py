@@ -1,9 +1,8 @@
-"""Which view predicts which, where the first two views are the targets.
+"""Which view predicts which, where the targets are among the first two views.
 
 MoCo, BYOL and SimSiam compare two views. Any further ones, the local views of multi-crop, predict
-both targets and are none themselves, as SwAV (arXiv 2006.09882, section 3.2) and DINO (arXiv
-2104.14294, section 3.1) have it: what a small part shows is to be told from what is seen of the
-whole, not the other way round; and the target network sees two views only, which keeps it cheap.
+the targets and are none themselves, as in SwAV (arXiv 2006.09882, section 3.2) and DINO (arXiv
+2104.14294, section 3.1): a part is matched to what is seen of the whole, never the whole to a part.
 """
 
 from jaxssl.types import ViewSpec

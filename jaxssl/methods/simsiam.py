@@ -56,8 +56,7 @@ class SimSiam:
     hidden: tuple[int, ...] = (2048, 2048)  # widths of the hidden layers of g
     dim: int = 2048  # of z and p
     predictor_hidden: tuple[int, ...] = (512,)  # widths of the hidden layers of h
-    # Of views of one size, or each has its own (as released): `forward`.
-    share_batch_norm: bool = False
+    share_batch_norm: bool = False  # of views of one size: `forward`; each its own as released
 
     @property
     def network(self) -> Network:
