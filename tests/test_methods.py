@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.methods import METHODS, Method
+from jaxssl.models.vit import ViT
 from jaxssl.samplers import SAMPLERS
 from jaxssl.step import init_state, make_train_step
 from jaxssl.types import View
@@ -30,29 +31,53 @@ def small(name, encoder):
     return cls(encoder, **{key: value for key, value in SMALL.items() if key in options})
 
 
-def make_batch():
+REGIONS = {  # of a canvas: what the bits of its points say
+    "none": np.zeros((12, 12), np.uint32),
+    "partition": np.repeat(2 ** np.arange(12, dtype=np.uint32)[:, None], 12, axis=1),
+    "overlapping": np.full((12, 12), 0b1011, np.uint32),
+}
+
+
+def make_batch(regions="partition"):
     rng = np.random.default_rng(0)
+    planes = REGIONS[regions][None, ..., None]
     return {
         "image": rng.integers(0, 256, (BATCH_SIZE, CANVAS, CANVAS, 3)).astype(np.uint8),
         "hw": np.full((BATCH_SIZE, 2), 48, np.int32),
         "index": np.arange(BATCH_SIZE, dtype=np.int32),
         "label": np.zeros(BATCH_SIZE, np.int32),
         "region_boxes": np.tile(np.float32([4, 8, 40, 44]), (BATCH_SIZE, 1, 1)),
-        "region_areas": np.full((BATCH_SIZE, 1), 800, np.float32),
+        "region_areas": np.full((BATCH_SIZE, 1), 800.0 * (regions != "none"), np.float32),
+        "region_planes": np.repeat(planes, BATCH_SIZE, axis=0),
     }
 
 
 def make_views():
     """As the network sees them: two global ones and a local one."""
     rng = np.random.default_rng(1)
-    shapes = [(BATCH_SIZE, spec.size, spec.size, 3) for spec in VIEWS.specs()]
-    return [View(image=rng.standard_normal(shape, np.float32)) for shape in shapes]
+    views = []
+    for size in (spec.size for spec in VIEWS.specs()):
+        image = rng.standard_normal((BATCH_SIZE, size, size, 3), np.float32)
+        points = (BATCH_SIZE, size // 4, size // 4, 1)
+        planes = 2 ** rng.integers(0, 5, points, dtype=np.uint32)  # five regions in pieces
+        views.append(View(image=image, planes=planes.astype(np.uint32)))
+    return views
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("name", METHODS)
-def test_step_keeps_the_state_in_form(name, sampler, tiny_encoder):
-    method, optimizer = small(name, tiny_encoder), optax.sgd(0.1)
+TINY_VIT = ViT(dim=8, depth=1, heads=2, patch=4, image_size=16)
+# Regions and encoder change in turn, so that each pair of any two of the four meets: a program
+# depends on the regions only by their shape.
+MATRIX = [
+    (name, sampler, list(REGIONS)[(i + j) % 3], ("tiny", "vit")[(i + j) % 2])
+    for i, name in enumerate(METHODS)
+    for j, sampler in enumerate(SAMPLERS)
+]
+
+
+@pytest.mark.parametrize(("name", "sampler", "regions", "encoder"), MATRIX)
+def test_step_keeps_the_state_in_form(name, sampler, regions, encoder, tiny_encoder):
+    encoder = {"tiny": tiny_encoder, "vit": TINY_VIT}[encoder]
+    method, optimizer = small(name, encoder), optax.sgd(0.1)
     assert isinstance(method, Method)
     method.check(batch_size=BATCH_SIZE, num_examples=IMAGES, views=VIEWS.specs())
     parts = {
@@ -63,7 +88,7 @@ def test_step_keeps_the_state_in_form(name, sampler, tiny_encoder):
     }
     init = functools.partial(init_state, num_examples=IMAGES, **parts)
     step = make_train_step(**parts, learning_rate=lambda step: jnp.float32(0.1), total_steps=10)
-    key, batch = jax.random.key(0), make_batch()
+    key, batch = jax.random.key(0), make_batch(regions)
     before = jax.eval_shape(init, key, batch)
     after, metrics = jax.eval_shape(step, before, batch, {}, key)
     form = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
