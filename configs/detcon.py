@@ -29,7 +29,7 @@ are compared: --config.views.num_global=1 --config.method.pooling=cell. Figure 8
 DetCon_B on COCO, BYOL there, and grids on ImageNet are not in the paper.
 
 A batch of 4096 wants many devices; on few: --config.batch_size=256 --config.remat=True. The
-learning rate follows. Short run: --config.epochs=10.
+learning rate follows. Short run: --config.epochs=10 --config.optim.warmup_epochs=1.
 """
 
 from ml_collections import ConfigDict
