@@ -23,10 +23,11 @@ The paper reports these linear accuracies, rcrop -> ccrop:
     mocov2   63.43 -> 64.61  64.40 -> 64.89
     simsiam  62.89 -> 63.54  65.62 -> 65.95
 Where paper and code (xyupeng/ContrastiveCrop) differ: on ImageNet the code looks for boxes every 20
-epochs (--config.sampler.interval_epochs=20), and its learning rate for MoCo v1 is 0 from epoch 61.
-Here it falls by a tenth there and at 81, as MoCo's own does. The code also has a queue of 65536
-keys on CIFAR, more than there are images. On STL-10 it has the 5,000 labelled images besides.
-Short run: --config.epochs=10. Evaluation: --config.eval.datasets=tfds:cifar10.
+epochs (--config.sampler.interval_epochs=20), and its learning rate for MoCo v1 is 0 from epoch 61;
+here it falls to a tenth there and again at 81, as MoCo's own does. The code also has a queue of
+65536 keys on CIFAR, more than there are images. On STL-10 it has the 5,000 labelled images too.
+Short run: --config.epochs=10, and with ccrop --config.sampler.warmup_epochs=2
+--config.sampler.interval_epochs=2. Evaluation: --config.eval.datasets=tfds:cifar10.
 """
 
 from ml_collections import ConfigDict

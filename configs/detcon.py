@@ -29,7 +29,7 @@ are compared: --config.views.num_global=1 --config.method.pooling=cell. Figure 8
 DetCon_B on COCO, BYOL there, and grids on ImageNet are not in the paper.
 
 A batch of 4096 wants many devices; on few: --config.batch_size=256 --config.remat=True. The
-learning rate follows. Short run: --config.epochs=10.
+learning rate follows. Short run: --config.epochs=10 --config.optim.warmup_epochs=1.
 """
 
 from ml_collections import ConfigDict
@@ -75,7 +75,7 @@ def get_config(variant: str = "b_imagenet_fh_300") -> ConfigDict:
     config.views.size = 224
     {"s": _detcon_s, "b": _detcon_b, "simclr": _simclr, "byol": _byol}[method](config)
     if data == "coco":
-        config.optim.drop_at = (0.96, 0.98)  # and no cosine; by a tenth each
+        config.optim.drop_at = (0.96, 0.98)  # to a tenth each time, and no cosine
     return config
 
 

@@ -69,8 +69,8 @@ def test_missing_file_and_variant():
         load_config("nothing.py")
     with pytest.raises(ValueError, match="no variant 'x'"):
         load_config(f"{QUICKSTART}:x")
-    with pytest.raises(ValueError, match="'smclr'.*did you mean 'samclr'"):
-        load_config(f"{QUICKSTART}:smclr")
+    with pytest.raises(ValueError, match="'samlcr'.*did you mean 'samclr'"):
+        load_config(f"{QUICKSTART}:samlcr")
 
 
 def test_naming_what_is_chosen_already_resets_nothing():
