@@ -204,7 +204,7 @@ def test_sinkhorn_uses_all_prototypes_alike():
 
 
 def test_sinkhorn_neither_overflows_nor_vanishes():
-    """exp(1000) is infinite, and no sample is near the last prototype."""
+    """exp(1000) is infinite, and most samples are far from the last prototype."""
     scores = np.float32([[50, 0, -50], [40, 10, -50], [50, 20, -40], [50, 20, 1]])
     q = sinkhorn(jnp.asarray(scores), 0.05, 3)
     assert jnp.isfinite(q).all()

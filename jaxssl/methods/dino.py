@@ -11,6 +11,7 @@ averaged: the teacher has batch statistics of its own.
 """
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cross_entropy, embedding_std, unit
-from jaxssl.methods.forward import MultiCrop
+from jaxssl.methods.forward import Network, forward_head_once, freeze
 from jaxssl.models.heads import MLP, gelu, torch_uniform, weight_normed_scores
 from jaxssl.schedules import cosine, linear_warmup
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -29,20 +30,21 @@ from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the student's parameters."""
+    """What lives between steps beside the parameters theta_s of the student."""
 
     batch_stats: Leaf  # of the student
-    teacher: Leaf  # theta_t: parameters like the student's
+    teacher_params: Leaf  # theta_t
     teacher_batch_stats: Leaf
     center: Leaf  # c f32[k]
 
 
 @dataclasses.dataclass(frozen=True)
 class DINO:
-    """Hyperparameters; the defaults are those of facebookresearch/dino but for `num_outputs`.
+    """Hyperparameters; the defaults are those of facebookresearch/dino, the head is lightly's.
 
-    It has 65536 outputs, for ImageNet and batches of 1024; with small data and batches the loss
-    then stays at log(num_outputs). Lower `teacher_temperature` and `ema` help there too.
+    The former has 65536 outputs and no batch norm in the head, for ImageNet and batches of 1024.
+    With small data and batches the loss then stays at log(num_outputs). Against that, and in runs
+    of few steps: `momentum` down to 0.9, both teacher temperatures 0.02.
     """
 
     needs_regions: ClassVar[bool] = False
@@ -51,21 +53,21 @@ class DINO:
     hidden: tuple[int, ...] = (2048, 2048)  # widths of the hidden layers of the MLP
     bottleneck: int = 256  # its output
     num_outputs: int = 2048  # k
-    head_batch_norm: bool = False
+    head_batch_norm: bool = True
     fixed_norm: bool = True  # of the last layer's rows: 1, or learned
     student_temperature: float = 0.1  # tau_s
     teacher_temperature_start: float = 0.04  # tau_t rises from here
     teacher_temperature: float = 0.04  # to here
     teacher_warmup: float = 0.0  # in this fraction of training
     center_momentum: float = 0.9  # m
-    ema: float = 0.996  # lambda at first
-    ema_end: float = 1.0
+    momentum: float = 0.996  # lambda at first
+    momentum_end: float = 1.0
     freeze_last_layer: float = 0.01  # fraction of training in which the last layer stays
-    share_batch_norm: bool = True  # `forward.MultiCrop`
+    share_batch_norm: bool = True  # `forward_head_once`
     needs_local: bool = False  # whether to refuse to train without local views
 
     @property
-    def network(self) -> MultiCrop:
+    def network(self) -> Network:
         head = MLP(
             hidden=self.hidden,
             out=self.bottleneck,
@@ -75,27 +77,25 @@ class DINO:
             activation=gelu,
             normal_std=0.02,
         )
-        return MultiCrop(self.encoder, head, self.share_batch_norm)
+        return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises ValueError if the views cannot be compared."""
         sizes = [v.size for v in views]
-        if (n := sizes.count(max(sizes))) < 2:
-            raise ValueError(
-                f"DINO compares global views and has {n}: set --config.views.num_global=2"
-            )
+        if sizes.count(max(sizes)) < 2:
+            raise ValueError("DINO compares global views: set --config.views.num_global=2 or more")
         if self.needs_local and len(set(sizes)) == 1:
             raise ValueError(
-                "this preset of DINO needs local views, smaller than the global ones, and has "
+                "method.needs_local asks for views smaller than the global ones, and there are "
                 "none: set --config.views.num_local=6, or --config.method.needs_local=False"
             )
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """The student, and a teacher that is a copy of it."""
         key_network, key_last = jax.random.split(key)
-        variables = self.network.init(key_network, [View(views[0].image[:1])], train=False)
-        shape = (self.num_outputs, self.bottleneck)
-        last = {"v": torch_uniform(fan_in=self.bottleneck)(key_last, shape)}
+        variables = self.network.init(key_network, views[0].image[:1], train=False)
+        init = torch_uniform(fan_in=self.bottleneck)
+        last = {"v": init(key_last, (self.num_outputs, self.bottleneck))}
         if not self.fixed_norm:
             last["g"] = jnp.ones(self.num_outputs)
         params = variables["params"] | {"last_layer": last}
@@ -108,19 +108,18 @@ class DINO:
         """Equation (3) with the old centre, and the new one."""
         views = sorted(views, key=lambda view: -view.image.shape[1])
         num_global = sum(view.image.shape == views[0].image.shape for view in views)
-        x, batch_stats = self.network.forward(params, state.batch_stats, views)
-        x_t, teacher_batch_stats = self.network.forward(
-            state.teacher, state.teacher_batch_stats, views[:num_global]
+        teacher = state.teacher_params
+        run = functools.partial(
+            forward_head_once, self.network, share_batch_norm=self.share_batch_norm
         )
-        frozen = t < self.freeze_last_layer
-        last = jax.tree.map(
-            lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params["last_layer"]
-        )
+        x, batch_stats = run(params, state.batch_stats, views)
+        x_t, teacher_batch_stats = run(teacher, state.teacher_batch_stats, views[:num_global])
+        last = freeze(params["last_layer"], t < self.freeze_last_layer)
         g_s = weight_normed_scores(unit(x), last)
-        g_t = jax.lax.stop_gradient(weight_normed_scores(unit(x_t), state.teacher["last_layer"]))
+        g_t = jax.lax.stop_gradient(weight_normed_scores(unit(x_t), teacher["last_layer"]))
         loss, center = self.compare(g_s, g_t, state.center, t)
         metrics = {"embedding_std": embedding_std(x.reshape(-1, self.bottleneck))}
-        return loss, (State(batch_stats, state.teacher, teacher_batch_stats, center), metrics)
+        return loss, (State(batch_stats, teacher, teacher_batch_stats, center), metrics)
 
     def compare(
         self,
@@ -139,11 +138,11 @@ class DINO:
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """The teacher follows the student."""
-        step_size = 1 - cosine(t, self.ema, self.ema_end)
-        teacher = optax.incremental_update(params, state.teacher, step_size)
-        return params, state.replace(teacher=teacher)
+        momentum = cosine(t, self.momentum, self.momentum_end)
+        teacher = optax.incremental_update(params, state.teacher_params, 1 - momentum)
+        return params, state.replace(teacher_params=teacher)
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:
         """The teacher's encoder, which is what the paper evaluates."""
         batch_stats = state.teacher_batch_stats.get("encoder", {})
-        return {"params": state.teacher["encoder"], "batch_stats": batch_stats}
+        return {"params": state.teacher_params["encoder"], "batch_stats": batch_stats}

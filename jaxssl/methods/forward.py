@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxssl.types import Tree, View
 
@@ -31,66 +31,78 @@ def forward(
     Returns:
       A tree of arrays [b, ...] for each view, in their order.
     """
+    images = [v.image for v in views]
+    return forward_arrays(network, params, batch_stats, images, share_batch_norm=share_batch_norm)
+
+
+def forward_arrays(
+    network: nn.Module,
+    params: Tree,
+    batch_stats: Tree,
+    arrays: list[Array],
+    *,
+    share_batch_norm: bool = True,
+) -> tuple[list[Any], Tree]:
+    """`forward`, of any array [b, ...] for each view: what an earlier network made of it, say."""
     outputs: dict[int, Any] = {}
-    for together in _passes(views, share_batch_norm):
-        images = jnp.concatenate([views[i].image for i in together])
+    for together in _passes(arrays, share_batch_norm):
         out, changed = network.apply(
             {"params": params, "batch_stats": batch_stats},
-            images,
+            jnp.concatenate([arrays[i] for i in together]),
             train=True,
             mutable=["batch_stats"],
         )
         batch_stats = changed.get("batch_stats", {})
         for place, i in enumerate(together):
-            rows = slice(place * len(views[i].image), (place + 1) * len(views[i].image))
+            rows = slice(place * len(arrays[i]), (place + 1) * len(arrays[i]))
             outputs[i] = jax.tree.map(lambda x, rows=rows: x[rows], out)
-    return [outputs[i] for i in range(len(views))], batch_stats
+    return [outputs[i] for i in range(len(arrays))], batch_stats
 
 
-class MultiCrop(nn.Module):
-    """Encoder and head on views of any sizes, as DINO and SwAV combine them.
-
-    The encoder takes the views of one size in one pass, the head all views in one. Without
-    `share_batch_norm` each view goes through both alone (lightly).
-    """
+class Network(nn.Module):
+    """g(f(x)): images f32[b, s, s, 3] to f32[b, d]."""
 
     encoder: nn.Module
     head: nn.Module
-    share_batch_norm: bool = True
 
-    def __call__(self, views: list[View], train: bool) -> Array:
-        """A row for each image of each view, f32[v, b, d]."""
-        pooled: dict[int, Array] = {}
-        for together in _passes(views, self.share_batch_norm):
-            images = jnp.concatenate([views[i].image for i in together])
-            rows = jnp.split(self.encoder(images, train).pooled, len(together))
-            pooled |= dict(zip(together, rows, strict=True))
-        in_order = [pooled[i] for i in range(len(views))]
-        if not self.share_batch_norm:
-            return jnp.stack([self.head(x, train) for x in in_order])
-        rows = self.head(jnp.concatenate(in_order), train)
-        return rows.reshape(len(views), -1, rows.shape[-1])
-
-    def forward(
-        self, params: Tree, batch_stats: Tree, views: list[View]
-    ) -> tuple[Float[Array, "v b d"], Tree]:
-        """The rows in training mode, and the new batch statistics.
-
-        Of `params` it reads "encoder" and "head"; methods keep other weights beside these.
-        """
-        params = {name: params[name] for name in ("encoder", "head")}
-        rows, changed = self.apply(
-            {"params": params, "batch_stats": batch_stats},
-            views,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return rows, changed.get("batch_stats", {})
+    def __call__(self, images: Array, train: bool) -> Array:
+        return self.head(self.encoder(images, train).pooled, train)
 
 
-def _passes(views: list[View], share_batch_norm: bool) -> list[list[int]]:
-    """Which views go through the network together."""
+def forward_head_once(
+    network: Network, params: Tree, batch_stats: Tree, views: list[View], *, share_batch_norm: bool
+) -> tuple[Array, Tree]:
+    """`forward`, but of all views in one pass of the head, as DINO and SwAV do; f32[v, b, d].
+
+    Without `share_batch_norm` each view has its own pass of both. `params` may hold more than
+    those of the network.
+    """
+    stats = {name: batch_stats.get(name, {}) for name in ("encoder", "head")}
+    features, stats["encoder"] = forward(
+        network.encoder,
+        params["encoder"],
+        stats["encoder"],
+        views,
+        share_batch_norm=share_batch_norm,
+    )
+    rows, stats["head"] = forward_arrays(
+        network.head,
+        params["head"],
+        stats["head"],
+        [f.pooled for f in features],
+        share_batch_norm=share_batch_norm,
+    )
+    return jnp.stack(rows), {name: s for name, s in stats.items() if s}
+
+
+def freeze(params: Tree, frozen: Array) -> Tree:
+    """The parameters, through which no gradient flows while `frozen` bool[] holds."""
+    return jax.tree.map(lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params)
+
+
+def _passes(arrays: list[Array], share_batch_norm: bool) -> list[list[int]]:
+    """Which of the arrays go through the network together."""
     if not share_batch_norm:
-        return [[i] for i in range(len(views))]
-    sizes = dict.fromkeys(v.image.shape[1] for v in views)
-    return [[i for i, v in enumerate(views) if v.image.shape[1] == s] for s in sizes]
+        return [[i] for i in range(len(arrays))]
+    shapes = dict.fromkeys(a.shape for a in arrays)
+    return [[i for i, a in enumerate(arrays) if a.shape == s] for s in shapes]
