@@ -47,7 +47,8 @@ class Setting:
     def __init__(self, args: argparse.Namespace, folder: pathlib.Path):
         config = base()
         config.dtype = args.dtype
-        config.encoder = defaults("encoder", args.encoder, width=args.width)
+        width = {} if args.width is None else {"width": args.width}
+        config.encoder = defaults("encoder", args.encoder, **width)
         self.args, self.mesh = args, sharding.make_mesh()
         method, _ = build_method(config)
         source = open_source(f"folder:{folder}")
@@ -142,7 +143,7 @@ def main() -> None:
     parser.add_argument("--canvas", type=int, default=256)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--encoder", default="resnet18")
-    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--width", type=float, help="of a ResNet")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)

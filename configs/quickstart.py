@@ -2,19 +2,36 @@
 
     python -m jaxssl.train --config configs/quickstart.py
     python -m jaxssl.train --config configs/quickstart.py:simclr
+    python -m jaxssl.train --config configs/quickstart.py:byol --config.sampler.name=region_crop \
+        --config.sampler.min_area=64
 
-Ten classes of single objects (`objects:`) tell by kNN what was learned from scenes of 3 to 8
-objects (`scenes:`). The README has the numbers.
+A variant for each method. Ten classes of single objects (`objects:`) tell by kNN what was learned
+from scenes of 3 to 8 objects (`scenes:`). The README has the numbers.
 """
 
 from ml_collections import ConfigDict
 
 from jaxssl.config import base, choose, defaults
 
+# What each method needs to be changed for small batches, few images and a small encoder.
+METHODS = {
+    "simclr": {},
+    "moco": {"temperature": 0.1, "hidden": (512,), "queue_size": 1024, "momentum": 0.99}
+    | {"symmetric": True},
+    "byol": {"hidden": (512,), "dim": 128, "momentum": 0.99, "copy_target": True},
+    "simsiam": {"hidden": (512, 512), "dim": 512, "predictor_hidden": (128,)},
+    "dino": {"hidden": (512,), "bottleneck": 64, "num_outputs": 512, "momentum": 0.99}
+    | {"head_batch_norm": True},
+    "swav": {"hidden": (512,), "num_prototypes": 128, "freeze_prototypes": 0.05},
+    "detcon_s": {"hidden": (512,)},
+    "detcon_b": {"hidden": (512,), "dim": 128, "momentum": 0.99},
+}
+VARIANTS = ("samclr", *METHODS)
+
 
 def get_config(variant: str = "samclr") -> ConfigDict:
-    """`samclr`: both views from inside one object. `simclr`: from anywhere in the scene."""
-    choose(variant, ("samclr", "simclr"))
+    """`samclr`: SimCLR with both views from inside one object. The others: from anywhere."""
+    choose(variant, VARIANTS)
     config = base()
     config.epochs = 12
     config.batch_size = 128
@@ -22,16 +39,26 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.data.source = "scenes:4000"
     config.data.canvas = 96
     config.encoder = defaults("encoder", "resnet18", width=0.25)
-    config.method = defaults("method", "simclr", temperature=0.2)
-    if variant == "samclr":
-        config.sampler = defaults("sampler", "region_crop", min_area=64)
-    config.views.size = 48
+    config.views.size = 32
     config.views.scale = (0.6, 1.0)
     config.views.recipe = "gray"
     config.optim = defaults("optim", "adamw", lr=0.008, weight_decay=0.01, warmup_epochs=0.5)
-    config.eval.datasets = ("objects:2000",)
+    config.eval.datasets = ("objects:4000",)
     config.eval.every = 4
-    config.eval.size = 64  # objects are smaller there than in a view cut around one
+    config.eval.size = 48  # objects are smaller there than in a view cut around one
     config.eval.knn_k = 20
     config.checkpoint.every = 100
+    if variant == "samclr":
+        config.sampler = defaults("sampler", "region_crop", min_area=64)
+        return config
+    config.method = defaults("method", variant, **METHODS[variant])
+    if variant in ("dino", "swav"):
+        config.views.num_local = 4
+        config.views.local_size = 24
+        config.views.local_scale = (0.3, 0.6)
+    if variant == "simsiam":
+        config.optim.constant_lr_for = ("predictor",)
+    if variant.startswith("detcon"):  # of 32 pixels the encoder would make a single cell
+        config.views.size = 64
+        config.eval.size = 64
     return config

@@ -16,10 +16,12 @@ from ml_collections import ConfigDict
 
 from jaxssl.config import base, choose, defaults
 
+VARIANTS = ("paper", "released")
+
 
 def get_config(variant: str = "paper") -> ConfigDict:
     """`paper`: the numbers of the paper. `released`: those of its code, where they differ."""
-    choose(variant, ("paper", "released"))
+    choose(variant, VARIANTS)
     config = base()
     config.epochs = 250
     config.data.source = "records:data/ade20k_fh"

@@ -12,10 +12,12 @@ from ml_collections import ConfigDict
 
 from jaxssl.config import base, choose, defaults
 
+VARIANTS = ("paper", "released")
+
 
 def get_config(variant: str = "paper") -> ConfigDict:
     """`paper`: lightly's defaults. `released`: `simclr.yaml` of the paper's code."""
-    choose(variant, ("paper", "released"))
+    choose(variant, VARIANTS)
     config = base()
     config.epochs = 250
     config.data.source = "folder:data/ADEChallengeData2016/images/training"

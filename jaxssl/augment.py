@@ -1,165 +1,25 @@
-"""Colour: deterministic operations on one image in [0, 1], what is drawn for it, and recipes.
+"""What changes in a view beside its crop: normalisation, what is drawn for an image, recipes."""
 
-The same word means different things in different code bases. A *family* says which:
-
-    family      brightness f     contrast f about              saturation f
-    torch       f x              mean of the grey image        mix with the grey image
-    tf          x + f - 1        mean of each channel          HSV saturation times f
-    simclr_v2   f x              mean of each channel          HSV saturation times f
-
-`torch` is torchvision's; `tf` is TensorFlow's and dm_pix's, used by BYOL and DetCon; `simclr_v2` is
-that of google-research/simclr. Hue is a shift of the HSV hue in all three, and each operation
-ends with a clip to [0, 1]. Every function is for one image; the caller vmaps.
-"""
-
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Optional
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-Image = Float[Array, "h w 3"]
-Scalar = Float[Array, ""] | float
-Padding = Literal["constant", "edge", "reflect"]  # numpy's words; constant is zeros
-
-
-def scale_brightness(image: Image, factor: Scalar) -> Image:
-    """The image times `factor`."""
-    return jnp.clip(factor * image, 0, 1)
-
-
-def shift_brightness(image: Image, factor: Scalar) -> Image:
-    """The image plus `factor` - 1."""
-    return jnp.clip(image + (factor - 1), 0, 1)
-
-
-def gray_contrast(image: Image, factor: Scalar) -> Image:
-    """Differences from the mean of the grey image times `factor`."""
-    return _mix(image, _luma(image).mean(), factor)
-
-
-def channel_contrast(image: Image, factor: Scalar) -> Image:
-    """Differences from the mean of each channel times `factor`."""
-    return _mix(image, image.mean(axis=(0, 1), keepdims=True), factor)
-
-
-def gray_saturation(image: Image, factor: Scalar) -> Image:
-    """Differences from the grey image times `factor`."""
-    return _mix(image, _luma(image), factor)
-
-
-def hsv_saturation(image: Image, factor: Scalar) -> Image:
-    """The HSV saturation times `factor`, at most 1; hue and value stay.
-
-    Saturation is 1 - min / max, so this stretches the distances from the largest channel.
-    """
-    value, chroma = _value_and_chroma(*jnp.moveaxis(image, -1, 0))
-    factor = jnp.minimum(factor, value / jnp.where(chroma > 0, chroma, 1))
-    return _mix(image, value[..., None], factor[..., None])
-
-
-def rotate_hue(image: Image, turn: Scalar) -> Image:
-    """The HSV hue turned by `turn` of the full circle."""
-    red, green, blue = jnp.moveaxis(image, -1, 0)
-    value, chroma = _value_and_chroma(red, green, blue)
-    unit = 1 / jnp.where(chroma > 0, chroma, 1)
-    hue = jnp.where(value == green, 2 + (blue - red) * unit, 4 + (red - green) * unit)
-    hue = jnp.where(value == red, (green - blue) * unit, hue) + 6 * turn  # sixths of the circle
-
-    def channel(offset: int) -> Float[Array, "h w"]:
-        place = hue + offset
-        place = place - 6 * jnp.floor(place / 6)  # jnp.mod takes ten times as long
-        return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
-
-    return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
-
-
-def _value_and_chroma(red, green, blue):
-    value = jnp.maximum(jnp.maximum(red, green), blue)
-    return value, value - jnp.minimum(jnp.minimum(red, green), blue)
-
-
-def _mix(image, other, factor):
-    return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
-
-
-FAMILIES = {
-    "torch": (scale_brightness, gray_contrast, gray_saturation),
-    "tf": (shift_brightness, channel_contrast, hsv_saturation),
-    "simclr_v2": (scale_brightness, channel_contrast, hsv_saturation),
-}
-
-# Orders of the first three operations; a code in [0, 24) adds the place of the hue among them.
-PERMUTATIONS = np.array(list(itertools.permutations(range(3))))
-
-
-def jitter(
-    image: Image, factors: Float[Array, "3"], turn: Scalar, order: Int[Array, ""], family: str
-) -> Image:
-    """Brightness, contrast, saturation and hue in one of their 24 orders.
-
-    Args:
-        factors: of brightness, contrast, saturation; 1 changes nothing.
-        turn: of the hue, in full circles.
-        order: 4 p + q: permutation p of the first three, q of which come before the hue.
-        family: a name in `FAMILIES`.
-    """
-    permutation, before_hue = jnp.asarray(PERMUTATIONS)[order // 4], order % 4
-    early = jnp.arange(3) < before_hue
-
-    # Under vmap a choice costs all that could be chosen. Every order is some of the three, the hue,
-    # the others: so three slots, the hue, three slots, with three of the six left empty, is far
-    # cheaper than four slots that could each hold the hue.
-    def slot(image, choice):
-        results = [f(image, factor) for f, factor in zip(FAMILIES[family], factors, strict=True)]
-        return jax.lax.select_n(choice, image, *results), None
-
-    # A scan, not a loop: XLA would fuse the slots and compute the first ones again for each later.
-    image, _ = jax.lax.scan(slot, image, jnp.where(early, 1 + permutation, 0))
-    image, _ = jax.lax.scan(slot, rotate_hue(image, turn), jnp.where(early, 0, 1 + permutation))
-    return image
-
-
-def grayscale(image: Image) -> Image:
-    """Luma (Rec. 601) in all three channels."""
-    return jnp.broadcast_to(_luma(image), image.shape)
-
-
-def _luma(image):
-    red, green, blue = jnp.moveaxis(image, -1, 0)
-    return (0.2989 * red + 0.587 * green + 0.114 * blue)[..., None]
-
-
-def solarize(image: Image, threshold: float) -> Image:
-    """The negative of what is not darker than `threshold`."""
-    return jnp.where(image < threshold, image, 1 - image)
-
-
-def gaussian_taps(sigma: Scalar, radius: int) -> Float[Array, "{2*radius+1}"]:
-    """A Gaussian at the whole pixels within `radius`, of sum 1."""
-    taps = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / sigma) ** 2)
-    return taps / taps.sum()
-
-
-def blur(image: Image, taps: Float[Array, "taps"], padding: Padding) -> Image:
-    """The image convolved, down and across, with an odd number of `taps`."""
-    # Two products with band matrices, which suit any accelerator. Windows on the padded identity
-    # say on which pixel each tap falls, whatever the padding.
-    radius, precision = len(taps) // 2, jax.lax.Precision.HIGHEST
-
-    def band(length: int) -> Float[Array, "{length} {length}"]:
-        padded = np.pad(np.eye(length, dtype=np.float32), ((radius, radius), (0, 0)), padding)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, len(taps), axis=0)
-        return jnp.einsum("ijk,k->ij", windows, taps, precision=precision)
-
-    across = jnp.einsum("hwc,pw->chp", image, band(image.shape[1]), precision=precision)
-    return jnp.einsum("oh,chp->opc", band(image.shape[0]), across, precision=precision)
-
+from jaxssl.color import (
+    Image,
+    Padding,
+    blur,
+    gaussian_taps,
+    grayscale,
+    jitter,
+    posterize,
+    solarize,
+)
+from jaxssl.warp import displace
 
 # mean and standard deviation of each channel
 NORMALIZE = {
@@ -190,9 +50,9 @@ BLUR_RULES: dict[str, Callable[[int, float], tuple[int, Padding]]] = {
 
 @dataclass(frozen=True)
 class Color:
-    """How often and how strongly the colours of a view change. What has probability 0 is free."""
+    """How often and how strongly a view changes. What has probability 0 is free."""
 
-    family: str = "torch"  # a name in `FAMILIES`
+    family: str = "torch"  # a name in `color.FAMILIES`
     jitter_prob: float = 0.0
     # Brightness, contrast, saturation: factor in 1 -+ this; hue: turn in -+ this.
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
@@ -202,11 +62,26 @@ class Color:
     blur_rule: str = "pil"  # a name in `BLUR_RULES`
     solarize_prob: float = 0.0
     solarize_threshold: float = 0.5
+    posterize_prob: float = 0.0
+    posterize_bits: int = 4
+    posterize_last: bool = False  # after solarize; else before it
+    # Noise in +-alpha / 2 pixels, smoothed with sigma pixels; regions do not move along.
+    elastic_prob: float = 0.0
+    elastic_alpha: float = 50.0
+    elastic_sigma: float = 5.0
+    flip_axis: int = 1  # of the recipe's flip; 1: left and right change places, 0: top and bottom
+    before_crop: Optional["Color"] = None  # what happens to the whole canvas
 
 
 def augment(key: PRNGKeyArray, image: Float[Array, "s s 3"], color: Color) -> Image:
-    """The image with random colours, in [0, 1]: jitter, then grey, then blur, then solarize."""
-    jitter_key, gray_key, blur_key, solarize_key = jax.random.split(key, 4)
+    """The image, changed at random, in [0, 1].
+
+    The order: elastic, jitter, grey, blur, posterize, solarize.
+    """
+    keys = jax.random.split(key, 6)
+    jitter_key, gray_key, blur_key, solarize_key, posterize_key, elastic_key = keys
+    if color.elastic_prob > 0:
+        image = displace(image, draw_offset(elastic_key, color, len(image)))
     if color.jitter_prob > 0:
         image = jitter(image, *draw_jitter(jitter_key, color), color.family)
     if color.gray_prob > 0:
@@ -215,10 +90,30 @@ def augment(key: PRNGKeyArray, image: Float[Array, "s s 3"], color: Color) -> Im
     if color.blur_prob > 0:
         radius, padding = BLUR_RULES[color.blur_rule](len(image), color.blur_sigma[1])
         image = blur(image, draw_taps(blur_key, color, radius), padding)
+    if color.posterize_prob > 0 and not color.posterize_last:
+        image = _maybe_posterize(posterize_key, image, color)
     if color.solarize_prob > 0:
         negative = jax.random.bernoulli(solarize_key, color.solarize_prob)
         image = jnp.where(negative, solarize(image, color.solarize_threshold), image)
+    if color.posterize_prob > 0 and color.posterize_last:
+        image = _maybe_posterize(posterize_key, image, color)
     return jnp.clip(image, 0, 1)
+
+
+def _maybe_posterize(key, image, color):
+    coarse = jax.random.bernoulli(key, color.posterize_prob)
+    return jnp.where(coarse, posterize(image, color.posterize_bits), image)
+
+
+def draw_offset(key: PRNGKeyArray, color: Color, side: int) -> Float[Array, "{side} {side} 2"]:
+    """Offsets in pixels for `displace`; none with probability 1 - `elastic_prob`."""
+    apply_key, noise_key = jax.random.split(key)
+    apply = jax.random.bernoulli(apply_key, color.elastic_prob)
+    noise = jax.random.uniform(noise_key, (side, side, 2), minval=-1, maxval=1)
+    # torchvision's ElasticTransform: a kernel of 8 sigma + 1, and alpha in halves of a pixel.
+    taps = gaussian_taps(color.elastic_sigma, math.floor(4 * color.elastic_sigma))
+    offset = color.elastic_alpha / 2 * blur(noise, taps, "reflect")
+    return jnp.where(apply, offset, 0)
 
 
 def draw_jitter(
@@ -271,6 +166,24 @@ _BYOL_2 = replace(_DINO_2, family="tf", blur_rule="tf")
 _DETCON_S_1 = replace(_SIMCLR, family="tf", blur_prob=1.0)
 _DETCON_S_2 = replace(_SIMCLR, family="tf", blur_prob=0.0)
 
+# maxjappert/pet_segmentation: the first view has the transforms of the paper's Table 1, in an order
+# that differs from row to row, the second the colours. The first is cut with scale (0.5, 1), the
+# second with (0.08, 1): a global view of the one scale and a local view of the other.
+_PETS_2 = Color(jitter_prob=1.0, jitter=(0.5, 0.5, 0.5, 0.5), flip_axis=0)
+_ET = Color(elastic_prob=1.0)
+_RP = Color(posterize_prob=0.5)
+_RS = Color(solarize_prob=0.5, solarize_threshold=191.5 / 255)  # from the byte 192 on
+_PETS_1 = {
+    "pets": Color(),
+    "pets_et": Color(before_crop=_ET),
+    "pets_rp": Color(before_crop=_RP),
+    "pets_rs": _RS,
+    "pets_et_rp": replace(_ET, posterize_prob=0.5),
+    "pets_et_rs": replace(_RS, elastic_prob=1.0),
+    "pets_rp_rs": replace(_RS, posterize_prob=0.5, posterize_last=True),
+    "pets_et_rp_rs": replace(_RS, elastic_prob=1.0, posterize_prob=0.5),
+}
+
 RECIPES = {
     "none": Recipe((Color(),), local=Color()),  # crop and flip only
     # The quickstart: colour says nothing of a drawn shape, and to learn that takes many steps
@@ -298,4 +211,5 @@ RECIPES = {
     "swav": Recipe((_SWAV,), local=_SWAV),
     # xyupeng/ContrastiveCrop on small images; on ImageNet it is moco_v2
     "contrastive_crop": Recipe((_CCROP,), local=_CCROP),
+    **{name: Recipe((first, _PETS_2), local=_PETS_2) for name, first in _PETS_1.items()},
 }

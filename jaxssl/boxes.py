@@ -10,7 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
 TRIES = 10  # of torchvision's RandomResizedCrop before it takes the centre
 
@@ -75,24 +75,65 @@ def box_from_uniforms(
         place: offset of the top and the left side.
     """
     side = within[2:] - within[:2]  # height, width
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    area = side.prod() * (scale[0] + shape[:, 0] * (scale[1] - scale[0]))
-    aspect = jnp.exp(low + shape[:, 1] * (high - low))
-    tries = jnp.round(jnp.sqrt(jnp.stack([area / aspect, area * aspect], axis=-1)))  # [tries, 2]
-    if rule == "clip":
-        found, box = jnp.array(True), jnp.clip(tries[0], 1, side)
-    elif rule == "torchvision":
-        fits = ((tries > 0) & (tries <= side[None])).all(axis=-1)
-        found = fits.any()
-        box = jnp.where(found, tries[jnp.argmax(fits)], _centre_shape(side, ratio))
-    else:
-        raise ValueError(f"crop rule is {rule!r}; choose one of torchvision, clip")
+    box, found = _box_shape(shape, side, scale, ratio, rule=rule)
     room = side - box
     # Any whole number in [0, room]; the minimum because a u close to 1 may round up to room + 1.
     offset = jnp.minimum(jnp.floor(place * (room + 1)), room)
     offset = jnp.where(found, offset, jnp.floor(room / 2))
     start = within[:2] + offset
     return jnp.concatenate([start, start + box])
+
+
+def centred_box(
+    shape: Float[Array, "tries 2"],
+    place: Float[Array, "2"],
+    centres: Float[Array, "4"],
+    hw: Int[Array, "2"],
+    scale: tuple[float, float],
+    *,
+    ratio: tuple[float, float],
+    rule: str,
+) -> Float[Array, "4"]:
+    """A box as `box_from_uniforms` shapes it in the whole image, its centre in the box `centres`.
+
+    Rounds as xyupeng/ContrastiveCrop does. A box that would reach out of the image is shifted back
+    into it; where no try fits, `centres` has no say and the box is that of the image's centre.
+
+    Args:
+        shape: area and aspect ratio of each try, in [0, 1); the area is a fraction of the image's.
+        place: of the centre, from the top left of `centres`, 0, to its bottom right, 1.
+        centres: may be empty; need not be whole pixels.
+    """
+    side = hw.astype(jnp.float32)
+    box, found = _box_shape(shape, side, scale, ratio, rule=rule)
+    room = side - box
+    corners = jnp.floor(centres).reshape(2, 2)
+    low, high = jnp.clip(corners - jnp.floor(box / 2)[None], 0, room[None])
+    offset = low + jnp.floor((high - low) * place)
+    start = jnp.where(found, offset, jnp.floor(room / 2))
+    return jnp.concatenate([start, start + box])
+
+
+def _box_shape(
+    shape: Float[Array, "tries 2"],
+    side: Float[Array, "2"],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    *,
+    rule: str,
+) -> tuple[Float[Array, "2"], Bool[Array, ""]]:
+    """Height and width of the first try that fits in `side`, and whether there was one."""
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    area = side.prod() * (scale[0] + shape[:, 0] * (scale[1] - scale[0]))
+    aspect = jnp.exp(low + shape[:, 1] * (high - low))
+    tries = jnp.round(jnp.sqrt(jnp.stack([area / aspect, area * aspect], axis=-1)))  # [tries, 2]
+    if rule == "clip":
+        return jnp.clip(tries[0], 1, side), jnp.array(True)
+    if rule == "torchvision":
+        fits = ((tries > 0) & (tries <= side[None])).all(axis=-1)
+        found = fits.any()
+        return jnp.where(found, tries[jnp.argmax(fits)], _centre_shape(side, ratio)), found
+    raise ValueError(f"crop rule is {rule!r}; choose one of torchvision, clip")
 
 
 def _centre_shape(side: Float[Array, "2"], ratio: tuple[float, float]) -> Float[Array, "2"]:
@@ -140,6 +181,24 @@ def crop(
     return jnp.clip(resized, 0, 1)  # the cubic overshoots
 
 
+def crop_nearest(
+    maps: Shaped[Array, "h w c"], box: Float[Array, "4"], hw: Int[Array, "2"], size: int
+) -> Shaped[Array, "{size} {size} c"]:
+    """What `maps` hold under the centres of `size` x `size` equal parts of `box`.
+
+    Args:
+        maps: any values at each pixel of a canvas, onto which the whole image was resized.
+        box: in pixels of the original image.
+        hw: height and width of the original image.
+        size: points a side.
+    """
+    zoom = jnp.array(maps.shape[:2], jnp.float32) / hw
+    step = (box[2:] - box[:2]) / size
+    centre = box[:2, None] + step[:, None] * (jnp.arange(size) + 0.5)[None]  # f32[2, size]
+    rows, columns = jnp.floor(centre * zoom[:, None]).astype(jnp.int32)
+    return maps[rows[:, None], columns[None]]
+
+
 def _resize_weights(
     start: Float[Array, ""], stop: Float[Array, ""], length: int, size: int, interpolation: str
 ) -> Float[Array, "{size} {length}"]:
@@ -165,6 +224,8 @@ def _kernel(distance: Float[Array, "..."], interpolation: str) -> Float[Array, "
     raise ValueError(f"interpolation is {interpolation!r}; choose one of bilinear, bicubic")
 
 
-def flip(key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float) -> Shaped[Array, "h w c"]:
-    """`image`, mirrored left to right with probability `prob`; one key mirrors all maps alike."""
-    return jnp.where(jax.random.bernoulli(key, prob), image[:, ::-1], image)
+def flip(
+    key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float, axis: int = 1
+) -> Shaped[Array, "h w c"]:
+    """`image`, mirrored along `axis` with probability `prob`; one key mirrors all maps alike."""
+    return jnp.where(jax.random.bernoulli(key, prob), jnp.flip(image, axis), image)

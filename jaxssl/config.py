@@ -89,6 +89,7 @@ def base() -> ConfigDict:
     config.data.source = "scenes:4000"  # folder:PATH | records:PATH | scenes:N | objects:N
     config.data.canvas = 256  # side of the square each image is fitted to, pixels
     config.data.max_objects = 64  # of an image with more, the largest are kept
+    config.data.region_planes = 1  # of 32 regions each, the largest; read by methods on regions
     config.data.input = "auto"  # auto | device | host | stream
     config.data.workers = 0  # processes that decode in stream mode; 0: threads
     config.data.cache_dir = ""  # "": $JAXSSL_CACHE or ~/.cache/jaxssl
@@ -115,7 +116,9 @@ def base() -> ConfigDict:
 def choose(variant: str, variants: Sequence[str]) -> str:
     """The variant of a config file, or an error that lists what there is."""
     if variant not in variants:
-        raise ValueError(f"no variant {variant!r} of this config; choose one of {list(variants)}")
+        near = difflib.get_close_matches(variant, variants, 1)
+        hint = f"did you mean {near[0]!r}? There are" if near else "choose one of"
+        raise ValueError(f"no variant {variant!r} of this config; {hint} {', '.join(variants)}")
     return variant
 
 
@@ -234,6 +237,7 @@ LEAST = {
     "log_every": 1,
     "data.canvas": 1,
     "data.max_objects": 1,
+    "data.region_planes": 1,
     "data.workers": 0,
     "eval.every": 0,
     "eval.size": 0,

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -21,6 +19,7 @@ from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import load_datasets
 from jaxssl.evaluation.features import make_encode
 from jaxssl.evaluation.suite import TASKS, Protocol, check_tasks, evaluate
+from jaxssl.models import variable_shapes
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.types import Tree
 from jaxssl.workdir import read_config
@@ -54,8 +53,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Any, Tree, int]:
     """The encoder of a run, its newest variables and their step."""
     _, encoder = build_method(config)
-    image = jax.ShapeDtypeStruct((1, config.views.size, config.views.size, 3), np.float32)
-    shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), image)
+    shapes = variable_shapes(encoder, config.views.size)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
         if variables is None:

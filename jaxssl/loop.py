@@ -1,4 +1,4 @@
-"""The training loop: step, report, save, evaluate. Knows neither method nor data."""
+"""The training loop: step, report, save, evaluate, refresh. Knows neither method nor data."""
 
 import logging
 import pathlib
@@ -17,6 +17,7 @@ from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.metrics import MetricsWriter, ProgressLine, read_metrics
+from jaxssl.refresh import Refresh
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
@@ -109,10 +110,11 @@ class Loop:
         train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
         encoder_of: Callable[[TrainState], Tree],
         evaluate: Callable[[Tree, bool], dict[str, float]],
+        refresh: Refresh,
     ):
         self._config, self._workdir, self._mesh = config, workdir, mesh
         self._pipeline, self._train_step = pipeline, train_step
-        self._encoder_of, self._evaluate = encoder_of, evaluate
+        self._encoder_of, self._evaluate, self._refresh = encoder_of, evaluate, refresh
         self._per_epoch = pipeline.steps_per_epoch
         self._total = config.epochs * self._per_epoch
 
@@ -149,6 +151,12 @@ class Loop:
         progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size)
         batches = sharding.prefetch(self._pipeline.batches(start), self._mesh)
         for step in range(start + 1, self._total + 1):
+            if self._refresh.is_due(step - 1):
+                progress.end()
+                state = self._refresh(state, lambda: stop.received)
+                if stop.received:
+                    break
+                interval.restart()
             state, metrics = self._train_step(state, interval.next_batch(batches))
             interval.add(metrics)
             if step == start + 1:  # its time went into compiling
@@ -156,22 +164,25 @@ class Loop:
                 interval.restart()
             stopping, evaluate = stop.received, self._is_evaluation_due(step)
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
+            save = save or self._refresh.is_due(step)
             if save or evaluate or step % self._config.log_every == 0:
                 means = interval.end(step)
                 writer.write(step, step / self._per_epoch, means)
                 progress.show(step, means)
-            if save:  # before the evaluation, which a run that continues makes up for
+            if save:  # before evaluation and refresh: a run that continues makes up for them
                 checkpoints.save(step, state, self._encoder_of(state))
             if stopping:
-                progress.end()
-                log.info("stopped at step %d; the same command continues from here", step)
-                return step == self._total
+                break
             if evaluate:
                 progress.end()
                 self._report_evaluation(writer, step, state)
             if save or evaluate:
                 interval.restart()
-        return True
+        else:
+            return True
+        progress.end()
+        log.info("stopped at step %d; the same command continues from here", state.step)
+        return int(state.step) == self._total
 
     def _is_evaluation_due(self, step: int) -> bool:
         every = self._config.eval.every * self._per_epoch

@@ -1,8 +1,13 @@
 """Losses as functions of arrays. Computed in float32, whatever the network computes in."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from jaxssl.types import Tree
 
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -21,11 +26,12 @@ def contrastive(
     positives_compete: bool = True,
     local_negatives: bool = True,
     image: Int[Array, " n"] | None = None,
+    max_entries: int = 2**26,
 ) -> Float[Array, ""]:
     """Each row of `p` must pick, among the rows of `z`, its own group seen in another view.
 
     With two views and `group` the image this is NT-Xent (SimCLR, eq. 1), the mean over all rows;
-    with `group` the region of an image, half of DetCon's loss (eq. 2), which sums two means.
+    with `group` the region of an image, half of DetCon's loss (eq. 3), which sums two means.
     A row and those of its own group and view are left out of the softmax. A row whose group is in
     no other view counts as zero; k rows of one group in one view weigh 1 / k each, so that every
     distinct region has the same weight.
@@ -42,16 +48,38 @@ def contrastive(
       local_negatives: whether rows of the same image and another group are negatives. Needs
         `image` when false.
       image: id of the image each row comes from.
+      max_entries: of the matrix of similarities that is in memory at once. A larger one is made in
+        blocks of rows, and again in the backward pass: the same loss and gradient, exactly.
     """
-    same = group[:, None] == group[None, :]
-    own_view = view[:, None] == view[None, :]
-    positive, excluded = same & ~own_view, same & own_view
-    left_out = excluded
-    if not local_negatives:
-        if image is None:
+    if image is None:
+        if not local_negatives:
             raise ValueError("contrastive: local_negatives=False needs the image of each row")
-        left_out = left_out | ((image[:, None] == image[None, :]) & ~same)
-    similarity = jnp.matmul(unit(p), unit(z).T, precision=jax.lax.Precision.HIGHEST) / temperature
+        image = group
+    ids = (group, view, image)
+    losses = functools.partial(
+        _row_losses,
+        others=(unit(z), *ids),
+        temperature=temperature,
+        positives_compete=positives_compete,
+        local_negatives=local_negatives,
+    )
+    return jnp.mean(_in_blocks(losses, (unit(p), *ids), max_entries // len(z)))
+
+
+def _row_losses(
+    rows: tuple[Array, ...],
+    others: tuple[Array, ...],
+    *,
+    temperature: float,
+    positives_compete: bool,
+    local_negatives: bool,
+) -> Float[Array, " k"]:
+    """The losses of `rows`, weighted, among `others`: unit vectors, group, view and image each."""
+    (p, *own), (z, *other) = rows, others
+    same, own_view, own_image = (a[:, None] == b[None, :] for a, b in zip(own, other, strict=True))
+    positive, excluded = same & ~own_view, same & own_view
+    left_out = excluded if local_negatives else excluded | (own_image & ~same)
+    similarity = jnp.matmul(p, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
     logits = jnp.where(left_out, -jnp.inf, similarity)
     if positives_compete:
         log_q = jax.nn.log_softmax(logits)
@@ -61,7 +89,41 @@ def contrastive(
     n_positive = positive.sum(axis=1)
     loss = -jnp.where(positive, log_q, 0.0).sum(axis=1) / jnp.maximum(n_positive, 1)
     weight = (n_positive > 0) / excluded.sum(axis=1)
-    return jnp.mean(weight * loss)
+    return weight * loss
+
+
+def _in_blocks(function: Callable[[Tree], Array], rows: Tree, most: int) -> Float[Array, "..."]:
+    """`function` of all rows, or of equal blocks of at most `most` rows, one after another.
+
+    Of k blocks the first holds rows 0, k, 2 k, ...: where the rows are split over devices, each
+    device has its part of every block.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    k = next(k for k in range(-(-n // max(most, 1)), n + 1) if n % k == 0)
+    if k == 1:
+        return function(rows)
+    blocks = jax.tree.map(lambda x: x.reshape(n // k, k, *x.shape[1:]).swapaxes(0, 1), rows)
+    return jax.lax.map(jax.checkpoint(function), blocks)
+
+
+def info_nce(
+    q: Float[Array, "n d"], k: Float[Array, "n d"], queue: Float[Array, "m d"], temperature: float
+) -> Float[Array, ""]:
+    """Each row of `q` must pick the same row of `k` among that and the queue (MoCo, eq. 1).
+
+    The mean over rows. Those of `q` and `k` are scaled to length one here, those of the queue have
+    it already. The gradient flows into all three: stop it in the caller if need be.
+    """
+    q, k = unit(q), unit(k)
+    positive = jnp.sum(q * k, axis=-1, keepdims=True)
+    negative = jnp.matmul(q, queue.T, precision=jax.lax.Precision.HIGHEST)
+    logits = jnp.concatenate([positive, negative], axis=1) / temperature
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
+
+
+def cosine_similarity(p: Float[Array, "n d"], z: Float[Array, "n d"]) -> Float[Array, ""]:
+    """The cosine between each row of `p` and the same row of `z`, the mean over rows."""
+    return jnp.mean(jnp.sum(unit(p) * unit(z), axis=-1))
 
 
 def cross_entropy(

@@ -7,6 +7,7 @@ rest. Batch norm, negatives and gradients are therefore those of the whole batch
 
 import collections
 import os
+import pathlib
 from collections.abc import Callable, Iterator
 
 import jax
@@ -32,6 +33,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split(mesh: Mesh) -> NamedSharding:
     """Axis 0 split over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def keep_programs(folder: pathlib.Path) -> None:
+    """Keeps compiled programs in `folder`, so that a run that continues starts at once.
+
+    And with the very same program: XLA times the kernels of a GPU to choose among them, and may
+    choose others the next time. JAX_COMPILATION_CACHE_DIR, if set, says another folder. Programs
+    for a CPU are not kept: they are for one machine, and home folders are shared by many.
+    """
+    if jax.default_backend() != "cpu" and jax.config.read("jax_compilation_cache_dir") is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
@@ -78,6 +90,12 @@ def compile_step(step: Callable, mesh: Mesh) -> Callable:
         out_shardings=(same, same),
         donate_argnums=0,
     )
+
+
+def compile_look(look: Callable, mesh: Mesh) -> Callable:
+    """`look(memory, variables, batch, resident)` of `refresh.py`, for all devices."""
+    same, rows = replicated(mesh), split(mesh)
+    return jax.jit(look, in_shardings=(same, same, rows, same), out_shardings=same)
 
 
 def compile_init(init: Callable, mesh: Mesh) -> Callable:

@@ -20,16 +20,19 @@ from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
 from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data.store import cache_folder
 from jaxssl.evaluation.datasets import load_datasets
 from jaxssl.evaluation.features import make_encode
 from jaxssl.evaluation.suite import LabelledImages, Protocol, evaluate
 from jaxssl.loop import Loop
 from jaxssl.methods import Method
 from jaxssl.metrics import read_metrics
+from jaxssl.models import variable_shapes
+from jaxssl.refresh import Refresh
 from jaxssl.samplers import Sampler
 from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.types import TrainState, Tree
+from jaxssl.types import Batch, TrainState, Tree
 from jaxssl.views import Views
 from jaxssl.workdir import check_workdir, create_workdir, locked
 
@@ -38,18 +41,26 @@ log = logging.getLogger("jaxssl")
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     """Checks what is cheap to check, sets up, trains; returns whether it came to the end."""
+    sharding.keep_programs(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     check_workdir(workdir, config)
     method, encoder = build_method(config)
+    check_sizes(config, encoder)
     sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
-    check_regions(sampler, source)
+    check_regions({"sampler": sampler, "method": method}, source)
+    method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
     datasets = load_datasets(config)
-    pipeline = open_data(config, source, sampler)
+    pipeline = open_data(config, source, sampler, method)
+    resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     state, train_step = make_training(
-        config, mesh, pipeline, method=method, sampler=sampler, views=views
+        config, mesh, pipeline, resident, method=method, sampler=sampler, views=views
     )
+
+    def encoder_of(state: TrainState) -> Tree:
+        return method.encoder_variables(state.params, state.method)
+
     create_workdir(workdir, config, pipeline.num_examples)
     log.info(
         "writing to %s; compiling for %d %s device(s)", workdir, mesh.size, jax.default_backend()
@@ -60,29 +71,53 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
         mesh,
         pipeline=pipeline,
         train_step=train_step,
-        encoder_of=lambda state: method.encoder_variables(state.params, state.method),
+        encoder_of=encoder_of,
         evaluate=make_evaluation(config, mesh, encoder, datasets),
+        refresh=Refresh(
+            sampler,
+            views,
+            mesh,
+            epochs=config.epochs,
+            pipeline=pipeline,
+            resident=resident,
+            encoder=encoder,
+            encoder_of=encoder_of,
+        ),
     )
     with locked(workdir):
         return loop.run(state)
 
 
-def check_regions(sampler: Sampler, source: Source) -> None:
-    """Raises ValueError if the sampler needs regions and the source has none."""
-    if sampler.needs_regions and not source.has_regions:
+def check_sizes(config: ConfigDict, encoder: Any) -> None:
+    """Raises ValueError if the encoder takes no images of a size that it will get."""
+    sizes = {"views.size": config.views.size, "eval.size": config.eval.size or config.views.size}
+    if config.views.num_local:
+        sizes["views.local_size"] = config.views.local_size
+    for key, size in sizes.items():
+        try:
+            variable_shapes(encoder, size)
+        except ValueError as error:
+            raise ValueError(f"{key} is {size}: {error}") from error
+
+
+def check_regions(parts: dict[str, Sampler | Method], source: Source) -> None:
+    """Raises ValueError if a part needs regions and the source has none."""
+    needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]
+    if needing and not source.has_regions:
         raise ValueError(
-            f"sampler {type(sampler).__name__} needs regions and {source.spec} has none; make "
+            f"{' and '.join(needing)} cannot do without regions and {source.spec} has none; make "
             f"them: python -m mask_tools.export --source {source.spec} --segmenter fh --out "
             "data/regions, then train with --config.data.source=records:data/regions"
         )
 
 
-def open_data(config: ConfigDict, source: Source, sampler: Sampler) -> Pipeline:
+def open_data(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> Pipeline:
     """The pipeline that yields batches of canvases."""
     objects = config.data.max_objects if sampler.needs_regions else 0
+    planes = config.data.region_planes if method.needs_regions else 0
     pipeline = open_pipeline(
         source,
-        CanvasSpec(size=config.data.canvas, objects=objects),
+        CanvasSpec(size=config.data.canvas, objects=objects, planes=planes),
         batch_size=config.batch_size,
         seed=config.seed,
         mode=config.data.input,
@@ -98,6 +133,7 @@ def make_training(
     config: ConfigDict,
     mesh: Mesh,
     pipeline: Pipeline,
+    resident: Batch,
     *,
     method: Method,
     sampler: Sampler,
@@ -124,7 +160,6 @@ def make_training(
         ),
         mesh,
     )
-    resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     return state, lambda state, batch: step(state, batch, resident, key_steps)
 
 

@@ -34,7 +34,7 @@ class Features:
     """What an encoder makes of a batch of views."""
 
     grid: Leaf  # f32[b, h, w, d]
-    pooled: Leaf  # f32[b, d]: mean of the grid
+    pooled: Leaf  # f32[b, d]: mean of the grid, or a ViT's class token
 
 
 @flax.struct.dataclass

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.augment import NORMALIZE, RECIPES, augment, normalize
-from jaxssl.boxes import crop, flip
+from jaxssl.boxes import crop, crop_nearest, flip
 from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, Tree, View, ViewSpec
+
+POINT = 4  # pixels of a view to a point of its region planes: 8 points to a cell of a ResNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +56,26 @@ class Views:
 
 
 def cut_view(
-    key: PRNGKeyArray, image: Array, box: Float[Array, "4"], hw: Array, spec: ViewSpec, views: Views
-) -> Float[Array, "s s 3"]:
-    """One view of one image: crop, flip, colour, normalise."""
-    recipe = RECIPES[views.recipe]
+    key: PRNGKeyArray, canvas: Batch, box: Float[Array, "4"], spec: ViewSpec, views: Views
+) -> View:
+    """One view of one image, a canvas of bytes: crop, flip, colour, normalise.
+
+    Its regions are cut and flip alike.
+    """
+    recipe, image, hw = RECIPES[views.recipe], canvas["image"], canvas["hw"]
     key_flip, key_color = jax.random.split(key)
+    if spec.color.before_crop is not None:
+        key_color, key_canvas = jax.random.split(key_color)
+        image = augment(key_canvas, image.astype(jnp.float32) / 255, spec.color.before_crop)
     pixels = crop(image, box, hw, spec.size, recipe.interpolation)
-    pixels = flip(key_flip, pixels, recipe.flip_prob)
+    pixels = flip(key_flip, pixels, recipe.flip_prob, spec.color.flip_axis)
     pixels = augment(key_color, pixels, spec.color)
-    return normalize(pixels, views.normalize)
+    planes = None
+    if "region_planes" in canvas:
+        points = spec.size // POINT
+        planes = crop_nearest(canvas["region_planes"], box, hw, points)
+        planes = flip(key_flip, planes, recipe.flip_prob, spec.color.flip_axis)
+    return View(image=normalize(pixels, views.normalize), planes=planes)
 
 
 def make_views(
@@ -73,21 +86,23 @@ def make_views(
     Views of one spec go through one computation: half the code to compile for two views.
     """
     specs = views.specs()
-    example = {k: v for k, v in batch.items() if k not in ("image", "index", "label")}
+    example = {k: v for k, v in batch.items() if k not in ("image", "label")}
     keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
     boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
         keys[:, 0], example
     )
     view_keys = jax.vmap(lambda k: jax.random.split(k, len(specs)))(keys[:, 1])  # [b, v]
 
-    images: dict[int, Array] = {}
+    canvas = {k: batch[k] for k in ("image", "hw", "region_planes") if k in batch}
+    done: dict[int, View] = {}
     for spec in dict.fromkeys(specs):
         which = [i for i, s in enumerate(specs) if s == spec]
         cut = jax.vmap(  # over images, then over the views of this spec
-            jax.vmap(lambda k, im, box, hw, spec=spec: cut_view(k, im, box, hw, spec, views),
-                     in_axes=(0, None, 0, None))
+            jax.vmap(lambda k, c, box, spec=spec: cut_view(k, c, box, spec, views),
+                     in_axes=(0, None, 0))
         )  # fmt: skip
         index = jnp.array(which)
-        cuts = cut(view_keys[:, index], batch["image"], boxes[:, index], batch["hw"])
-        images |= {i: cuts[:, j] for j, i in enumerate(which)}
-    return [View(image=images[i]) for i in range(len(specs))], fell_back.mean(dtype=jnp.float32)
+        cuts = cut(view_keys[:, index], canvas, boxes[:, index])
+        for j, i in enumerate(which):
+            done[i] = jax.tree.map(lambda x, j=j: x[:, j], cuts)
+    return [done[i] for i in range(len(specs))], fell_back.mean(dtype=jnp.float32)

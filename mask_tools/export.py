@@ -9,28 +9,29 @@ hidden folder `.work` holds the settings of the run and a note on every complete
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
 from jaxssl.data import open_source
-from jaxssl.data.files import written_aside
+from jaxssl.data.files import locked, written_aside
 from jaxssl.data.progress import progress
 from jaxssl.data.records import Info, read_info, write_info
+from mask_tools.cluster import make_on_ray
 from mask_tools.command import run
-from mask_tools.options import EXACT, build_segmenter, parse
+from mask_tools.options import build_segmenter, parse
 from mask_tools.segmenters import SEGMENTERS
+from mask_tools.segmenters.sam import Parameters
+from mask_tools.settings import Settings, describe, describe_segmenter, flatten, refuse_difference
 from mask_tools.shards import WORK, Finished, Job, recall
 from mask_tools.statistics import MIN_AREA, format_table, table
 from mask_tools.workers import make_all
 
 IMAGES_PER_SHARD = 64
 MAX_SHARDS = 1024
-
-Settings = dict[str, Any]  # all that decides the bytes of a split, by the names of options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,16 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(options: Namespace) -> None:
     """Writes the split that the options of the command describe, or what is missing of it."""
     job = _plan(options)
-    settings = _settings(options, job)
-    info = _previous(job, settings)
-    if info is not None and job.split in info.splits:
+    settings = describe(options, job)
+    if _holds_split(job, _previous(job, settings)):
+        _clear_work(job)  # in case that the run that completed it was killed before it did
         print(f"{job.folder} holds all of split {job.split!r} already: nothing to do.")
     else:
         _begin(job, settings)
-        results = _make_missing(job, options.workers, options.max_broken)
-        write_info(job.folder, _add_split(info, job, settings["source"], results))
-        print(_report(job, results))
-    _clear_work(job)
+        _make_missing(job, options)
+        if not _finish(job, settings, options.max_broken):
+            return
     print(
         "\nNext, look at the regions, then learn from them:\n"
         f"  python -m mask_tools.inspect {job.folder} --preview preview.png\n"
@@ -73,40 +73,12 @@ def _plan(options: Namespace) -> Job:
     shards = options.shards or min(MAX_SHARDS, -(-len(source) // IMAGES_PER_SHARD))
     if shards > len(source):
         raise ValueError(f"--shards {shards} for {len(source)} images; give at most one for each")
+    if not 0 <= options.shard_index < options.num_shards:
+        raise ValueError(
+            f"--shard-index {options.shard_index} of --num-shards {options.num_shards}: "
+            f"give one from 0 to {options.num_shards - 1}"
+        )
     return Job(source, segmenter, options.max_side, options.out, options.split, shards)
-
-
-def _describe_segmenter(job: Job) -> Settings:
-    """What `info.json` says of it, in the types that JSON gives back."""
-    kind = type(job.segmenter)
-    described = {
-        "name": next((name for name in SEGMENTERS if SEGMENTERS[name] is kind), EXACT),
-        "parameters": {} if job.segmenter is None else dataclasses.asdict(job.segmenter),
-        "checkpoint_sha256": None,
-        "max_side": job.max_side,
-    }
-    plain: Settings = json.loads(json.dumps(described))
-    return plain
-
-
-def _flatten(segmenter: Settings) -> Settings:
-    return {
-        "segmenter": segmenter["name"],
-        "max_side": segmenter.get("max_side"),
-        **segmenter["parameters"],
-    }
-
-
-def _settings(options: Namespace, job: Job) -> Settings:
-    return {
-        **_flatten(_describe_segmenter(job)),
-        "classes": list(job.source.class_names),
-        "source": options.source,
-        "part": options.part,
-        "shards": job.shards,
-        "images": len(job.source),
-        "content": job.source.fingerprint(),  # of the source's files
-    }
 
 
 def _previous(job: Job, settings: Settings) -> Info | None:
@@ -116,7 +88,9 @@ def _previous(job: Job, settings: Settings) -> Info | None:
     info = read_info(job.folder)
     if info.segmenter is None:
         raise ValueError(f"{job.folder} holds records without regions; give another --out")
-    before = {**_flatten(info.segmenter), "classes": list(info.class_names)}
+    before = {**flatten(info.segmenter), "classes": list(info.class_names)}
+    if set(info.splits) != {job.split}:  # each split has its own annotations, the last is noted
+        del before["path_sha256"]
     shards = info.splits.get(job.split)
     if shards is not None:
         broken = info.segmenter.get("broken", {}).get(job.split, [])
@@ -124,51 +98,74 @@ def _previous(job: Job, settings: Settings) -> Info | None:
         if settings["source"] not in info.source.split(", "):
             before["source"] = info.source
         before["images"] = sum(shard.count for shard in shards) + len(broken)
-    _refuse_difference(job, before, settings)
+    refuse_difference(job.folder, before, settings)
     return info
+
+
+def _holds_split(job: Job, info: Info | None) -> bool:
+    return info is not None and job.split in info.splits
 
 
 def _begin(job: Job, settings: Settings) -> None:
     """Leaves a note on the settings, so that no run with others takes this one for its own."""
     note = job.folder / WORK / f"{job.split}.json"
-    if note.is_file():
-        _refuse_difference(job, json.loads(note.read_bytes()), settings)
-    else:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(note) as file:
-            file.write(json.dumps(settings).encode())
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with locked(job.folder, "begins in"):
+        # A run that has completed no shard binds nobody: its options may have been a mistake.
+        if note.is_file() and any(note.parent.glob(f"{job.split}-*.tfrecord.json")):
+            refuse_difference(job.folder, json.loads(note.read_bytes()), settings)
+        else:
+            with written_aside(note) as file:
+                file.write(json.dumps(settings).encode())
 
 
-def _refuse_difference(job: Job, before: Settings, now: Settings) -> None:
-    different = [
-        key if key == "content" else f"{key} ({before[key]} before, {now[key]} now)"
-        for key in now
-        if key in before and before[key] != now[key]
-    ]
-    if different:
-        raise ValueError(
-            f"{job.folder} was exported with another {', another '.join(different)}; "
-            "give the same, or another --out"
-        )
-
-
-def _make_missing(job: Job, workers: int, max_broken: float) -> list[Finished]:
-    """The shards of a split, in order: those that are there, and those made now."""
-    found = [recall(job, number) for number in range(job.shards)]
-    missing = [number for number, finished in enumerate(found) if finished is None]
-    results = [finished for finished in found if finished is not None]
-    done = sum(len(finished.rows) + len(finished.broken) for finished in results)
+def _make_missing(job: Job, options: Namespace) -> None:
+    """Makes the shards that are not there; of a job array, those that fall to this job."""
+    mine = range(options.shard_index, job.shards, options.num_shards)
+    found = {number: recall(job, number) for number in mine}
+    results = [finished for finished in found.values() if finished is not None]
+    missing = [number for number in mine if found[number] is None]
+    total = sum(len(job.indices(number)) for number in mine)
+    done = total - sum(len(job.indices(number)) for number in missing)
     with (
-        progress(len(job.source), "exporting", done=done) as advance,
-        contextlib.closing(make_all(job, missing, workers, advance)) as made,
+        progress(total, "exporting", done=done) as advance,
+        contextlib.closing(_make(job, missing, options, advance)) as made,
     ):
         for finished in made:
             results.append(finished)
-            _check_broken(job, results, max_broken)
-    _check_broken(job, results, max_broken)
-    if not any(len(finished.rows) for finished in results):
-        raise ValueError(f"no image of {job.source.spec} can be read, so there is nothing to write")
-    return sorted(results, key=lambda finished: finished.info.file)
+            _check_broken(job, results, options.max_broken)
+
+
+def _make(
+    job: Job, numbers: Sequence[int], options: Namespace, advance: Callable[[int], object]
+) -> Generator[Finished, None, None]:
+    if options.ray is not None:
+        return make_on_ray(job, numbers, options.ray, advance)
+    # A network takes all cores, or a GPU, by itself.
+    workers = 1 if isinstance(job.segmenter, Parameters) else os.cpu_count() or 1
+    return make_all(job, numbers, workers if options.workers is None else options.workers, advance)
+
+
+def _finish(job: Job, settings: Settings, max_broken: float) -> bool:
+    """Writes `info.json` if all shards are there: whichever job of an array comes to it last."""
+    with locked(job.folder, "finishes"):
+        info = _previous(job, settings)
+        if _holds_split(job, info):
+            return True
+        results = [recall(job, number) for number in range(job.shards)]
+        complete = [finished for finished in results if finished is not None]
+        if len(complete) < job.shards:
+            print(f"{len(complete)} of {job.shards} files are complete; other jobs make the rest.")
+            return False
+        _check_broken(job, complete, max_broken)
+        if not any(len(finished.rows) for finished in complete):
+            raise ValueError(
+                f"no image of {job.source.spec} can be read: there is nothing to write"
+            )
+        write_info(job.folder, _add_split(info, job, settings["source"], complete))
+        _clear_work(job)
+    print(_report(job, complete))
+    return True
 
 
 def _broken(results: Sequence[Finished]) -> list[str]:
@@ -185,7 +182,7 @@ def _check_broken(job: Job, results: Sequence[Finished], max_broken: float) -> N
 
 
 def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
-    segmenter = _describe_segmenter(job)
+    segmenter = describe_segmenter(job)
     new = Info(
         source=source,
         segmenter=segmenter | {"broken": {job.split: _broken(results)}},
@@ -217,10 +214,11 @@ def _report(job: Job, results: Sequence[Finished]) -> str:
 
 
 def _clear_work(job: Job) -> None:
-    """Removes the notes on a split; they are not needed once `info.json` has it."""
+    """Removes what only unfinished splits need, once `info.json` has this one."""
     work = job.folder / WORK
-    for note in (work / f"{job.split}.json", *map(job.note, range(job.shards))):
-        note.unlink(missing_ok=True)
+    notes = [work / f"{job.split}.json", *map(job.note, range(job.shards))]
+    for path in [*notes, *job.folder.glob(f".{job.split}-*.tfrecord.tmp")]:
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # another split is being written, or it is gone
         work.rmdir()
 

@@ -2,6 +2,7 @@
 
 example:
   python -m mask_tools.inspect data/photos_fh --preview preview.png
+  python -m mask_tools.inspect data/bsds_fh --annotations bsds:data/BSDS500/labels
 """
 
 import argparse
@@ -11,16 +12,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from jaxssl.data.codec import decode_example
-from jaxssl.data.example import Example
+from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.progress import progress
-from jaxssl.data.records import ShardInfo, describe_shard, read_info
+from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info
+from jaxssl.data.rle import mask_areas, mask_boxes
 from jaxssl.data.tfrecord import read_all
 from jaxssl.terminal import Parser
 from mask_tools.command import positive, run
 from mask_tools.preview import draw_gallery
+from mask_tools.quality import Quality, compare, compare_levels, summarise
+from mask_tools.regions import collect
+from mask_tools.segmenters.annotation import Annotation
 from mask_tools.statistics import MIN_AREA, Row, as_array, format_table, measure, table
 
 PREVIEWED = 6  # images in the picture, spread over the split
@@ -51,6 +55,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="PIXELS",
         help=f"of an object that gives views in training (default: {MIN_AREA})",
     )
+    add(
+        "--annotations",
+        metavar="FORMAT[:PATH]",
+        help="compare the regions with these, as --format and --path of mask_tools.export "
+        "--segmenter annotation name them; of classes, with their connected parts (default: "
+        "source, the label maps in the records, if they have any)",
+    )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
     return parser.parse_args(argv)
 
@@ -79,17 +90,47 @@ def inspect(options: argparse.Namespace) -> None:
             if index in shown:
                 examples.append(example)
             advance(1)
+    quality = _compare(options, info, shards)
     title = f"{options.folder.name}, split {split}: {_describe(info.segmenter)}"
     print(
         title,
         f"made from {info.source}",
-        format_table(table(as_array(rows), min_area=options.min_area)),
+        format_table(table(as_array(rows), min_area=options.min_area) | quality),
         _histogram(areas),
         sep="\n",
     )
     if options.preview:
         draw_gallery(examples, title=title, min_area=options.min_area).save(options.preview)
         print(f"Drew {len(examples)} images in {options.preview}")
+
+
+def _compare(
+    options: argparse.Namespace, info: Info, shards: Sequence[ShardInfo]
+) -> dict[str, str]:
+    """Lines for the table on how the regions meet annotations; {} where there are none."""
+    given = options.annotations or ("source" if info.has_semantic else None)
+    if given:
+        return {"compared with": given} | _compare_with(given, options.folder, shards)
+    if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
+        return {}
+    each = (example.regions for example in _read(options.folder, shards))
+    found = [compare_levels(regions) for regions in each if regions is not None]
+    return {"compared with": "annotators, each against the others"} | summarise(found)
+
+
+def _compare_with(given: str, folder: pathlib.Path, shards: Sequence[ShardInfo]) -> dict[str, str]:
+    kind, _, path = given.partition(":")
+    annotate = Annotation(format=kind, path=path, components=kind in ("semantic", "source"))
+    found: list[Quality] = []
+    missing = 0
+    for example in _read(folder, shards):
+        try:
+            annotated = collect(annotate(example), example.image.shape[:2])
+        except BrokenImage:
+            missing += 1
+        else:
+            found.append(compare(annotated, example.regions or collect([], annotated.size)))
+    return summarise(found) | ({"images without annotation": f"{missing}"} if missing else {})
 
 
 def _read(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> Iterator[Example]:
@@ -101,7 +142,9 @@ def _describe(segmenter: dict[str, Any] | None) -> str:
     if segmenter is None:
         return "no regions"
     parameters = [
-        name + " " + str(value).strip("[]") for name, value in segmenter["parameters"].items()
+        f"{name} {str(value).strip('[]')}"
+        for name, value in segmenter["parameters"].items()
+        if value not in ("", [], False)
     ]
     return ", ".join([segmenter["name"], *parameters])
 
@@ -128,13 +171,12 @@ def _verify(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> None:
         regions = example.regions
         if regions is None or not len(regions):
             continue
-        height, width = regions.size
-        coded = [{"size": [height, width], "counts": rle} for rle in regions.rle]
-        x0, y0, w, h = coco_mask.toBbox(coded).T
-        if not np.array_equal(coco_mask.area(coded), regions.area):
+        if not np.array_equal(mask_areas(regions.rle), regions.area):
             raise ValueError(f"{folder}: {example.key}: areas differ from the masks'")
-        if not np.array_equal(np.stack([y0, x0, y0 + h, x0 + w], axis=1), regions.box):
+        if not np.array_equal(mask_boxes(regions.rle, regions.size), regions.box):
             raise ValueError(f"{folder}: {example.key}: boxes differ from the masks'")
+        if (regions.box < 0).any() or (regions.box[:, 2:] > regions.size).any():
+            raise ValueError(f"{folder}: {example.key}: boxes reach out of the image")
 
 
 if __name__ == "__main__":

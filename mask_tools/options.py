@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import inspect
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--source",
         required=True,
-        help="folder:PATH, records:PATH, scenes:N, objects:N or tfds:NAME",
+        help="folder:PATH, records:PATH, scenes:N, objects:N or tfds:NAME/SPLIT",
     )
     add(
         "--segmenter",
@@ -52,13 +51,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of the source; all: its train split if it has one, else everything (default)",
     )
     add("--shards", type=positive, metavar="N", help="files to write (default: 64 images each)")
-    add(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes (default: one for each CPU core)",
-    )
     add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
     add(
         "--max-broken",
@@ -67,41 +59,79 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SHARE",
         help="of images that cannot be read, before the export fails (default: 0.01)",
     )
+    _add_workers(parser)
     _add_segmenters(parser)
     return parser.parse_args(argv)
 
 
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("who makes the files").add_argument
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: one for each CPU core; for sam and hq_sam one)",
+    )
+    add("--num-shards", type=positive, default=1, metavar="N", help="jobs that share the files")
+    add(
+        "--shard-index",
+        type=int,
+        default=0,
+        metavar="I",
+        help="which of these jobs this is, from 0 on: it makes every N-th file; the last to end "
+        "writes info.json",
+    )
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="make the files on a Ray cluster: auto, HOST:PORT, or local for all GPUs of this "
+        "machine; nodes must see the images, DIR and the current folder under the same paths",
+    )
+
+
 def _add_segmenters(parser: argparse.ArgumentParser) -> None:
+    groups = {
+        name: parser.add_argument_group(f"--segmenter {name}", inspect.getdoc(kind))
+        for name, kind in SEGMENTERS.items()
+    }
+    for field_name, names in _owners().items():
+        field = SEGMENTERS[names[0]].__dataclass_fields__[field_name]
+        default = str(field.default).replace("()", "none").strip("(,)") or "none"
+        also = f"; also of {', '.join(names[1:])}" if names[1:] else ""
+        settings: dict[str, Any] = {"action": "store_true"}
+        if not isinstance(field.default, bool):
+            metavar = "A,B,..." if isinstance(field.default, tuple) else "X"
+            settings = {"type": _reader(field.default), "metavar": metavar}
+        groups[names[0]].add_argument(
+            _flag(field_name),
+            default=argparse.SUPPRESS,
+            help=f"default: {default}{also}",
+            **settings,
+        )
+
+
+def _owners() -> dict[str, list[str]]:
+    """The segmenters that each option belongs to."""
+    owners: dict[str, list[str]] = {}
     for name, kind in SEGMENTERS.items():
-        group = parser.add_argument_group(f"--segmenter {name}", inspect.getdoc(kind))
         for field in dataclasses.fields(kind):
-            group.add_argument(
-                _flag(field.name),
-                type=_reader(field.default),
-                default=argparse.SUPPRESS,
-                metavar="A,B,..." if isinstance(field.default, tuple) else "X",
-                help=f"default: {field.default}".replace("()", "none").strip("(,)"),
-            )
+            owners.setdefault(field.name, []).append(name)
+    return owners
 
 
 def build_segmenter(options: argparse.Namespace) -> Segmenter | None:
     """The segmenter that the options describe; None for `exact`."""
-    given = {
-        field.name: (name, getattr(options, field.name))
-        for name, kind in SEGMENTERS.items()
-        for field in dataclasses.fields(kind)
-        if field.name in options
-    }
-    for field_name, (name, _) in given.items():
-        if name != options.segmenter:
+    given = {field_name: names for field_name, names in _owners().items() if field_name in options}
+    for field_name, names in given.items():
+        if options.segmenter not in names:
             raise ValueError(
-                f"{_flag(field_name)} is an option of --segmenter {name}, "
+                f"{_flag(field_name)} is an option of --segmenter {' and '.join(names)}, "
                 f"not of {options.segmenter}; leave it out"
             )
     if options.segmenter == EXACT:
         return None
     segmenter: Segmenter = SEGMENTERS[options.segmenter](
-        **{field_name: value for field_name, (_, value) in given.items()}
+        **{field_name: getattr(options, field_name) for field_name in given}
     )
     return segmenter
 

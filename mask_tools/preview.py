@@ -1,12 +1,15 @@
-"""A picture of regions: a row per image, with its regions and its objects in colour beside it."""
+"""A picture of regions: a row per image, with its regions, objects and views beside it."""
 
 import colorsys
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxssl.data.example import Example, Regions
+from jaxssl.data.rle import decode_mask
+from mask_tools.crops import cut, draw_object
 from mask_tools.segment import pick
 
 PANEL = 320  # width of one picture, pixels
@@ -24,6 +27,7 @@ def draw_gallery(examples: Sequence[Example], *, title: str, min_area: int) -> I
     headings = ["image"]
     headings += [f"regions, level {n}" for n in range(levels)] if levels > 1 else ["regions"]
     headings.append(f"objects; boxes: roots of {min_area} px or more")
+    headings += ["two views by SimCLR", "two views by SAMCLR"]
     rows = [_draw_row(example, levels, min_area) for example in examples]
     width = GAP + len(headings) * (PANEL + GAP)
     height = 2 * HEADING + sum(row.height + GAP for row in rows)
@@ -52,13 +56,27 @@ def _draw_row(example: Example, levels: int, min_area: int) -> Image.Image:
         roots = _roots(regions)
         pictures.append(_paint(image, regions, roots))
         _draw_boxes(pictures[-1], regions, roots[regions.area[roots] >= min_area])
+        rng = np.random.default_rng(list(os.fsencode(example.key)))
+        whole = np.array([0, 0, *regions.size], float)
+        pictures.append(_draw_views(rng, example.image, whole))
+        pictures.append(_draw_views(rng, example.image, draw_object(rng, regions, min_area)))
     step = PANEL + GAP
-    row = Image.new("RGB", (len(pictures) * step, image.height + CAPTION), BACKGROUND)
+    height = max(picture.height for picture in pictures)
+    row = Image.new("RGB", (len(pictures) * step, height + CAPTION), BACKGROUND)
     for column, picture in enumerate(pictures):
         row.paste(picture, (column * step, 0))
-    place = (0, image.height + 3)
+    place = (0, height + 3)
     ImageDraw.Draw(row).text(place, _caption(example), FAINT, ImageFont.load_default(13))
     return row
+
+
+def _draw_views(rng: np.random.Generator, image: np.ndarray, within: np.ndarray) -> Image.Image:
+    """Two crops within a box, side by side."""
+    side = (PANEL - GAP // 2) // 2
+    picture = Image.new("RGB", (PANEL, side), BACKGROUND)
+    for left in (0, PANEL - side):
+        picture.paste(cut(rng, image, within, side), (left, 0))
+    return picture
 
 
 def _caption(example: Example) -> str:
@@ -82,10 +100,9 @@ def _paint(image: Image.Image, regions: Regions, ids: np.ndarray) -> Image.Image
     Smaller regions lie on larger ones, and where the id changes there is a white line.
     """
     owner = np.full(regions.size, -1)
-    masks = regions.masks()
     for index in np.argsort(-regions.area, kind="stable"):
         if ids[index] >= 0:
-            owner[masks[index]] = ids[index]
+            owner[decode_mask(regions.rle[index], regions.size)] = ids[index]
     owner = pick(owner, (image.height, image.width))
     colours = np.array([_colour(n) for n in range(int(owner.max()) + 1)] + [BACKGROUND])
     grey = np.asarray(image.convert("L"))[..., None]

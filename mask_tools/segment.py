@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxssl.data.decode import decode_image
 from jaxssl.data.example import Example, Regions
+from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from mask_tools.regions import Region, collect
 from mask_tools.segmenters import Segmenter
 
@@ -15,21 +16,24 @@ from mask_tools.segmenters import Segmenter
 def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:
     """The example with the regions that `segmenter` finds; None keeps those that it carries.
 
-    An image with a side over `max_side` pixels is shrunk first, and then its file is a new one.
+    An image with a side over `max_side` pixels is shrunk before it is segmented, or after, with its
+    masks, if they were made for it as it is; and then its file is a new one.
     """
-    if segmenter is not None:
-        example = dataclasses.replace(example, regions=None)
-    if max_side is not None and max(example.image.shape[:2]) > max_side:
-        example = shrink(example, max_side)
     if segmenter is None:
-        return example
+        return shrink(example, max_side)
+    example = dataclasses.replace(example, regions=None)
+    if not segmenter.made_before:
+        example = shrink(example, max_side)
     size = example.image.shape[0], example.image.shape[1]
-    return dataclasses.replace(example, regions=collect(segmenter(example.image), size))
+    example = dataclasses.replace(example, regions=collect(segmenter(example), size))
+    return shrink(example, max_side)
 
 
-def shrink(example: Example, max_side: int) -> Example:
-    """The example with its longer side `max_side` pixels: image, regions and label map alike."""
+def shrink(example: Example, max_side: int | None) -> Example:
+    """The example with no side over `max_side` pixels: image, regions and label map alike."""
     height, width = example.image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return example
     factor = max_side / max(height, width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
     picture = Image.fromarray(example.image).resize(size[::-1], Image.Resampling.BICUBIC)
@@ -54,9 +58,9 @@ def _encode(picture: Image.Image, is_jpeg: bool) -> bytes:
 
 def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
     """The regions at another size; each stays in its object, those that vanish are left out."""
-    masks = [pick(mask, size) for mask in regions.masks()]
-    kept = [index for index, mask in enumerate(masks) if mask.any()]
-    found = [Region(masks[i], float(regions.score[i]), int(regions.level[i])) for i in kept]
+    shrunk = [encode_mask(pick(decode_mask(rle, regions.size), size)) for rle in regions.rle]
+    kept = np.flatnonzero(mask_areas(shrunk))
+    found = [Region(shrunk[i], size, float(regions.score[i]), int(regions.level[i])) for i in kept]
     return dataclasses.replace(collect(found, size), object=regions.object[kept])
 
 

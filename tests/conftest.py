@@ -1,5 +1,6 @@
 """Eight simulated devices, strict arithmetic, checked shapes: set before anything is computed."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -10,6 +11,12 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+# What tests wait for is compiling: it takes half the time without LLVM's optimisations, and what
+# is compiled is kept, for the processes that tests start too.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+PROGRAMS = str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
+jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
@@ -43,3 +50,15 @@ class TinyEncoder(nn.Module):
 @pytest.fixture(scope="session")
 def tiny_encoder():
     return TinyEncoder()
+
+
+class GivenFeatures(nn.Module):
+    """The images are the features: for numbers that concern heads and losses alone."""
+
+    def __call__(self, images, train):
+        return Features(grid=images, pooled=images[:, 0, 0])
+
+
+@pytest.fixture(scope="session")
+def given_features():
+    return GivenFeatures()

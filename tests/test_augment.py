@@ -8,8 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import augment as colour
-from jaxssl.augment import FAMILIES, NORMALIZE, PERMUTATIONS, RECIPES, Color, augment
+from jaxssl import color as colour
+from jaxssl.augment import (
+    BLUR_RULES,
+    NORMALIZE,
+    RECIPES,
+    Color,
+    augment,
+    draw_jitter,
+    draw_offset,
+    normalize,
+)
+from jaxssl.color import FAMILIES, PERMUTATIONS
 
 JITTER = Color(jitter_prob=0.8, jitter=(0.4, 0.4, 0.4, 0.1))
 TORCHVISION = {
@@ -68,11 +78,31 @@ def test_tf_family_is_dm_pix(golden, name):
 def test_pil_rule_is_close_to_pillow(golden, sigma):
     expected = golden("torchvision_ops")
     image = jnp.array(np.round(expected["image"] * 255) / 255)
-    radius, padding = colour.BLUR_RULES["pil"](40, sigma)
+    radius, padding = BLUR_RULES["pil"](40, sigma)
     blurred = colour.blur(image, colour.gaussian_taps(sigma, radius), padding)
     error = np.abs(blurred * 255 - expected[f"pil_blur_{sigma}"])
     assert error.mean() < 0.7  # of 255: Pillow's boxes are no Gaussian, and it rounds
     assert error.max() < 7
+
+
+def test_posterize_and_solarize_of_bytes_are_torchvisions(golden):
+    expected = golden("pets_ops")
+    ramp = jnp.array(expected["ramp"]) / 255
+    posterized, solarized = colour.posterize(ramp, 4), colour.solarize(ramp, 191.5 / 255)
+    for name, result in {
+        "posterize_2": colour.posterize(ramp, 2),
+        "posterize_4": posterized,
+        "solarize_192": solarized,
+        "solarize_posterize": colour.posterize(solarized, 4),
+        "posterize_solarize": colour.solarize(posterized, 191.5 / 255),
+    }.items():
+        np.testing.assert_allclose(result * 255, expected[name], atol=1e-4, err_msg=name)
+
+
+def test_posterize_rounds_to_bytes_first():
+    row = jnp.array([15.4, 15.6, 16.0, 254.6]).reshape(1, 4, 1).repeat(3, axis=2) / 255
+    expected = [0, 16, 16, 240]
+    np.testing.assert_allclose(colour.posterize(row, 4)[0, :, 0] * 255, expected, atol=1e-4)
 
 
 def test_solarize_inverts_the_threshold_itself():
@@ -114,7 +144,7 @@ def test_jitter_runs_the_operations_in_the_given_order(image, family):
 
 def test_drawn_jitter():
     keys = jax.random.split(jax.random.key(0), 24000)
-    factors, turn, order = jax.jit(jax.vmap(lambda key: colour.draw_jitter(key, JITTER)))(keys)
+    factors, turn, order = jax.jit(jax.vmap(lambda key: draw_jitter(key, JITTER)))(keys)
     counts = np.bincount(order, minlength=24)
     assert len(counts) == 24
     assert ((counts - 1000) ** 2 / 1000).sum() < 50  # chi-squared, 23 degrees of freedom
@@ -129,7 +159,7 @@ def test_drawn_jitter():
     correlation = np.corrcoef(drawn.T)
     assert np.abs(correlation - np.eye(4)).max() < 0.03
     strong = Color(jitter_prob=1.0, jitter=(2.0, 2.0, 2.0, 0.5))
-    factors, _, _ = jax.jit(jax.vmap(lambda key: colour.draw_jitter(key, strong)))(keys[:1000])
+    factors, _, _ = jax.jit(jax.vmap(lambda key: draw_jitter(key, strong)))(keys[:1000])
     assert 0 <= factors.min() < 0.1
     assert 2.9 < factors.max() <= 3
 
@@ -141,8 +171,10 @@ def test_drawn_jitter():
         Color(gray_prob=0.3),
         Color(blur_prob=0.3, blur_sigma=(1.0, 2.0)),
         Color(solarize_prob=0.3),
+        Color(posterize_prob=0.3),
+        Color(elastic_prob=0.3),
     ],
-    ids=["jitter", "gray", "blur", "solarize"],
+    ids=["jitter", "gray", "blur", "solarize", "posterize", "elastic"],
 )
 def test_share_of_images_changed(image, color):
     square = image[:12, :12]
@@ -173,6 +205,36 @@ def test_order_of_the_steps(image):
     np.testing.assert_allclose(view, colour.solarize(blurred, 0.5), atol=1e-5)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_order_of_posterize_and_solarize(image, last):
+    color = Color(
+        posterize_prob=1.0, solarize_prob=1.0, solarize_threshold=0.7, posterize_last=last
+    )
+    negative, coarse = lambda x: colour.solarize(x, 0.7), lambda x: colour.posterize(x, 4)
+    expected = coarse(negative(image)) if last else negative(coarse(image))
+    square = expected[:12, :12]
+    np.testing.assert_allclose(augment(jax.random.key(0), image[:12, :12], color), square, 1e-6)
+
+
+def test_drawn_offsets_are_smooth_noise_of_the_expected_size():
+    draw = jax.jit(jax.vmap(lambda key: draw_offset(key, Color(elastic_prob=1.0), 64)))
+    offset = np.array(draw(jax.random.split(jax.random.key(0), 200)))
+    # 25 pixels x the deviation of uniform noise x that of a Gaussian blur, 1 / (2 sqrt(pi) sigma)
+    middle = offset[:, 20:-20, 20:-20]
+    expected = 25 * 3**-0.5 / (2 * np.pi**0.5 * 5)
+    assert middle.std() == pytest.approx(expected, rel=0.05)
+    neighbours = np.corrcoef(middle[:, 1:].ravel(), middle[:, :-1].ravel())[0, 1]
+    assert neighbours == pytest.approx(np.exp(-1 / (4 * 5**2)), abs=0.005)
+    assert np.abs(np.corrcoef(middle.reshape(-1, 2).T)[0, 1]) < 0.1
+
+
+def test_offsets_are_blurred_as_in_torchvision(golden):
+    expected = golden("pets_ops")
+    noise = jnp.array(expected["noise"]).transpose(1, 2, 0)
+    smooth = colour.blur(noise, colour.gaussian_taps(3.0, 12), "reflect")
+    np.testing.assert_allclose(smooth, expected["smooth"].transpose(1, 2, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_trace(name):
     recipe = RECIPES[name]
@@ -196,6 +258,19 @@ def test_recipes_stay_in_range_and_follow_the_key(name):
     np.testing.assert_array_equal(views[::-1], make(keys[::-1]))
 
 
+def test_recipes_of_the_pets_paper():
+    names = ["", "_et", "_rp", "_rs", "_et_rp", "_et_rs", "_rp_rs", "_et_rp_rs"]
+    for name in names:
+        first, second = RECIPES[f"pets{name}"].views
+        assert (second.jitter_prob, second.flip_axis, first.flip_axis) == (1.0, 0, 1)
+        before = first.before_crop or Color()  # alone, ET and RP come before the crop
+        assert max(first.elastic_prob, before.elastic_prob) == float("et" in name)
+        assert max(first.posterize_prob, before.posterize_prob) == 0.5 * ("rp" in name)
+        assert first.solarize_prob == 0.5 * ("rs" in name)
+        assert (first.before_crop is not None) == (name in ("_et", "_rp"))
+        assert first.posterize_last == (name == "_rp_rs")
+
+
 def test_recipes_of_two_views_differ_in_blur_and_solarize():
     first, second = RECIPES["byol"].views
     assert (first.blur_prob, first.solarize_prob) == (1.0, 0.0)
@@ -207,6 +282,6 @@ def test_recipes_of_two_views_differ_in_blur_and_solarize():
 def test_normalize(stats, image):
     mean, deviation = np.array(NORMALIZE[stats])
     expected = (np.array(image) - mean) / deviation
-    np.testing.assert_allclose(colour.normalize(image, stats), expected, atol=1e-5)
-    batch = colour.normalize(jnp.stack([image, image]), stats)
+    np.testing.assert_allclose(normalize(image, stats), expected, atol=1e-5)
+    batch = normalize(jnp.stack([image, image]), stats)
     np.testing.assert_allclose(batch[1], expected, atol=1e-5)

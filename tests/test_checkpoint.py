@@ -30,6 +30,16 @@ def test_newest_state_and_encoder(tmp_path):
     np.testing.assert_array_equal(encoder["a"], [0, 2, 4])
 
 
+def test_empty_collections_come_back(tmp_path):
+    """A network without batch norm has empty batch statistics."""
+    state, encoder = STATE | {"batch_stats": {}}, {"params": STATE["a"], "batch_stats": {}}
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        checkpoints.save(1, state, encoder)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.restore("state", state)["batch_stats"] == {}
+        assert checkpoints.restore("encoder", encoder)["batch_stats"] == {}
+
+
 def test_keeps_so_many(tmp_path):
     save(tmp_path, [1, 2, 3], keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.data import open_source
+from jaxssl.data import files, open_source
 from jaxssl.data.records import Records, read_info
 from mask_tools import export, inspect, shards
 from mask_tools.hierarchy import objects
@@ -93,11 +94,12 @@ def test_several_scales_in_one_record(tmp_path, photos):
     segmenter = Felzenszwalb(scale=(20, 400), min_size=(10, 100), sigma=0.5)
     for i in range(len(records)):
         example = records[i]
-        found = segmenter(example.image)
-        masks = [region.mask for region in found]
-        np.testing.assert_array_equal(example.regions.masks(), masks)
+        found = segmenter(example)
+        assert example.regions.rle == tuple(region.rle for region in found)
         assert example.regions.level.tolist() == [region.level for region in found]
-        np.testing.assert_array_equal(example.regions.object, objects(masks))
+        np.testing.assert_array_equal(
+            example.regions.object, objects(example.regions.rle, example.regions.size)
+        )
     assert set(records[0].regions.level.tolist()) == {0, 1}
 
 
@@ -128,10 +130,10 @@ def interrupted_after(monkeypatch, count):
     calls = iter(range(count))
 
     class Interrupted(Grid):
-        def __call__(self, image):
+        def __call__(self, example):
             if next(calls, None) is None:
                 raise KeyboardInterrupt
-            return super().__call__(image)
+            return super().__call__(example)
 
     monkeypatch.setitem(SEGMENTERS, "grid", Interrupted)
 
@@ -223,7 +225,7 @@ def test_broken_images_are_left_out_and_named(tmp_path, photos, capsys):
     [
         ("scenes:4", ("fhh",), "invalid choice: 'fhh' (choose from"),
         ("folder:nowhere", ("grid",), "nowhere does not exist"),
-        ("folder:PHOTOS", ("exact",), "carries no regions; choose --segmenter grid or fh"),
+        ("folder:PHOTOS", ("exact",), "carries no regions; choose --segmenter grid or fh or"),
         ("scenes:4", ("grid", "--scale", "5"), "--scale is an option of --segmenter fh, not of"),
         ("scenes:4", ("fh", "--scale", "5;6"), "'5;6' is no list like 500,1000"),
         ("scenes:4", ("fh", "--scale", "5,6", "--min-size", "5"), "2 scales and 1 minimum sizes"),
@@ -247,6 +249,48 @@ def test_full_disk_gets_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shards, "write_shard", write_shard)
     assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
     assert "No space left on device; free some space" in the_error(capsys)
+
+
+def test_a_file_that_cannot_be_written_to_its_end_gets_no_name(tmp_path):
+    """The kernel refuses files over 20 kB, as it refuses more on a full disk."""
+    limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+    limit += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    words = ["--source", "scenes:12", "--segmenter", "grid", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", limit, "-B", "-m", "mask_tools.export", *words]
+    command += ["--workers", "2", "--shards", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lines = [x for x in done.stderr.splitlines() if not x.startswith("exporting")]
+    assert lines == ["mask_tools.export: File too large"]
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {name for name in left if not name.endswith(".tmp")} == {"train.json"}
+
+
+def test_read_only_target_gets_one_line(tmp_path, monkeypatch, capsys):
+    def mkdir(path, *words, **named):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", mkdir)
+    assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
+    assert f"Read-only file system: {tmp_path / 'out'}" in the_error(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_another_run_writes_is_left_to_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "_TRIES", 2)
+    path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
+    path.parent.mkdir()
+    with files.written_aside(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
+        assert f"another run is writing the same file: {path}" in the_error(capsys)
+    assert path.read_bytes() == b"half"
+
+
+def test_regions_too_many_for_eight_bits(tmp_path):
+    assert run_export(tmp_path / "out", "scenes:2", "grid", "--rows", 20, "--cols", 20) == 0
+    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 0
 
 
 def test_inspect_counts_and_draws(tmp_path, photos, capsys):

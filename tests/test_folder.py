@@ -254,7 +254,7 @@ def test_sources_are_opened_by_name(tmp_path, monkeypatch):
         ("scenes:", None, "needs a number of images, such as scenes:10000"),
         ("objects:-3", None, "needs a number"),
         ("scenes:0", None, "needs a number"),
-        ("tfds:cifar10/train", None, "not available in this version"),
+        ("tfds:", None, "unknown source"),
     ],
 )
 def test_a_source_that_is_none_is_refused_in_one_line(spec, part, said, tmp_path, monkeypatch):

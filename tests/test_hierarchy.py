@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 
-from mask_tools.hierarchy import objects, tight_box
-from mask_tools.regions import Region, collect
+from jaxssl.data.rle import encode_mask
+from mask_tools import hierarchy
+from mask_tools.regions import collect, from_mask
+
+
+def objects(masks):
+    size = masks[0].shape if len(masks) else (4, 6)
+    return hierarchy.objects([encode_mask(mask) for mask in masks], size)
+
+
+def tight_box(mask):
+    y, x = np.nonzero(mask)
+    return y.min(), x.min(), y.max() + 1, x.max() + 1
 
 
 def nested_masks(rng, count, size=(40, 56)):
@@ -75,11 +86,25 @@ def test_root_is_the_largest_and_order_does_not_matter(seed):
     np.testing.assert_array_equal(objects([masks[i] for i in shuffled]), ids[shuffled])
 
 
+def test_order_of_equal_areas_is_the_only_one_that_matters():
+    one, other = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    one[:4], other[4:] = True, True
+    assert objects([one, other]).tolist() == [0, 1]
+    assert objects([other, one]).tolist() == [0, 1]
+
+
+def test_more_masks_than_eight_bits_count():
+    masks = np.eye(400, dtype=bool).reshape(400, 20, 20)
+    regions = collect([from_mask(mask) for mask in masks], (20, 20))
+    assert regions.area.tolist() == [1] * 400
+    assert regions.object.tolist() == list(range(400))
+
+
 def test_empty_masks_belong_to_no_object_and_are_left_out():
     full, empty = np.ones((4, 6), bool), np.zeros((4, 6), bool)
     assert objects([empty, full, empty]).tolist() == [-1, 0, -1]
     assert objects([]).shape == (0,)
-    regions = collect([Region(empty), Region(full, score=0.5, level=2)], (4, 6))
+    regions = collect([from_mask(empty), from_mask(full, score=0.5, level=2)], (4, 6))
     assert len(regions) == 1
     assert regions.score.tolist() == [0.5]
     assert regions.level.tolist() == [2]
@@ -87,7 +112,7 @@ def test_empty_masks_belong_to_no_object_and_are_left_out():
 
 def test_collect_measures_the_masks_and_loses_nothing():
     masks = nested_masks(np.random.default_rng(0), count=30)
-    regions = collect([Region(mask) for mask in masks], (40, 56))
+    regions = collect([from_mask(mask) for mask in masks], (40, 56))
     np.testing.assert_array_equal(regions.masks(), masks)
     assert regions.area.tolist() == [int(mask.sum()) for mask in masks]
     for box, mask in zip(regions.box.astype(int), masks, strict=True):
@@ -104,4 +129,4 @@ def test_no_region_at_all():
 
 def test_mask_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"a mask of \(4, 5\) pixels does not fit"):
-        collect([Region(np.ones((4, 5), bool))], (4, 6))
+        collect([from_mask(np.ones((4, 5), bool))], (4, 6))

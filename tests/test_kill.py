@@ -50,7 +50,6 @@ def final_state(workdir):
 
 def test_killed_and_started_again(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed = start(whole, tmp_path / "cache")
     victim = start(killed, tmp_path / "cache")
     deadline = time.monotonic() + 200
     while len(read_metrics(killed)) < 11:
@@ -60,8 +59,8 @@ def test_killed_and_started_again(tmp_path):
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     assert len(read_metrics(killed)) < 30  # it was not over
-    finish(start(killed, tmp_path / "cache"))
-    finish(undisturbed)
+    for again in (start(whole, tmp_path / "cache"), start(killed, tmp_path / "cache")):
+        finish(again)
     jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(killed))
     a, b = ({m["step"]: m["loss"] for m in read_metrics(d)} for d in (whole, killed))
     assert a == b

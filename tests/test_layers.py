@@ -10,12 +10,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
     {"types"},
+    {"color", "warp"},
     {"boxes", "augment", "regions", "losses", "schedules"},
     {"models", "samplers", "data", "optim"},
     {"views", "methods"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "loop"},
+    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
     {"train", "evaluate", "export", "report"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -67,6 +68,7 @@ def test_mask_tools_uses_only_data_and_terminal():
         assert rooms <= {"data", "terminal"}, path
 
 
-def test_data_layer_imports_no_jax():
-    code = "import jaxssl.data, mask_tools.export, sys; sys.exit('jax' in sys.modules)"
+def test_data_layer_imports_neither_jax_nor_what_is_large():
+    code = "import jaxssl.data, mask_tools.export, mask_tools.inspect, sys; "
+    code += "sys.exit(any(name in sys.modules for name in ('jax', 'torch', 'tensorflow', 'ray')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,5 +1,9 @@
 """`contrastive` against the authors' numbers, a plain loop, and what must hold of any such loss."""
 
+import functools
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,8 +56,12 @@ def detcon_rows(g, name1, name2, ids=("ind1", "ind2")):
     return rows, image * 1000 + region, jnp.repeat(jnp.arange(2), b * r), image
 
 
+BLOCKS = pytest.mark.parametrize("most", [2**26, 96 * 10])  # at once, or 12 blocks of 8 rows
+
+
+@BLOCKS
 @pytest.mark.parametrize("local", [1, 0])
-def test_detcon_b(golden, local):
+def test_detcon_b(golden, local, most):
     g = golden("detcon_loss")
     _, group, view, image = detcon_rows(g, "pred1", "pred2")
     target, *_ = detcon_rows(g, "target1", "target2")
@@ -62,7 +70,14 @@ def test_detcon_b(golden, local):
         rows, *_ = detcon_rows({**g, "pred1": pred1, "pred2": pred2}, "pred1", "pred2")
         # Twice the mean: DetCon adds up the means of the two directions.
         return 2 * contrastive(
-            rows, target, group, view, 0.1, local_negatives=bool(local), image=image
+            rows,
+            target,
+            group,
+            view,
+            0.1,
+            local_negatives=bool(local),
+            image=image,
+            max_entries=most,
         )
 
     value, (g1, g2) = jax.value_and_grad(loss, argnums=(0, 1))(
@@ -73,13 +88,14 @@ def test_detcon_b(golden, local):
     np.testing.assert_allclose(g2, g[f"g2_local{local}"], atol=1e-6)
 
 
-def test_detcon_s(golden):
+@BLOCKS
+def test_detcon_s(golden, most):
     g = golden("detcon_loss")
     _, group, view, _ = detcon_rows(g, "pred1", "pred2")
 
     def loss(pred1, pred2):
         z, *_ = detcon_rows({**g, "pred1": pred1, "pred2": pred2}, "pred1", "pred2")
-        return 2 * contrastive(z, z, group, view, 0.1)
+        return 2 * contrastive(z, z, group, view, 0.1, max_entries=most)
 
     value, (g1, g2) = jax.value_and_grad(loss, argnums=(0, 1))(
         jnp.asarray(g["pred1"]), jnp.asarray(g["pred2"])
@@ -125,6 +141,44 @@ def test_order_of_rows_does_not_matter():
         contrastive(z[order], z[order], group[order], view[order], 0.2),
         rtol=1e-6,
     )
+
+
+@pytest.mark.parametrize(("compete", "local"), [(True, True), (True, False), (False, True)])
+def test_blocks_of_rows_give_the_same_loss_and_gradient(compete, local):
+    rng = np.random.default_rng(2)
+    p, z = rng.normal(size=(2, 60, 5)).astype(np.float32)
+    view, image, region = (rng.integers(0, n, 60) for n in (2, 4, 3))
+
+    def value_and_gradient(most):
+        loss = functools.partial(
+            contrastive,
+            temperature=0.3,
+            positives_compete=compete,
+            local_negatives=local,
+            max_entries=most,
+        )
+        run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+        return run(p, z, image * 3 + region, view, image=image)
+
+    whole = value_and_gradient(60 * 60)
+    for rows in (59, 20, 7):  # 2 blocks of 30 rows, 3 of 20, 10 of 6
+        parts = value_and_gradient(60 * rows)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), parts, whole)
+
+
+def test_blocks_hold_no_more_than_they_may():
+    """A blocked loss computes no array as large as the whole matrix, its gradient neither."""
+    ids = np.arange(64, dtype=np.int32)
+    z = np.ones((64, 2), np.float32)
+
+    def largest(most):
+        loss = functools.partial(contrastive, temperature=0.3, max_entries=most)
+        program = jax.jit(jax.grad(loss)).lower(z, z, ids // 2, ids % 2).as_text()
+        shapes = re.findall(r"tensor<([0-9x]+)x[a-z]", program)
+        return max(math.prod(map(int, shape.split("x"))) for shape in shapes)
+
+    assert largest(64 * 64) == 64 * 64
+    assert largest(64 * 8) == 64 * 8
 
 
 def test_finite_without_positives_and_with_zero_rows():

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from jaxssl.data.canvas import CanvasSpec, load_canvas, warn_broken
-from jaxssl.data.example import Example, Regions, encode_mask
+from jaxssl.data.example import Example, Regions
 from jaxssl.data.folder import Folder
 from jaxssl.data.order import Order
 from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data.rle import encode_mask
 
 SPEC = CanvasSpec(8, objects=2, planes=1)
 
@@ -89,7 +90,20 @@ def test_no_seed_repeats_the_epochs_of_another():
 
 def test_without_shuffling_images_come_in_their_order():
     order = Order(7, 3, seed=0, shuffle=False)
-    assert [order.indices(step).tolist() for step in range(3)] == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+    assert [order.indices(step).tolist() for step in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
+
+
+def test_a_sweep_has_every_image_in_every_mode(tmp_path):
+    source = Drawn(11)
+    pipelines = [opened(source, tmp_path, mode) for mode in ("device", "host", "stream")]
+    assert [p.sweep_steps for p in pipelines] == [3, 3, 3]
+    device, host, stream = ([*p.sweep()] for p in pipelines)
+    assert [b["index"].tolist() for b in device] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 0]]
+    assert_same(host, stream)
+    for batch in host:
+        for row, index in enumerate(batch["index"].tolist()):
+            for name, array in load_canvas(source, index, SPEC).items():
+                np.testing.assert_array_equal(batch[name][row], array)
 
 
 def test_modes_give_the_same_batches(tmp_path):

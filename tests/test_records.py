@@ -9,7 +9,7 @@ import pytest
 
 from jaxssl.data import tfrecord
 from jaxssl.data.codec import decode_example, encode_example
-from jaxssl.data.example import BrokenImage, Example, Regions, encode_mask
+from jaxssl.data.example import BrokenImage, Example, Regions
 from jaxssl.data.records import (
     Info,
     Records,
@@ -19,6 +19,7 @@ from jaxssl.data.records import (
     write_info,
     write_shard,
 )
+from jaxssl.data.rle import encode_mask
 
 # One record with features a = [b"x"], f = [1.0, 2.0], i = [-1], as the `tfrecord` package on PyPI
 # writes it: framing and message by an independent hand.

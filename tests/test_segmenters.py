@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxssl.data.example import Example
+from jaxssl.data.rle import decode_mask
 from mask_tools.regions import collect
 from mask_tools.segmenters import SEGMENTERS
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
@@ -16,16 +18,24 @@ def blocks(rows, cols, side):
     return colours.astype(np.uint8).repeat(side, axis=0).repeat(side, axis=1)
 
 
+def show(image):
+    return Example("image.png", image)
+
+
+def masks(regions):
+    return np.array([decode_mask(region.rle, region.size) for region in regions])
+
+
 def coverage(regions):
     """How many regions cover each pixel."""
-    return sum(region.mask.astype(int) for region in regions)
+    return masks(regions).sum(0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (48, 64)])
-@pytest.mark.parametrize("name", sorted(SEGMENTERS))
+@pytest.mark.parametrize("name", ["grid", "fh"])
 def test_every_segmenter_partitions_any_image(name, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-    found = SEGMENTERS[name]()(image)
+    found = SEGMENTERS[name]()(show(image))
     assert (coverage(found) == 1).all()
     regions = collect(found, size)
     assert len(regions) == len(found)  # no empty one
@@ -33,24 +43,24 @@ def test_every_segmenter_partitions_any_image(name, size):
 
 
 def test_grid_cells_are_equal_where_they_can_be():
-    cells = Grid(rows=2, cols=4)(np.zeros((10, 20, 3), np.uint8))
-    assert [int(cell.mask.sum()) for cell in cells] == [25] * 8
-    areas = [int(cell.mask.sum()) for cell in Grid(3, 3)(np.zeros((10, 11, 3), np.uint8))]
+    cells = Grid(rows=2, cols=4)(show(np.zeros((10, 20, 3), np.uint8)))
+    assert masks(cells).sum((1, 2)).tolist() == [25] * 8
+    areas = masks(Grid(3, 3)(show(np.zeros((10, 11, 3), np.uint8)))).sum((1, 2)).tolist()
     assert sum(areas) == 110
     assert max(areas) - min(areas) <= 7  # 4x4 against 3x3
 
 
 def test_fh_finds_the_blocks():
     image = blocks(2, 3, side=40)
-    found = Felzenszwalb(scale=(100,), sigma=0.0)(image)
+    found = Felzenszwalb(scale=(100,), sigma=0.0)(show(image))
     assert len(found) == 6
-    for region in found:
-        assert len(np.unique(image[region.mask], axis=0)) == 1
+    for mask in masks(found):
+        assert len(np.unique(image[mask], axis=0)) == 1
 
 
 def test_fh_at_several_scales_gives_one_partition_each():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    found = Felzenszwalb(scale=(10, 10), min_size=(10, 100))(image)
+    found = Felzenszwalb(scale=(10, 10), min_size=(10, 100))(show(image))
     levels = np.array([region.level for region in found])
     assert (coverage(found) == 2).all()
     assert (levels == 0).sum() > (levels == 1).sum() > 1
@@ -59,9 +69,9 @@ def test_fh_at_several_scales_gives_one_partition_each():
 
 def test_fh_ids_do_not_wrap():
     image = blocks(20, 20, side=4)
-    found = Felzenszwalb(scale=(1,), min_size=(1,), sigma=0.0)(image)
+    found = Felzenszwalb(scale=(1,), min_size=(1,), sigma=0.0)(show(image))
     assert len(found) == 400
-    assert all(region.mask.sum() == 16 for region in found)
+    assert (masks(found).sum((1, 2)) == 16).all()
 
 
 def test_fh_minimum_size_is_the_scale_unless_given():

@@ -86,3 +86,15 @@ def test_encoder_variables_load_into_the_encoder(simclr, started, views):
     variables = simclr.encoder_variables(*started)
     features = simclr.encoder.apply(variables, views[0].image, train=False)
     assert features.pooled.shape == (4, features.grid.shape[-1])
+
+
+def test_head_without_batch_norm_has_biases(tiny_encoder, views):
+    method = SimCLR(
+        tiny_encoder, hidden=(8,), dim=6, head_batch_norm=False, final_batch_norm="none"
+    )
+    params, state = jax.eval_shape(method.init, jax.random.key(1), views)
+    assert {name: set(layer) for name, layer in params["head"].items()} == {
+        "linear1": {"kernel", "bias"},
+        "linear2": {"kernel", "bias"},
+    }
+    assert set(state.batch_stats) == {"encoder"}

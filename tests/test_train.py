@@ -1,9 +1,13 @@
 """The command from end to end, on eight devices: what it writes, resumes and refuses."""
 
+import contextlib
+import functools
+import io
 import json
 import os
 import pathlib
 import signal
+import types
 
 import jax
 import numpy as np
@@ -12,9 +16,10 @@ import pytest
 from PIL import Image
 
 from jaxssl import config as config_module
-from jaxssl import evaluate, train
+from jaxssl import evaluate, sharding, train
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
+from jaxssl.models.vit import ViT
 from jaxssl.workdir import locked
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -37,13 +42,15 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def tiny(tiny_encoder, tmp_path_factory, monkeypatch):
-    """The tiny encoder under a name, and a cache folder that all tests share."""
-    tiny_class = type(tiny_encoder)
-    known = config_module.KNOWN["encoder"] | {"tiny": tiny_class}
-    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
-    monkeypatch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(autouse=True, scope="module")
+def tiny(tiny_encoder, tmp_path_factory):
+    """Tiny encoders under a name each, and a cache folder that all tests share."""
+    vit = functools.partial(ViT, dim=16, depth=1, heads=2)
+    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config_module.KNOWN, "encoder", known)
+        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 def run(workdir, **changes):
@@ -70,16 +77,25 @@ def losses(workdir):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return tmp_path_factory.mktemp("undisturbed")
+def finished(tiny, tmp_path_factory):
+    """A run that nothing disturbed: its workdir, and what it printed."""
+    workdir, printed = tmp_path_factory.mktemp("undisturbed"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run(workdir, data__input="device") == 0
+    return workdir, printed.getvalue()
+
+
+@pytest.fixture
+def undisturbed(finished):
+    return finished[0]
 
 
 def assert_same_run(a, b):
     jax.tree.map(np.testing.assert_array_equal, final_state(a), final_state(b))
 
 
-def test_run_writes_what_it_promises(undisturbed, capsys):
-    assert run(undisturbed, data__input="device") == 0
+def test_run_writes_what_it_promises(finished):
+    undisturbed, table = finished
     names = {p.name for p in undisturbed.iterdir()}
     assert names == {
         ".lock", "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
@@ -92,10 +108,16 @@ def test_run_writes_what_it_promises(undisturbed, capsys):
     evaluations = [line for line in lines(undisturbed) if "eval/objects/knn_top1" in line]
     assert [line["step"] for line in evaluations] == [0, 4, 8]
     assert "eval/objects/linear_top1" in evaluations[-1]
-    table = capsys.readouterr().out
     assert "kNN untrained" in table
     assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
     assert int(final_state(undisturbed)["step"]) == 8
+
+
+def test_a_method_on_regions_gets_them(tmp_path):
+    options = {"method__name": "detcon_s", "sampler__name": "random_crop", "method__num_regions": 4}
+    assert run(tmp_path, **options, eval__datasets="()", epochs=1) == 0
+    training = [line for line in lines(tmp_path) if "loss" in line]
+    assert all(1 < line["regions_per_view"] <= 4 for line in training)
 
 
 @pytest.mark.parametrize("mode", ["host", "stream"])
@@ -153,6 +175,17 @@ def test_evaluate_agrees_with_training(undisturbed, capsys):
     assert "objects" in capsys.readouterr().out
 
 
+def test_a_vit_trains_continues_and_is_evaluated(tmp_path):
+    vit = {"name": "vit", "patch": 8, "image_size": 24}
+    changes = {f"encoder__{k}": v for k, v in vit.items()} | {"epochs": 1, "eval__linear": False}
+    for _ in range(2):  # the second time only the checkpoint is read
+        assert run(tmp_path, **changes) == 0
+    assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "knn"]) == 0
+    (result,) = json.loads((tmp_path / "eval.json").read_text())
+    assert result["step"] == 4
+    assert result["knn_top1"] == lines(tmp_path)[-1]["eval/objects/knn_top1"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
     assert run(tmp_path, optim__lr=1e30, optim__warmup_epochs=0.0, eval__datasets="()") == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -170,6 +203,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ({"data__source": "nothing"}, "unknown source 'nothing'"),
         ({"data__source": "folder:{empty}"}, "no image"),
         ({"data__source": "folder:{photos}"}, "--segmenter fh"),
+        (
+            {"data__source": "folder:{photos}", "method__name": "detcon_b"},
+            "sampler RegionCrop and method DetConB cannot do without regions",
+        ),
+        ({"data__region_planes": 0}, "'data.region_planes' is 0"),
         ({"eval__datasets": "scenes:50"}, "has no labels"),
         ({"eval__knn_k": 61}, "eval.knn_k needs 61"),
         ({"eval__linear_epochs": 0}, "eval.linear_epochs is 0"),
@@ -177,8 +215,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),
         ({"optim__warmup_epochs": 3.0}, "optim.warmup_epochs is 3.0 of 2 epochs"),
         ({"views__num_global": 1}, "views.num_global + num_local >= 2"),
+        ({"method__name": "moco"}, "set --config.method.queue_size=64"),
         ({"checkpoint__keep": 0}, "'checkpoint.keep' is 0"),
         ({"views__recipe": "simcrl"}, "choose one of"),
+        ({"encoder__name": "vit", "views__size": 24}, "views.size is 24: images of 24 x 24 pixels"),
+        ({"encoder__name": "vit", "eval__size": 24}, "eval.size is 24: images of 24 x 24 pixels"),
+        (
+            {"encoder__name": "vit", "views__num_local": 1, "views__local_size": 8},
+            "views.local_size is 8: images of 8 x 8 pixels do not divide into patches of 16",
+        ),
+        ({"encoder__name": "vit", "encoder__image_size": 24}, "encoder.image_size 24 does not"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, message):
@@ -202,6 +248,19 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
     error = capsys.readouterr().err
     assert "seed: 0 -> 1; views.size: 16 -> 24" in error
     assert (undisturbed / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("backend", "chosen", "kept"),
+    [("gpu", None, True), ("gpu", "elsewhere", False), ("cpu", None, False)],
+)
+def test_programs_are_kept_for_accelerators(tmp_path, monkeypatch, backend, chosen, kept):
+    folders = {"jax_compilation_cache_dir": chosen}
+    config = types.SimpleNamespace(read=folders.get, update=folders.__setitem__)
+    fake = types.SimpleNamespace(default_backend=lambda: backend, config=config)
+    monkeypatch.setattr(sharding, "jax", fake)
+    sharding.keep_programs(tmp_path)
+    assert folders == {"jax_compilation_cache_dir": str(tmp_path) if kept else chosen}
 
 
 def test_two_runs_in_one_workdir(undisturbed, capsys):

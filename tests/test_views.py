@@ -4,8 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.samplers import RandomCrop, RegionCrop
-from jaxssl.views import Views, make_views
+from jaxssl.augment import Color
+from jaxssl.boxes import crop, whole_box
+from jaxssl.color import posterize
+from jaxssl.samplers import ContrastiveCrop, RandomCrop, RegionCrop
+from jaxssl.samplers.contrastive_crop import Memory
+from jaxssl.types import ViewSpec
+from jaxssl.views import Views, cut_view, make_views
 
 BATCH = {
     "image": jax.random.randint(jax.random.key(1), (3, 24, 24, 3), 0, 256).astype(jnp.uint8),
@@ -50,6 +55,37 @@ def test_an_image_does_not_depend_on_its_neighbours():
     assert (a[2] != b[2]).any()
 
 
+def test_an_image_is_cut_about_its_own_box():
+    """The canvases are dark on the left; the first and last image of the data set, on the right."""
+    box = jnp.array([[0.5, x, 0.5, x] for x in (0.9, 0.1, 0.9)])
+    batch = BATCH | {
+        "image": jnp.zeros((3, 24, 24, 3), jnp.uint8).at[:, :, 12:].set(255),
+        "index": jnp.array([2, 0, 1]),
+    }
+    views = Views(size=8, scale=(0.05, 0.05), recipe="none", normalize="none")
+    memory = Memory(box=box, in_use=jnp.array(True))
+    images, _ = jax.jit(lambda k: make_views(k, batch, memory, ContrastiveCrop(), views))(
+        jax.random.key(0)
+    )
+    for view in images:
+        np.testing.assert_allclose(view.image.mean(axis=(1, 2, 3)), [1, 1, 0])
+
+
+def test_what_happens_to_the_canvas_and_the_axis_of_the_flip():
+    color = Color(before_crop=Color(posterize_prob=1.0), flip_axis=0)
+    spec = ViewSpec(48, (1.0, 1.0), (1.0, 1.0), "clip", color)
+    views, canvas, hw = Views(recipe="none", normalize="none"), BATCH["image"][0], BATCH["hw"][0]
+    keys = jax.random.split(jax.random.key(0), 8)
+    expected = np.array(crop(posterize(canvas / 255, 4), whole_box(hw), hw, 48, "bilinear"))
+    view = jax.jit(jax.vmap(lambda k: cut_view(k, canvas, whole_box(hw), hw, spec, views)))
+    seen = np.array(view(keys))
+    upright = [np.allclose(s, expected, atol=1e-5) for s in seen]
+    mirrored = [np.allclose(s, expected[::-1], atol=1e-5) for s in seen]
+    assert all(a != b for a, b in zip(upright, mirrored, strict=True))
+    assert any(upright)
+    assert any(mirrored)
+
+
 def test_share_of_images_without_a_usable_region():
     _, fell_back = cut(Views(size=16, recipe="none"), RegionCrop(min_area=100))
     np.testing.assert_allclose(fell_back, 2 / 3, rtol=1e-6)
@@ -65,3 +101,33 @@ def test_whole_view_without_colour_is_the_normalised_image():
     assert either[0].any()
     assert either[1].any()
     assert (either[0] | either[1]).mean() > 0.8  # rounded, 24 x 23 pixels fit too
+
+
+def test_regions_are_cut_and_flipped_with_the_image():
+    """Regions that are what is bright in each colour stay so, in a partition and overlapping."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 2, (24, 6, 6, 3)).astype(bool)
+    bright = np.kron(blocks, np.ones((1, 8, 8, 1), bool))  # canvas 48, blocks of 8 pixels
+    planes = (bright * np.uint32([1, 2**17, 2**31])).sum(axis=-1, dtype=np.uint32)
+    batch = {
+        "image": jnp.asarray(bright * np.uint8(255)),
+        "hw": jnp.tile(jnp.array([[96, 60]], jnp.int32), (24, 1)),
+        "index": jnp.arange(24),
+        "label": jnp.zeros(24, jnp.int32),
+        "region_planes": jnp.asarray(planes)[:, ::2, ::2, None],
+    }
+    views = Views(size=64, num_local=1, local_size=32, recipe="none", normalize="none")
+    seen, _ = cut(views, batch=batch)
+    assert [v.planes.shape for v in seen] == [(24, 16, 16, 1)] * 2 + [(24, 8, 8, 1)]
+    for view in seen:
+        bits = np.asarray(view.planes) >> np.uint32([0, 17, 31]) & 1
+        points = bits.shape[1]
+        centre = np.asarray(view.image).reshape(24, points, 4, points, 4, 3)[:, :, 1:3, :, 1:3]
+        value = centre.mean(axis=(2, 4))
+        clear = (value < 0.1) | (value > 0.9)  # no edge runs through the middle of the point
+        assert clear.mean() > 0.6
+        np.testing.assert_array_equal(bits[clear], value[clear] > 0.5)
+
+
+def test_no_regions_no_planes():
+    assert cut(Views(size=16, recipe="none"))[0][0].planes is None

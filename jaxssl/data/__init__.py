@@ -2,6 +2,7 @@
 
     folder:PATH            any tree of images; class sub-folders give labels
     records:PATH           what mask_tools.export wrote
+    tfds:NAME/SPLIT        a tensorflow-datasets data set (needs the extra `tfds`)
     scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labelled single objects
 
 `jaxssl.data.pipeline` turns a source into batches; it is not imported here, for it needs grain,
@@ -14,10 +15,11 @@ from jaxssl.data.example import BrokenImage, Example, Regions, Source
 from jaxssl.data.folder import Folder
 from jaxssl.data.records import Records
 from jaxssl.data.scenes import Objects, Scenes
+from jaxssl.data.tfds import Tfds
 
 __all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source"]
 
-_EXAMPLES = "folder:photos, records:data/ade20k, scenes:10000 or objects:10000"
+_EXAMPLES = "folder:photos, records:data/ade20k, tfds:cifar10/train, scenes:10000 or objects:10000"
 
 
 def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
@@ -38,12 +40,12 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
     if scheme in ("folder", "records") and rest:
         path = os.path.expanduser(rest)
         return Folder(path, part) if scheme == "folder" else Records(path, part)
+    if scheme == "tfds" and rest:
+        return Tfds(rest, part)
     if scheme in ("scenes", "objects"):
         if not (rest.isascii() and rest.isdigit() and int(rest) > 0):
             raise ValueError(f"{spec!r} needs a number of images, such as {scheme}:10000")
         count = int(rest) if part != "test" else max(int(rest) // 4, 1)
         kind = Scenes if scheme == "scenes" else Objects
         return kind(count, seed=seed, part=part or "train")
-    if scheme == "tfds":
-        raise ValueError(f"{spec!r}: tfds sources are not available in this version of jaxssl")
     raise ValueError(f"unknown source {spec!r}; give one such as {_EXAMPLES}")

@@ -4,9 +4,8 @@ import dataclasses
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from jaxssl.data.rle import run_ends
+from jaxssl.data.rle import decode_mask
 
 
 class BrokenImage(ValueError):
@@ -34,19 +33,10 @@ class Regions:
 
     def masks(self) -> np.ndarray:
         """The masks, decoded: bool[R, height, width]."""
-        height, width = self.size
-        masks = np.zeros((len(self), height, width), bool)
+        masks = np.zeros((len(self), *self.size), bool)
         for mask, counts in zip(masks, self.rle, strict=True):
-            ends = run_ends(counts)
-            inside = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=0))
-            mask[:] = inside.reshape(width, height).T  # runs go down the columns
+            mask[:] = decode_mask(counts, self.size)
         return masks
-
-
-def encode_mask(mask: np.ndarray) -> bytes:
-    """COCO compressed run lengths of a mask bool[h, w]."""
-    counts: bytes = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-    return counts
 
 
 @dataclasses.dataclass(frozen=True)

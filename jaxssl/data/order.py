@@ -12,7 +12,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Epochs of whole batches, each epoch shuffled anew; its remainder is left out."""
+    """Epochs of whole batches, each epoch shuffled anew; its remainder is left out.
+
+    Not shuffled, the images come in their order, round and round, and none is left out.
+    """
 
     num_examples: int
     batch_size: int
@@ -32,14 +35,17 @@ class Order:
 
     def indices(self, step: int) -> np.ndarray:
         """The images of a batch, i32[b]."""
+        if not self.shuffle:
+            start = step * self.batch_size
+            return np.arange(start, start + self.batch_size, dtype=np.int32) % self.num_examples
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         start = step_in_epoch * self.batch_size
-        order = _epoch(self.num_examples, self.seed if self.shuffle else None, epoch)
+        order = _epoch(self.num_examples, self.seed, epoch)
         return order[start : start + self.batch_size]
 
 
 # Two epochs, for batches are made ahead across the end of one.
 @functools.lru_cache(maxsize=2)
-def _epoch(num_examples: int, seed: int | None, epoch: int) -> np.ndarray:
+def _epoch(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     order = np.arange(num_examples, dtype=np.int32)
-    return order if seed is None else np.random.default_rng([seed, epoch]).permutation(order)
+    return np.random.default_rng([seed, epoch]).permutation(order)

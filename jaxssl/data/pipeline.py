@@ -71,6 +71,19 @@ class Pipeline:
             return _gather_ahead(self.arrays, self.order, start_step)
         return ({"index": self.order.indices(step)} for step in itertools.count(start_step))
 
+    @property
+    def sweep_steps(self) -> int:
+        """Batches in a sweep."""
+        return -(-self.num_examples // self.order.batch_size)
+
+    def sweep(self) -> Iterator[dict[str, np.ndarray]]:
+        """Batches like those of `batches` with every image in its order, the remainder too.
+
+        The last one is filled up with the first images.
+        """
+        order = dataclasses.replace(self.order, shuffle=False)
+        return itertools.islice(dataclasses.replace(self, order=order).batches(0), self.sweep_steps)
+
 
 def open_pipeline(
     source: Source,

@@ -1,11 +1,14 @@
-"""COCO's compressed run lengths, read without making the masks they stand for.
+"""COCO's compressed run lengths: masks and label maps to runs, and back as far as is needed.
 
 A mask is a list of run lengths down its columns, column after column: pixels outside, inside,
 outside, ... Lengths are kept as the difference to the length two before (from the fourth on), in
 groups of 5 bits, lowest first, one printable character each (pycocotools, common/maskApi.c).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from pycocotools import mask as coco_mask
 
 
 def run_ends(counts: bytes) -> np.ndarray:
@@ -22,6 +25,78 @@ def run_ends(counts: bytes) -> np.ndarray:
     lengths[1::2] = np.cumsum(lengths[1::2])
     lengths[2::2] = np.cumsum(lengths[2::2])
     return np.cumsum(lengths)
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """The run lengths of a mask bool[h, w]."""
+    return _compress(_changes(mask), mask.shape)
+
+
+def encode_labels(labels: np.ndarray) -> dict[int, bytes]:
+    """The run lengths of the pixels of each value in a label map of integers [h, w], ascending.
+
+    One pass over the map, however many values there are.
+    """
+    starts = _changes(labels)
+    if not len(starts) or starts[0] > 0:
+        starts = np.insert(starts, 0, 0)
+    ends = np.append(starts[1:], labels.size)
+    column, row = np.divmod(starts, labels.shape[0])
+    value = labels[row, column]
+    order = np.argsort(value, kind="stable")
+    values, first = np.unique(value[order], return_index=True)
+    runs = np.stack([starts[order], ends[order]], axis=1)
+    parts = np.split(runs, first[1:])
+    return {
+        int(v): _compress(part.ravel(), labels.shape) for v, part in zip(values, parts, strict=True)
+    }
+
+
+def _changes(values: np.ndarray) -> np.ndarray:
+    """Where, counting down the columns, a value [h, w] is not the one before; 0 is before all.
+
+    Rows are compared with rows: transposing the whole array would take several times as long.
+    """
+    height, width = values.shape
+    row, column = np.divmod(np.flatnonzero(values[1:] != values[:-1]), width)
+    before = np.concatenate([np.zeros(1, values.dtype), values[-1, :-1]])
+    top = np.flatnonzero(values[0] != before)
+    return np.sort(np.concatenate([column * height + row + 1, top * height]))
+
+
+def _compress(changes: np.ndarray, size: tuple[int, ...]) -> bytes:
+    """The characters for the pixels at which a mask of `size` height, width turns over."""
+    height, width = size
+    if len(changes) and changes[-1] == height * width:
+        changes = changes[:-1]
+    lengths = np.diff(changes, prepend=0, append=height * width).tolist()
+    coded = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+    counts: bytes = coded["counts"]
+    return counts
+
+
+def decode_mask(counts: bytes, size: tuple[int, int]) -> np.ndarray:
+    """The mask bool[h, w] of run lengths; `size` is height, width."""
+    ends = run_ends(counts)
+    inside = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=0))
+    return inside.reshape(size[::-1]).T  # runs go down the columns
+
+
+def mask_areas(rle: Sequence[bytes]) -> np.ndarray:
+    """The number of pixels in each mask: i64[R]. pycocotools' own `area` fails from 256 on."""
+    lengths = [np.diff(run_ends(counts), prepend=0) for counts in rle]
+    return np.array([run[1::2].sum() for run in lengths], np.int64)
+
+
+def mask_boxes(rle: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
+    """y0 x0 y1 x1 around the pixels of each mask, end-exclusive: i64[R, 4]."""
+    x, y, width, height = coco_mask.toBbox(coco(rle, size)).reshape(-1, 4).T
+    return np.stack([y, x, y + height, x + width], axis=1).astype(np.int64)
+
+
+def coco(rle: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]:
+    """Run lengths as pycocotools takes them."""
+    return [{"size": list(size), "counts": counts} for counts in rle]
 
 
 def bit_planes(rle: list[bytes], size: tuple[int, int], cells: int, planes: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from jaxssl.data.example import Example, Regions, encode_mask
+from jaxssl.data.example import Example, Regions
+from jaxssl.data.rle import encode_mask
 from jaxssl.data.shapes import CLASS_NAMES, coverage, draw_outline
 from jaxssl.data.surfaces import draw_palette, draw_surface, expose
 

@@ -5,21 +5,18 @@ per array, rows in the order of the source, and `store.json`, written last, whic
 there and which images could not be read.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
-from jaxssl.data.files import written_aside
+from jaxssl.data.files import locked, written_aside
 from jaxssl.data.filling import fill, have_size
 
 STORE_VERSION = 1  # raise it when canvases of the same source and spec come out different
@@ -81,7 +78,7 @@ def open_store(
 
 def _complete(folder: pathlib.Path, source: Source, spec: CanvasSpec, *, show: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder, "fills"):
         if is_complete(folder, spec, len(source)):  # by the run that held the lock before
             return
         (folder / "store.json").unlink(missing_ok=True)
@@ -89,18 +86,6 @@ def _complete(folder: pathlib.Path, source: Source, spec: CanvasSpec, *, show: b
         content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
         with written_aside(folder / "store.json") as file:
             file.write(json.dumps(content, indent=2).encode())
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other runs from filling the same store; the lock ends with the process, however."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.warning("waiting for another run that fills %s", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _report_broken(folder: pathlib.Path, source: Source, max_broken: float) -> None:

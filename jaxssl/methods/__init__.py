@@ -1,26 +1,41 @@
 """Self-supervised methods: each one file under its paper's equations. None sees a sampler.
 
-To add one: a file here with a frozen dataclass of hyperparameters and the four functions below,
-and its name in `METHODS`.
+To add one: a file here with a frozen dataclass of hyperparameters and the functions below, and
+its name in `METHODS`.
 """
 
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.methods.byol import BYOL
+from jaxssl.methods.detcon_b import DetConB
+from jaxssl.methods.detcon_s import DetConS
 from jaxssl.methods.dino import DINO
+from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
+from jaxssl.methods.simsiam import SimSiam
 from jaxssl.methods.swav import SwAV
-from jaxssl.types import Tree, View
+from jaxssl.types import Tree, View, ViewSpec
 
 Metrics = dict[str, Any]  # name -> f32[]
 
 
 @runtime_checkable
 class Method(Protocol):
-    """Four pure functions. `t` is the progress of training, in [0, 1]."""
+    """A check and four pure functions. `t` is the progress of training, in [0, 1]."""
 
     needs_regions: bool  # whether it reads `View.planes`: the regions of every view
+
+    def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
+        """Raises ValueError if the method cannot be trained so; called before anything compiles.
+
+        Args:
+          batch_size: images a step, over all devices.
+          num_examples: images of the data set.
+          views: what each view is to be: the global ones, then the local ones.
+        """
+        ...
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters that the gradient moves, and everything else that lives between steps."""
@@ -41,4 +56,13 @@ class Method(Protocol):
         ...
 
 
-METHODS = {"simclr": SimCLR, "swav": SwAV, "dino": DINO}
+METHODS = {
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "dino": DINO,
+    "swav": SwAV,
+    "detcon_s": DetConS,
+    "detcon_b": DetConB,
+}

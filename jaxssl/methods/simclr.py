@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import forward
+from jaxssl.methods.forward import Network, forward
 from jaxssl.models.heads import MLP
-from jaxssl.types import Leaf, Tree, View
+from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 
 @flax.struct.dataclass
@@ -27,16 +27,6 @@ class State:
     """What lives between steps beside the parameters."""
 
     batch_stats: Leaf  # of encoder and head
-
-
-class Network(nn.Module):
-    """g(f(x)): images f32[b, s, s, 3] to projections f32[b, d]."""
-
-    encoder: nn.Module
-    head: nn.Module
-
-    def __call__(self, images: Array, train: bool) -> Array:
-        return self.head(self.encoder(images, train).pooled, train)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +39,7 @@ class SimCLR:
     temperature: float = 0.07
     hidden: tuple[int, ...] = (512,)  # widths of the hidden layers of g
     dim: int = 128  # of z
+    head_batch_norm: bool = True  # after the hidden layers; without it, layers have biases
     final_batch_norm: str = "affine"  # `heads.MLP`
     # Of views of one size (SimCLR, s3same), or each has its own (lightly): `forward`.
     share_batch_norm: bool = True
@@ -58,14 +49,22 @@ class SimCLR:
     @property
     def network(self) -> Network:
         head = MLP(
-            hidden=self.hidden, out=self.dim, bias=False, final_batch_norm=self.final_batch_norm
+            hidden=self.hidden,
+            out=self.dim,
+            bias=not self.head_batch_norm,
+            final_bias=not self.head_batch_norm,
+            batch_norm=self.head_batch_norm,
+            final_batch_norm=self.final_batch_norm,
         )
         return Network(self.encoder, head)
 
-    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
-        """Parameters and batch statistics; of `views` only the shapes matter."""
+    def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
+        """Raises ValueError unless there are two views to compare."""
         if len(views) < 2:
             raise ValueError("SimCLR compares views of an image: views.num_global + num_local >= 2")
+
+    def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
+        """Parameters and batch statistics; of `views` only the shapes matter."""
         variables = self.network.init(key, views[0].image[:1], train=False)
         return variables["params"], State(batch_stats=variables.get("batch_stats", {}))
 

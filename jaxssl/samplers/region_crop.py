@@ -48,10 +48,16 @@ class RegionCrop:
         there is none.
         """
         key_region, key_boxes = jax.random.split(key)
+        within, found = self.draw_region(key_region, example)
+        return boxes_within(key_boxes, within, specs), ~found
+
+    def draw_region(
+        self, key: PRNGKeyArray, example: Batch
+    ) -> tuple[Float[Array, "4"], Bool[Array, ""]]:
+        """The grown box of one region, and whether there was one: else the box of the image."""
         areas = example["region_areas"]
         usable = (areas > 0) & (areas >= self.min_area)
-        region = jax.random.categorical(key_region, jnp.where(usable, 0.0, -jnp.inf))
+        region = jax.random.categorical(key, jnp.where(usable, 0.0, -jnp.inf))
         grown = grow_box(example["region_boxes"][region], self.expand, example["hw"])
         found = usable.any()
-        within = jnp.where(found, grown, whole_box(example["hw"]))
-        return boxes_within(key_boxes, within, specs), ~found
+        return jnp.where(found, grown, whole_box(example["hw"])), found

@@ -1,4 +1,4 @@
-"""Where regions come from. A segmenter is a frozen dataclass of parameters, called on an image.
+"""Where regions come from. A segmenter is a frozen dataclass of parameters, called on an example.
 
 To add one: a file here, and a line in `SEGMENTERS`; its fields become options of
 `mask_tools.export` and its values are written into the records' `info.json`.
@@ -6,11 +6,14 @@ To add one: a file here, and a line in `SEGMENTERS`; its fields become options o
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
-
+from jaxssl.data.example import Example
 from mask_tools.regions import Region
+from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
+from mask_tools.segmenters.hq_sam import HqSam
+from mask_tools.segmenters.proposals import Proposals
+from mask_tools.segmenters.sam import Sam
 
 
 @runtime_checkable
@@ -18,10 +21,21 @@ class Segmenter(Protocol):
     """What finds the regions of an image."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    made_before: ClassVar[bool]  # its masks were made for the image as it is, before --max-side
 
-    def __call__(self, image: np.ndarray) -> list[Region]:
-        """The regions of an upright image u8[h, w, 3]: any number, overlapping or not."""
+    def __call__(self, example: Example) -> list[Region]:
+        """The regions of the upright image of an example: any number, overlapping or not.
+
+        Raises `BrokenImage` if what it needs for this image is not there.
+        """
         ...
 
 
-SEGMENTERS: dict[str, Any] = {"grid": Grid, "fh": Felzenszwalb}
+SEGMENTERS: dict[str, Any] = {
+    "grid": Grid,
+    "fh": Felzenszwalb,
+    "sam": Sam,
+    "hq_sam": HqSam,
+    "annotation": Annotation,
+    "proposals": Proposals,
+}

@@ -6,11 +6,12 @@ bits, which merges segments 256 apart; here every segment is its own mask.
 """
 
 import dataclasses
+from typing import ClassVar
 
-import numpy as np
 from skimage.segmentation import felzenszwalb
 
-from mask_tools.regions import Region
+from jaxssl.data.example import Example
+from mask_tools.regions import Region, from_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Felzenszwalb:
     segment, one for each scale; without any it is the scale. Sigma is that of a Gaussian blur, in
     pixels, applied before.
     """
+
+    made_before: ClassVar[bool] = False
 
     scale: tuple[float | int, ...] = (1000,)
     min_size: tuple[int, ...] = ()
@@ -40,12 +43,12 @@ class Felzenszwalb:
                 "give one minimum size per scale, or none to use the scales"
             )
 
-    def __call__(self, image: np.ndarray) -> list[Region]:
-        """The segments of an image u8[h, w, 3], level by level."""
-        regions = []
+    def __call__(self, example: Example) -> list[Region]:
+        """The segments of the image, level by level."""
+        regions: list[Region] = []
         for level, (scale, min_size) in enumerate(zip(self.scale, self.min_size, strict=True)):
             # Eight-bit input on purpose: the library scales it to [0, 1] but would take 0-255
             # floats as they are, and cut four times as many segments.
-            ids = felzenszwalb(image, scale=scale, sigma=self.sigma, min_size=min_size)
-            regions += [Region(ids == segment, level=level) for segment in range(ids.max() + 1)]
+            ids = felzenszwalb(example.image, scale=scale, sigma=self.sigma, min_size=min_size)
+            regions += from_labels(ids, level=level)
         return regions

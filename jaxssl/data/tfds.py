@@ -1,0 +1,199 @@
+"""A tensorflow-datasets data set as a source: `tfds:NAME/SPLIT` (the extra `tfds`).
+
+TensorFlow is asked once, when the source is opened, for the features and the files of the data set,
+and to make those if they are not there. The images are then read without it, in any process: each
+record is a tf.train.Example in which an image is the bytes of its file.
+"""
+
+import dataclasses
+import hashlib
+import io
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxssl.data import tfrecord
+from jaxssl.data.decode import decode_image
+from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.parts import choose_splits, in_part
+
+_IMAGES = ("image", "image_left")  # names of features, the first that there is
+_LABEL_MAPS = ("segmentation_mask", "segmentation_label", "annotation", "segmentation")
+_KEYS = ("image/filename", "file_name", "filename", "image_id", "id")
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """Which features of a data set are what; "" where there is none."""
+
+    image: str
+    label: str = ""
+    semantic: str = ""
+    key: str = ""
+    classes: tuple[str, ...] = ()
+
+
+class Tfds:
+    """The examples of one split, or of the splits for a part, read at random."""
+
+    has_regions = False
+
+    def __init__(self, name: str, part: str | None = None) -> None:
+        """Opens NAME/SPLIT, or NAME for the part "train" or "test"; see `parts.py`.
+
+        Data sets that are not there are downloaded and prepared by tensorflow-datasets, in the
+        folder that it uses. Raises `ValueError` if that fails, or no image is in it.
+        """
+        self.spec = f"tfds:{name}"
+        builder, split = _open(name)
+        self._names = find_names(builder.info.features, name)
+        self.class_names = self._names.classes
+        declared = (split,) if split else tuple(builder.info.splits)
+        splits, by_key = choose_splits(declared, part)
+        instructions = [
+            (chosen.split("[")[0], instruction)
+            for chosen in splits
+            for instruction in builder.info.splits[chosen].file_instructions
+        ]
+        self._is_tfrecord = builder.info.file_format.value == "tfrecord"
+        self._splits = [chosen for chosen, _ in instructions]
+        self._paths = [pathlib.Path(instruction.filename) for _, instruction in instructions]
+        extents = [self._scan(i, instruction) for i, (_, instruction) in enumerate(instructions)]
+        self._extent = np.concatenate([np.zeros((0, 3), np.int64), *extents])
+        self._part = part if by_key else None
+        if self._part:
+            mine = [in_part(self._key(i, self._features(i)), self._part) for i in range(len(self))]
+            self._extent = self._extent[np.array(mine, bool)]
+        if not len(self):
+            raise ValueError(f"{self.spec} has no images in part {part!r}; name another split")
+
+    def __len__(self) -> int:
+        return len(self._extent)
+
+    def __getitem__(self, index: int) -> Example:
+        features = self._features(index)
+        key = self._key(index, features)
+        encoded = features[self._names.image][0]
+        image = decode_image(encoded, key)
+        return Example(
+            key=key,
+            image=image,
+            label=int(features[self._names.label][0]) if self._names.label else -1,
+            semantic=self._label_map(features, key, image.shape[:2]),
+            encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
+        )
+
+    def fingerprint(self) -> str:
+        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
+        content = [self.spec, self._part, states, self._extent[:, 2].tolist()]
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+    def _scan(self, file: int, instruction: Any) -> np.ndarray:
+        """i64[n, 3]: file, offset and length of each record; or the file, -1 and its number."""
+        stop = instruction.skip + instruction.take if instruction.take >= 0 else None
+        chosen = slice(instruction.skip, stop)
+        if self._is_tfrecord:
+            extents = tfrecord.scan(self._paths[file])[chosen]
+        else:
+            numbers = np.arange(instruction.examples_in_shard)[chosen]
+            extents = np.stack([np.full(len(numbers), -1), numbers], axis=1)
+        return np.insert(extents, 0, file, axis=1)
+
+    def _features(self, index: int) -> dict[str, Any]:
+        file, offset, length = self._extent[index].tolist()
+        path = self._paths[file]
+        if self._is_tfrecord:
+            return tfrecord.decode_features(tfrecord.read(path, offset, length))
+        # What tensorflow-datasets and grain read their files with.
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        reader = ArrayRecordReader(str(path))
+        try:
+            return tfrecord.decode_features(reader.read([length])[0])
+        finally:
+            reader.close()
+
+    def _key(self, index: int, features: dict[str, Any]) -> str:
+        if self._names.key:
+            return os.fsdecode(features[self._names.key][0])
+        file, offset, length = self._extent[index].tolist()
+        return f"{self._splits[file]}/{self._paths[file].name}/{offset if offset >= 0 else length}"
+
+    def _label_map(
+        self, features: dict[str, Any], key: str, size: tuple[int, ...]
+    ) -> np.ndarray | None:
+        if not self._names.semantic:
+            return None
+        try:
+            with Image.open(io.BytesIO(features[self._names.semantic][0])) as image:
+                values = np.asarray(image).astype(np.int32)
+        except Exception as error:  # as for images: none of it may end a long run
+            raise BrokenImage(f"{key}: its label map cannot be decoded: {error}") from error
+        if values.shape[:2] != size:
+            raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
+        return values if values.ndim == 2 else values[..., 0]  # grey, written as colour
+
+
+def find_names(features: Any, name: str) -> Names:
+    """Which features of a data set to read; `ValueError` if none of them is an image."""
+    kinds = {feature: type(kind).__name__ for feature, kind in features.items()}
+    images = [f for f, kind in kinds.items() if kind in ("Image", "LabeledImage")]
+    image = next((f for f in (*_IMAGES, *images) if f in images), None)
+    if image is None:
+        raise ValueError(f"tfds:{name} has no image among its features {', '.join(kinds)}")
+    labels = [f for f, kind in kinds.items() if kind == "ClassLabel"]
+    label = next((f for f in ("label", *labels) if f in labels), "")
+    return Names(
+        image=image,
+        label=label,
+        semantic=next((f for f in _LABEL_MAPS if f in images and f != image), ""),
+        key=next((f for f in _KEYS if kinds.get(f) == "Text"), ""),
+        classes=tuple(features[label].names) if label else (),
+    )
+
+
+def _open(name: str) -> tuple[Any, str]:
+    """The builder of a data set that is there now, and the split that is named, or ""."""
+    tfds = _import()
+    try:
+        builder, split = _find(tfds, name)
+        if not builder.is_prepared():
+            builder.download_and_prepare()
+    except Exception as error:  # whatever a download, its checks and its parsers may raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"tfds:{name} cannot be opened: {reason}; give tfds:NAME/SPLIT, such as "
+            "tfds:cifar10/train"
+        ) from error
+    if split and split.split("[")[0] not in builder.info.splits:
+        raise ValueError(
+            f"tfds:{name} has no split {split!r}; choose from {', '.join(builder.info.splits)}"
+        )
+    return builder, split
+
+
+def _find(tfds: Any, name: str) -> tuple[Any, str]:
+    """The builder and the split: the last part of a name, unless that is a configuration."""
+    known, _, split = name.rpartition("/")
+    try:
+        return tfds.builder(name), ""
+    except Exception:
+        if not known:
+            raise
+        return tfds.builder(known), split
+
+
+def _import() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tensorflow
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ValueError(
+            f"{error}; tfds: sources need their packages: pip install 'jaxssl[tfds]'"
+        ) from error
+    tensorflow.config.set_visible_devices([], "GPU")  # they are for JAX and torch
+    return tensorflow_datasets

@@ -1,0 +1,22 @@
+"""Which view predicts which, where the targets are among the first two views.
+
+MoCo, BYOL and SimSiam compare two views. Any further ones, the local views of multi-crop, predict
+the targets and are none themselves, as in SwAV (arXiv 2006.09882, section 3.2) and DINO (arXiv
+2104.14294, section 3.1): a part is matched to what is seen of the whole, never the whole to a part.
+"""
+
+from jaxssl.types import ViewSpec
+
+
+def pairs(num_views: int, targets: tuple[int, ...] = (0, 1)) -> list[tuple[int, int]]:
+    """All (i, j) such that view i predicts the target j, another view."""
+    return [(i, j) for j in targets for i in range(num_views) if i != j]
+
+
+def check_targets(method: str, views: tuple[ViewSpec, ...]) -> None:
+    """Raises ValueError unless there are two views and both are global."""
+    kinds = {(view.size, view.scale) for view in views[:2]}
+    if len(views) < 2 or len(kinds) > 1:
+        raise ValueError(
+            f"{method} compares two global views of an image: set --config.views.num_global=2"
+        )

@@ -1,0 +1,153 @@
+"""Vision Transformer (Dosovitskiy et al., arXiv 2010.11929), as DINO (arXiv 2104.14294) trains it.
+
+Layers and names are those of timm and of facebookresearch/dino, so that their weights fit:
+`blocks.0.attn.qkv.weight` there is `blocks_0/attn/qkv/kernel` here, `patch_embed.proj` is
+`patch_embed`, and `cls_token`, `pos_embed` and `norm` have kept their names. Initial values are
+DINO's, but for a bias of 0 in `patch_embed`. It draws from torch's `trunc_normal_`, which cuts at
++-2: a hundred deviations away.
+
+For images of another size than `image_size` the positional embeddings are resized as by torch's
+`interpolate(mode="bicubic", align_corners=False, size=...)`. DINO adds 0.1 to the size that it
+scales to, against rounding in torch, which shifts the last row of a local view by a fifth of a
+patch; timm smooths where it shrinks, unless `antialias=False`. Not built: DINO's stochastic depth,
+which needs randomness in the encoder; so `train` changes nothing here.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxssl.types import Features
+
+_NORMAL = nn.initializers.normal(0.02)
+_TORCH_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # +-1/sqrt(fan_in)
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads; the softmax is float32 whatever the dtype."""
+
+    heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        b, n, d = x.shape
+        qkv = nn.Dense(3 * d, kernel_init=_NORMAL, dtype=self.dtype, name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, self.heads, d // self.heads), 2, 0)
+        y = jax.nn.dot_product_attention(q, k, v).reshape(b, n, d)
+        return nn.Dense(d, kernel_init=_NORMAL, dtype=self.dtype, name="proj")(y)
+
+
+class Mlp(nn.Module):
+    """Two layers with the exact GELU between them, on each token."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        d = x.shape[-1]
+        x = nn.Dense(4 * d, kernel_init=_NORMAL, dtype=self.dtype, name="fc1")(x)
+        x = nn.gelu(x, approximate=False)
+        return nn.Dense(d, kernel_init=_NORMAL, dtype=self.dtype, name="fc2")(x)
+
+
+class Block(nn.Module):
+    """Attention, then the MLP: each on the normed tokens, and added to them."""
+
+    heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
+        x = x + Attention(self.heads, self.dtype, name="attn")(y)
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
+        return x + Mlp(self.dtype, name="mlp")(y)
+
+
+class ViT(nn.Module):
+    """Normalised images to `Features` of d = `dim`: the patches' tokens are the grid."""
+
+    dim: int
+    depth: int
+    heads: int
+    patch: int = 16  # side, pixels
+    image_size: int = 224  # side of images whose patches each have their own positional embedding
+    pool: str = "cls"  # what `pooled` is: the class token's output | "mean": that of the grid
+    dtype: Any = jnp.float32  # of the computation; parameters, norms and softmax are float32
+    remat: bool = False  # recompute the inside of blocks in the backward pass
+
+    def __post_init__(self) -> None:
+        if self.pool not in ("cls", "mean"):
+            raise ValueError(f"unknown encoder.pool {self.pool!r}; choose cls or mean")
+        if not 1 <= self.patch <= self.image_size or self.image_size % self.patch:
+            raise ValueError(
+                f"encoder.image_size {self.image_size} does not divide into patches of "
+                f"{self.patch}; take a multiple of encoder.patch"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w 3"], train: bool) -> Features:
+        _, height, width, _ = images.shape
+        if min(height, width) < 1 or height % self.patch or width % self.patch:
+            raise ValueError(
+                f"images of {height} x {width} pixels do not divide into patches of {self.patch}; "
+                "take a multiple of encoder.patch"
+            )
+        x = nn.Conv(
+            self.dim,
+            (self.patch, self.patch),
+            strides=self.patch,
+            kernel_init=_TORCH_UNIFORM,
+            dtype=self.dtype,
+            name="patch_embed",
+        )(images)
+        b, h, w, d = x.shape
+        side = self.image_size // self.patch
+        cls_token = self.param("cls_token", _NORMAL, (1, 1, d))
+        pos_embed = self.param("pos_embed", _NORMAL, (1, 1 + side**2, d))
+        first = jnp.broadcast_to(cls_token.astype(self.dtype), (b, 1, d))
+        x = jnp.concatenate([first, x.reshape(b, h * w, d)], axis=1)
+        x = x + _resize(pos_embed, h, w).astype(self.dtype)
+        block = nn.remat(Block) if self.remat else Block
+        for i in range(self.depth):
+            x = block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+        x = nn.LayerNorm(epsilon=1e-6, name="norm")(x)
+        grid = x[:, 1:].reshape(b, h, w, d)
+        return Features(grid, pooled=x[:, 0] if self.pool == "cls" else grid.mean(axis=(1, 2)))
+
+
+def _resize(pos_embed: Float[Array, "1 n d"], h: int, w: int) -> Float[Array, "1 m d"]:
+    """Positional embeddings for a grid of `h` x `w` patches, from those for a square one.
+
+    The first is the class token's and stays as it is.
+    """
+    side = round((pos_embed.shape[1] - 1) ** 0.5)
+    if (h, w) == (side, side):
+        return pos_embed
+    square = pos_embed[0, 1:].reshape(side, side, -1)
+    # Full float32, as in `boxes.crop`: it costs nothing beside a network.
+    rows, columns = _cubic_weights(side, h), _cubic_weights(side, w)
+    resized = jnp.einsum("ih,jw,hwd->ijd", rows, columns, square, precision="highest")
+    return jnp.concatenate([pos_embed[:, :1], resized.reshape(1, h * w, -1)], axis=1)
+
+
+def _cubic_weights(length: int, size: int) -> np.ndarray:
+    """f32[size, length], row i: the weights of `length` points in point i of `size`.
+
+    Keys's cubic with a = -3/4 about the four nearest points; those outside count for the border.
+    """
+    centre = (np.arange(size)[:, None] + 0.5) * length / size - 0.5
+    points = np.floor(centre) + np.arange(-1, 3)[None]  # [size, 4]
+    distance = np.abs(centre - points)
+    near = (1.25 * distance - 2.25) * distance**2 + 1
+    far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
+    weights = np.zeros((size, length), np.float32)
+    nearest = points.clip(0, length - 1).astype(int)
+    np.add.at(weights, (np.arange(size)[:, None], nearest), np.where(distance < 1, near, far))
+    return weights

@@ -1,0 +1,98 @@
+"""Regions that people drew, in the formats in which data sets hold them."""
+
+import dataclasses
+import pathlib
+from typing import ClassVar
+
+import numpy as np
+
+from jaxssl.data.example import BrokenImage, Example
+from mask_tools import coco_json, label_maps
+from mask_tools.regions import Region, from_labels
+
+# The values of a label map that are no region, unless --ignore says others: background and void.
+IGNORED = {
+    "instances": (0,),
+    "semantic": (255,),
+    "source": (255,),
+    "cityscapes": (0, 1, 2, 3, 4, 5, 6),
+    "voc": (0, 255),
+    "bsds": (),
+    "coco": (),
+    "panoptic": (),
+}
+_ONE_MAP = {
+    "instances": label_maps.read_one,
+    "semantic": label_maps.read_one,
+    "voc": label_maps.read_one,
+    "cityscapes": label_maps.read_cityscapes,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """What the data set's own annotators drew, in one of these formats:
+
+    instances   PATH/KEY.png, a value for each region, 0 for none; colours count as numbers
+    semantic    PATH/KEY.png, a value for each class, 255 for none
+    voc         Pascal VOC: PATH is SegmentationObject
+    cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
+    bsds        PATH/KEY_0.png, KEY_1.png, ...: a partition, and a level, for each annotator
+    coco        PATH is a file such as instances_train2017.json; crowds are left out
+    panoptic    PATH is a file such as panoptic_train2017.json, its PNGs are in the folder beside it
+    source      the label map that the source carries, as some of tfds: do; needs no PATH
+
+    KEY is the path of the image in its folder, or its name alone. Values to ignore can be given,
+    and the components option makes a region of each connected part of a value.
+    """
+
+    made_before: ClassVar[bool] = True
+
+    format: str = "instances"
+    path: str = ""
+    ignore: tuple[float | int, ...] = ()
+    components: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format not in IGNORED:
+            raise ValueError(
+                f"no annotation format {self.format!r}; choose --format {', '.join(IGNORED)}"
+            )
+        if self.format == "source":
+            return
+        path = pathlib.Path(self.path)
+        if not self.path or not (path.is_file() if self._is_json else path.is_dir()):
+            what = "the .json file" if self._is_json else "the folder"
+            raise ValueError(f"--path {self.path or '(none)'} is not {what} of the annotations")
+
+    def __call__(self, example: Example) -> list[Region]:
+        """The annotated regions of the image."""
+        if self.format == "coco":
+            return coco_json.instances(self.path, example)
+        if self.format == "panoptic":
+            return coco_json.panoptic(self.path, example)
+        if self.format == "bsds":
+            maps = list(label_maps.read_bsds(pathlib.Path(self.path), example))
+        elif self.format == "source":
+            maps = [_carried(example)]
+        else:
+            maps = [_ONE_MAP[self.format](pathlib.Path(self.path), example)]
+        ignore = self.ignore or IGNORED[self.format]
+        regions: list[Region] = []
+        for level, labels in enumerate(maps):
+            ignored = np.isin(labels, ignore)
+            if self.components:
+                labels = label_maps.split_components(labels)
+            labels = np.where(ignored, -1, labels)
+            regions += from_labels(labels, level=level, ignore=(-1,))
+        return regions
+
+    @property
+    def _is_json(self) -> bool:
+        return self.format in ("coco", "panoptic")
+
+
+def _carried(example: Example) -> np.ndarray:
+    if example.semantic is None:
+        raise BrokenImage(f"{example.key}: its source carries no label map for it")
+    return example.semantic.astype(np.int64)

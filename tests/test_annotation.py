@@ -1,0 +1,275 @@
+"""Regions that others made: every format of annotations, and proposals of other programs."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.records import Records, read_info
+from jaxssl.data.rle import decode_mask, encode_mask
+from mask_tools import export
+from mask_tools.segmenters.annotation import Annotation
+from mask_tools.segmenters.proposals import Proposals
+
+SIZE = (12, 16)
+
+
+@pytest.fixture
+def labels():
+    """A label map: 0 around, 1 in two places, 2, and 255."""
+    labels = np.zeros(SIZE, np.uint8)
+    labels[1:4, 1:5] = 1
+    labels[8:11, 1:5] = 1
+    labels[2:9, 8:12] = 2
+    labels[0, 15] = 255
+    return labels
+
+
+@pytest.fixture
+def example():
+    return Example("town/street_1.jpg", np.zeros((*SIZE, 3), np.uint8))
+
+
+def masks(regions):
+    return [decode_mask(region.rle, region.size) for region in regions]
+
+
+def assert_values(regions, labels, *values):
+    np.testing.assert_array_equal(masks(regions), [labels == value for value in values])
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_instances_of_a_label_map(tmp_path, labels, example):
+    save(tmp_path / "town" / "street_1.png", labels)
+    segmenter = Annotation(path=str(tmp_path))
+    assert_values(segmenter(example), labels, 1, 2, 255)
+    assert_values(Annotation(path=str(tmp_path), ignore=(1, 255))(example), labels, 0, 2)
+    assert_values(Annotation(path=str(tmp_path), ignore=(-1,))(example), labels, 0, 1, 2, 255)
+
+
+def test_annotations_are_found_by_name_alone(tmp_path, labels, example):
+    save(tmp_path / "street_1.png", labels.astype(np.uint16) * 300)
+    assert_values(Annotation(path=str(tmp_path))(example), labels, 1, 2, 255)
+
+
+def test_colours_are_numbers(tmp_path, labels, example):
+    colours = np.stack([labels % 2 * 7, labels // 2, labels // 2], axis=-1)
+    save(tmp_path / "street_1.png", colours.astype(np.uint8))
+    assert_values(Annotation(path=str(tmp_path))(example), labels, 1, 2, 255)
+
+
+def test_classes_and_their_connected_parts(tmp_path, labels, example):
+    save(tmp_path / "street_1.png", labels)
+    whole = Annotation(format="semantic", path=str(tmp_path))
+    assert_values(whole(example), labels, 0, 1, 2)
+    parts = Annotation(format="semantic", path=str(tmp_path), components=True)(example)
+    upper = np.where(np.arange(12)[:, None] < 6, labels, 0) == 1
+    lower = np.where(np.arange(12)[:, None] < 6, 0, labels) == 1
+    expected = [labels == 0, upper, labels == 2, lower]
+    np.testing.assert_array_equal(masks(parts), expected)
+
+
+def test_parts_that_touch_at_corners_are_one(tmp_path, example):
+    labels = np.full(SIZE, 255, np.uint8)
+    labels[0:2, 0:2] = labels[2:4, 2:4] = 3
+    save(tmp_path / "street_1.png", labels)
+    parts = Annotation(format="semantic", path=str(tmp_path), components=True)
+    assert_values(parts(example), labels, 3)
+
+
+def test_pascal_voc(tmp_path, labels, example):
+    picture = Image.fromarray(labels).convert("P")
+    picture.putdata(labels.ravel().tolist())
+    picture.save(tmp_path / "street_1.png")
+    assert_values(Annotation(format="voc", path=str(tmp_path))(example), labels, 1, 2)
+
+
+def test_cityscapes(tmp_path, labels):
+    example = Example("train/ulm/ulm_01_leftImg8bit.png", np.zeros((*SIZE, 3), np.uint8))
+    ids = np.select([labels == 0, labels == 1, labels == 2], [7, 26001, 26002], 3)
+    save(tmp_path / "train" / "ulm" / "ulm_01_gtFine_instanceIds.png", ids.astype(np.uint16))
+    regions = Annotation(format="cityscapes", path=str(tmp_path))(example)
+    assert_values(regions, ids, 7, 26001, 26002)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_bsds_has_a_level_for_each_annotator(tmp_path, labels, example, first):
+    save(tmp_path / f"street_1_{first}.png", labels.astype(np.uint16))
+    save(tmp_path / f"street_1_{first + 1}.png", (labels > 0).astype(np.uint16))
+    regions = Annotation(format="bsds", path=str(tmp_path))(example)
+    assert [region.level for region in regions] == [0, 0, 0, 0, 1, 1]
+    assert_values(regions[:4], labels, 0, 1, 2, 255)
+    assert_values(regions[4:], labels > 0, False, True)
+
+
+def test_the_label_map_of_the_source(labels, example):
+    carried = Example(example.key, example.image, semantic=labels.astype(np.int32))
+    assert_values(Annotation(format="source")(carried), labels, 0, 1, 2)
+    with pytest.raises(BrokenImage, match=r"town/street_1.jpg: its source carries no label map"):
+        Annotation(format="source")(example)
+
+
+def test_coco_instances(tmp_path, labels, example):
+    square = [2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]
+    coded = coco_mask.encode(np.asfortranarray(labels == 2, dtype=np.uint8))
+    counts = [0, 1, 191]  # the first pixel
+    annotations = [
+        {"image_id": 7, "segmentation": [square]},
+        {"image_id": 7, "segmentation": {"size": [*SIZE], "counts": coded["counts"].decode()}},
+        {"image_id": 7, "segmentation": {"size": [*SIZE], "counts": counts}, "iscrowd": 0},
+        {"image_id": 7, "segmentation": {"size": [*SIZE], "counts": [192]}, "iscrowd": 1},
+        {"image_id": 8, "segmentation": [square]},
+    ]
+    images = [{"id": 7, "file_name": "street_1.jpg", "height": 12, "width": 16}]
+    images += [{"id": 9, "file_name": "bare.jpg", "height": 12, "width": 16}]
+    path = write_json(tmp_path / "instances.json", {"images": images, "annotations": annotations})
+    segmenter = Annotation(format="coco", path=path)
+    polygon, mask, pixel = masks(segmenter(example))
+    expected = np.zeros(SIZE, bool)
+    expected[3:9, 2:8] = True
+    np.testing.assert_array_equal(polygon, expected)
+    np.testing.assert_array_equal(mask, labels == 2)
+    assert np.argwhere(pixel).tolist() == [[0, 0]]
+    assert segmenter(Example("bare.jpg", example.image)) == []
+    with pytest.raises(BrokenImage, match=r"other.jpg: is not among the images of"):
+        segmenter(Example("other.jpg", example.image))
+    with pytest.raises(BrokenImage, match=r"bare.jpg: has \(12, 16\) pixels in .*the image \(5, 5"):
+        segmenter(Example("bare.jpg", np.zeros((5, 5, 3), np.uint8)))
+
+
+def test_coco_panoptic(tmp_path, labels, example):
+    ids = labels.astype(int) * 1000
+    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
+    save(tmp_path / "panoptic_train" / "street_1.png", colours.astype(np.uint8))
+    images = [{"id": 7, "file_name": "street_1.jpg", "height": 12, "width": 16}]
+    annotations = [{"image_id": 7, "segments_info": [{"id": 1000}, {"id": 2000}]}]
+    content = {"images": images, "annotations": annotations}
+    path = write_json(tmp_path / "panoptic_train.json", content)
+    assert_values(Annotation(format="panoptic", path=path)(example), labels, 1, 2)
+
+
+@pytest.mark.parametrize("image_id", ["town/street_1.jpg", "town/street_1", "street_1", 1])
+def test_coco_results(tmp_path, labels, example, image_id):
+    results = [
+        {
+            "image_id": image_id,
+            "segmentation": {"size": [*SIZE], "counts": encode_mask(labels == value).decode()},
+            "score": score,
+        }
+        for value, score in [(1, 0.2), (2, 0.9), (255, 0.5)]
+    ]
+    path = write_json(tmp_path / "results.json", results)
+    found = Proposals(path=path)(example)
+    assert [region.score for region in found] == [0.9, 0.5, 0.2]
+    assert_values(found, labels, 2, 255, 1)
+    assert_values(Proposals(path=path, top=1)(example), labels, 2)
+    assert_values(Proposals(path=path, min_score=0.5)(example), labels, 2, 255)
+    assert Proposals(path=path)(Example("other_2.jpg", example.image)) == []
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {},
+        {"size": [12, 16], "counts": "0"},
+        {"size": [12, 16], "counts": [1, 2, 3]},
+        {"size": [12, 15], "counts": [180]},
+        {"size": [12, 16]},
+        [[1.0, 2.0]],
+        "mask",
+    ],
+)
+def test_a_damaged_mask_breaks_its_image_alone(tmp_path, example, segmentation):
+    results = [{"image_id": 1, "segmentation": segmentation}]
+    path = write_json(tmp_path / "results.json", results)
+    with pytest.raises(BrokenImage, match=r"street_1.jpg: a mask of .*results.json is damaged"):
+        Proposals(path=path)(example)
+    images = [{"id": 1, "file_name": "street_1.jpg", "height": 12, "width": 16}]
+    path = write_json(tmp_path / "all.json", {"images": images, "annotations": results})
+    with pytest.raises(BrokenImage, match=r"street_1.jpg: a mask of .*all.json is damaged"):
+        Annotation(format="coco", path=path)(example)
+
+
+def test_arrays_of_masks(tmp_path, labels, example):
+    values = np.array([1, 2])
+    given = {"masks": labels[None] == values[:, None, None]}
+    np.savez(tmp_path / "street_1.npz", **given, scores=np.array([0.25, 0.5], np.float32))
+    found = Proposals(path=str(tmp_path))(example)
+    assert_values(found, labels, 2, 1)
+    assert [region.score for region in found] == [0.5, 0.25]
+    np.savez(tmp_path / "street_1.npz", **given)
+    assert_values(Proposals(path=str(tmp_path))(example), labels, 1, 2)
+    with pytest.raises(BrokenImage, match=r"holds masks \(2, 12, 16\) .* image has \(5, 5\)"):
+        Proposals(path=str(tmp_path))(Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8)))
+    (tmp_path / "street_1.npz").write_bytes(b"PK")
+    with pytest.raises(BrokenImage, match=r"street_1.npz cannot be read"):
+        Proposals(path=str(tmp_path))(example)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: Annotation(format="ade"), "no annotation format 'ade'; choose --format inst"),
+        (lambda p: Annotation(), "--path (none) is not the folder of the annotations"),
+        (lambda p: Annotation(format="coco", path=str(p)), "is not the .json file of the annot"),
+        (lambda p: Proposals(), "--path (none) is no file of COCO results"),
+        (lambda p: Proposals(path=str(p), top=-1), "--top -1 is negative"),
+    ],
+)
+def test_mistakes_are_found_at_once(tmp_path, make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make(tmp_path)
+
+
+def test_a_file_of_another_kind_ends_the_run(tmp_path, example):
+    instances = write_json(tmp_path / "instances.json", {"images": []})
+    with pytest.raises(ValueError, match=r"has no list of annotations, so it is no COCO ann"):
+        Annotation(format="coco", path=instances)(example)
+    with pytest.raises(ValueError, match=r"is no list of COCO results"):
+        Proposals(path=instances)(example)
+
+
+def test_an_image_without_its_annotation_is_broken(tmp_path, labels, example):
+    with pytest.raises(BrokenImage, match=r"has no annotation .*street_1.png"):
+        Annotation(path=str(tmp_path))(example)
+    save(tmp_path / "street_1.png", labels[1:])
+    with pytest.raises(BrokenImage, match=r"has \(11, 16\) pixels, the image \(12, 16\)"):
+        Annotation(path=str(tmp_path))(example)
+    (tmp_path / "street_1.png").write_bytes(b"nothing")
+    with pytest.raises(BrokenImage, match=r"cannot be decoded"):
+        Annotation(path=str(tmp_path))(example)
+
+
+def test_annotations_shrink_with_their_image(tmp_path, labels):
+    save(tmp_path / "images" / "a.png", np.zeros((*SIZE, 3), np.uint8))
+    save(tmp_path / "images" / "b.png", np.zeros((*SIZE, 3), np.uint8))
+    save(tmp_path / "labels" / "a.png", labels)
+    words = ["--source", f"folder:{tmp_path / 'images'}", "--segmenter", "annotation"]
+    words += ["--path", str(tmp_path / "labels"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    words += ["--max-side", "8", "--max-broken", "0.5", "--ignore", "0,255"]
+    assert export.main(words) == 0
+    records = Records(tmp_path / "out")
+    (example,) = [records[i] for i in range(len(records))]
+    small = labels[1::2, 1::2]
+    np.testing.assert_array_equal(example.regions.masks(), [small == 1, small == 2])
+    segmenter = read_info(tmp_path / "out").segmenter
+    assert segmenter["broken"]["train"][0].startswith("b.png: has no annotation")
+    assert len(segmenter["path_sha256"]) == 64
+    # Another split has annotations of its own.
+    save(tmp_path / "others" / "b.png", labels)
+    words[words.index("--path") + 1] = str(tmp_path / "others")
+    assert export.main([*words, "--split", "val"]) == 0
+    assert export.main([*words, "--split", "val", "--ignore", "0"]) == 1

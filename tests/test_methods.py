@@ -1,0 +1,176 @@
+"""What holds of every method: it fits the step, any sampler, any devices, a checkpoint."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+
+from jaxssl import sharding
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.methods import METHODS, Method
+from jaxssl.models.vit import ViT
+from jaxssl.samplers import SAMPLERS
+from jaxssl.step import init_state, make_train_step
+from jaxssl.types import View
+from jaxssl.views import Views
+
+BATCH_SIZE, IMAGES, CANVAS = 16, 64, 24
+VIEWS = Views(size=16, num_local=1, local_size=8, recipe="none")
+SMALL = {"hidden": (8,), "dim": 6, "predictor_hidden": (4,), "queue_size": 32, "temperature": 0.5}
+
+
+def small(name, encoder):
+    """The method, as small as its options allow."""
+    cls = METHODS[name]
+    options = {f.name for f in dataclasses.fields(cls)}
+    return cls(encoder, **{key: value for key, value in SMALL.items() if key in options})
+
+
+REGIONS = {  # of a canvas: what the bits of its points say
+    "none": np.zeros((12, 12), np.uint32),
+    "partition": np.repeat(2 ** np.arange(12, dtype=np.uint32)[:, None], 12, axis=1),
+    "overlapping": np.full((12, 12), 0b1011, np.uint32),
+}
+
+
+def make_batch(regions="partition"):
+    rng = np.random.default_rng(0)
+    planes = REGIONS[regions][None, ..., None]
+    return {
+        "image": rng.integers(0, 256, (BATCH_SIZE, CANVAS, CANVAS, 3)).astype(np.uint8),
+        "hw": np.full((BATCH_SIZE, 2), 48, np.int32),
+        "index": np.arange(BATCH_SIZE, dtype=np.int32),
+        "label": np.zeros(BATCH_SIZE, np.int32),
+        "region_boxes": np.tile(np.float32([4, 8, 40, 44]), (BATCH_SIZE, 1, 1)),
+        "region_areas": np.full((BATCH_SIZE, 1), 800.0 * (regions != "none"), np.float32),
+        "region_planes": np.repeat(planes, BATCH_SIZE, axis=0),
+    }
+
+
+def make_views():
+    """As the network sees them: two global ones and a local one."""
+    rng = np.random.default_rng(1)
+    views = []
+    for size in (spec.size for spec in VIEWS.specs()):
+        image = rng.standard_normal((BATCH_SIZE, size, size, 3), np.float32)
+        points = (BATCH_SIZE, size // 4, size // 4, 1)
+        planes = 2 ** rng.integers(0, 5, points, dtype=np.uint32)  # five regions in pieces
+        views.append(View(image=image, planes=planes.astype(np.uint32)))
+    return views
+
+
+TINY_VIT = ViT(dim=8, depth=1, heads=2, patch=4, image_size=16)
+# Regions and encoder change in turn, so that each pair of any two of the four meets: a program
+# depends on the regions only by their shape.
+MATRIX = [
+    (name, sampler, list(REGIONS)[(i + j) % 3], ("tiny", "vit")[(i + j) % 2])
+    for i, name in enumerate(METHODS)
+    for j, sampler in enumerate(SAMPLERS)
+]
+
+
+@pytest.mark.parametrize(("name", "sampler", "regions", "encoder"), MATRIX)
+def test_step_keeps_the_state_in_form(name, sampler, regions, encoder, tiny_encoder):
+    encoder = {"tiny": tiny_encoder, "vit": TINY_VIT}[encoder]
+    method, optimizer = small(name, encoder), optax.sgd(0.1)
+    assert isinstance(method, Method)
+    method.check(batch_size=BATCH_SIZE, num_examples=IMAGES, views=VIEWS.specs())
+    parts = {
+        "method": method,
+        "sampler": SAMPLERS[sampler](),
+        "views": VIEWS,
+        "optimizer": optimizer,
+    }
+    init = functools.partial(init_state, num_examples=IMAGES, **parts)
+    step = make_train_step(**parts, learning_rate=lambda step: jnp.float32(0.1), total_steps=10)
+    key, batch = jax.random.key(0), make_batch(regions)
+    before = jax.eval_shape(init, key, batch)
+    after, metrics = jax.eval_shape(step, before, batch, {}, key)
+    form = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
+    assert form(after) == form(before)
+    assert {"loss", "embedding_std", "grad_norm"} <= set(metrics)
+    assert all(m.shape == () for m in metrics.values())
+
+
+class Setting:
+    """A method's loss, gradient and what follows the optimizer, on the first n devices."""
+
+    def __init__(self, method, num_devices):
+        self.method = method
+        self.mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
+        same, rows = sharding.replicated(self.mesh), sharding.split(self.mesh)
+        self._step = jax.jit(self._update, in_shardings=(same, same, rows), out_shardings=same)
+
+    def _update(self, params, state, views):
+        run = jax.value_and_grad(self.method.loss, has_aux=True)
+        t = jnp.float32(0.5)
+        (loss, (state, metrics)), gradient = run(params, state, views, key=jax.random.key(0), t=t)
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+        params, state = self.method.after_step(params, state, t=t)
+        return {"params": params, "state": state, "gradient": gradient, "metrics": metrics} | {
+            "loss": loss
+        }
+
+    def step(self, params, state):
+        """One step: what it computes, by name."""
+        return self._step(params, state, make_views())
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def one(request, tiny_encoder):
+    return Setting(small(request.param, tiny_encoder), 1)
+
+
+@pytest.fixture(scope="module")
+def started(one):
+    """Parameters and state, drawn by numpy: nothing to compile, and no two parts are equal."""
+    rng = np.random.default_rng(2)
+
+    def draw(shape):
+        if not jnp.issubdtype(shape.dtype, jnp.floating):
+            return np.zeros(shape.shape, shape.dtype)
+        if len(shape.shape) < 2:  # of batch norm, biases, ...
+            return rng.uniform(0.5, 1.5, shape.shape).astype(shape.dtype)
+        scale = np.prod(shape.shape[:-1]) ** -0.5
+        return rng.normal(0, scale, shape.shape).astype(shape.dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(one.method.init, jax.random.key(0), make_views()))
+
+
+@pytest.fixture(scope="module")
+def after_one(one, started):
+    return one.step(*started)
+
+
+def test_eight_devices_equal_one(one, started, after_one):
+    after_eight = Setting(one.method, 8).step(*started)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    jax.tree.map(close, after_one, after_eight)
+
+
+def test_encoder_and_what_evaluation_loads_move(one, started, after_one):
+    assert np.isfinite(after_one["loss"])
+    assert after_one["metrics"]["embedding_std"] > 0
+    before = one.method.encoder_variables(*started)
+    after = one.method.encoder_variables(after_one["params"], after_one["state"])
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    assert all(jax.tree.leaves(moved))
+    shapes = jax.eval_shape(
+        functools.partial(one.method.encoder.apply, train=False), after, make_views()[0].image
+    )
+    assert shapes.pooled.shape[0] == BATCH_SIZE
+
+
+def test_saved_and_restored_it_continues_bit_for_bit(one, after_one, tmp_path):
+    saved = {name: after_one[name] for name in ("params", "state")}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, saved, one.method.encoder_variables(**saved))
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        restored = checkpoints.restore("state", saved)
+    jax.tree.map(np.testing.assert_array_equal, restored, saved)
+    jax.tree.map(np.testing.assert_array_equal, one.step(**restored), one.step(**saved))

@@ -1,0 +1,131 @@
+"""How well regions meet annotations, against plain loops over pixels; and what inspect says."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data import open_source
+from mask_tools import export, inspect
+from mask_tools.crops import cut, draw_object, grow
+from mask_tools.quality import compare, compare_levels, summarise
+from mask_tools.regions import collect, from_labels
+
+SIZE = (12, 18)
+
+
+def partition(rng, count, levels=1):
+    """Noise cut into as many regions, once for each level."""
+    maps = [rng.integers(0, count, SIZE) for _ in range(levels)]
+    return collect([r for n, ids in enumerate(maps) for r in from_labels(ids, level=n)], SIZE)
+
+
+def best(mask, masks):
+    return max((mask & other).sum() / (mask | other).sum() for other in masks)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_compare_equals_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    annotated, regions = partition(rng, 4, levels=3), partition(rng, 6, levels=2)
+    overlaps = [best(mask, regions.masks()) for mask in annotated.masks()]
+    coverings = []
+    for level in range(3):
+        chosen = np.flatnonzero(annotated.level == level)
+        total = sum(annotated.area[i] for i in chosen)
+        coverings.append(sum(annotated.area[i] * overlaps[i] for i in chosen) / total)
+    found = compare(annotated, regions)
+    assert found.masks == len(annotated)
+    assert found.overlap == pytest.approx(sum(overlaps))
+    assert found.covering == pytest.approx(np.mean(coverings))
+
+
+def test_levels_are_compared_with_each_other():
+    regions = partition(np.random.default_rng(0), 4, levels=3)
+    masks, level, area = regions.masks(), regions.level, regions.area
+    overlap, coverings = 0.0, []
+    for mine in range(3):
+        overlap += sum(best(mask, masks[level != mine]) for mask in masks[level == mine])
+        for other in {0, 1, 2} - {mine}:
+            found = [best(mask, masks[level == other]) for mask in masks[level == mine]]
+            coverings.append(np.dot(found, area[level == mine]) / np.prod(SIZE))
+    found = compare_levels(regions)
+    assert found.overlap == pytest.approx(overlap)
+    assert found.covering == pytest.approx(np.mean(coverings))
+
+
+def test_the_same_regions_meet_themselves_and_none_meet_nothing():
+    regions = partition(np.random.default_rng(0), 5)
+    same, nothing = compare(regions, regions), compare(regions, collect([], SIZE))
+    assert (same.overlap, same.covering) == (len(regions), 1.0)
+    assert (nothing.masks, nothing.overlap, nothing.covering) == (len(regions), 0.0, 0.0)
+    empty = compare(collect([], SIZE), regions)
+    assert summarise([same, nothing, empty]) == {
+        "annotated masks": "10 in 2 images",
+        "average best overlap": "0.500",
+        "covering": "0.500",
+    }
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    """Three drawn scenes as files, and the left half and the whole of each as annotations."""
+    scenes = open_source("scenes:3")
+    for i in range(3):
+        drawn = scenes[i].image
+        path = tmp_path / "images" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(drawn).save(path)
+        labels = np.zeros((2, *drawn.shape[:2]), np.uint8)
+        labels[0, :, : drawn.shape[1] // 2] = 1
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        for k in range(2 if i < 2 else 0):  # the last has none
+            Image.fromarray(labels[k]).save(tmp_path / "labels" / f"{i}_{k}.png")
+    return tmp_path
+
+
+def export_to(folder, *words):
+    given = ["--source", f"folder:{folder / 'images'}", "--out", str(folder / "out"), *words]
+    assert export.main([*given, "--workers", "0", "--max-broken", "0.5"]) == 0
+
+
+def test_inspect_compares_with_annotations(annotated, capsys):
+    export_to(annotated, "--segmenter", "grid", "--rows", "1", "--cols", "2")
+    words = [str(annotated / "out"), "--annotations"]
+    assert inspect.main([*words, f"bsds:{annotated / 'labels'}"]) == 0
+    text = capsys.readouterr().out
+    # Halves are met in full, the whole by a half: overlaps 1, 1, 0.5; coverings 1 and 0.5.
+    assert "annotated masks            6 in 2 images\n" in text
+    assert "average best overlap       0.833\n" in text
+    assert "covering                   0.750\n" in text
+    assert "images without annotation  1\n" in text
+    assert inspect.main([*words, "bsdss:x"]) == 1
+    assert "no annotation format 'bsdss'" in capsys.readouterr().err
+
+
+def test_inspect_compares_annotators_with_each_other(annotated, capsys):
+    words = ("--segmenter", "annotation", "--format", "bsds", "--path", str(annotated / "labels"))
+    export_to(annotated, *words)
+    capsys.readouterr()
+    assert inspect.main([str(annotated / "out"), "--verify"]) == 0
+    text = capsys.readouterr().out
+    assert "annotators, each against the others\n" in text
+    assert "average best overlap       0.500\n" in text
+    assert "covering                   0.500\n" in text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_views_are_cut_from_within_a_usable_object(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((60, 80), np.uint8)
+    labels[5:45, 50:75] = 1
+    labels[50:52, 3:5] = 2
+    regions = collect(from_labels(labels, ignore=(0,)), (60, 80))
+    within = draw_object(rng, regions, min_area=1000)
+    np.testing.assert_allclose(within, [0, 46.25, 51, 78.75])
+    assert draw_object(rng, regions, min_area=1001).tolist() == [0, 0, 60, 80]
+    assert grow(np.array([0, 0, 60, 80]), (60, 80)).tolist() == [0, 0, 60, 80]
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[0:51, 46:79] = 255
+    view = np.asarray(cut(rng, image, within, 16))
+    assert view.shape == (16, 16, 3)
+    assert (view[2:-2, 2:-2] == 255).all()

@@ -1,0 +1,251 @@
+"""tfds: sources, on data sets that tensorflow-datasets makes here and on names of real ones."""
+
+import os
+import pickle
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import warnings
+
+import numpy as np
+import pytest
+import torchvision  # noqa: F401 - before TensorFlow: the other way round ends Python
+
+from jaxssl.data import open_source
+from jaxssl.data.example import BrokenImage
+from jaxssl.data.tfds import Names, find_names
+from mask_tools import export, inspect
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import constants
+    from tensorflow_datasets.testing import mocking
+
+COUNTS = {"train": 12, "test": 5}
+
+
+class SmallPets(tfds.core.GeneratorBasedBuilder):
+    """Drawn scenes under the features of oxford_iiit_pet, two thirds of them as JPEG files."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(),
+                    "label": tfds.features.ClassLabel(names=["cat", "dog", "newt"]),
+                    "species": tfds.features.ClassLabel(num_classes=2),
+                    "file_name": tfds.features.Text(),
+                    "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in COUNTS}
+
+    def _generate_examples(self, split):
+        scenes = open_source(f"scenes:{COUNTS[split]}")
+        for i in range(COUNTS[split]):
+            drawn = scenes[i]
+            yield (
+                i,
+                {
+                    "image": drawn.image,
+                    "label": i % 3,
+                    "species": 0,
+                    "file_name": f"{split}_{i}.png",
+                    "segmentation_mask": semantic_of(drawn)[..., None],
+                },
+            )
+
+
+class OddScenes(tfds.core.GeneratorBasedBuilder):
+    """Images and label maps of which no two have the same size."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        shape = tfds.features.Image()
+        features = tfds.features.FeaturesDict({"image": shape, "segmentation": shape})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        image = np.zeros((4, 5, 3), np.uint8)
+        yield 0, {"image": image, "segmentation": image[:3]}
+
+
+class SmallScenes(tfds.core.GeneratorBasedBuilder):
+    """What tensorflow-datasets' own mock draws for the features of scene_parse150."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(24, 32, 3), encoding_format="jpeg"),
+                    "annotation": tfds.features.Image(shape=(24, 32, 3), encoding_format="png"),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield from enumerate(mocking.RandomFakeGenerator(self.info.features, 3))
+
+
+def semantic_of(example):
+    """A label map of a drawn scene: the number of the object, 0 on the ground."""
+    ids = np.arange(1, len(example.regions) + 1)
+    return (example.regions.masks() * ids[:, None, None]).max(0).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=["tfrecord", "array_record"])
+def data_dir(request, tmp_path_factory):
+    """A folder of prepared data sets, in each of the formats that can be read at random."""
+    path = tmp_path_factory.mktemp(request.param)
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        patch.setattr(constants, "DATA_DIR", str(path))
+        for kind in (SmallPets, SmallScenes, OddScenes):
+            kind(data_dir=path, file_format=request.param).download_and_prepare()
+        yield path
+
+
+def test_examples_are_those_of_the_data_set(data_dir):
+    source = open_source("tfds:small_pets/train")
+    assert (len(source), source.class_names) == (12, ("cat", "dog", "newt"))
+    keys = [source[i].key for i in range(len(source))]
+    assert sorted(keys) == sorted(f"train_{i}.png" for i in range(12))
+    scenes = open_source("scenes:12")
+    for i, key in enumerate(keys):
+        number = int(key.removeprefix("train_").removesuffix(".png"))
+        drawn, example = scenes[number], source[i]
+        np.testing.assert_array_equal(example.image, drawn.image)
+        np.testing.assert_array_equal(example.semantic, semantic_of(drawn))
+        assert example.label == number % 3
+        assert example.encoded.startswith(b"\x89PNG")
+
+
+def test_a_source_goes_to_other_processes_without_tensorflow(data_dir):
+    source = open_source("tfds:small_pets/test")
+    copy = pickle.loads(pickle.dumps(source))
+    assert b"tensorflow" not in pickle.dumps(source)
+    assert copy.fingerprint() == source.fingerprint()
+    np.testing.assert_array_equal(copy[3].image, source[3].image)
+
+
+def keys_of(name, part=None):
+    source = open_source(name, part)
+    return {source[i].key for i in range(len(source))}
+
+
+def test_splits_parts_and_slices(data_dir):
+    train = keys_of("tfds:small_pets/train")
+    assert keys_of("tfds:small_pets") == train
+    assert keys_of("tfds:small_pets", "train") == train
+    assert keys_of("tfds:small_pets", "test") == keys_of("tfds:small_pets/test")
+    parts = [keys_of("tfds:small_pets/train", part) for part in ("train", "test")]
+    assert parts[0] | parts[1] == train
+    assert not parts[0] & parts[1]
+    assert all(parts)
+    slices = [keys_of(f"tfds:small_pets/train[{s}]") for s in (":5", "5:", ":50%")]
+    assert [len(keys) for keys in slices] == [5, 7, 6]
+    assert slices[0] | slices[1] == train
+    fingerprints = {
+        open_source(f"tfds:small_pets/{s}").fingerprint() for s in ("train", "test", "train[:5]")
+    }
+    assert len(fingerprints) == 3
+
+
+def test_what_the_mock_draws(data_dir):
+    source = open_source("tfds:small_scenes/train")
+    theirs = tfds.builder("small_scenes").as_data_source("train") if is_array(data_dir) else None
+    assert len(source) == 3
+    assert len({source[i].key for i in range(3)}) == 3
+    for i in range(3):
+        example = source[i]
+        assert example.label == -1
+        assert example.image.shape == (24, 32, 3)
+        assert example.semantic.shape == (24, 32)
+        assert example.encoded.startswith(b"\xff\xd8\xff")
+        if theirs is not None:
+            np.testing.assert_array_equal(example.semantic, theirs[i]["annotation"][..., 0])
+
+
+def test_a_label_map_of_another_size_breaks_the_image(data_dir):
+    with pytest.raises(BrokenImage, match=r"its label map has \(3, 5\) pixels, it has \(4, 5\)"):
+        open_source("tfds:odd_scenes/train")[0]
+
+
+def is_array(data_dir):
+    return "array_record" in data_dir.name
+
+
+def test_label_maps_become_regions_and_stay(data_dir, tmp_path, capsys):
+    words = ["--source", "tfds:small_pets/test", "--segmenter", "annotation", "--format", "source"]
+    words += ["--ignore", "0", "--out", str(tmp_path / "out"), "--workers", "0"]
+    assert export.main(words) == 0
+    source, records = open_source("tfds:small_pets/test"), open_source(f"records:{tmp_path}/out")
+    for i in range(len(source)):
+        np.testing.assert_array_equal(records[i].semantic, source[i].semantic)
+        values = np.unique(source[i].semantic)[1:]
+        expected = source[i].semantic[None] == values[:, None, None]
+        np.testing.assert_array_equal(records[i].regions.masks(), expected)
+    capsys.readouterr()
+    assert inspect.main([str(tmp_path / "out")]) == 0
+    assert "compared with              source\n" in capsys.readouterr().out
+
+
+def test_tensorflow_is_told_to_leave_the_gpu(data_dir, monkeypatch):
+    told = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *words: told.append(words))
+    open_source("tfds:small_pets/test")
+    assert told == [([], "GPU")]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scene_parse150", ("image", "", "annotation", "")),
+        ("cityscapes", ("image_left", "", "segmentation_label", "image_id")),
+        ("coco/2017", ("image", "", "", "image/filename")),
+        ("coco/2017_panoptic", ("image", "", "", "image/filename")),
+        ("voc/2012", ("image", "", "", "image/filename")),
+        ("oxford_iiit_pet", ("image", "label", "segmentation_mask", "file_name")),
+        ("imagenet2012", ("image", "label", "", "file_name")),
+        ("cifar10", ("image", "label", "", "id")),
+        ("stl10", ("image", "label", "", "")),
+        ("imagenette", ("image", "label", "", "")),
+    ],
+)
+def test_features_of_real_data_sets(tmp_path, name, expected):
+    features = tfds.builder(name, data_dir=tmp_path).info.features
+    names = find_names(features, name)
+    assert names == Names(*expected, classes=names.classes)
+    assert bool(names.classes) == bool(names.label)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("small_pet/train", r"tfds:small_pet/train cannot be opened: .*; give tfds:NAME/SPLIT"),
+        ("small_pets/val", r"has no split 'val'; choose from train, test"),
+        ("dummy_mnist/train", r"tfds:dummy_mnist/train cannot be opened"),
+    ],
+)
+def test_mistakes_get_one_line(data_dir, name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        open_source(f"tfds:{name}")
+    assert "\n" not in str(error.value)
