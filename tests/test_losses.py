@@ -252,13 +252,13 @@ def test_sinkhorn_plain_loop(iterations, epsilon):
 def test_sinkhorn_uses_all_prototypes_alike():
     """Even when all samples are nearest to the same one."""
     scores = jax.random.uniform(jax.random.key(0), (12, 4)) + jnp.array([[1.0, 0, 0, 0]])
-    q = sinkhorn(scores, 0.2, 100)
+    q = sinkhorn(scores, 0.5, 20)
     np.testing.assert_allclose(q.sum(axis=0), 3, rtol=1e-4)
     np.testing.assert_allclose(q.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_sinkhorn_neither_overflows_nor_vanishes():
-    """exp(1000) is infinite, and no sample is near the last prototype."""
+    """exp(1000) is infinite, and most samples are far from the last prototype."""
     scores = np.float32([[50, 0, -50], [40, 10, -50], [50, 20, -40], [50, 20, 1]])
     q = sinkhorn(jnp.asarray(scores), 0.05, 3)
     assert jnp.isfinite(q).all()

@@ -38,10 +38,10 @@ class Setting:
 
         self._step = jax.jit(step, in_shardings=(self._same, rows), out_shardings=self._same)
 
-    def start(self):
+    def start(self, t=0.0):
         rng = np.random.default_rng(1)
         state = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), self._shapes)
-        return jax.device_put((np.float32(0), state), self._same)
+        return jax.device_put((np.float32(t), state), self._same)
 
     def steps(self, state, n):
         for _ in range(n):
@@ -60,10 +60,10 @@ def eight(method):
 
 
 def test_eight_devices_equal_one(method, eight):
-    """The loss, the state, and the gradient by which the parameters moved."""
-    results = [setting.steps(setting.start(), 1) for setting in (Setting(method, 1), eight)]
+    """The loss, the state, and the gradient by which all parameters moved, when none is frozen."""
+    results = [setting.steps(setting.start(0.5), 1) for setting in (Setting(method, 1), eight)]
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
         *jax.device_get(results),
     )
 

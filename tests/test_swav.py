@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxssl.methods import SwAV
+from jaxssl.methods.forward import forward_head_once
 from jaxssl.types import View
 from jaxssl.views import Views
 
@@ -46,7 +47,7 @@ def run(method):
 @pytest.fixture(scope="module")
 def projections(method):
     """Unit rows of each view: the encoder by size, the head on all together."""
-    forward = jax.jit(method.network.forward)
+    forward = jax.jit(functools.partial(forward_head_once, method.network, share_batch_norm=True))
 
     def project(params, state, views):
         z = np.asarray(forward(params, state.batch_stats, views)[0], np.float64)
@@ -161,7 +162,7 @@ def test_encoder_variables_are_the_encoders(method, started):
 @pytest.mark.parametrize(
     ("options", "views", "message"),
     [
-        ({}, Views(num_global=1, num_local=6), "compares two global views and has 1: set .*=2"),
+        ({}, Views(num_global=1, num_local=6), "compares global views: set .*=2"),
         ({"queue_size": 12}, Views(), "queue_size is 12 and holds no whole .* of 8; take 0 or 16"),
         ({"queue_size": 3}, Views(), "queue_size is 3 and .* take 0 or 8"),
         ({"queue_size": -8}, Views(), "queue_size is -8 and .* take 0 or 8"),

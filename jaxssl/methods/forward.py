@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxssl.types import Tree, View
 
@@ -60,7 +60,7 @@ def forward_arrays(
 
 
 class Network(nn.Module):
-    """Images f32[b, s, s, 3] to the head's rows f32[b, d]."""
+    """g(f(x)): images f32[b, s, s, 3] to f32[b, d]."""
 
     encoder: nn.Module
     head: nn.Module
@@ -69,35 +69,35 @@ class Network(nn.Module):
         return self.head(self.encoder(images, train).pooled, train)
 
 
-def forward_multi_crop(
-    network: Network,
-    params: Tree,
-    batch_stats: Tree,
-    views: list[View],
-    *,
-    share_batch_norm: bool = True,
-) -> tuple[Float[Array, "v b d"], Tree]:
-    """The rows of all views, and the new batch statistics, as DINO and SwAV make them.
+def forward_head_once(
+    network: Network, params: Tree, batch_stats: Tree, views: list[View], *, share_batch_norm: bool
+) -> tuple[Array, Tree]:
+    """`forward`, but of all views in one pass of the head, as DINO and SwAV do; f32[v, b, d].
 
-    The encoder takes the views of one size in one pass, the head all views in one. Without
-    `share_batch_norm` each view goes through both alone (lightly).
+    Without `share_batch_norm` each view has its own pass of both. `params` may hold more than
+    those of the network.
     """
-    features, encoder_stats = forward(
+    stats = {name: batch_stats.get(name, {}) for name in ("encoder", "head")}
+    features, stats["encoder"] = forward(
         network.encoder,
         params["encoder"],
-        batch_stats.get("encoder", {}),
+        stats["encoder"],
         views,
         share_batch_norm=share_batch_norm,
     )
-    rows, head_stats = forward_arrays(
+    rows, stats["head"] = forward_arrays(
         network.head,
         params["head"],
-        batch_stats.get("head", {}),
+        stats["head"],
         [f.pooled for f in features],
         share_batch_norm=share_batch_norm,
     )
-    stats = {"encoder": encoder_stats, "head": head_stats}
     return jnp.stack(rows), {name: s for name, s in stats.items() if s}
+
+
+def freeze(params: Tree, frozen: Array) -> Tree:
+    """The parameters, through which no gradient flows while `frozen` bool[] holds."""
+    return jax.tree.map(lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params)
 
 
 def _passes(arrays: list[Array], share_batch_norm: bool) -> list[list[int]]:

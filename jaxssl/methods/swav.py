@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cross_entropy, embedding_std, sinkhorn, unit
-from jaxssl.methods.forward import Network, forward_multi_crop
+from jaxssl.methods.forward import Network, forward_head_once, freeze
 from jaxssl.models.heads import MLP, scores
 from jaxssl.types import Leaf, Tree, View, ViewSpec
 
@@ -52,7 +52,7 @@ class SwAV:
     freeze_prototypes: float = 0.01  # fraction of training in which the prototypes stay
     queue_size: int = 0  # projections of each view, a multiple of the batch; 0: no queue
     queue_start: float = 0.0  # fraction of training from which the queue is used
-    share_batch_norm: bool = True  # `forward_multi_crop`
+    share_batch_norm: bool = True  # `forward_head_once`
 
     @property
     def network(self) -> Network:
@@ -62,10 +62,8 @@ class SwAV:
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises ValueError if views cannot be compared or the queue does not fit."""
         sizes = [v.size for v in views]
-        if (n := sizes.count(max(sizes))) < 2:
-            raise ValueError(
-                f"SwAV compares two global views and has {n}: set --config.views.num_global=2"
-            )
+        if sizes.count(max(sizes)) < 2:
+            raise ValueError("SwAV compares global views: set --config.views.num_global=2 or more")
         if self.queue_size < 0 or self.queue_size % batch_size:
             near = max(round(self.queue_size / batch_size), 1) * batch_size
             raise ValueError(
@@ -92,11 +90,11 @@ class SwAV:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (6), and the queue with this batch in front."""
         views = sorted(views, key=lambda view: -view.image.shape[1])
-        projections, batch_stats = forward_multi_crop(
+        projections, batch_stats = forward_head_once(
             self.network, params, state.batch_stats, views, share_batch_norm=self.share_batch_norm
         )
         z, c = unit(projections), params["prototypes"]  # f32[v, b, d], f32[K, d]
-        c = jnp.where(t < self.freeze_prototypes, jax.lax.stop_gradient(c), c)
+        c = freeze(c, t < self.freeze_prototypes)
         q = self.codes(*jax.lax.stop_gradient((z[:2], c)), state.queue, t)
         loss = cross_entropy(q, scores(z, c) / self.temperature)
         queue = state.queue

@@ -39,6 +39,7 @@ class MLP(nn.Module):
     | SimSiam, predictor | `final_bias=True` |
     | SwAV | `bias=True, final_bias=True` |
     | DINO | as MoCo v2, two of `hidden`, `activation=gelu, normal_std=0.02` |
+    | DINO in lightly | two of `hidden`, `final_bias=True, activation=gelu, normal_std=0.02` |
     """
 
     hidden: tuple[int, ...]  # widths of the layers before the last; (): one linear layer
