@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.methods import DetConB, DetConS, SimCLR
 from jaxssl.methods.detcon import Latents
@@ -253,20 +252,6 @@ def test_target_follows_the_parameters(tiny_encoder, t):
         )  # fmt: skip
 
 
-def test_eight_devices_equal_one(method):
-    views = make_views()
-    params, state = start(method)
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-    same, rows = sharding.replicated(mesh), sharding.split(mesh)
-    run = jax.jit(
-        functools.partial(with_gradient.__wrapped__, method),
-        in_shardings=(same, same, rows),
-        out_shardings=same,
-    )
-    one, eight = with_gradient(method, params, state, views), run(params, state, views)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, eight)
-
-
 def test_devices_share_the_comparison(tiny_encoder):
     """No device makes the whole matrix of similarities."""
     images = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec(None, "data"))
@@ -277,15 +262,6 @@ def test_devices_share_the_comparison(tiny_encoder):
     n = 2 * B * R
     assert f"{n // 8},{n}]" in program
     assert f"{n},{n}]" not in program
-
-
-def test_saved_and_restored_to_the_bit(method, tmp_path):
-    params, state = start(method)
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, (params, state), method.encoder_variables(params, state))
-    with Checkpoints(tmp_path) as checkpoints:
-        restored = checkpoints.restore("state", jax.eval_shape(lambda x: x, (params, state)))
-    jax.tree.map(np.testing.assert_array_equal, restored, (params, state))
 
 
 class PlainEncoder(nn.Module):
@@ -311,14 +287,6 @@ def test_encoder_without_batch_norm(variant, tmp_path):
         restored = checkpoints.restore("encoder", method.encoder_variables(*shapes))
         assert checkpoints.restore("state", shapes) is not None
     assert restored["batch_stats"] == {}
-
-
-def test_encoder_variables_load_into_the_encoder(method):
-    views = make_views()
-    variables = method.encoder_variables(*start(method))
-    run = functools.partial(method.encoder.apply, train=False)
-    features = jax.eval_shape(run, variables, views[0].image)
-    assert features.pooled.shape == (B, features.grid.shape[-1])
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,12 @@ def test_an_image_is_cut_about_its_own_box():
 def test_what_happens_to_the_canvas_and_the_axis_of_the_flip():
     color = Color(before_crop=Color(posterize_prob=1.0), flip_axis=0)
     spec = ViewSpec(48, (1.0, 1.0), (1.0, 1.0), "clip", color)
-    views, canvas, hw = Views(recipe="none", normalize="none"), BATCH["image"][0], BATCH["hw"][0]
+    views, canvas = Views(recipe="none", normalize="none"), {k: v[0] for k, v in BATCH.items()}
+    image, hw = canvas["image"], canvas["hw"]
     keys = jax.random.split(jax.random.key(0), 8)
-    expected = np.array(crop(posterize(canvas / 255, 4), whole_box(hw), hw, 48, "bilinear"))
-    view = jax.jit(jax.vmap(lambda k: cut_view(k, canvas, whole_box(hw), hw, spec, views)))
-    seen = np.array(view(keys))
+    expected = np.array(crop(posterize(image / 255, 4), whole_box(hw), hw, 48, "bilinear"))
+    view = jax.jit(jax.vmap(lambda k: cut_view(k, canvas, whole_box(hw), spec, views)))
+    seen = np.array(view(keys).image)
     upright = [np.allclose(s, expected, atol=1e-5) for s in seen]
     mirrored = [np.allclose(s, expected[::-1], atol=1e-5) for s in seen]
     assert all(a != b for a, b in zip(upright, mirrored, strict=True))

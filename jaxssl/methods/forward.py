@@ -39,7 +39,7 @@ def forward_arrays(
     network: nn.Module,
     params: Tree,
     batch_stats: Tree,
-    arrays: list[Array],
+    arrays: list[Any],
     *,
     share_batch_norm: bool = True,
 ) -> tuple[list[Any], Tree]:
@@ -100,7 +100,7 @@ def freeze(params: Tree, frozen: Array) -> Tree:
     return jax.tree.map(lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params)
 
 
-def _passes(arrays: list[Array], share_batch_norm: bool) -> list[list[int]]:
+def _passes(arrays: list[Any], share_batch_norm: bool) -> list[list[int]]:
     """Which of the arrays go through the network together."""
     if not share_batch_norm:
         return [[i] for i in range(len(arrays))]
