@@ -33,8 +33,8 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     """`samclr`: SimCLR with both views from inside one object. The others: from anywhere."""
     choose(variant, VARIANTS)
     config = base()
-    config.epochs = 12
-    config.batch_size = 128
+    config.epochs = 16
+    config.batch_size = 64
     config.dtype = "float32"
     config.data.source = "scenes:4000"
     config.data.canvas = 96
