@@ -11,6 +11,7 @@ import pathlib
 import jax
 import orbax.checkpoint as ocp
 
+from jaxssl import hosts
 from jaxssl.types import Tree
 
 log = logging.getLogger("jaxssl")
@@ -71,10 +72,13 @@ class Checkpoints:
         unreadable = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             items = ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)})
+            reason = ""
             try:
                 tree = self._manager.restore(step, args=items)[item]
             except Exception as error:  # whatever a damaged file makes the reader raise
-                reason = " ".join(str(error).split())[:200]
+                reason = " ".join(str(error).split())[:200] or repr(error)
+            if hosts.any_of(bool(reason)):
+                reason = reason or "by another process"
                 unreadable.append((step, reason))
                 log.warning("checkpoint %d cannot be read (%s); trying an older one", step, reason)
                 continue

@@ -1,10 +1,14 @@
 """The training loop: step, report, save, evaluate, refresh. Knows neither method nor data."""
 
+import contextlib
+import io
 import logging
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -13,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import sharding
+from jaxssl import hosts, sharding
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.metrics import MetricsWriter, ProgressLine, read_metrics
@@ -21,7 +25,7 @@ from jaxssl.refresh import Refresh
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
-STEPS_IN_FLIGHT = 3  # queued on the device: enough to keep it busy, few enough to bound memory
+STEPS_IN_FLIGHT = hosts.STEPS_BEHIND  # queued on the device: enough to keep it busy, few enough to bound memory
 
 
 class Interval:
@@ -124,7 +128,8 @@ class Loop:
         with Checkpoints(folder, keep) as checkpoints:
             state = checkpoints.restore("state", state) or state
             start = int(state.step)
-            with MetricsWriter(self._workdir, start, wandb=self._config.wandb) as writer:
+            hosts.check_same(checkpoint=start)
+            with self._open_writer(start) as writer:
                 if 0 < start < self._total:
                     log.info("continuing at step %d of %d", start, self._total)
                 if self._is_evaluation_due(start) and not self._is_evaluated(start):
@@ -143,18 +148,20 @@ class Loop:
         state: TrainState,
         start: int,
         checkpoints: Checkpoints,
-        writer: MetricsWriter,
+        writer: MetricsWriter | None,
         *,
         stop: StopSignal,
     ) -> bool:
         interval = Interval(self._config.batch_size)
-        progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size)
+        stream = sys.stderr if hosts.is_first() else io.StringIO()
+        progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size, stream)
+        agreement = hosts.Agreement(self._mesh)
         batches = sharding.prefetch(self._pipeline.batches(start), self._mesh)
         for step in range(start + 1, self._total + 1):
             if self._refresh.is_due(step - 1):
                 progress.end()
                 state = self._refresh(state, lambda: stop.received)
-                if stop.received:
+                if hosts.any_of(stop.received):
                     break
                 interval.restart()
             state, metrics = self._train_step(state, interval.next_batch(batches))
@@ -162,12 +169,13 @@ class Loop:
             if step == start + 1:  # its time went into compiling
                 jax.block_until_ready(metrics)
                 interval.restart()
-            stopping, evaluate = stop.received, self._is_evaluation_due(step)
+            stopping, evaluate = agreement.reached(stop.received), self._is_evaluation_due(step)
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
             save = save or self._refresh.is_due(step)
             if save or evaluate or step % self._config.log_every == 0:
                 means = interval.end(step)
-                writer.write(step, step / self._per_epoch, means)
+                if writer:
+                    writer.write(step, step / self._per_epoch, means)
                 progress.show(step, means)
             if save:  # before evaluation and refresh: a run that continues makes up for them
                 checkpoints.save(step, state, self._encoder_of(state))
@@ -184,15 +192,21 @@ class Loop:
         log.info("stopped at step %d; the same command continues from here", state.step)
         return int(state.step) == self._total
 
+    def _open_writer(self, step: int) -> AbstractContextManager[MetricsWriter | None]:
+        if hosts.is_first():
+            return MetricsWriter(self._workdir, step, wandb=self._config.wandb)
+        return contextlib.nullcontext()
+
     def _is_evaluation_due(self, step: int) -> bool:
         every = self._config.eval.every * self._per_epoch
         return step in (0, self._total) or (every > 0 and step % every == 0)
 
     def _is_evaluated(self, step: int) -> bool:
-        lines = read_metrics(self._workdir)
-        return any(line["step"] == step and "loss" not in line for line in lines)
+        lines = read_metrics(self._workdir) if hosts.is_first() else []
+        return hosts.any_of(any(x["step"] == step and "loss" not in x for x in lines))
 
-    def _report_evaluation(self, writer: MetricsWriter, step: int, state: TrainState) -> None:
-        if results := self._evaluate(self._encoder_of(state), step == self._total):
+    def _report_evaluation(self, writer: MetricsWriter | None, step: int, state: TrainState) -> None:
+        results = self._evaluate(self._encoder_of(state), step == self._total)
+        if results and writer:
             writer.write(step, step / self._per_epoch, results)
             log.info("step %d: %s", step, "  ".join(f"{k} {v:.3f}" for k, v in results.items()))

@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxssl import sharding
+from jaxssl import hosts, sharding
 from jaxssl.augment import RECIPES, normalize
 from jaxssl.boxes import crop, whole_box
 from jaxssl.data.pipeline import Pipeline
@@ -72,15 +72,16 @@ class Refresh:
         return self._sampler is not None and not step_in_epoch and self._sampler.refresh_due(epoch)
 
     def __call__(self, state: TrainState, stopped: Callable[[], bool]) -> TrainState:
-        """The state with a new memory; once `stopped()` is true, the state as it was.
+        """The state with a new memory; once `stopped()` is true anywhere, the state as it was.
 
         A function of the state: from the checkpoint before it, it gives the same again.
         """
         memory, variables = state.sampler, self._encoder_of(state)
         steps = self._pipeline.sweep_steps
-        with progress(steps, "looking at all images", unit="batches") as advance:
+        show = hosts.is_first()
+        with progress(steps, "looking at all images", unit="batches", show=show) as advance:
             for batch in sharding.prefetch(self._pipeline.sweep(), self._mesh):
-                if stopped():
+                if hosts.any_of(stopped()):
                     return state
                 memory = self._look(memory, variables, batch, self._resident)
                 jax.block_until_ready(memory)  # else the batches pile up on the device

@@ -6,6 +6,7 @@ rest. Batch norm, negatives and gradients are therefore those of the whole batch
 """
 
 import collections
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -18,11 +19,16 @@ from jaxssl.types import Tree
 
 
 def make_mesh() -> Mesh:
-    """All local devices on one axis, `data`."""
-    devices = jax.local_devices()
-    return jax.make_mesh(
-        (len(devices),), ("data",), devices=devices, axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    """All devices on one axis, `data`: process by process, so that each has one run of rows."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if len(devices) != jax.process_count() * jax.local_device_count():
+        raise ValueError("the processes have different numbers of devices; give each the same")
+    return Mesh(np.array(devices), ("data",))
+
+
+def share() -> tuple[int, int]:
+    """Which part of every batch this process reads, and of how many equal parts."""
+    return jax.process_index(), jax.process_count()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -58,18 +64,28 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def prefetch(batches: Iterator[Tree], mesh: Mesh, ahead: int = 2) -> Iterator[Tree]:
-    """The batches, on the devices: copies of the next ones run while a step computes."""
+    """The batches, on the devices: copies of the next ones run while a step computes.
+
+    Each process gives its rows of a batch.
+    """
     queue: collections.deque[Tree] = collections.deque()
     for batch in batches:
-        queue.append(jax.device_put(batch, split(mesh)))
+        queue.append(put_rows(batch, mesh))
         if len(queue) > ahead:
             yield queue.popleft()
     yield from queue
 
 
+def put_rows(tree: Tree, mesh: Mesh) -> Tree:
+    """The arrays of which each process has its rows, split over the devices."""
+    put = functools.partial(jax.make_array_from_process_local_data, split(mesh))
+    return jax.tree.map(put, tree)
+
+
 def put_everywhere(tree: Tree, mesh: Mesh) -> Tree:
-    """The arrays, whole, on every device."""
-    return jax.device_put(tree, replicated(mesh))
+    """The arrays, the same in each process, whole on every device."""
+    put = functools.partial(jax.make_array_from_process_local_data, replicated(mesh))
+    return jax.tree.map(put, tree)
 
 
 def memory_per_device() -> int:
@@ -106,17 +122,18 @@ def compile_init(init: Callable, mesh: Mesh) -> Callable:
 def compile_rows(function: Callable, mesh: Mesh) -> Callable:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
-    Any number of rows will do: they are filled up to a multiple of the devices.
+    Any number of rows will do: they are filled up to a multiple of the devices. Each process has
+    them all and hands over those of its own devices.
     """
     same = replicated(mesh)
     jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
 
     def run(variables: Tree, rows: np.ndarray) -> jax.Array:
         missing = -len(rows) % mesh.size
-        if not missing:
-            return jitted(variables, rows)
-        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-        return jitted(variables, filled)[: len(rows)]
+        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) if missing else rows
+        placed = jax.make_array_from_callback(filled.shape, split(mesh), filled.__getitem__)
+        results = jitted(variables, placed)
+        return results[: len(rows)] if missing else results
 
     return run
 

@@ -14,7 +14,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import sharding
+from jaxssl import hosts, sharding
 from jaxssl.config import build, build_method, load_config
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
@@ -34,7 +34,7 @@ from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.types import Batch, TrainState, Tree
 from jaxssl.views import Views
-from jaxssl.workdir import check_workdir, create_workdir, locked
+from jaxssl.workdir import check_workdir, open_workdir
 
 log = logging.getLogger("jaxssl")
 
@@ -43,16 +43,19 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     """Checks what is cheap to check, sets up, trains; returns whether it came to the end."""
     sharding.keep_programs(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
-    sharding.check_batch_size(config.batch_size, mesh)
-    check_workdir(workdir, config)
-    method, encoder = build_method(config)
-    check_sizes(config, encoder)
-    sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
-    source = open_source(config.data.source, seed=config.seed)
-    check_regions({"sampler": sampler, "method": method}, source)
-    method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
-    datasets = load_datasets(config)
-    pipeline = open_data(config, source, sampler, method)
+    device_bytes = hosts.least(sharding.memory_per_device())
+    with hosts.together():
+        sharding.check_batch_size(config.batch_size, mesh)
+        check_workdir(workdir, config)
+        method, encoder = build_method(config)
+        check_sizes(config, encoder)
+        sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
+        source = open_source(config.data.source, seed=config.seed)
+        check_regions({"sampler": sampler, "method": method}, source)
+        method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
+        datasets = load_datasets(config)
+        pipeline = open_data(config, source, sampler, method, device_bytes=device_bytes)
+    hosts.check_same(config=config.to_json(), images=pipeline.num_examples)
     resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     state, train_step = make_training(
         config, mesh, pipeline, resident, method=method, sampler=sampler, views=views
@@ -61,31 +64,28 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     def encoder_of(state: TrainState) -> Tree:
         return method.encoder_variables(state.params, state.method)
 
-    create_workdir(workdir, config, pipeline.num_examples)
-    log.info(
-        "writing to %s; compiling for %d %s device(s)", workdir, mesh.size, jax.default_backend()
-    )
-    loop = Loop(
-        config,
-        workdir,
-        mesh,
-        pipeline=pipeline,
-        train_step=train_step,
-        encoder_of=encoder_of,
-        evaluate=make_evaluation(config, mesh, encoder, datasets),
-        refresh=Refresh(
-            sampler,
-            views,
+    with open_workdir(workdir, config, pipeline.num_examples):
+        backend = jax.default_backend()
+        log.info("writing to %s; compiling for %d %s device(s)", workdir, mesh.size, backend)
+        return Loop(
+            config,
+            workdir,
             mesh,
-            epochs=config.epochs,
             pipeline=pipeline,
-            resident=resident,
-            encoder=encoder,
+            train_step=train_step,
             encoder_of=encoder_of,
-        ),
-    )
-    with locked(workdir):
-        return loop.run(state)
+            evaluate=make_evaluation(config, mesh, encoder, datasets),
+            refresh=Refresh(
+                sampler,
+                views,
+                mesh,
+                epochs=config.epochs,
+                pipeline=pipeline,
+                resident=resident,
+                encoder=encoder,
+                encoder_of=encoder_of,
+            ),
+        ).run(state)
 
 
 def check_sizes(config: ConfigDict, encoder: Any) -> None:
@@ -111,7 +111,9 @@ def check_regions(parts: dict[str, Sampler | Method], source: Source) -> None:
         )
 
 
-def open_data(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> Pipeline:
+def open_data(
+    config: ConfigDict, source: Source, sampler: Sampler, method: Method, *, device_bytes: int
+) -> Pipeline:
     """The pipeline that yields batches of canvases."""
     objects = config.data.max_objects if sampler.needs_regions else 0
     planes = config.data.region_planes if method.needs_regions else 0
@@ -123,7 +125,9 @@ def open_data(config: ConfigDict, source: Source, sampler: Sampler, method: Meth
         mode=config.data.input,
         workers=config.data.workers,
         cache_dir=config.data.cache_dir or None,
-        device_bytes=sharding.memory_per_device(),
+        device_bytes=device_bytes,
+        share=sharding.share(),
+        progress=hosts.is_first(),
     )
     log.info("%s: %d images; %s", source.spec, pipeline.num_examples, pipeline.reason)
     return pipeline
@@ -209,13 +213,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--config", required=True, help="FILE.py or FILE.py:variant")
     parser.add_argument("--workdir", type=pathlib.Path, help="default: runs/<config name>")
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, as SLURM, Open MPI or a TPU pod say, or these three:",
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    parser.add_argument("--num-processes", type=int, metavar="N")
+    parser.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
     with one_line_errors() as status:
         args, overrides = parser.parse_known_args(argv)
+        if args.distributed:
+            hosts.join(args.coordinator, args.num_processes, args.process_id)
         config = load_config(args.config, overrides)
         path, _, variant = args.config.partition(":")
         name = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
         workdir = args.workdir or pathlib.Path("runs", name)
-        if train(config, workdir):
+        if train(config, workdir) and hosts.is_first():
             print(results_table(workdir))
             print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
     return status.code

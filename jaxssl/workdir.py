@@ -7,12 +7,14 @@ import json
 import pathlib
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from jaxssl import hosts
 from jaxssl.config import flatten
 from jaxssl.data.files import written_aside
 
@@ -20,6 +22,7 @@ from jaxssl.data.files import written_aside
 # long it runs and what is reported, not what a step computes.
 MAY_CHANGE = ("log_every", "wandb", "data.input", "data.workers", "data.cache_dir")
 MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
+SECONDS_TO_APPEAR = 90  # network disks show new files late
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -64,6 +67,33 @@ def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int)
         _write_json(workdir / "environment.json", environment() | {"images": num_examples})
     except OSError as error:
         raise ValueError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def open_workdir(
+    workdir: pathlib.Path, config: ConfigDict, num_examples: int
+) -> Iterator[None]:
+    """Creates and locks the folder, which all processes of a run must share."""
+    with contextlib.ExitStack() as stack:
+        with hosts.together():
+            if hosts.is_first():
+                create_workdir(workdir, config, num_examples)
+                stack.enter_context(locked(workdir))
+        with hosts.together():
+            wait_for(workdir / "config.json")
+        yield
+
+
+def wait_for(path: pathlib.Path, seconds: float = SECONDS_TO_APPEAR) -> None:
+    """Waits for a file that another host has written; ValueError if it does not appear."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"{path} is not where process 0 wrote it; --workdir must be on a disk that all "
+                "processes share"
+            )
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ class Order:
     batch_size: int
     seed: int
     shuffle: bool = True
+    share: tuple[int, int] = (0, 1)  # of every batch part i of n equal ones: one for each process
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.num_examples:
@@ -33,15 +34,21 @@ class Order:
     def steps_per_epoch(self) -> int:
         return self.num_examples // self.batch_size
 
+    @property
+    def rows(self) -> int:
+        """Images in the share of a batch."""
+        return self.batch_size // self.share[1]
+
     def indices(self, step: int) -> np.ndarray:
-        """The images of a batch, i32[b]."""
+        """The images of the share of a batch, i32[rows]."""
+        first = self.share[0] * self.rows
         if not self.shuffle:
-            start = step * self.batch_size
-            return np.arange(start, start + self.batch_size, dtype=np.int32) % self.num_examples
+            start = step * self.batch_size + first
+            return np.arange(start, start + self.rows, dtype=np.int32) % self.num_examples
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        start = step_in_epoch * self.batch_size
+        start = step_in_epoch * self.batch_size + first
         order = _epoch(self.num_examples, self.seed, epoch)
-        return order[start : start + self.batch_size]
+        return order[start : start + self.rows]
 
 
 # Two epochs, for batches are made ahead across the end of one.

@@ -61,9 +61,9 @@ class Pipeline:
         return {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in arrays.items()}
 
     def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Endless batches from a step on: those of `canvas.py` with `index` i32[b].
+        """Endless batches from a step on, or its share of them: those of `canvas.py` with `index`.
 
-        In mode "device" they hold the `index` alone.
+        In mode "device" they hold the `index` i32[b] alone.
         """
         if self.arrays is None:
             return stream(self.source, self.spec, self.order, start_step, workers=self.workers)
@@ -96,6 +96,7 @@ def open_pipeline(
     cache_dir: str | os.PathLike[str] | None = None,
     device_bytes: int,
     shuffle: bool = True,
+    share: tuple[int, int] = (0, 1),
     progress: bool = True,
 ) -> Pipeline:
     """The batches of a source, once its canvases are decoded if the mode wants them so.
@@ -105,9 +106,10 @@ def open_pipeline(
         workers: processes that decode in mode "stream"; 0: threads in this one.
         cache_dir: where decoded canvases are kept; `None`: see `store.cache_folder`.
         device_bytes: memory of the accelerator, by which "auto" chooses.
+        share: (i, n) for part i of n equal parts of every batch.
         progress: whether to show how far the decoding is.
     """
-    order = Order(len(source), batch_size, seed, shuffle)
+    order = Order(len(source), batch_size, seed, shuffle, share)
     if (spec.objects or spec.planes) and not source.has_regions:
         raise ValueError(
             f"{source.spec} has no regions, which this training needs; segment it: python -m "

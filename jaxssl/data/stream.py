@@ -18,13 +18,13 @@ class _Canvases:
 
     def __init__(self, source: Source, spec: CanvasSpec, order: Order, start_step: int) -> None:
         self._source, self._spec, self._order = source, spec, order
-        self._start = start_step * order.batch_size
+        self._start = start_step * order.rows
 
     def __len__(self) -> int:
         return sys.maxsize - self._start
 
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
-        step, row = divmod(self._start + position, self._order.batch_size)
+        step, row = divmod(self._start + position, self._order.rows)
         index = self._order.indices(step)[row]
         return load_canvas(self._source, int(index), self._spec) | {"index": np.asarray(index)}
 
@@ -34,7 +34,7 @@ def stream(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches from `start_step` on; `workers` processes decode, or threads if it is 0."""
     canvases = grain.MapDataset.source(_Canvases(source, spec, order, start_step))
-    size = order.batch_size
+    size = order.rows
     if workers:
         if not flags.FLAGS.is_parsed():  # grain reads some of its own, notebooks parse none
             flags.FLAGS.mark_as_parsed()
