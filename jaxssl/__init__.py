@@ -1,1 +1,48 @@
-"""Self-supervised pre-training of vision encoders on scene images, from regions, in JAX."""
+"""Self-supervised pre-training of vision encoders on scene images, from regions, in JAX.
+
+    import jaxssl
+
+    config = jaxssl.load_config("configs/quickstart.py:simclr", ["--config.epochs=4"])
+    views = jaxssl.draw_views(config)                 # what it would learn from
+    jaxssl.pretrain(config, "runs/try")               # continues if it was begun
+    encoder = jaxssl.load_encoder("encoder.safetensors")  # made by python -m jaxssl.export
+    features = encoder(images)                        # u8[b, h, w, 3] to f32[b, d]
+
+The commands do the same and more: `python -m jaxssl.train`, `evaluate`, `export`, `report`. Parts
+to build with are in the modules: `jaxssl.methods`, `samplers`, `views`, `losses`, `models`, `data`.
+
+What is named here is imported when it is first used, so that `import jaxssl` and `jaxssl.data` need
+no JAX. Training is called `pretrain` for `jaxssl.train` is the module of the command: a function of
+that name would give way to it as soon as anyone imports that.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxssl.config import load_config as load_config
+    from jaxssl.data import open_source as open_source
+    from jaxssl.pretrained import load_encoder as load_encoder
+    from jaxssl.preview import draw_views as draw_views
+    from jaxssl.train import pretrain as pretrain
+
+__version__ = "0.1.0"
+__all__ = ["draw_views", "load_config", "load_encoder", "open_source", "pretrain"]
+
+_PLACES = {
+    "draw_views": "preview",
+    "load_config": "config",
+    "load_encoder": "pretrained",
+    "open_source": "data",
+    "pretrain": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,11 +17,13 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.example import Source
 from jaxssl.evaluation.suite import Protocol
-from jaxssl.methods import METHODS
+from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
-from jaxssl.samplers import SAMPLERS
+from jaxssl.samplers import SAMPLERS, Sampler
 from jaxssl.views import Views
 
 # The sections that are one class out of several: `<section>.name` says which.
@@ -259,6 +261,21 @@ def check(config: ConfigDict) -> ConfigDict:
         if (value := flatten(config)[key]) not in values:
             raise ValueError(f"config key {key!r} is {value!r}; choose one of {', '.join(values)}")
     return config
+
+
+def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> CanvasSpec:
+    """The canvas that sampler and method need; ValueError if the source has no regions for them."""
+    parts: dict[str, Sampler | Method] = {"sampler": sampler, "method": method}
+    needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]
+    if needing and not source.has_regions:
+        raise ValueError(
+            f"{' and '.join(needing)} cannot do without regions and {source.spec} has none; make "
+            f"them: python -m mask_tools.export --source {source.spec} --segmenter fh --out "
+            "data/regions, then train with --config.data.source=records:data/regions"
+        )
+    objects = config.data.max_objects if sampler.needs_regions else 0
+    planes = config.data.region_planes if method.needs_regions else 0
+    return CanvasSpec(size=config.data.canvas, objects=objects, planes=planes)
 
 
 def build_method(config: ConfigDict) -> tuple[Any, Any]:

@@ -6,11 +6,14 @@ file) is told to all before any of them acts on it: one that acted alone would l
 waiting for it.
 """
 
+import atexit
 import collections
 import contextlib
 import itertools
 import logging
+import os
 import signal
+import sys
 import zlib
 from collections.abc import Iterator
 
@@ -22,6 +25,7 @@ from jax.sharding import Mesh
 
 from jaxssl import sharding
 
+log = logging.getLogger("jaxssl")
 STEPS_BEHIND = 3  # what was asked then has long been answered, as the loop waits for that step
 SECONDS_TO_MEET = 24 * 3600  # one may have to decode a data set that the others have
 _meetings = itertools.count()
@@ -45,11 +49,9 @@ def join(
     if coordinator is None or num_processes is None or process_id is None:
         if (coordinator, num_processes, process_id) != (None, None, None):
             raise ValueError("--coordinator, --num-processes and --process-id go together")
-    elif not 0 <= process_id < num_processes or ":" not in coordinator:
-        raise ValueError(
-            f"--coordinator {coordinator} --num-processes {num_processes} --process-id "
-            f"{process_id}: give HOST:PORT, and an id from 0 to one below the number"
-        )
+    else:
+        _check(coordinator, num_processes, process_id)
+        log.info("process %d of %d; meeting at %s", process_id, num_processes, coordinator)
     at_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -61,8 +63,45 @@ def join(
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"--distributed: the processes do not meet: {error}") from error
     signal.signal(signal.SIGTERM, at_sigterm)  # JAX has put its own, which ends nothing
+    atexit.register(_end)
     if not is_first():
-        logging.getLogger("jaxssl").setLevel(logging.WARNING)
+        log.setLevel(logging.WARNING)
+
+
+def _check(coordinator: str, num_processes: int, process_id: int) -> None:
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(f"--coordinator {coordinator!r}: give HOST:PORT, such as node1:1234")
+    if not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"--process-id {process_id} of --num-processes {num_processes}: give 0 to "
+            f"{num_processes - 1}"
+        )
+
+
+def leave() -> None:
+    """Says that all is done: this process then ends together with the others."""
+    atexit.unregister(_end)
+
+
+def _end() -> None:
+    """Ends a process that failed: at once, as JAX would first wait for those who wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Turns what a lost process makes of a computation into a ValueError of one line."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        raise ValueError(
+            f"a process or its network has failed; the same command in all continues: {error}"
+        ) from error
 
 
 def is_first() -> bool:
@@ -99,10 +138,9 @@ def together() -> Iterator[None]:
         failed = False
     finally:
         if jax.process_count() > 1:
-            # Without a device, for those time out sooner.
-            ocp.multihost.get_barrier_sync_fn()(
-                key=f"jaxssl {next(_meetings)}", timeout_ms=SECONDS_TO_MEET * 1000
-            )
+            # By no computation: one that waits may give up after minutes.
+            meet = ocp.multihost.get_barrier_sync_fn()
+            meet(key=f"jaxssl {next(_meetings)}", timeout_ms=SECONDS_TO_MEET * 1000)
             wrong = np.flatnonzero(process_allgather(np.bool_(failed)))
             if wrong.size and not failed:
                 raise ValueError(f"process {wrong[0]} has failed; its own error says why")

@@ -25,7 +25,9 @@ from jaxssl.refresh import Refresh
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
-STEPS_IN_FLIGHT = hosts.STEPS_BEHIND  # queued on the device: enough to keep it busy, few enough to bound memory
+STEPS_IN_FLIGHT = (
+    hosts.STEPS_BEHIND
+)  # queued on the device: enough to keep it busy, few enough to bound memory
 
 
 class Interval:
@@ -205,7 +207,9 @@ class Loop:
         lines = read_metrics(self._workdir) if hosts.is_first() else []
         return hosts.any_of(any(x["step"] == step and "loss" not in x for x in lines))
 
-    def _report_evaluation(self, writer: MetricsWriter | None, step: int, state: TrainState) -> None:
+    def _report_evaluation(
+        self, writer: MetricsWriter | None, step: int, state: TrainState
+    ) -> None:
         results = self._evaluate(self._encoder_of(state), step == self._total)
         if results and writer:
             writer.write(step, step / self._per_epoch, results)

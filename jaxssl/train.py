@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import hosts, sharding
-from jaxssl.config import build, build_method, load_config
+from jaxssl.config import build, build_method, canvas_for, load_config
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
@@ -39,8 +39,13 @@ from jaxssl.workdir import check_workdir, open_workdir
 log = logging.getLogger("jaxssl")
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
-    """Checks what is cheap to check, sets up, trains; returns whether it came to the end."""
+def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
+    """Trains, or continues what was begun in `workdir`; returns whether it came to the end.
+
+    It stops before on SIGTERM or Ctrl-C, once a checkpoint is saved. What can be checked is checked
+    before anything is compiled or written: a ValueError of one line.
+    """
+    workdir = pathlib.Path(workdir)
     sharding.keep_programs(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
     device_bytes = hosts.least(sharding.memory_per_device())
@@ -51,10 +56,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
         check_sizes(config, encoder)
         sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
         source = open_source(config.data.source, seed=config.seed)
-        check_regions({"sampler": sampler, "method": method}, source)
+        canvas = canvas_for(config, source, sampler, method)
         method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
         datasets = load_datasets(config)
-        pipeline = open_data(config, source, sampler, method, device_bytes=device_bytes)
+        pipeline = open_data(config, source, canvas, device_bytes)
     hosts.check_same(config=config.to_json(), images=pipeline.num_examples)
     resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     state, train_step = make_training(
@@ -64,7 +69,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     def encoder_of(state: TrainState) -> Tree:
         return method.encoder_variables(state.params, state.method)
 
-    with open_workdir(workdir, config, pipeline.num_examples):
+    with hosts.connected(), open_workdir(workdir, config, pipeline.num_examples):
         backend = jax.default_backend()
         log.info("writing to %s; compiling for %d %s device(s)", workdir, mesh.size, backend)
         return Loop(
@@ -100,26 +105,13 @@ def check_sizes(config: ConfigDict, encoder: Any) -> None:
             raise ValueError(f"{key} is {size}: {error}") from error
 
 
-def check_regions(parts: dict[str, Sampler | Method], source: Source) -> None:
-    """Raises ValueError if a part needs regions and the source has none."""
-    needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]
-    if needing and not source.has_regions:
-        raise ValueError(
-            f"{' and '.join(needing)} cannot do without regions and {source.spec} has none; make "
-            f"them: python -m mask_tools.export --source {source.spec} --segmenter fh --out "
-            "data/regions, then train with --config.data.source=records:data/regions"
-        )
-
-
 def open_data(
-    config: ConfigDict, source: Source, sampler: Sampler, method: Method, *, device_bytes: int
+    config: ConfigDict, source: Source, canvas: CanvasSpec, device_bytes: int
 ) -> Pipeline:
     """The pipeline that yields batches of canvases."""
-    objects = config.data.max_objects if sampler.needs_regions else 0
-    planes = config.data.region_planes if method.needs_regions else 0
     pipeline = open_pipeline(
         source,
-        CanvasSpec(size=config.data.canvas, objects=objects, planes=planes),
+        canvas,
         batch_size=config.batch_size,
         seed=config.seed,
         mode=config.data.input,
@@ -223,15 +215,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
     with one_line_errors() as status:
         args, overrides = parser.parse_known_args(argv)
-        if args.distributed:
-            hosts.join(args.coordinator, args.num_processes, args.process_id)
+        meeting = (args.coordinator, args.num_processes, args.process_id)
+        if args.distributed or any(m is not None for m in meeting):
+            hosts.join(*meeting)
         config = load_config(args.config, overrides)
         path, _, variant = args.config.partition(":")
         name = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
         workdir = args.workdir or pathlib.Path("runs", name)
-        if train(config, workdir) and hosts.is_first():
+        if pretrain(config, workdir) and hosts.is_first():
             print(results_table(workdir))
             print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
+        hosts.leave()
     return status.code
 
 

@@ -70,9 +70,7 @@ def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int)
 
 
 @contextlib.contextmanager
-def open_workdir(
-    workdir: pathlib.Path, config: ConfigDict, num_examples: int
-) -> Iterator[None]:
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> Iterator[None]:
     """Creates and locks the folder, which all processes of a run must share."""
     with contextlib.ExitStack() as stack:
         with hosts.together():

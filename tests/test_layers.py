@@ -16,8 +16,8 @@ LAYERS = [
     {"views", "methods"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
-    {"train", "evaluate", "export", "report"},
+    {"sharding", "hosts", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
+    {"train", "evaluate", "export", "report", "preview"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = sorted((ROOT / "jaxssl").rglob("*.py"))

@@ -54,6 +54,9 @@ def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
     """Holds back other processes that lock the same folder; ends with the process, however."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        if not _takes_locks(descriptor):
+            os.close(descriptor)
+            descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -62,6 +65,19 @@ def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _takes_locks(descriptor: int) -> bool:
+    """Whether it can be locked, now or later: on NFS only a file open for writing can."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return False
+    return True
 
 
 def sync_folder(folder: pathlib.Path) -> None:
