@@ -63,7 +63,6 @@ def join(
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"--distributed: the processes do not meet: {error}") from error
     signal.signal(signal.SIGTERM, at_sigterm)  # JAX has put its own, which ends nothing
-    atexit.register(_end)
     if not is_first():
         log.setLevel(logging.WARNING)
 
@@ -79,29 +78,32 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
         )
 
 
-def leave() -> None:
-    """Says that all is done: this process then ends together with the others."""
-    atexit.unregister(_end)
-
-
-def _end() -> None:
-    """Ends a process that failed: at once, as JAX would first wait for those who wait for it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
-
-
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Turns what a lost process makes of a computation into a ValueError of one line."""
+    """For what takes all processes: after an error in it a process ends at once.
+
+    JAX would first wait for the others, who wait for this one. What a lost process makes of a
+    computation becomes a ValueError of one line.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    atexit.register(_end)
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+        if "RESOURCE_EXHAUSTED" in str(error):
             raise
         raise ValueError(
             f"a process or its network has failed; the same command in all continues: {error}"
         ) from error
+    atexit.unregister(_end)
+
+
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def is_first() -> bool:

@@ -5,7 +5,6 @@ import io
 import logging
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -155,7 +154,7 @@ class Loop:
         stop: StopSignal,
     ) -> bool:
         interval = Interval(self._config.batch_size)
-        stream = sys.stderr if hosts.is_first() else io.StringIO()
+        stream = None if hosts.is_first() else io.StringIO()  # which nobody reads
         progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size, stream)
         agreement = hosts.Agreement(self._mesh)
         batches = sharding.prefetch(self._pipeline.batches(start), self._mesh)

@@ -1,12 +1,13 @@
 """One writer for what a run reports: JSON lines, TensorBoard, a progress line."""
 
+import io
 import json
 import os
 import pathlib
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -87,7 +88,7 @@ class ProgressLine:
         total_steps: int,
         steps_per_epoch: int,
         batch_size: int,
-        stream: TextIO | None = None,
+        stream: io.TextIOBase | None = None,
     ):
         self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
         self._stream = stream or sys.stderr

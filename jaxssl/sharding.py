@@ -89,12 +89,29 @@ def put_everywhere(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def memory_per_device() -> int:
-    """Bytes a device can hold; where the CPU is the device, its share of the machine."""
+    """Bytes a device can hold; where the CPU is the device, its share of the machine's."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine // len(jax.local_devices())
+    return machine_memory() // len(jax.local_devices())
+
+
+def machine_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
+    """Bytes the machine has, or that its control groups leave this process: container, job."""
+    least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    own = root / "proc/self/cgroup"
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")  # version 1 or 2
+        folder = top / group.lstrip("/")
+        # A group is under the limits of those it is in; a container may see only the topmost.
+        for path in (folder, *folder.parents):
+            for file in (path / "memory.max", path / "memory.limit_in_bytes"):
+                if file.is_file() and (limit := file.read_text().strip()).isdigit():
+                    least = min(least, int(limit))
+    return least
 
 
 def compile_step(step: Callable, mesh: Mesh) -> Callable:

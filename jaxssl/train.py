@@ -225,7 +225,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if pretrain(config, workdir) and hosts.is_first():
             print(results_table(workdir))
             print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
-        hosts.leave()
     return status.code
 
 

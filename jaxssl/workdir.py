@@ -22,7 +22,7 @@ from jaxssl.data.files import written_aside
 # long it runs and what is reported, not what a step computes.
 MAY_CHANGE = ("log_every", "wandb", "data.input", "data.workers", "data.cache_dir")
 MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
-SECONDS_TO_APPEAR = 90  # network disks show new files late
+SECONDS_TO_APPEAR = 90.0  # network disks show new files late
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:

@@ -71,6 +71,7 @@ def main(process: int, port: str, folder: pathlib.Path) -> None:
     def run(name: str, *words: str, **changes: object) -> None:
         statuses.append((name, train.main([*arguments(folder / name, **changes), *words])))
         Pipeline.batches = batches
+        import time; print(name, time.process_time(), file=sys.stderr)
 
     bad_source = {"data__source": "folder:/nowhere"} if process else {}
     run("mistake", *meet, "--process-id", str(process), **bad_source)

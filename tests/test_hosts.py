@@ -16,8 +16,10 @@ from jax.sharding import Mesh
 from one_of_two import arguments
 
 from jaxssl import config as config_module
-from jaxssl import sharding, train
+from jaxssl import hosts, sharding, train
 from jaxssl.checkpoint import Checkpoints
+from jaxssl.metrics import read_metrics
+from jaxssl.workdir import wait_for
 
 TESTS = pathlib.Path(__file__).parent
 TIMEOUT = 600  # seconds: of a deadlock, not of a slow machine
@@ -55,7 +57,8 @@ def finished(folder):
         free.bind(("", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(TESTS / "one_of_two.py")]
-    environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # for the next of their runs
+    environment = os.environ | kept | {"PYTHONPATH": str(TESTS.parent)}
     two = [
         subprocess.Popen(
             [*command, str(process), str(port), str(folder)],
@@ -72,8 +75,9 @@ def finished(folder):
         for process in two:
             process.kill()
     assert [process.returncode for process in two] == [1, 1], said[0] + said[1]
-    statuses = [json.loads((folder / f"statuses_{i}.json").read_text()) for i in (0, 1)]
-    return list(zip(statuses, said, strict=True))
+    statuses = [folder / f"statuses_{i}.json" for i in (0, 1)]
+    assert all(path.exists() for path in statuses), said[0] + said[1]
+    return [(json.loads(path.read_text()), text) for path, text in zip(statuses, said, strict=True)]
 
 
 def as_of(workdir, step, copy):
@@ -184,6 +188,6 @@ def test_processes_that_cannot_meet(given, message, monkeypatch):
 
 
 def test_a_workdir_that_is_not_shared(tmp_path):
-    wait_for(tmp_path, seconds=0)
+    wait_for(tmp_path, seconds=0.0)
     with pytest.raises(ValueError, match="--workdir must be on a disk that all processes share"):
-        wait_for(tmp_path / "config.json", seconds=0)
+        wait_for(tmp_path / "config.json", seconds=0.0)

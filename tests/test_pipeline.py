@@ -118,6 +118,20 @@ def test_modes_give_the_same_batches(tmp_path):
                 np.testing.assert_array_equal(batch[name][row], array)
 
 
+@pytest.mark.parametrize("mode", ["device", "host", "stream"])
+def test_shares_of_a_batch_make_it_up(mode, tmp_path):
+    whole = opened(Drawn(11), tmp_path, mode)
+    shares = [opened(Drawn(11), tmp_path, mode, share=(i, 2)) for i in range(2)]
+    for batches in (lambda p: first(p, 1, 4), lambda p: [*p.sweep()]):
+        joined = [
+            {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+            for halves in zip(*map(batches, shares), strict=True)
+        ]
+        assert_same(joined, batches(whole))
+    expected = whole.example_batch()
+    assert all(expected[n].shape == a.shape for n, a in shares[0].example_batch().items())
+
+
 def test_processes_give_the_same_batches(tmp_path):
     for number in range(5):
         Image.new("RGB", (9, 7), (number, 0, 0)).save(tmp_path / f"{number}.png")

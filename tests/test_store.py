@@ -1,9 +1,13 @@
 """Stores: filled once, continued when stopped, never used when damaged."""
 
 import concurrent.futures
+import errno
+import fcntl
 import json
+import os
 import pathlib
 import shutil
+import stat
 import threading
 import time
 
@@ -12,6 +16,7 @@ import pytest
 
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.files import locked
 from jaxssl.data.filling import CHUNK
 from jaxssl.data.progress import progress
 from jaxssl.data.store import cache_folder, open_store, store_folder
@@ -182,6 +187,23 @@ def test_a_cache_that_cannot_be_written_is_refused_in_one_line(tmp_path, monkeyp
     with pytest.raises(ValueError, match="of which 1e-06 GB are free") as error:
         opened(Counted(), tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_on_a_network_disk_is_locked_too(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def nfs(descriptor, operation):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    with locked(tmp_path, "fills"):
+        (path,) = tmp_path.iterdir()
+        with path.open("r+") as file, pytest.raises(BlockingIOError):
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(tmp_path, "fills"):
+        pass
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys):
