@@ -63,8 +63,6 @@ def join(
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"--distributed: the processes do not meet: {error}") from error
     signal.signal(signal.SIGTERM, at_sigterm)  # JAX has put its own, which ends nothing
-    if not is_first():
-        log.setLevel(logging.WARNING)
 
 
 def _check(coordinator: str, num_processes: int, process_id: int) -> None:

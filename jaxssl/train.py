@@ -48,6 +48,8 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
     workdir = pathlib.Path(workdir)
     sharding.keep_programs(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
+    if not hosts.is_first():
+        log.setLevel(logging.WARNING)
     device_bytes = hosts.least(sharding.memory_per_device())
     with hosts.together():
         sharding.check_batch_size(config.batch_size, mesh)

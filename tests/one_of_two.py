@@ -25,6 +25,7 @@ OPTIONS = {
     "data.source": "scenes:70",  # four steps an epoch
     "data.canvas": 32,
     "views.size": 16,
+    "views.recipe": "none",
     "method.hidden": "(8,)",
     "method.dim": 8,
     "encoder.name": "tiny",
@@ -71,22 +72,18 @@ def main(process: int, port: str, folder: pathlib.Path) -> None:
     def run(name: str, *words: str, **changes: object) -> None:
         statuses.append((name, train.main([*arguments(folder / name, **changes), *words])))
         Pipeline.batches = batches
-        import time; print(name, time.process_time(), file=sys.stderr)
 
     bad_source = {"data__source": "folder:/nowhere"} if process else {}
     run("mistake", *meet, "--process-id", str(process), **bad_source)
     run("different", seed=process)
-    run("whole", data__input="host")
-    run("written_by_one")
-    for at in (1, 2):  # in the steps, and in the refresh that comes first in the next run
-        if process == 1:
-            interrupt(signal.SIGTERM, at)
-        run("stopped")
-    run("stopped")
+    if process == 1:
+        interrupt(signal.SIGTERM, at=1)
+    run("two", data__input="host")
+    run("two", data__input="host")
     (folder / f"statuses_{process}.json").write_text(json.dumps(statuses))
     if process == 1:
-        interrupt(0, at=2)
-    run("failed", eval__datasets="()")
+        interrupt(0, at=7)
+    run("handed_over")
     sys.exit(statuses[-1][1])
 
 
