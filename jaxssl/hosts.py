@@ -57,8 +57,8 @@ def join(
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except ValueError as error:
         raise ValueError(
-            "--distributed finds neither SLURM nor Open MPI nor a TPU pod; give --coordinator "
-            "HOST:PORT --num-processes N --process-id I"
+            f"--distributed finds neither SLURM nor Open MPI nor a TPU pod ({error}); give "
+            "--coordinator HOST:PORT --num-processes N --process-id I"
         ) from error
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"--distributed: the processes do not meet: {error}") from error
@@ -89,6 +89,9 @@ def connected() -> Iterator[None]:
     atexit.register(_end)
     try:
         yield
+    except FloatingPointError:  # all have the same numbers, so it ends all
+        atexit.unregister(_end)
+        raise
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise
@@ -124,7 +127,7 @@ def least(size: int) -> int:
 def check_same(**values: object) -> None:
     """Raises ValueError, in all processes, if any of these is not the same in all."""
     for name, value in values.items():
-        marks = process_allgather(np.uint32(zlib.crc32(repr(value).encode()))).reshape(-1)
+        marks = process_allgather(np.uint32(zlib.crc32(repr(value).encode())))
         if (different := np.flatnonzero(marks != marks[0])).size:
             raise ValueError(f"process {different[0]} has another {name} than process 0")
 

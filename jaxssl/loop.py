@@ -7,7 +7,6 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -24,9 +23,8 @@ from jaxssl.refresh import Refresh
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
-STEPS_IN_FLIGHT = (
-    hosts.STEPS_BEHIND
-)  # queued on the device: enough to keep it busy, few enough to bound memory
+# Queued on the device: enough to keep it busy, few enough to bound memory.
+STEPS_IN_FLIGHT = hosts.STEPS_BEHIND
 
 
 class Interval:
@@ -193,7 +191,7 @@ class Loop:
         log.info("stopped at step %d; the same command continues from here", state.step)
         return int(state.step) == self._total
 
-    def _open_writer(self, step: int) -> AbstractContextManager[MetricsWriter | None]:
+    def _open_writer(self, step: int) -> contextlib.AbstractContextManager[MetricsWriter | None]:
         if hosts.is_first():
             return MetricsWriter(self._workdir, step, wandb=self._config.wandb)
         return contextlib.nullcontext()

@@ -71,7 +71,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
     def encoder_of(state: TrainState) -> Tree:
         return method.encoder_variables(state.params, state.method)
 
-    with hosts.connected(), open_workdir(workdir, config, pipeline.num_examples):
+    with open_workdir(workdir, config, pipeline.num_examples), hosts.connected():
         backend = jax.default_backend()
         log.info("writing to %s; compiling for %d %s device(s)", workdir, mesh.size, backend)
         return Loop(
