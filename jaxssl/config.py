@@ -104,6 +104,7 @@ def base() -> ConfigDict:
     config.eval.datasets = ()  # sources with labels; (): no evaluation
     config.eval.every = 0  # epochs between evaluations; 0: before the first and after the last
     config.eval.size = 0  # side of the images, pixels; 0: views.size
+    config.eval.health = 512  # training images on which signs of a collapse are measured; 0: off
     config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
     config.eval.update(_fields(Protocol))
 
@@ -241,6 +242,7 @@ LEAST = {
     "data.workers": 0,
     "eval.every": 0,
     "eval.size": 0,
+    "eval.health": 0,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
 }

@@ -106,17 +106,19 @@ def compile_init(init: Callable, mesh: Mesh) -> Callable:
 def compile_rows(function: Callable, mesh: Mesh) -> Callable:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
-    Any number of rows will do: they are filled up to a multiple of the devices.
+    Rows are an array or a tree of them. Any number will do: they are filled up to a multiple of the
+    devices.
     """
     same = replicated(mesh)
     jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
 
-    def run(variables: Tree, rows: np.ndarray) -> jax.Array:
-        missing = -len(rows) % mesh.size
+    def run(variables: Tree, rows: Tree) -> Tree:
+        count = len(jax.tree.leaves(rows)[0])
+        missing = -count % mesh.size
         if not missing:
             return jitted(variables, rows)
-        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-        return jitted(variables, filled)[: len(rows)]
+        filled = jax.tree.map(lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), rows)
+        return jax.tree.map(lambda x: x[:count], jitted(variables, filled))
 
     return run
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
+from jaxssl.checkup import Checkup
 from jaxssl.config import build, build_method, load_config
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
@@ -73,6 +74,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
         train_step=train_step,
         encoder_of=encoder_of,
         evaluate=make_evaluation(config, mesh, encoder, datasets),
+        checkup=Checkup(config, mesh, pipeline=pipeline, encoder=encoder, sampler=sampler),
         refresh=Refresh(
             sampler,
             views,

@@ -37,6 +37,7 @@ SMALL = {
     "eval.knn_k": 5,
     "eval.every": 1,
     "eval.batch_size": 20,
+    "eval.health": 16,
     "eval.linear_epochs": 3,
     "checkpoint.every": 3,
 }
