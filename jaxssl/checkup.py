@@ -44,8 +44,8 @@ class Checkup:
         self._chunks = []
         if wanted:
             chunks = wanted // min(CHUNK, wanted)
-            spaced = np.linspace(0, pipeline.num_examples - 1, chunks * min(CHUNK, wanted))
-            self._chunks = np.split(spaced.astype(np.int32), chunks)
+            order = np.random.default_rng(0).permutation(pipeline.num_examples)
+            self._chunks = np.split(np.sort(order[: chunks * min(CHUNK, wanted)]), chunks)
 
     def __call__(self, variables: Tree, step: int) -> dict[str, float]:
         """Measures by key, `health/...`; of an untrained encoder nothing is expected yet."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from jaxssl.reporting.markup import Markup, element, join
-from jaxssl.reporting.runs import Group
+from jaxssl.reporting.runs import Group, spell
 
 WIDTH, HEIGHT = 360, 220  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 34  # margins
@@ -47,7 +47,7 @@ def main_charts(groups: Sequence[Group]) -> list[Markup]:
     keys = dict.fromkeys(key for g in groups for r in g.runs for line in r.lines for key in line)
     results = {
         key: (
-            f"{key.split('/')[2]} on {key.split('/')[1]}",
+            f"{spell(key.split('/')[2])} on {key.split('/')[1]}",
             "dashed: chance",
             f"eval/{key.split('/')[1]}/chance",
         )
@@ -119,7 +119,7 @@ def draw(lines: Sequence[Line], title: str) -> Markup:
         _, at = place(x_low, y)
         parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
         parts.append(element("text", short(y), x=LEFT - 6, y=at + 4, text_anchor="end"))
-    for x in x_ticks:
+    for x in (x for x in x_ticks if x <= x_high):
         at, _ = place(x, y_low)
         parts.append(element("text", short(x), x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
     parts.append(

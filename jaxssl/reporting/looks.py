@@ -10,7 +10,6 @@ from flax import linen as nn
 
 from jaxssl import sharding
 from jaxssl.augment import normalize
-from jaxssl.boxes import crop, whole_box
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.config import build, build_method
 from jaxssl.data import Source, open_source
@@ -22,6 +21,7 @@ from jaxssl.types import Batch, Tree
 from jaxssl.views import Views, choose_boxes, make_views
 
 CHUNK = 64  # images encoded at once
+CELL = 32  # pixels: a side that is a multiple of it suits every encoder
 EMBEDDED = 800  # images among which neighbours are looked for
 
 
@@ -53,9 +53,13 @@ class Frozen:
         return pooled, grid
 
 
-def spaced(count: int, wanted: int) -> list[int]:
-    """Indices of at most `wanted` of `count` things, evenly spaced, none of them twice."""
-    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
+def choose(count: int, wanted: int) -> list[int]:
+    """Indices of at most `wanted` of `count` things, at random but always the same, in order.
+
+    Evenly spaced ones would miss classes that take turns.
+    """
+    order = np.random.default_rng(0).permutation(count)
+    return sorted(order[:wanted].tolist())
 
 
 def load(source: Source, indices: list[int], spec: CanvasSpec) -> Batch:
@@ -122,7 +126,7 @@ class Looks:
             source = open_source(config.eval.datasets[0], "test")
         source = source or self.source
         spec = CanvasSpec(size=config.eval.size or config.views.size, fit="center")
-        batch = load(source, spaced(len(source), EMBEDDED), spec)
+        batch = load(source, choose(len(source), EMBEDDED), spec)
         pooled, _ = self.encoder.features(batch["image"])
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return Embedded(source.spec, batch["image"], batch["label"], source.class_names, features)
@@ -133,7 +137,7 @@ class Looks:
         sampler = build("sampler", config.sampler)
         views = Views(**config.views.to_dict() | {"normalize": "none"})
         objects = config.data.max_objects if sampler.needs_regions else 0
-        indices = spaced(len(self.source), wanted)
+        indices = choose(len(self.source), wanted)
         batch = load(self.source, indices, CanvasSpec(config.data.canvas, objects))
         key, memory = jax.random.key(config.seed), sampler.init(len(indices))
         boxes, *_ = choose_boxes(key, batch, memory, sampler, views.specs())
@@ -143,20 +147,21 @@ class Looks:
         return Cut(indices, batch["hw"], np.asarray(boxes), as_bytes)
 
     def heat_maps(self, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-        """Training images u8[n, S, S, 3] as squares, and their heat maps f32[n, S, S]."""
+        """Training images u8[n, s, s, 3] as squares, and their heat maps f32[n, s, s].
+
+        As large as they are kept: of a small view an encoder may make a single cell.
+        """
         config = self.run.config
-        batch = load(self.source, spaced(len(self.source), wanted), CanvasSpec(config.data.canvas))
-        whole = jax.vmap(lambda i, hw: crop(i, whole_box(hw), hw, config.views.size, "bilinear"))(
-            jnp.asarray(batch["image"]), jnp.asarray(batch["hw"])
-        )
-        _, grid = self.encoder.features(np.rint(255 * np.asarray(whole)).astype(np.uint8))
-        maps = jax.vmap(lambda g: heat_map(g, config.data.canvas))(jnp.asarray(grid))
+        side = max(config.data.canvas // CELL * CELL, config.views.size)
+        batch = load(self.source, choose(len(self.source), wanted), CanvasSpec(side))
+        _, grid = self.encoder.features(batch["image"])
+        maps = jax.vmap(lambda g: heat_map(g, side))(jnp.asarray(grid))
         return batch["image"], np.asarray(maps)
 
 
 def neighbours(features: np.ndarray, wanted: int, k: int) -> np.ndarray:
     """For `wanted` rows of length one, their own index and those of the k nearest others."""
-    queries = np.array(spaced(len(features), wanted))
+    queries = np.array(choose(len(features), wanted))
     similarity = features[queries] @ features.T
     similarity[np.arange(len(queries)), queries] = -np.inf
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(features) - 1)]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxssl.reporting import curves, pictures, tables
 from jaxssl.reporting.looks import Looks, project
 from jaxssl.reporting.markup import Markup, element, figure, join, section
-from jaxssl.reporting.runs import Group
+from jaxssl.reporting.runs import Group, spell
 
 log = logging.getLogger("jaxssl")
 STYLE = (pathlib.Path(__file__).parent / "style.css").read_text()
@@ -116,19 +116,18 @@ def _headline(group: Group) -> Markup:
         if key.startswith("eval/") and key.endswith("_top1"):
             ends = [points[-1][1] for run in group.runs if (points := run.curve(key))]
             _, dataset, name = key.split("/")
-            told = f"{name} on {dataset}"
+            told = f"{spell(name)} on {dataset}"
             return element(
                 "div",
                 tables.spread(name, ends),
-                element("br"),
-                element("small", told),
+                                element("small", told),
                 class_="big",
             )
     losses = [points[-1][1] for run in group.runs if (points := run.curve("loss"))]
     if not losses:
         return element("p", "Nothing measured yet.", class_="note")
     return element(
-        "div", tables.spread("loss", losses), element("br"), element("small", "loss"), class_="big"
+        "div", tables.spread("loss", losses), element("small", "loss"), class_="big"
     )
 
 
@@ -143,6 +142,7 @@ class Kind:
     title: str
     about: str
     draw: Callable[[Looks, str], Markup | None]
+    narrow: bool = False  # groups side by side
 
 
 def picture_sections(groups: Sequence[Group], map_by: str) -> list[Markup]:
@@ -158,7 +158,8 @@ def picture_sections(groups: Sequence[Group], map_by: str) -> list[Markup]:
                 spent += len(content)
                 parts.append(element("div", heading, content))
         if parts:
-            sections.append(section(kind.title, kind.about, *parts))
+            beside = "parts beside" if kind.narrow else "parts"
+            sections.append(section(kind.title, kind.about, element("div", *parts, class_=beside)))
     return sections
 
 
@@ -223,7 +224,7 @@ KINDS = (
     Kind("Views", "Training images with their regions, where views are cut from them (white "
          "rectangles), and these views with their augmentation, as in the first epoch.", draw_views),
     Kind("Neighbours", "What the frozen encoder takes for alike.", draw_neighbours),
-    Kind("Map", "Images near each other have features near each other.", draw_map),
+    Kind("Map", "Images near each other have features near each other.", draw_map, narrow=True),
     Kind("Heat maps", "How much the encoder makes of each place: its features summed over the "
          "channels, bright is much.", draw_heat),
     Kind("Confusion", "Rows are true classes, columns predicted ones; per cent of the row. Blue is "

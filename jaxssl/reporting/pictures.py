@@ -16,6 +16,10 @@ SIDE = 224  # longer side of a picture, pixels
 DRAWN_REGIONS = 24
 NAMED_CLASSES = 20  # of a confusion matrix, or of the colours of a map
 VIEW_COLOURS = ((47, 111, 222), (217, 98, 43), (31, 157, 120), (178, 66, 157))
+COLOURS = (
+    (66, 115, 190), (240, 140, 50), (85, 165, 90), (215, 75, 80), (145, 105, 185),
+    (145, 100, 80), (225, 125, 190), (125, 130, 140), (190, 185, 50), (60, 190, 205),
+)  # fmt: skip
 HEAT = np.array([(10, 8, 40), (110, 25, 110), (215, 65, 75), (250, 160, 60), (252, 250, 190)])
 NO_CLASS = 255
 
@@ -41,7 +45,7 @@ def view_rows(cut: Cut, source: Source) -> Markup:
             for number, view in enumerate(cut.views)
         ]
         rows.append(row(*cells))
-    return element("div", *rows, class_="rows")
+    return element("div", *rows, class_="rows" if len(cut.views) > 3 else "rows short")
 
 
 def shrink(image: np.ndarray) -> Image.Image:
@@ -80,7 +84,9 @@ def draw_boxes(drawn: Image.Image, boxes: np.ndarray, hw: np.ndarray) -> None:
 
 
 def colour(number: int) -> tuple[int, int, int]:
-    """Colours far apart for numbers close together: steps of the golden ratio around the wheel."""
+    """Ten colours that are told apart easily, then steps of the golden ratio around the wheel."""
+    if number < len(COLOURS):
+        return COLOURS[number]
     rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.9)
     return tuple(round(255 * part) for part in rgb)  # type: ignore[return-value]
 

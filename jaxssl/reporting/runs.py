@@ -99,3 +99,12 @@ def _name(names: Sequence[str]) -> str:
     alike = itertools.takewhile(lambda c: len(set(c)) == 1, zip(*names, strict=False))
     start = "".join(letters[0] for letters in alike).rstrip("0123456789_-. ")
     return start.removesuffix("seed").rstrip("_-. ") or names[0]
+
+
+SPELLED = {"knn": "kNN", "top1": "top-1", "top5": "top-5", "miou": "mean IoU", "iou": "IoU",
+           "map": "mAP", "fcn": "FCN", "lr": "learning rate"}  # fmt: skip
+
+
+def spell(measure: str) -> str:
+    """The name of a result in words: `knn_top1` is kNN top-1."""
+    return " ".join(SPELLED.get(word, word) for word in measure.split("_"))

@@ -8,7 +8,7 @@ from typing import Any
 from jaxssl.config import KNOWN, base, defaults, flatten
 from jaxssl.reporting.markup import Markup, element, join, table
 from jaxssl.reporting.papers import published
-from jaxssl.reporting.runs import Group, Run
+from jaxssl.reporting.runs import Group, Run, spell
 
 # Results that are no share of anything. The others are shown in per cent.
 PLAIN = ("lr", "learning_rate", "regions", "loss", "rank_me", "std", "std_if_even", "alignment",
@@ -68,7 +68,10 @@ def result_rows(groups: Sequence[Group]) -> list[Row]:
         for run in group.runs:
             for key, value in {**_evaluated(run), **_reported(run)}.items():
                 add(key, group, value)
-    return [Row(*key, values) for key, values in sorted(found.items())]
+    # By data set, chance first, then the encoder before training and after it.
+    ranks = {"untrained": 0, "after training": 1}
+    order = sorted(found, key=lambda k: (k[0], k[1] != "chance", k[1], ranks.get(k[2], 2), k[2]))
+    return [Row(*key, found[key]) for key in order]
 
 
 def _evaluated(run: Run) -> dict[tuple[str, str, str], float]:
@@ -85,15 +88,17 @@ def _evaluated(run: Run) -> dict[tuple[str, str, str], float]:
 
 
 def _reported(run: Run) -> dict[tuple[str, str, str], float]:
-    """What the last evaluation of training found, and the first, of the untrained encoder."""
+    """What the first evaluation of training found, of the untrained encoder, and the last."""
     lines = [line for line in run.lines if any(key.startswith("eval/") for key in line)]
     found = {}
-    for line, when in [(lines[0], "untrained"), (lines[-1], "during training")] if lines else []:
-        if (line["step"] == 0) == (when == "untrained"):
-            for key, value in line.items():
-                if key.startswith("eval/"):
-                    _, dataset, name = key.split("/", 2)
-                    found[(dataset, name, when)] = value
+    for line in (lines[0], lines[-1]) if lines else ():
+        done = line["epoch"] >= run.config.epochs
+        when = "after training" if done else f"epoch {line['epoch']:g}"
+        for key, value in line.items():
+            if key.startswith("eval/") and not key.endswith("_lr"):
+                _, dataset, name = key.split("/", 2)
+                at = "" if name == "chance" else when if line["step"] else "untrained"
+                found[(dataset, name, at)] = value
     return found
 
 
@@ -116,7 +121,7 @@ def result_table(groups: Sequence[Group]) -> Markup | None:
         return join(value, element("span", f"paper {paper.value:.1f} %", note, class_="paper"))
 
     rows = [
-        [row.dataset, row.measure, *(cell(row, group) for group in groups), how(row.how)]
+        [row.dataset, spell(row.measure), *(cell(row, group) for group in groups), how(row.how)]
         for row in result_rows(groups)
     ]
     if not rows:
@@ -144,7 +149,7 @@ def spread(measure: str, values: Sequence[float]) -> Markup:
         return join(f"{mean:.{digits}f}{unit}")
     deviation = statistics.stdev(values) * factor
     return join(
-        f"{mean:.{digits}f} ± {deviation:.{digits}f}{unit} ", element("small", f"n {len(values)}")
+        f"{mean:.{digits}f} ± {deviation:.{digits}f}{unit} ", element("small", f"n {len(values)}", class_="n")
     )
 
 
