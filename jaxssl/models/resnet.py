@@ -26,13 +26,16 @@ BLOCKS = {
 }
 
 
-def _conv(channels: int, kernel: int, stride: int, *, dtype: Any, name: str) -> nn.Conv:
+def _conv(
+    channels: int, kernel: int, stride: int, *, dtype: Any, name: str, dilation: int = 1
+) -> nn.Conv:
     """A convolution padded by the same on all sides, as in torch; XLA's "SAME" would not be."""
     return nn.Conv(
         channels,
         (kernel, kernel),
         strides=stride,
-        padding=kernel // 2,
+        padding=kernel // 2 * dilation,
+        kernel_dilation=dilation,
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
@@ -59,6 +62,7 @@ class Block(nn.Module):
     bottleneck: bool
     zero_init: bool
     dtype: Any
+    dilation: int = 1  # of the 3x3 convolutions
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b i j k"]:
@@ -70,7 +74,7 @@ class Block(nn.Module):
         y = x
         for i, layer in enumerate(layers, start=1):
             is_last = i == len(layers)
-            y = conv(*layer, name=f"conv{i}")(y)
+            y = conv(*layer, dilation=self.dilation if layer[1] == 3 else 1, name=f"conv{i}")(y)
             y = batch_norm(name=f"bn{i}", zero=is_last and self.zero_init)(y)
             y = y if is_last else nn.relu(y)
         if x.shape != y.shape:
@@ -82,12 +86,15 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Normalised images to `Features` of d = 512 (from depth 50: 2048) x `width` channels.
 
-    The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th.
+    The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th. With
+    `dilated_stages` the last stages do not halve it: their 3x3 convolutions are dilated instead, so
+    that the same weights see the same surroundings (as for segmentation in MoCo, arXiv 1911.05722).
     """
 
     depth: int = 18  # one of `BLOCKS`
     width: float = 1.0  # factor on the channels of every layer, the stem's too (as in SimCLR)
     stem: str = "imagenet"  # 7x7 with stride 2, then max pooling | "cifar": 3x3 with stride 1
+    dilated_stages: int = 0  # 1: the grid has twice the side | 2: four times
     zero_init: bool = False  # the last scale of every block starts at 0: arXiv 1706.02677, 5.1
     dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
     remat: bool = False  # recompute the inside of blocks in the backward pass
@@ -99,6 +106,10 @@ class ResNet(nn.Module):
             raise ValueError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
         if round(64 * self.width) < 1:
             raise ValueError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
+        if self.dilated_stages not in range(4):
+            raise ValueError(
+                f"encoder.dilated_stages is {self.dilated_stages}; 0 to 3 stages halve the grid"
+            )
         super().__post_init__()
 
     @nn.compact
@@ -114,13 +125,15 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
+            dilation = 2 ** max(0, stage + self.dilated_stages - 3)
             for i in range(blocks):
                 x = block(
                     channels=channels * 2**stage,
-                    stride=2 if stage > 0 and i == 0 else 1,
+                    stride=2 if stage > 0 and i == 0 and dilation == 1 else 1,
                     bottleneck=self.depth >= 50,
                     zero_init=self.zero_init,
                     dtype=self.dtype,
+                    dilation=dilation,
                     name=f"layer{stage + 1}_{i}",
                 )(x, train)
         grid = x.astype(jnp.float32)  # averaged after the cast: bfloat16 sums lose digits
