@@ -27,7 +27,7 @@ BLOCKS = {
 
 
 def _conv(
-    channels: int, kernel: int, stride: int, *, dtype: Any, name: str, dilation: int = 1
+    channels: int, kernel: int, stride: int, dilation: int = 1, *, dtype: Any, name: str
 ) -> nn.Conv:
     """A convolution padded by the same on all sides, as in torch; XLA's "SAME" would not be."""
     return nn.Conv(
@@ -62,19 +62,20 @@ class Block(nn.Module):
     bottleneck: bool
     zero_init: bool
     dtype: Any
-    dilation: int = 1  # of the 3x3 convolutions
+    dilation: tuple[int, int] = (1, 1)  # of the 3x3 convolution with the stride, of the other
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b i j k"]:
         conv = functools.partial(_conv, dtype=self.dtype)
         batch_norm = functools.partial(_batch_norm, train, dtype=self.dtype)
-        layers = [(self.channels, 3, self.stride), (self.channels, 3, 1)]
+        strided, other = self.dilation
+        layers = [(self.channels, 3, self.stride, strided), (self.channels, 3, 1, other)]
         if self.bottleneck:
-            layers = [(self.channels, 1, 1), layers[0], (4 * self.channels, 1, 1)]
+            layers = [(self.channels, 1, 1, 1), layers[0], (4 * self.channels, 1, 1, 1)]
         y = x
         for i, layer in enumerate(layers, start=1):
             is_last = i == len(layers)
-            y = conv(*layer, dilation=self.dilation if layer[1] == 3 else 1, name=f"conv{i}")(y)
+            y = conv(*layer, name=f"conv{i}")(y)
             y = batch_norm(name=f"bn{i}", zero=is_last and self.zero_init)(y)
             y = y if is_last else nn.relu(y)
         if x.shape != y.shape:
@@ -87,8 +88,9 @@ class ResNet(nn.Module):
     """Normalised images to `Features` of d = 512 (from depth 50: 2048) x `width` channels.
 
     The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th. With
-    `dilated_stages` the last stages do not halve it: their 3x3 convolutions are dilated instead, so
-    that the same weights see the same surroundings (as for segmentation in MoCo, arXiv 1911.05722).
+    `dilated_stages` the last stages do not halve it: what follows is dilated instead, so that the
+    same weights see the same surroundings, at more places. (Where MoCo segments, arXiv 1911.05722,
+    the first convolution of the stage is dilated too.)
     """
 
     depth: int = 18  # one of `BLOCKS`
@@ -126,6 +128,7 @@ class ResNet(nn.Module):
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             dilation = 2 ** max(0, stage + self.dilated_stages - 3)
+            before = max(1, dilation // 2)  # what had the stride sees cells as they were before
             for i in range(blocks):
                 x = block(
                     channels=channels * 2**stage,
@@ -133,7 +136,7 @@ class ResNet(nn.Module):
                     bottleneck=self.depth >= 50,
                     zero_init=self.zero_init,
                     dtype=self.dtype,
-                    dilation=dilation,
+                    dilation=(before if i == 0 else dilation, dilation),
                     name=f"layer{stage + 1}_{i}",
                 )(x, train)
         grid = x.astype(jnp.float32)  # averaged after the cast: bfloat16 sums lose digits
