@@ -10,6 +10,7 @@ import numpy as np
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.store import open_store
+from jaxssl.evaluation.dense_data import maps_of
 
 log = logging.getLogger("jaxssl")
 
@@ -41,6 +42,7 @@ class DataSet:
             "images": True,
             "labels": len(self.train.class_names) > 0,
             "regions": self.train.has_regions,
+            "labelled regions": self.test.has_regions and "semantic" in maps_of(self.test),
         }
         return frozenset(name for name, is_there in there.items() if is_there)
 

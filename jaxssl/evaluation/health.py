@@ -8,10 +8,12 @@
     uniformity     log mean exp(-2 |x_i - x_j|^2) over pairs i < j, rows of length one
                    (Wang and Isola, arXiv 2005.10242, section 4.1.2, alpha = t = 2)
 
-Alignment is better the lower, and so is uniformity; a collapse has a perfect alignment and the worst
-uniformity, 0.
+Alignment is better the lower, and so is uniformity; a collapse has a perfect alignment and the
+worst uniformity, 0.
 """
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -19,16 +21,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.task import Findings
 from jaxssl.losses import unit
-from jaxssl.samplers import Sampler
+from jaxssl.samplers import RandomCrop, Sampler
 from jaxssl.samplers.region_crop import RegionCrop
-from jaxssl.types import Batch
+from jaxssl.types import Batch, View
+from jaxssl.views import Views, make_views
 
 # Measured on the drawn scenes (ResNet-18 of a quarter of the width, 512 images, d = 128): runs that
 # learn have a RankMe of 34 to 60, untrained encoders 31, BYOL and SimSiam that learn nothing 14
 # and 12. The spread of an untrained encoder is 0.2 of an even one.
 LEAST_SPREAD = 0.05  # std, as a share of that of even directions
 LEAST_RANK = 1 / 8  # RankMe, as a share of the most it can be
+CHUNK = 64  # images whose views are cut at once
+DEAD = 1e-3  # std of a dimension, as a share of that of even directions
 MOST_WITHOUT = 0.5  # share of images without a usable region
 # What to change, by what the authors and users of each method report.
 REMEDIES = {
@@ -51,7 +60,7 @@ def dimension_std(z: Float[Array, "n d"]) -> Float[Array, " d"]:
 
 
 def rank_me(z: Float[Array, "n d"]) -> Float[Array, ""]:
-    """How many directions the rows of z use, between 1 and min(n, d). Rows are taken as they are."""
+    """How many directions the rows of z use, from 1 to min(n, d). They are taken as they are."""
     singular = jnp.linalg.svd(z.astype(jnp.float32), compute_uv=False)
     p = singular / jnp.maximum(singular.sum(), 1e-12) + 1e-7
     return jnp.exp(-jnp.sum(p * jnp.log(p)))
@@ -63,7 +72,7 @@ def alignment(x: Float[Array, "n d"], y: Float[Array, "n d"]) -> Float[Array, ""
 
 
 def uniformity(x: Float[Array, "n d"]) -> Float[Array, ""]:
-    """Logarithm of the mean Gaussian potential of pairs of different rows; 0 if all are the same."""
+    """Logarithm of the mean Gaussian potential of pairs of rows; 0 if all are the same."""
     x, n = unit(x), len(x)
     similarity = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
     potential = jnp.where(jnp.eye(n, dtype=bool), 0.0, jnp.exp(-4 * (1 - similarity)))
@@ -77,10 +86,10 @@ def health(
     """All measures by name: of whole images, the alignment of two views of each."""
     std = dimension_std(whole)
     return {
+        "rank_me": rank_me(whole),
         "std": std.mean(),
         "std_if_even": jnp.float32(whole.shape[1] ** -0.5),
-        "dead_dimensions": jnp.mean(std < 1e-3 * std.shape[0] ** -0.5),
-        "rank_me": rank_me(whole),
+        "dead_dimensions": jnp.mean(std < DEAD * whole.shape[1] ** -0.5),
         "alignment": alignment(view, other),
         "uniformity": uniformity(whole),
     }
@@ -122,3 +131,50 @@ def advise(measures: Mapping[str, float], method: str, *, most_rank: int) -> lis
             "(python -m mask_tools.inspect DIR counts them)"
         )
     return lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """The protocol of the task: test images, their centres; two random crops for the alignment."""
+
+    images: int = 1024
+    recipe: str = "moco_v2"  # a name in `augment.RECIPES`
+    scale: tuple[float, float] = (0.2, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.images < 2:
+            raise ValueError(f"health.images is {self.images}; it must be 2 or more")
+
+
+def check_health(data: DataSet, protocol: Health) -> None:
+    """Raises ValueError if there are no two images to compare."""
+    if len(data.test) < 2:
+        raise ValueError(f"{data.spec} has one test image and health compares images; give more")
+
+
+def run_health(encoder: FrozenEncoder, data: DataSet, protocol: Health, seed: int) -> Findings:
+    """All measures of an encoder on a data set, which needs no labels."""
+    views = Views(
+        size=data.size, scale=protocol.scale, recipe=protocol.recipe, normalize="none"
+    )  # fmt: skip
+    order = np.random.default_rng(0).permutation(len(data.test))[: protocol.images]
+    spec = CanvasSpec(size=data.size, fit="center")
+    images = np.stack([load_canvas(data.test, int(i), spec)["image"] for i in order])
+    parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+    pairs = [cut_pairs(part, views, seed + n) for n, part in enumerate(parts)]
+    view, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    measures = health(*(encoder.pooled(pixels) for pixels in (images, view, other)))
+    results = {name: float(value) for name, value in measures.items()}
+    return Findings(results | {"images": float(len(images))})
+
+
+def cut_pairs(images: np.ndarray, views: Views, seed: int) -> tuple[np.ndarray, ...]:
+    """Two views u8[n, s, s, 3] of each image u8[n, s, s, 3]."""
+    hw = np.tile(np.int32(images.shape[1:3]), (len(images), 1))
+    cut, _ = _cut({"image": images, "hw": hw}, jax.random.key(seed), views)
+    return tuple(np.rint(255 * np.clip(view.image, 0, 1)).astype(np.uint8) for view in cut)
+
+
+@functools.partial(jax.jit, static_argnames="views")
+def _cut(batch: Batch, key: Array, views: Views) -> tuple[list[View], Array]:
+    return make_views(key, batch, (), RandomCrop(), views)

@@ -10,6 +10,7 @@ images by cosine, so that a common image helps nobody.
 R are the regions of the query's class. Queries whose class no other image shows are left out.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -18,12 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.task import Findings
 from jaxssl.losses import unit
 from jaxssl.regions import occupancy, pool
 
 NO_CLASS = 255  # in a label map
 LEAST_POINTS = 4  # of the lattice of planes: smaller regions say little
 CHUNK_ENTRIES = 2**24  # similarities held at once
+STRIDE = 2  # pixels a point of the planes
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
@@ -119,10 +125,34 @@ def region_classes(planes: np.ndarray, semantic: np.ndarray) -> np.ndarray:
 _pool = jax.jit(lambda grid, planes: pool(grid, occupancy(planes, *grid.shape[1:3])))
 
 
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """The protocol: the largest 32 regions of test images squashed to squares."""
+
+    images: int = 500
+    void: tuple[int, ...] = ()  # label values that are no class, besides 255
+
+    def __post_init__(self) -> None:
+        if self.images < 2:
+            raise ValueError(f"retrieval.images is {self.images}; it must be 2 or more")
+
+
+def run_retrieval(
+    encoder: FrozenEncoder, data: DataSet, protocol: Retrieval, seed: int
+) -> Findings:
+    """`retrieval` over the regions of test images."""
+    order = np.random.default_rng(0).permutation(len(data.test))[: protocol.images]
+    side = max(data.size // STRIDE, 1) * STRIDE
+    spec = CanvasSpec(side, planes=1, stride=STRIDE, maps=("semantic",))
+    loaded = [load_canvas(data.test, int(i), spec) for i in order]
+    canvases = {name: np.stack([c[name] for c in loaded]) for name in spec.arrays()}
+    semantic = canvases["semantic"]
+    semantic[np.isin(semantic, protocol.void)] = NO_CLASS
+    return Findings(evaluate_regions(encoder.grid, canvases, batch=encoder.batch_size))
+
+
 def evaluate_regions(
-    encode_grid: Callable[[np.ndarray], np.ndarray],
-    canvases: dict[str, np.ndarray],
-    batch: int = 64,
+    encode_grid: Callable[[np.ndarray], np.ndarray], canvases: dict[str, np.ndarray], *, batch: int
 ) -> dict[str, float]:
     """`retrieval` over the regions of canvases with `image`, `region_planes` and `semantic`.
 

@@ -7,8 +7,10 @@ from typing import Any
 from jaxssl.evaluation import classification
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.health import Health, check_health, run_health
 from jaxssl.evaluation.knn import Knn
 from jaxssl.evaluation.linear import LinearProbe
+from jaxssl.evaluation.retrieval import Retrieval, run_retrieval
 from jaxssl.evaluation.task import Findings, Task
 
 # One line a task: what it computes, its default protocol, what it needs of a data set.
@@ -17,6 +19,8 @@ TASKS: dict[str, Task] = {
         classification.run_knn, Knn(), "labels", seeded=False, check=classification.check_knn
     ),
     "linear": Task(classification.run_linear, LinearProbe(), "labels"),
+    "retrieval": Task(run_retrieval, Retrieval(), "labelled regions", seeded=False),
+    "health": Task(run_health, Health(), "images", check=check_health),
 }
 
 

@@ -120,15 +120,13 @@ def _headline(group: Group) -> Markup:
             return element(
                 "div",
                 tables.spread(name, ends),
-                                element("small", told),
+                element("small", told),
                 class_="big",
             )
     losses = [points[-1][1] for run in group.runs if (points := run.curve("loss"))]
     if not losses:
         return element("p", "Nothing measured yet.", class_="note")
-    return element(
-        "div", tables.spread("loss", losses), element("small", "loss"), class_="big"
-    )
+    return element("div", tables.spread("loss", losses), element("small", "loss"), class_="big")
 
 
 def _grid(figures: Sequence[Markup]) -> Markup:
@@ -221,8 +219,8 @@ def draw_masks(looks: Looks, map_by: str) -> Markup | None:
 
 
 KINDS = (
-    Kind("Views", "Training images with their regions, where views are cut from them (white "
-         "rectangles), and these views with their augmentation, as in the first epoch.", draw_views),
+    Kind("Views", "Training images with their regions, the rectangles that views are cut from, and "
+         "these views with their augmentation, as in the first epoch.", draw_views),
     Kind("Neighbours", "What the frozen encoder takes for alike.", draw_neighbours),
     Kind("Map", "Images near each other have features near each other.", draw_map, narrow=True),
     Kind("Heat maps", "How much the encoder makes of each place: its features summed over the "

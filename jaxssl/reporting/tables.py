@@ -149,7 +149,8 @@ def spread(measure: str, values: Sequence[float]) -> Markup:
         return join(f"{mean:.{digits}f}{unit}")
     deviation = statistics.stdev(values) * factor
     return join(
-        f"{mean:.{digits}f} ± {deviation:.{digits}f}{unit} ", element("small", f"n {len(values)}", class_="n")
+        f"{mean:.{digits}f} ± {deviation:.{digits}f}{unit} ",
+        element("small", f"n {len(values)}", class_="n"),
     )
 
 
