@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from jaxssl.augment import NORMALIZE, RECIPES, augment, normalize
 from jaxssl.boxes import crop, crop_nearest, flip
@@ -80,7 +80,7 @@ def cut_view(
 
 def choose_boxes(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, specs: tuple[ViewSpec, ...]
-) -> tuple[Float[Array, "b v 4"], Bool[Array, "b"], PRNGKeyArray]:
+) -> tuple[Float[Array, "b v 4"], Bool[Array, " b"], Key[Array, " b"]]:
     """Where the views of each image are cut, whether the sampler fell back, a key for the rest."""
     example = {k: v for k, v in batch.items() if k not in ("image", "label")}
     keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]

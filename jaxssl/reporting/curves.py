@@ -15,8 +15,9 @@ COLOURS = 8  # in style.css
 # Key of metrics.jsonl: title, what it shows, key of a reference line or None.
 MAIN = {
     "loss": ("Training loss", "mean over the steps since the last point", None),
-    "embedding_std": ("Spread of the projections", "std × √d: 1 if even, 0 if collapsed", None),
-    "health/std": ("Spread of the features", "std of unit features; dashed: even", "health/std_if_even"),
+    "embedding_std": ("Spread of the projections", "1 if even, 0 if collapsed", None),
+    "health/std": ("Spread of the features", "std of a dimension; dashed: even",
+                   "health/std_if_even"),
     "health/rank_me": ("RankMe", "directions that the features use; more is better", None),
     "health/alignment": ("Alignment", "squared distance of two views; lower is better", None),
     "health/uniformity": ("Uniformity", "0 if all features are the same; lower is better", None),

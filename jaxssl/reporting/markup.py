@@ -16,7 +16,7 @@ class Markup(str):
 
 
 def element(
-    name: str, /, *children: str | float | None, **attributes: str | float | None
+    name: str, /, *children: str | int | float | None, **attributes: str | int | float | None
 ) -> Markup:
     """`<name attributes>children</name>`. None is left out, of children and of attributes.
 
@@ -32,7 +32,7 @@ def element(
     return Markup(f"<{name}{said}>{join(*children)}</{name}>")
 
 
-def join(*children: str | float | None) -> Markup:
+def join(*children: str | int | float | None) -> Markup:
     """The children one after another; text is escaped."""
     return Markup(
         "".join(

@@ -63,23 +63,24 @@ def published(config: Any, dataset: str, measure: str) -> Published | None:
     data, tested = _name(config.data.source), _name(dataset)
     method, sampler = config.method.name, config.sampler.name
     column = {"knn_top1": 0, "linear_top1": 1}.get(measure)
-    if method == "simclr" and sampler == "region_crop":
-        method = "samclr"
-    if column is not None and data in SCENES and method in SCENES[data]:
-        if sampler in ("random_crop", "region_crop") and tested in SCENE_COLUMNS:
-            value = SCENES[data][method][3 * column + SCENE_COLUMNS.index(tested)]
-            return Published(value, SAMCLR.format(1 if data == "cityscapes" else 2))
-    if column is not None and data == tested == "imagenette" and method in IMAGENETTE:
+    if sampler == "region_crop":
+        method = "samclr" if method == "simclr" else ""  # of no paper
+    scenes = SCENES.get(data, {}).get(method)
+    plain = sampler in ("random_crop", "region_crop")
+    if column is not None and scenes and plain and tested in SCENE_COLUMNS:
+        value = scenes[3 * column + SCENE_COLUMNS.index(tested)]
+        return Published(value, SAMCLR.format(1 if data == "cityscapes" else 2))
+    if column is not None and data == tested == "imagenette" and plain and method in IMAGENETTE:
         return Published(IMAGENETTE[method][column], SAMCLR.format(3))
+    pair = CROPS.get(data, {}).get(method)
     crops = {"random_crop": 0, "contrastive_crop": 1}.get(sampler)
-    if measure == "linear_top1" and data == tested in CROPS and crops is not None:
-        if value := CROPS[data].get(method):
-            large = data.startswith("imagenet")
-            return Published(value[crops], CCROP.format(2 if large else 1, 50 if large else 18))
+    if measure == "linear_top1" and data == tested and pair and crops is not None:
+        large = data.startswith("imagenet")
+        return Published(pair[crops], CCROP.format(2 if large else 1, 50 if large else 18))
+    means = DETCON.get(method, {}).get(config.epochs)
     fine_tuned = {"pascal": 0, "cityscapes": 1}.get(tested)
-    if measure == "fcn_miou" and data == "imagenet" and fine_tuned is not None:
-        if value := DETCON.get(method, {}).get(config.epochs):
-            return Published(value[fine_tuned], "DetCon (arXiv 2103.10957), table 1, ResNet-50")
+    if measure.startswith("fcn") and data == "imagenet" and means and fine_tuned is not None:
+        return Published(means[fine_tuned], "DetCon (arXiv 2103.10957), table 1, ResNet-50")
     return None
 
 

@@ -94,7 +94,7 @@ def colour(number: int) -> tuple[int, int, int]:
 def neighbour_rows(embedded: Embedded, queries: int, k: int) -> Markup:
     """A row for each query: it, then its nearest images; with labels, whether they are alike."""
     rows = []
-    for query, *nearest in neighbours(embedded.features, queries, k):
+    for query, *nearest in neighbours(embedded.features, queries, k).tolist():
         label = embedded.labels[query]
         cells = [_labelled(embedded, query, "query")]
         for other in nearest:
@@ -165,7 +165,8 @@ def confusion(details: dict[str, Any]) -> Markup:
     for i, name in enumerate(classes):
         cells = [element("th", name, scope="row")]
         for j, value in enumerate(share[i]):
-            style = f"background:color-mix(in srgb, var(--c{0 if i == j else 1}) {80 * value:.0f}%, transparent)"
+            tint = f"var(--c{0 if i == j else 1}) {80 * value:.0f}%"
+            style = f"background:color-mix(in srgb, {tint}, transparent)"
             shown = f"{100 * value:.0f}" if value >= 0.005 else ""
             cells.append(element("td", shown, style=style, title=f"{name} as {classes[j]}"))
         rows.append(element("tr", *cells))
