@@ -109,6 +109,7 @@ def base() -> ConfigDict:
     config.eval.knn_k = 200
     config.eval.knn_temperature = 0.1
     config.eval.linear_epochs = 90
+    config.eval.void = ()  # label values of pixels that are no class, besides 255; CamVid: (11,)
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps

@@ -18,7 +18,15 @@ from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.settings import change, flags_help
-from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, evaluate, match, with_config
+from jaxssl.evaluation.suite import (
+    TASKS,
+    Entry,
+    also_from_scratch,
+    choose_tasks,
+    evaluate,
+    match,
+    with_config,
+)
 from jaxssl.models import variable_shapes
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.workdir import read_config
@@ -49,6 +57,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="side of the images, pixels (default: the run's)")
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
+    parser.add_argument(
+        "--void",
+        type=lambda text: tuple(map(int, text.split(","))),
+        metavar="VALUE,VALUE",
+        help="label values of pixels that are no class, besides 255 (default: the run's)",
+    )
+    parser.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="fine-tune from random weights as well, to compare with: results scratch_...",
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
     return parser.parse_args(argv)
 
@@ -70,7 +89,7 @@ def restore_encoder(
 def run(args: argparse.Namespace) -> list[Entry]:
     """Runs the tasks on the data sets; each result is saved as soon as it is there."""
     config = read_config(args.workdir)
-    for key in ("size", "batch_size", "datasets"):
+    for key in ("size", "batch_size", "datasets", "void"):
         if (value := getattr(args, key)) is not None:
             config.eval[key] = value
     if not config.eval.datasets:
@@ -79,7 +98,11 @@ def run(args: argparse.Namespace) -> list[Entry]:
         raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
     tasks = change(with_config(choose_tasks(args.tasks), config.eval), args.set)
     size = config.eval.size or config.views.size
-    pairs = match(tasks, open_datasets(config.eval.datasets, size, config.data.cache_dir or None))
+    if args.from_scratch:
+        tasks = also_from_scratch(tasks)
+    cache_dir = config.data.cache_dir or None
+    datasets = open_datasets(config.eval.datasets, size, cache_dir, void=config.eval.void)
+    pairs = match(tasks, datasets)
     encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
     entries = []
     for entry in evaluate(encoder, pairs, range(args.seeds)):

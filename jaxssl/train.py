@@ -53,7 +53,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     check_regions({"sampler": sampler, "method": method}, source)
     method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
     datasets = open_datasets(
-        config.eval.datasets, config.eval.size or config.views.size, config.data.cache_dir or None
+        config.eval.datasets,
+        config.eval.size or config.views.size,
+        config.data.cache_dir or None,
+        void=config.eval.void,
     )
     evaluation = make_evaluation(config, mesh, encoder, datasets)
     pipeline = open_data(config, source, sampler, method)
@@ -175,8 +178,12 @@ def make_evaluation(
 
     Finds fault with the data sets now.
     """
-    tasks = with_config(choose_tasks(("knn", "linear")), config.eval)
-    pairs = match(tasks, datasets) if datasets else []
+    offered = frozenset().union(*(data.offers for data in datasets))
+    labelled = "labels" in offered or "label maps" not in offered
+    names = ("knn", "linear") if labelled else ()
+    names += ("segmentation",) if "label maps" in offered else ()
+    names += ("retrieval",) if "labelled regions" in offered else ()
+    pairs = match(with_config(choose_tasks(names), config.eval), datasets) if datasets else []
 
     def run(variables: Tree, last: bool) -> dict[str, float]:
         now = [p for p in pairs if p[0] != "linear" or (last and config.eval.linear)]
@@ -195,10 +202,19 @@ def results_table(workdir: pathlib.Path) -> str:
         return ""
     last = lines[-1]
     first = lines[0] if lines[0]["step"] == 0 else {}  # evaluation may have been off at first
-    rows = [["data set", "chance", "kNN untrained", "kNN trained", "linear trained"]]
+    keys = {
+        "chance": ("chance", last),
+        "kNN untrained": ("knn_top1", first),
+        "kNN trained": ("knn_top1", last),
+        "linear trained": ("linear_top1", last),
+        "mIoU untrained": ("miou", first),
+        "mIoU trained": ("miou", last),
+    }
+    if not any(key.endswith("/miou") for key in last):
+        keys = {header: key for header, key in keys.items() if key[0] != "miou"}
+    rows = [["data set", *keys]]
     for name in dict.fromkeys(k.split("/")[1] for k in last if k.startswith("eval/")):
-        keys = (("chance", last), ("knn_top1", first), ("knn_top1", last), ("linear_top1", last))
-        values = [line.get(f"eval/{name}/{key}") for key, line in keys]
+        values = [line.get(f"eval/{name}/{key}") for key, line in keys.values()]
         rows.append([name, *("-" if v is None else f"{v:.1%}" for v in values)])
     return format_table(rows)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.store import open_store
-from jaxssl.evaluation.dense_data import maps_of
+from jaxssl.evaluation.dense_data import Pixels, load_pixels, maps_of
 
 log = logging.getLogger("jaxssl")
 
@@ -34,6 +34,7 @@ class DataSet:
     test: Source
     size: int  # side of the images, pixels
     cache_dir: str | None = None
+    void: tuple[int, ...] = ()  # label values of pixels that are no class, besides 255
 
     @property
     def offers(self) -> frozenset[str]:
@@ -42,9 +43,31 @@ class DataSet:
             "images": True,
             "labels": len(self.train.class_names) > 0,
             "regions": self.train.has_regions,
-            "labelled regions": self.test.has_regions and "semantic" in maps_of(self.test),
+            "label maps": "semantic" in self._maps,
+            "depth": "depth" in self._maps,
+            "labelled regions": self.train.has_regions and "semantic" in self._maps,
         }
         return frozenset(name for name, is_there in there.items() if is_there)
+
+    @functools.cached_property
+    def _maps(self) -> frozenset[str]:
+        return maps_of(self.train)
+
+    @functools.cached_property
+    def label_maps(self) -> Pixels:
+        """All images with the class of each pixel, squashed to squares of `size`."""
+        return self._pixels("semantic")
+
+    @functools.cached_property
+    def depths(self) -> Pixels:
+        """All images with the depth of each pixel, squashed to squares of `size`."""
+        return self._pixels("depth")
+
+    def _pixels(self, kind: str) -> Pixels:
+        parts = (self.train, self.test)
+        return load_pixels(
+            self.name, parts, kind, self.size, void=self.void, cache_dir=self.cache_dir
+        )
 
     @functools.cached_property
     def labelled(self) -> LabelledImages:
@@ -82,7 +105,11 @@ class DataSet:
 
 
 def open_datasets(
-    specs: Sequence[str], size: int, cache_dir: str | None = None
+    specs: Sequence[str],
+    size: int,
+    cache_dir: str | None = None,
+    *,
+    void: tuple[int, ...] = (),
 ) -> tuple[DataSet, ...]:
     """The data sets of these sources. One that cannot be had is an error now."""
     datasets = tuple(
@@ -93,6 +120,7 @@ def open_datasets(
             test=open_source(spec, "test"),
             size=size,
             cache_dir=cache_dir,
+            void=void,
         )
         for spec in specs
     )

@@ -38,10 +38,7 @@ class Fcn(Recipe):
     head_dropout: float = 0.0
 
 
-PRESETS = {
-    "pascal": Fcn(),
-    "cityscapes": Fcn(epochs=160, lr=0.01),
-}
+CITYSCAPES = Fcn(epochs=160, lr=0.01)
 
 
 def cross_entropy(

@@ -35,8 +35,8 @@ def paper_metrics(
         "accuracy": (truth == predicted).mean(axes),
         "iou": _ratio(both, either, np.nan),
         "dice": _ratio(2 * both, numbers, np.nan),
-        "precision": _ratio(right, right + false_positive, 0),
-        "recall": _ratio(right, right + false_negative, 0),
+        "precision": _ratio(right, right + false_positive, 0.0),
+        "recall": _ratio(right, right + false_negative, 0.0),
     }
 
 

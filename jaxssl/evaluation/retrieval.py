@@ -130,7 +130,6 @@ class Retrieval:
     """The protocol: the largest 32 regions of test images squashed to squares."""
 
     images: int = 500
-    void: tuple[int, ...] = ()  # label values that are no class, besides 255
 
     def __post_init__(self) -> None:
         if self.images < 2:
@@ -141,14 +140,21 @@ def run_retrieval(
     encoder: FrozenEncoder, data: DataSet, protocol: Retrieval, seed: int
 ) -> Findings:
     """`retrieval` over the regions of test images."""
-    order = np.random.default_rng(0).permutation(len(data.test))[: protocol.images]
+    canvases = load_regions(data, protocol.images)
+    results = evaluate_regions(encoder.grid, canvases, batch=encoder.batch_size)
+    return Findings(results, {"void": data.void})
+
+
+@functools.lru_cache(maxsize=4)  # for the next evaluation of the same training
+def load_regions(data: DataSet, images: int) -> dict[str, np.ndarray]:
+    """Canvases of some test images with `region_planes` and `semantic`."""
+    order = np.random.default_rng(0).permutation(len(data.test))[:images]
     side = max(data.size // STRIDE, 1) * STRIDE
     spec = CanvasSpec(side, planes=1, stride=STRIDE, maps=("semantic",))
     loaded = [load_canvas(data.test, int(i), spec) for i in order]
     canvases = {name: np.stack([c[name] for c in loaded]) for name in spec.arrays()}
-    semantic = canvases["semantic"]
-    semantic[np.isin(semantic, protocol.void)] = NO_CLASS
-    return Findings(evaluate_regions(encoder.grid, canvases, batch=encoder.batch_size))
+    canvases["semantic"][np.isin(canvases["semantic"], data.void)] = NO_CLASS
+    return canvases
 
 
 def evaluate_regions(

@@ -6,11 +6,15 @@ from typing import Any
 
 from jaxssl.evaluation import classification
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.depth import Depth, run_depth
+from jaxssl.evaluation.fcn import CITYSCAPES, Fcn, run_fcn
 from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.health import Health, check_health, run_health
 from jaxssl.evaluation.knn import Knn
 from jaxssl.evaluation.linear import LinearProbe
+from jaxssl.evaluation.pets import Pets, check_pets, run_pets
 from jaxssl.evaluation.retrieval import Retrieval, run_retrieval
+from jaxssl.evaluation.segmentation import Segmentation, run_segmentation
 from jaxssl.evaluation.task import Findings, Task
 
 # One line a task: what it computes, its default protocol, what it needs of a data set.
@@ -19,6 +23,11 @@ TASKS: dict[str, Task] = {
         classification.run_knn, Knn(), "labels", seeded=False, check=classification.check_knn
     ),
     "linear": Task(classification.run_linear, LinearProbe(), "labels"),
+    "segmentation": Task(run_segmentation, Segmentation(), "label maps"),
+    "fcn": Task(run_fcn, Fcn(), "label maps"),
+    "fcn_cityscapes": Task(run_fcn, CITYSCAPES, "label maps"),
+    "pets": Task(run_pets, Pets(), "label maps", check=check_pets),
+    "depth": Task(run_depth, Depth(), "depth"),
     "retrieval": Task(run_retrieval, Retrieval(), "labelled regions", seeded=False),
     "health": Task(run_health, Health(), "images", check=check_health),
 }
@@ -37,7 +46,8 @@ class Entry:
     def as_metrics(self) -> dict[str, float]:
         """The main result as a line of `metrics.jsonl` has it, and what chance would give."""
         name, value = next(iter(self.findings.results.items()))
-        metrics = {f"eval/{self.dataset}/{self.task}_{name}": value}
+        key = name if self.task == "segmentation" else f"{self.task}_{name}"
+        metrics = {f"eval/{self.dataset}/{key}": value}
         if "chance" in self.findings.results:
             metrics[f"eval/{self.dataset}/chance"] = self.findings.results["chance"]
         return metrics
@@ -62,6 +72,18 @@ def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
         )
         for name, task in tasks.items()
     }
+
+
+def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks, those that fine-tune from random weights as well; `ValueError` if none does."""
+    changed = dict(tasks)
+    for name, task in tasks.items():
+        if hasattr(task.protocol, "scratch"):
+            protocol = dataclasses.replace(task.protocol, scratch=True)
+            changed[name] = dataclasses.replace(task, protocol=protocol)
+    if changed == tasks:
+        raise ValueError(f"none of the tasks {', '.join(tasks)} fine-tunes; leave --from-scratch")
+    return changed
 
 
 def match(
