@@ -1,6 +1,7 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
+import io
 import json
 import pathlib
 import sys
@@ -129,8 +130,10 @@ def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
     if findings.predictions:
         (workdir / "predictions").mkdir(exist_ok=True)
+        packed = io.BytesIO()  # numpy goes back to fill in sizes; a file written aside only grows
+        np.savez_compressed(packed, allow_pickle=False, **findings.predictions)
         with written_aside(workdir / "predictions" / f"{entry.dataset}_{entry.task}.npz") as file:
-            np.savez_compressed(file, allow_pickle=False, **findings.predictions)
+            file.write(packed.getvalue())
 
 
 def results_table(entries: Sequence[Entry]) -> str:

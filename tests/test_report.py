@@ -177,7 +177,7 @@ def test_names_are_text_whatever_they_hold(whole):
 def test_seeds_are_taken_together(whole):
     deviation = 100 * statistics.stdev([0.5, 0.7])
     assert whole.row("objects", "kNN top-1", f"60.0 ± {deviation:.1f} % ")[:2] == ["n 2", "30.0 %"]
-    assert whole.row("objects", "linear top-1", "80.0 ± 7.1 % ")[:3] == ["n 2", "-", "k 20"]
+    assert whole.row("objects", "linear top-1", "80.0 ± 7.1 % ")[:3] == ["n 2", "-", "protocol"]
     assert whole.row("sampler.name")[:2] == ["region_crop", "random_crop"]
     assert "seed" not in whole.text
     assert f"{ODD} (2 seeds)" in whole.text

@@ -164,17 +164,18 @@ def run_health(encoder: FrozenEncoder, data: DataSet, protocol: Health, seed: in
     pairs = [cut_pairs(part, views, seed + n) for n, part in enumerate(parts)]
     view, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
     measures = health(*(encoder.pooled(pixels) for pixels in (images, view, other)))
-    results = {name: float(value) for name, value in measures.items()}
+    results = {name: float(measures[name]) for name in ("rank_me", *measures)}
     return Findings(results | {"images": float(len(images))})
 
 
 def cut_pairs(images: np.ndarray, views: Views, seed: int) -> tuple[np.ndarray, ...]:
     """Two views u8[n, s, s, 3] of each image u8[n, s, s, 3]."""
-    hw = np.tile(np.int32(images.shape[1:3]), (len(images), 1))
-    cut, _ = _cut({"image": images, "hw": hw}, jax.random.key(seed), views)
+    hw = np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))
+    cut = _cut({"image": images, "hw": hw}, jax.random.key(seed), views)
     return tuple(np.rint(255 * np.clip(view.image, 0, 1)).astype(np.uint8) for view in cut)
 
 
 @functools.partial(jax.jit, static_argnames="views")
-def _cut(batch: Batch, key: Array, views: Views) -> tuple[list[View], Array]:
-    return make_views(key, batch, (), RandomCrop(), views)
+def _cut(batch: Batch, key: Array, views: Views) -> list[View]:
+    sampler: Sampler = RandomCrop()
+    return make_views(key, batch, (), sampler, views)[0]

@@ -153,8 +153,8 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers from `low` or just below to `high` or just above."""
-    if high <= low:
-        high, low = (low + abs(low) * 0.1 + 1e-9, low - abs(low) * 0.1 - 1e-9)
+    if high <= low:  # from 0 to twice the value, or to 1
+        low, high = sorted((0.0, 2 * low or 1.0))
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)

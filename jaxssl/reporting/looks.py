@@ -6,51 +6,22 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
-from jaxssl import sharding
-from jaxssl.augment import normalize
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.config import build, build_method
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.models import variable_shapes
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
-from jaxssl.types import Batch, Tree
+from jaxssl.sharding import make_mesh, place_everywhere
+from jaxssl.types import Batch
 from jaxssl.views import Views, choose_boxes, make_views
 
-CHUNK = 64  # images encoded at once
+BATCH = 64  # images encoded at once
 CELL = 32  # pixels: a side that is a multiple of it suits every encoder
 EMBEDDED = 800  # images among which neighbours are looked for
-
-
-@dataclasses.dataclass(frozen=True)
-class Frozen:
-    """The encoder of a run at its newest checkpoint."""
-
-    network: nn.Module
-    variables: Tree
-    step: int
-    normalization: str
-
-    def features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled f32[n, d] and grid f32[n, h, w, d] of images u8[n, s, s, 3]."""
-
-        @jax.jit
-        def encode(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            pixels = normalize(images.astype(jnp.float32) / 255, self.normalization)
-            found = self.network.apply(self.variables, pixels, train=False)
-            return found.pooled, found.grid  # type: ignore[union-attr]
-
-        parts = []
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            missing = min(CHUNK, len(images)) - len(chunk)  # one shape, compiled once
-            filled = np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            parts.append([np.asarray(x, np.float32)[: len(chunk)] for x in encode(filled)])
-        pooled, grid = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return pooled, grid
 
 
 def choose(count: int, wanted: int) -> list[int]:
@@ -98,6 +69,7 @@ class Looks:
 
     def __init__(self, run: Run):
         self.run = run
+        self.step = 0  # of the checkpoint
 
     @functools.cached_property
     def source(self) -> Source:
@@ -105,18 +77,18 @@ class Looks:
         return open_source(self.run.config.data.source, seed=self.run.config.seed)
 
     @functools.cached_property
-    def encoder(self) -> Frozen:
-        """Of the newest checkpoint."""
-        config, folder = self.run.config, self.run.workdir / "checkpoints"
+    def encoder(self) -> FrozenEncoder:
+        """Of the newest checkpoint; sets `step`."""
+        config, folder, mesh = self.run.config, self.run.workdir / "checkpoints", make_mesh()
         _, network = build_method(config)
         shapes = variable_shapes(network, config.views.size)
         with Checkpoints(folder, read_only=True) as checkpoints:
-            like = sharding.place_everywhere(shapes, sharding.make_mesh())
-            variables = checkpoints.restore("encoder", like)
+            variables = checkpoints.restore("encoder", place_everywhere(shapes, mesh))
             if variables is None:
                 raise ValueError(f"no checkpoint in {folder} yet")
-            on_one = jax.device_put(variables, jax.local_devices()[0])
-            return Frozen(network, on_one, checkpoints.restored, config.views.normalize)
+            self.step = checkpoints.restored
+        normalization = config.views.normalize
+        return FrozenEncoder(network, variables, normalization, mesh, BATCH, show=False)
 
     @functools.cached_property
     def embedded(self) -> Embedded:
@@ -127,7 +99,7 @@ class Looks:
         source = source or self.source
         spec = CanvasSpec(size=config.eval.size or config.views.size, fit="center")
         batch = load(source, choose(len(source), EMBEDDED), spec)
-        pooled, _ = self.encoder.features(batch["image"])
+        pooled = self.encoder.pooled(batch["image"])
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return Embedded(source.spec, batch["image"], batch["label"], source.class_names, features)
 
@@ -154,8 +126,8 @@ class Looks:
         config = self.run.config
         side = max(config.data.canvas // CELL * CELL, config.views.size)
         batch = load(self.source, choose(len(self.source), wanted), CanvasSpec(side))
-        _, grid = self.encoder.features(batch["image"])
-        maps = jax.vmap(lambda g: heat_map(g, side))(jnp.asarray(grid))
+        grid = jnp.asarray(self.encoder.grid(batch["image"]))
+        maps = jax.vmap(lambda g: heat_map(g, side))(grid)
         return batch["image"], np.asarray(maps)
 
 

@@ -61,7 +61,7 @@ def picture(pixels: np.ndarray | Image.Image, alt: str) -> Markup:
     )
 
 
-def figure(caption: str | None, *content: str, class_: str | None = None) -> Markup:
+def figure(caption: str | None, *content: str | None, class_: str | None = None) -> Markup:
     """Content with a caption below it that says what is seen."""
     below = element("figcaption", caption) if caption else None
     return element("figure", *content, below, class_=class_)

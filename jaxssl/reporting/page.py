@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ IMAGES, QUERIES, NEAREST, HEATED, MASKS = 6, 6, 7, 6, 6
 def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
     """The whole page, self-contained: nothing is fetched when it is looked at."""
     charts, more = curves.main_charts(groups), curves.more_charts(groups)
-    results = tables.result_table(groups)
+    results = tables.result_tables(groups)
     nothing = element(
         "p", "No evaluation yet: python -m jaxssl.evaluate --workdir DIR", class_="note"
     )
@@ -39,7 +40,7 @@ def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
             "Results",
             "Mean ± standard deviation over training seeds (n runs). A paper's number stands where "
             "method and data are those of its table; other settings may differ.",
-            results or nothing,
+            *(results or [nothing]),
         ),
         section("Configuration", _configuration(groups), *tables.config_tables(groups)),
         *picture_sections(groups, map_by),
@@ -169,7 +170,7 @@ def attempt(kind: Kind, looks: Looks, map_by: str) -> Markup | None:
     """The pictures, or a note that says why there are none."""
     try:
         return kind.draw(looks, map_by)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         log.warning("%s: no %s: %s", looks.run.name, kind.title.lower(), reason)
         return element("p", f"Left out: {reason}", class_="note")
@@ -193,7 +194,7 @@ def draw_map(looks: Looks, map_by: str) -> Markup:
     places = project(embedded.features, map_by)
     what = "First two principal components" if map_by == "pca" else "t-SNE"
     caption = f"{what} of the features of {len(places)} images of {embedded.name}, at step"
-    return figure(f"{caption} {looks.encoder.step}.", pictures.scatter(places, embedded))
+    return figure(f"{caption} {looks.step}.", pictures.scatter(places, embedded))
 
 
 def draw_confusions(looks: Looks, map_by: str) -> Markup | None:

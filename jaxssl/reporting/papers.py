@@ -79,7 +79,8 @@ def published(config: Any, dataset: str, measure: str) -> Published | None:
         return Published(pair[crops], CCROP.format(2 if large else 1, 50 if large else 18))
     means = DETCON.get(method, {}).get(config.epochs)
     fine_tuned = {"pascal": 0, "cityscapes": 1}.get(tested)
-    if measure.startswith("fcn") and data == "imagenet" and means and fine_tuned is not None:
+    fcn = measure in ("fcn_miou", "fcn_cityscapes_miou")
+    if fcn and data == "imagenet" and means and fine_tuned is not None:
         return Published(means[fine_tuned], "DetCon (arXiv 2103.10957), table 1, ResNet-50")
     return None
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxssl.config import KNOWN, base, defaults, flatten
@@ -48,46 +48,50 @@ def _show(value: Any) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One number: of what, how it was found, and what each group has of it."""
+class Measure:
+    """One number: of what, when and how it was found. The text of a protocol has an item a key."""
 
     dataset: str
-    measure: str  # such as knn_top1
-    how: str
-    values: dict[str, list[float]]  # by name of the group, one for each run
+    name: str  # such as knn_top1
+    when: str = ""  # of those that training reported
+    protocol: tuple[str, ...] = ()  # of those of eval.json
+    is_main: bool = dataclasses.field(default=True, compare=False)  # of its task
 
 
-def result_rows(groups: Sequence[Group]) -> list[Row]:
-    """All results: of eval.json those of the newest step, and the last that training reported."""
-    found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+Results = dict[Measure, dict[str, list[float]]]  # by name of the group, one for each run
 
-    def add(key: tuple[str, str, str], group: Group, value: float) -> None:
-        found.setdefault(key, {}).setdefault(group.name, []).append(value)
 
+def collect_results(groups: Sequence[Group]) -> Results:
+    """All results: the last that training reported, and of eval.json those of the newest step."""
+    found: Results = {}
     for group in groups:
         for run in group.runs:
-            for key, value in {**_evaluated(run), **_reported(run)}.items():
-                add(key, group, value)
-    # By data set, chance first, then the encoder before training and after it.
-    ranks = {"untrained": 0, "after training": 1}
-    order = sorted(found, key=lambda k: (k[0], k[1] != "chance", k[1], ranks.get(k[2], 2), k[2]))
-    return [Row(*key, found[key]) for key in order]
+            for measure, value in (_reported(run) | _evaluated(run)).items():
+                found.setdefault(measure, {}).setdefault(group.name, []).append(value)
+    # By data set, chance first; of the same measure, before training comes first.
+    when = {"untrained": 0, "": 2}
+
+    def rank(m: Measure) -> tuple[str, bool, str, int, tuple[str, ...]]:
+        return m.dataset, m.name != "chance", m.name, when.get(m.when, 1), m.protocol
+
+    return {measure: found[measure] for measure in sorted(found, key=rank)}
 
 
-def _evaluated(run: Run) -> dict[tuple[str, str, str], float]:
+def _evaluated(run: Run) -> dict[Measure, float]:
     """Of eval.json, mean over the seeds of the evaluation."""
-    values: dict[tuple[str, str, str], dict[int, float]] = {}
+    values: dict[Measure, dict[int, float]] = {}
     newest = max((entry["step"] for entry in run.entries), default=0)
     for entry in run.entries:
         if entry["step"] == newest:
-            how = _describe(entry["protocol"])
-            for name, value in entry["results"].items():
-                key = (str(entry["dataset"]), f"{entry['task']}_{name}", how)
-                values.setdefault(key, {})[entry["seed"]] = value  # the last of a seed counts
-    return {key: statistics.fmean(seeds.values()) for key, seeds in values.items()}
+            protocol = tuple(f"{key} {_show(value)}" for key, value in entry["protocol"].items())
+            for number, (name, value) in enumerate(entry["results"].items()):
+                full_name, dataset = f"{entry['task']}_{name}", str(entry["dataset"])
+                measure = Measure(dataset, full_name, "", protocol, is_main=number == 0)
+                values.setdefault(measure, {})[entry["seed"]] = value  # the last of a seed counts
+    return {measure: statistics.fmean(seeds.values()) for measure, seeds in values.items()}
 
 
-def _reported(run: Run) -> dict[tuple[str, str, str], float]:
+def _reported(run: Run) -> dict[Measure, float]:
     """What the first evaluation of training found, of the untrained encoder, and the last."""
     lines = [line for line in run.lines if any(key.startswith("eval/") for key in line)]
     found = {}
@@ -98,44 +102,51 @@ def _reported(run: Run) -> dict[tuple[str, str, str], float]:
             if key.startswith("eval/") and not key.endswith("_lr"):
                 _, dataset, name = key.split("/", 2)
                 at = "" if name == "chance" else when if line["step"] else "untrained"
-                found[(dataset, name, at)] = value
+                found[Measure(dataset, name, at)] = value
     return found
 
 
-def _describe(protocol: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_show(value)}" for key, value in protocol.items())
+def result_tables(groups: Sequence[Group]) -> list[Markup]:
+    """The main results of each task, and all of them folded up. Below, where papers' are from."""
+    results, cited = collect_results(groups), dict[str, int]()
+    main = {measure: values for measure, values in results.items() if measure.is_main}
+    if not results:
+        return []
+    shown = [_result_table(groups, main, cited)]
+    if len(main) < len(results):
+        everything = _result_table(groups, results, cited)
+        shown.append(element("details", element("summary", f"All {len(results)}"), everything))
+    if cited:
+        shown.insert(1, element("ol", *(element("li", c) for c in cited), class_="notes"))
+    return shown
 
 
-def result_table(groups: Sequence[Group]) -> Markup | None:
-    """Mean and standard deviation over seeds; below, what papers report of the same."""
-    cited: list[str] = []
-
-    def cell(row: Row, group: Group) -> Markup:
-        value = spread(row.measure, row.values.get(group.name, []))
-        paper = published(group.first.config, row.dataset, row.measure)
-        if paper is None or group.name not in row.values:
+def _result_table(groups: Sequence[Group], results: Results, cited: dict[str, int]) -> Markup:
+    def cell(measure: Measure, group: Group) -> Markup:
+        value = spread(measure.name, results[measure].get(group.name, []))
+        paper = published(group.first.config, measure.dataset, measure.name)
+        if paper is None or group.name not in results[measure]:
             return value
-        if paper.source not in cited:
-            cited.append(paper.source)
-        note = element("sup", cited.index(paper.source) + 1)
+        note = element("sup", cited.setdefault(paper.source, len(cited) + 1))
         return join(value, element("span", f"paper {paper.value:.1f} %", note, class_="paper"))
 
     rows = [
-        [row.dataset, spell(row.measure), *(cell(row, group) for group in groups), how(row.how)]
-        for row in result_rows(groups)
+        [m.dataset, spell(m.name), *(cell(m, group) for group in groups), _how(m, results)]
+        for m in results
     ]
-    if not rows:
-        return None
     head = ["data set", "result", *(group.name for group in groups), "how"]
-    notes = element("ol", *(element("li", source) for source in cited), class_="notes")
-    return join(table(head, rows, class_="results", names=2), notes if cited else None)
+    return table(head, rows, class_="results", names=2)
 
 
-def how(text: str) -> str:
-    """A protocol; a long one folded up."""
-    if len(text) < 40:
-        return text
-    return element("details", element("summary", "protocol"), text)
+def _how(measure: Measure, results: Results) -> str:
+    """When, or what sets its protocol apart from others of the same; the whole one folded up."""
+    if not measure.protocol:
+        return measure.when
+    same = [m for m in results if (m.dataset, m.name) == (measure.dataset, measure.name)]
+    others = [set(m.protocol) for m in same if m.protocol]
+    apart = [item for item in measure.protocol if item not in set.intersection(*others)]
+    summary = element("summary", ", ".join(apart) or "protocol")
+    return element("details", summary, ", ".join(measure.protocol))
 
 
 def spread(measure: str, values: Sequence[float]) -> Markup:
