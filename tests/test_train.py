@@ -109,6 +109,8 @@ def test_run_writes_what_it_promises(finished):
     evaluations = [line for line in lines(undisturbed) if "eval/objects/knn_top1" in line]
     assert [line["step"] for line in evaluations] == [0, 4, 8]
     assert "eval/objects/linear_top1" in evaluations[-1]
+    assert all(1 <= line["health/rank_me"] <= 12 for line in evaluations)
+    assert all(line["health/regions_per_image"] > line["health/no_region"] for line in evaluations)
     assert "kNN untrained" in table
     assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
     assert int(final_state(undisturbed)["step"]) == 8

@@ -67,6 +67,11 @@ def figure(caption: str | None, *content: str | None, class_: str | None = None)
     return element("figure", *content, below, class_=class_)
 
 
+def titled(title: str, *content: str | None) -> Markup:
+    """Content with its name above it."""
+    return element("figure", element("figcaption", element("strong", title)), *content)
+
+
 def section(title: str, about: str | None, *content: str | None) -> Markup:
     """A part of the page under a heading; it can be linked to as `#title`."""
     explained = element("p", about, class_="about") if about else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxssl.reporting import curves, pictures, tables
 from jaxssl.reporting.looks import Looks, project
-from jaxssl.reporting.markup import Markup, element, figure, join, section
+from jaxssl.reporting.markup import Markup, element, figure, join, section, titled
 from jaxssl.reporting.runs import Group, spell
 
 log = logging.getLogger("jaxssl")
@@ -205,18 +205,19 @@ def draw_confusions(looks: Looks, map_by: str) -> Markup | None:
         if "confusion" in entry.get("details", {})
     }
     figures = [
-        figure(f"{task} on {dataset}", pictures.confusion(details), pictures.per_class(details))
+        titled(f"{task} on {dataset}", pictures.confusion(details), pictures.per_class(details))
         for (task, dataset), details in found.items()
     ]
-    return join(*figures) if figures else None
+    return element("div", *figures, class_="parts beside") if figures else None
 
 
 def draw_masks(looks: Looks, map_by: str) -> Markup | None:
     figures = []
     for path in sorted((looks.run.workdir / "predictions").glob("*.npz")):
         with np.load(path, allow_pickle=False) as arrays:
-            figures.append(figure(path.stem, pictures.mask_rows(dict(arrays), MASKS)))
-    return join(*figures) if figures else None
+            rows = pictures.mask_rows(dict(arrays), MASKS)
+            figures.append(titled(path.stem, rows))
+    return element("div", *figures, class_="parts") if figures else None
 
 
 KINDS = (

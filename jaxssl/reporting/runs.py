@@ -107,4 +107,5 @@ SPELLED = {"knn": "kNN", "top1": "top-1", "top5": "top-5", "miou": "mean IoU", "
 
 def spell(measure: str) -> str:
     """The name of a result in words: `knn_top1` is kNN top-1."""
-    return " ".join(SPELLED.get(word, word) for word in measure.split("_"))
+    words = measure.replace("rank_me", "RankMe").split("_")
+    return " ".join(SPELLED.get(word, word) for word in words)

@@ -10,6 +10,8 @@ from jaxssl.reporting.markup import Markup, element, join, table
 from jaxssl.reporting.papers import published
 from jaxssl.reporting.runs import Group, Run, spell
 
+# Of a protocol, what each run chose on its training images: it may differ between seeds.
+CHOSEN = ("learning_rate", "c_chosen")
 # Results that are no share of anything. The others are shown in per cent.
 PLAIN = ("lr", "learning_rate", "regions", "loss", "rank_me", "std", "std_if_even", "alignment",
          "uniformity", "regions_per_image", "images", "epochs", "l2")  # fmt: skip
@@ -83,7 +85,8 @@ def _evaluated(run: Run) -> dict[Measure, float]:
     newest = max((entry["step"] for entry in run.entries), default=0)
     for entry in run.entries:
         if entry["step"] == newest:
-            protocol = tuple(f"{key} {_show(value)}" for key, value in entry["protocol"].items())
+            fixed = {k: v for k, v in entry["protocol"].items() if k not in CHOSEN}
+            protocol = tuple(f"{key} {_show(value)}" for key, value in fixed.items())
             for number, (name, value) in enumerate(entry["results"].items()):
                 full_name, dataset = f"{entry['task']}_{name}", str(entry["dataset"])
                 measure = Measure(dataset, full_name, "", protocol, is_main=number == 0)
@@ -115,7 +118,7 @@ def result_tables(groups: Sequence[Group]) -> list[Markup]:
     shown = [_result_table(groups, main, cited)]
     if len(main) < len(results):
         everything = _result_table(groups, results, cited)
-        shown.append(element("details", element("summary", f"All {len(results)}"), everything))
+        shown.append(element("details", element("summary", f"All {len(results)} numbers"), everything))
     if cited:
         shown.insert(1, element("ol", *(element("li", c) for c in cited), class_="notes"))
     return shown
