@@ -1,10 +1,16 @@
 """Retrieval of regions against plain loops."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl import sharding
 from jaxssl.evaluation import retrieval as module
-from jaxssl.evaluation.retrieval import evaluate_regions, region_classes, retrieval
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.retrieval import evaluate_regions, load_regions, region_classes, retrieval
+from jaxssl.evaluation.suite import choose_tasks, evaluate, match
 
 
 def make_regions(count=40):
@@ -31,7 +37,7 @@ def by_loops(features, classes, image):
     return {
         "map": np.mean(averages),
         "recall_at_1": np.mean(firsts),
-        "chance": np.mean(chances),
+        "floor_map": np.mean(chances),
         "regions": len(averages),
     }
 
@@ -84,3 +90,33 @@ def test_evaluate_regions_pools_the_grid():
     features = np.stack([left, right], axis=1).reshape(10, 3)
     classes = np.stack([semantic[:, 0, 0], semantic[:, 0, -1]], axis=1).astype(np.int32).ravel()
     assert found == pytest.approx(by_loops(features, classes, np.arange(10) // 2), rel=1e-5)
+
+
+def test_the_tasks_on_scenes(tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = FrozenEncoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
+    datasets = open_datasets(("scenes:80",), 16)
+    found = {
+        entry.task: entry
+        for entry in evaluate(encoder, match(choose_tasks(("retrieval", "health")), datasets))
+    }
+    results, health = (found[name].findings.results for name in ("retrieval", "health"))
+    assert 0 < results["map"] < 1
+    assert results["regions"] > 40
+    assert found["retrieval"].protocol["images"] == 500
+    assert next(iter(health)) == "rank_me"
+    assert health["images"] == 20
+    assert 0 < health["alignment"] < 4
+    with pytest.raises(ValueError, match="task retrieval needs labelled regions"):
+        match(choose_tasks(("retrieval",)), open_datasets(("objects:80",), 16))
+
+
+def test_classes_of_scenes_are_those_of_their_regions():
+    (data,) = open_datasets(("scenes:40",), 96)
+    canvases = load_regions(data, 3)
+    classes = region_classes(canvases["region_planes"], canvases["semantic"])
+    order = np.random.default_rng(0).permutation(10)[:3]
+    for index, found in zip(order, classes, strict=True):
+        example = data.test[int(index)]
+        expected = [int(example.semantic[mask][0]) for mask in example.regions.masks()]
+        assert sorted(found[found >= 0].tolist()) == sorted(expected)

@@ -37,7 +37,7 @@ SMALL = {
     "eval.knn_k": 5,
     "eval.every": 1,
     "eval.batch_size": 20,
-    "eval.health": 16,
+    "eval.health": 0,
     "eval.linear_epochs": 3,
     "checkpoint.every": 3,
 }
@@ -82,7 +82,7 @@ def finished(tiny, tmp_path_factory):
     """A run that nothing disturbed: its workdir, and what it printed."""
     workdir, printed = tmp_path_factory.mktemp("undisturbed"), io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert run(workdir, data__input="device") == 0
+        assert run(workdir, data__input="device", eval__health=16) == 0
     return workdir, printed.getvalue()
 
 

@@ -15,6 +15,7 @@ worst uniformity, 0.
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -177,5 +178,5 @@ def cut_pairs(images: np.ndarray, views: Views, seed: int) -> tuple[np.ndarray, 
 
 @functools.partial(jax.jit, static_argnames="views")
 def _cut(batch: Batch, key: Array, views: Views) -> list[View]:
-    sampler: Sampler = RandomCrop()
+    sampler: Any = RandomCrop()
     return make_views(key, batch, (), sampler, views)[0]

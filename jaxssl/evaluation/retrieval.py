@@ -58,7 +58,7 @@ def _ranked(
 
 
 def retrieval(features: np.ndarray, classes: np.ndarray, image: np.ndarray) -> dict[str, float]:
-    """`map` and `recall_at_1` in [0, 1], and the two that a random order would give.
+    """`map` and `recall_at_1` in [0, 1], and about what a random order would have for both.
 
     Args:
       features: f32[n, d], of regions.
@@ -89,7 +89,7 @@ def retrieval(features: np.ndarray, classes: np.ndarray, image: np.ndarray) -> d
     return {
         "map": float(average[asked].mean()),
         "recall_at_1": float(first[asked].mean()),
-        "chance": float(relevant.mean()),
+        "floor_map": float(relevant.mean()),
         "regions": float(asked.sum()),
     }
 

@@ -118,7 +118,9 @@ def result_tables(groups: Sequence[Group]) -> list[Markup]:
     shown = [_result_table(groups, main, cited)]
     if len(main) < len(results):
         everything = _result_table(groups, results, cited)
-        shown.append(element("details", element("summary", f"All {len(results)} numbers"), everything))
+        shown.append(
+            element("details", element("summary", f"All {len(results)} numbers"), everything)
+        )
     if cited:
         shown.insert(1, element("ol", *(element("li", c) for c in cited), class_="notes"))
     return shown
