@@ -1,6 +1,7 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
+import io
 import json
 import pathlib
 import sys
@@ -130,7 +131,9 @@ def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
     if findings.predictions:
         (workdir / "predictions").mkdir(exist_ok=True)
         with written_aside(workdir / "predictions" / f"{entry.dataset}_{entry.task}.npz") as file:
-            np.savez_compressed(file, allow_pickle=False, **findings.predictions)
+            archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
+            np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
+            file.write(archive.getvalue())
 
 
 def results_table(entries: Sequence[Entry]) -> str:

@@ -113,6 +113,28 @@ def test_run_writes_what_it_promises(finished):
     assert int(final_state(undisturbed)["step"]) == 8
 
 
+def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
+    assert run(tmp_path, epochs=1, eval__datasets="scenes:40") == 0
+    evaluations = [line for line in lines(tmp_path) if "eval/scenes/miou" in line]
+    assert [line["step"] for line in evaluations] == [0, 4]
+    assert "mIoU untrained" in capsys.readouterr().out
+    options = ["--tasks", "fcn", "--from-scratch", "--void", "0", "--size", "32", "--seeds", "2"]
+    small = ["fcn.epochs=1", "fcn.batch_size=8", "fcn.head_channels=8", "fcn.crop=16"]
+    assert evaluate.main(["--workdir", str(tmp_path), *options, "--set", *small]) == 0
+    assert "scratch_miou" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "eval.json").read_text())
+    assert [(e["task"], e["dataset"], e["seed"]) for e in entries] == [
+        ("fcn", "scenes", 0),
+        ("fcn", "scenes", 1),
+    ]
+    assert entries[0]["protocol"] | {"crop": 16, "void": [0]} == entries[0]["protocol"]
+    assert len(entries[0]["details"]["classes"]) == 10  # the ground is left out
+    with np.load(tmp_path / "predictions" / "scenes_fcn.npz") as shown:
+        assert shown["predicted"].shape == shown["truth"].shape == (8, 32, 32)
+    assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "depth"]) == 1
+    assert "task depth needs depth and none of the data sets" in capsys.readouterr().err
+
+
 def test_a_method_on_regions_gets_them(tmp_path):
     options = {"method__name": "detcon_s", "sampler__name": "random_crop", "method__num_regions": 4}
     assert run(tmp_path, **options, eval__datasets="()", epochs=1) == 0
@@ -210,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
             "sampler RegionCrop and method DetConB cannot do without regions",
         ),
         ({"data__region_planes": 0}, "'data.region_planes' is 0"),
-        ({"eval__datasets": "scenes:50"}, "task knn needs labels and none"),
+        ({"eval__datasets": "folder:{photos}"}, "task knn needs labels and none"),
         ({"eval__knn_k": 61}, "objects:60 has 60 labelled images in its training part"),
         ({"eval__linear_epochs": 0}, "'eval.linear_epochs' is 0"),
         ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),
