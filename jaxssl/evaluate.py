@@ -17,7 +17,8 @@ from jaxssl.config import build_method
 from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.settings import change, flags_help
+from jaxssl.evaluation.probe import PRESETS
+from jaxssl.evaluation.settings import change, with_preset
 from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, evaluate, match, with_config
 from jaxssl.models import variable_shapes
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -49,7 +50,19 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="side of the images, pixels (default: the run's)")
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
+    parser.add_argument("--preset", choices=PRESETS, help="protocol of task linear: a paper's")
+    parser.add_argument(
+        "--bn-adapt",
+        action="store_true",
+        help="first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="TASK.KEY=VALUE",
+        help="changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
+    )
     return parser.parse_args(argv)
 
 
@@ -77,12 +90,15 @@ def run(args: argparse.Namespace) -> list[Entry]:
         raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
-    tasks = change(with_config(choose_tasks(args.tasks), config.eval), args.set)
+    tasks = with_config(choose_tasks(args.tasks), config.eval)
+    if args.preset:
+        tasks = with_preset(tasks, args.preset)
+    tasks = change(tasks, args.set)
     size = config.eval.size or config.views.size
     pairs = match(tasks, open_datasets(config.eval.datasets, size, config.data.cache_dir or None))
     encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
     entries = []
-    for entry in evaluate(encoder, pairs, range(args.seeds)):
+    for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
         save(args.workdir, step, entry)
         entries.append(entry)
     return entries

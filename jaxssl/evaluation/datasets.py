@@ -45,6 +45,11 @@ class DataSet:
         return frozenset(name for name, is_there in there.items() if is_there)
 
     @functools.cached_property
+    def canvases(self) -> dict[str, np.ndarray]:
+        """The training images whole, to cut from at random: squashed to 8/7 of `size`."""
+        return open_store(self.train, CanvasSpec(size=-(-self.size * 8 // 7)), self.cache_dir)
+
+    @functools.cached_property
     def labelled(self) -> LabelledImages:
         """All images, shorter side resized to `size`, centre cut out; memory-mapped.
 

@@ -1,4 +1,4 @@
-"""Changing the protocols of tasks by words such as `knn.k=20`."""
+"""Changing the protocols of tasks: by a paper's preset, by words such as `knn.k=20`."""
 
 import ast
 import dataclasses
@@ -6,7 +6,15 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxssl.evaluation.probe import PRESETS
 from jaxssl.evaluation.task import Task
+
+
+def with_preset(tasks: Mapping[str, Task], name: str) -> dict[str, Task]:
+    """The tasks, `linear` by the protocol of this name."""
+    if "linear" not in tasks:
+        raise ValueError(f"--preset {name} is one of task linear, which is not among the tasks")
+    return {**tasks, "linear": dataclasses.replace(tasks["linear"], protocol=PRESETS[name])}
 
 
 def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task]:
@@ -49,8 +57,3 @@ def _parse(key: str, text: str, old: Any) -> Any:
     except (ValueError, SyntaxError):
         kind = f"{type(old).__name__}, as in {key}={old!r}"
         raise ValueError(f"--set {key}={text}: the value must be of type {kind}") from None
-
-
-def flags_help() -> str:
-    """What may follow --set."""
-    return "changes a protocol, as in knn.k=20 knn.temperature=0.07 linear.epochs=10"
