@@ -116,7 +116,7 @@ def compile_rows(function: Callable, mesh: Mesh) -> Callable:
     same = replicated(mesh)
     jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
 
-    def run(variables: Tree, rows: np.ndarray) -> jax.Array:
+    def run(variables: Tree, rows: np.ndarray) -> Tree:
         missing = -len(rows) % mesh.size
         if not missing:
             return jitted(variables, rows)

@@ -68,8 +68,8 @@ def test_memory_does_not_grow_with_the_queries_and_devices_share_nothing(mesh):
 
     few, many = compiled(64), compiled(640)
     temporary = [c.memory_analysis().temp_size_in_bytes for c in (few, many)]
-    results = 640 * 3 * 8 * 2  # the neighbours themselves
-    assert temporary[1] - temporary[0] <= results < 500 * 4 * 4
+    similarities = (640 - 64) * 500 * 4  # bytes, had they all been there at once
+    assert temporary[1] - temporary[0] < similarities / 20
     assert "all-" not in many.as_text()
 
 

@@ -43,7 +43,7 @@ def test_fractions_are_of_each_class():
     np.testing.assert_array_equal(rows, stratified(labels, 0.1, seed=0))
     assert set(rows) != set(stratified(labels, 0.1, seed=1))
     with pytest.raises(ValueError, match=r"in \(0, 1\]"):
-        stratified(labels, 0, seed=0)
+        stratified(labels, 0.0, seed=0)
 
 
 def test_held_out_images_are_of_each_class_and_not_learned_from():
