@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, recall_score, top_k_accuracy_score
 
 from jaxssl.evaluation.scores import score
-from jaxssl.evaluation.subsets import hold_out, stratified
+from jaxssl.evaluation.subsets import hold_out, stratified, whole_batch
 
 CLASSES = tuple("abcdefgh")
 
@@ -53,3 +53,10 @@ def test_held_out_images_are_of_each_class_and_not_learned_from():
     np.testing.assert_array_equal(np.sort(np.concatenate([rest, held_out])), np.arange(55))
     with pytest.raises(ValueError, match="no class has two images"):
         hold_out(np.arange(5), seed=0)
+
+
+def test_batches_divide_over_devices():
+    assert whole_batch(256, 1000, 8) == 256
+    assert whole_batch(256, 61, 8) == 56
+    with pytest.raises(ValueError, match="batches of 5 of 5 training images .* 8 devices"):
+        whole_batch(256, 5, 8)

@@ -20,10 +20,19 @@ from jaxssl.evaluation.task import Findings
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """The protocol: `Logistic()` on a fraction of the training images of each class."""
+    """The protocol: a linear classifier on a fraction of the training images of each class."""
 
     fractions: tuple[float, ...] = (0.01, 0.1)
+    classifier: str = "logistic"  # or "linear": our `LinearProbe`
     c: tuple[float, ...] = (1.0,)  # as in `Logistic`
+
+    def __post_init__(self) -> None:
+        if self.classifier not in ("logistic", "linear"):
+            raise ValueError(
+                f"few_shot.classifier is {self.classifier!r}; choose logistic or linear"
+            )
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError(f"few_shot.fractions is {self.fractions}; give some in (0, 1]")
 
 
 def run_knn(encoder: FrozenEncoder, data: DataSet, protocol: Knn, seed: int) -> Findings:
@@ -68,7 +77,7 @@ def run_linear(encoder: FrozenEncoder, data: DataSet, protocol: LinearProbe, see
         protocol,
         num_classes=len(classes),
         epoch=epoch,
-        multiple=encoder.mesh.size if protocol.augment else 1,
+        devices=encoder.mesh.size if protocol.augment else 1,
         seed=seed,
         show=encoder.show,
     )
@@ -93,7 +102,7 @@ def run_logistic(encoder: FrozenEncoder, data: DataSet, protocol: Logistic, seed
 
 
 def run_few_shot(encoder: FrozenEncoder, data: DataSet, protocol: FewShot, seed: int) -> Findings:
-    """Accuracy of logistic regression on a part of the training images; top1_0.01 of 1 %."""
+    """Accuracy of a classifier trained on a part of the images; top1_0.01 is that of 1 %."""
     train, test = encoder.features(data)
     classes = data.labelled.classes
     results: dict[str, float] = {}
@@ -101,9 +110,11 @@ def run_few_shot(encoder: FrozenEncoder, data: DataSet, protocol: FewShot, seed:
     for fraction in protocol.fractions:
         rows = stratified(train.labels, fraction, seed)
         some = LabelledFeatures(train.features[rows], train.labels[rows])
-        scores, _ = logistic_regression(
-            some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed
-        )
+        options = {"num_classes": len(classes), "seed": seed}
+        if protocol.classifier == "linear":
+            scores = linear_probe(some, test, LinearProbe(), **options).scores
+        else:
+            scores, _ = logistic_regression(some, test, Logistic(protocol.c), **options)
         found, _ = score(scores, test.labels, classes)
         results[f"top1_{fraction:.3g}"] = found["top1"]
         images.append(len(rows))

@@ -107,7 +107,7 @@ def open_datasets(
 
 
 def _name(spec: str) -> str:
-    """`folder:data/pets` is `pets`, `objects:2000` is `objects`."""
+    """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
     scheme, _, rest = spec.partition(":")
-    name = rest.rstrip("/").rpartition("/")[2]
-    return scheme if name.isdigit() else name
+    parts = rest.strip("/").split("/")
+    return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]

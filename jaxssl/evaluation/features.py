@@ -1,7 +1,10 @@
 """Images to features, in batches of one shape."""
 
+import collections
 import dataclasses
 import functools
+import math
+import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +20,8 @@ from jaxssl.augment import normalize
 from jaxssl.data.progress import progress
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.types import Features, Tree
+
+IN_MEMORY = 2**30  # bytes that features may take
 
 
 class LabelledFeatures(NamedTuple):
@@ -131,13 +136,31 @@ def extract(
     Batches are handed over one ahead of the one awaited, so that device and host overlap.
     """
     rows = np.arange(len(images)) if rows is None else rows
-    features: list[np.ndarray | jax.Array] = []
+    waiting: collections.deque[tuple[int, jax.Array]] = collections.deque()
+    features: list[np.ndarray] = []
+
+    def store(start: int, batch: jax.Array) -> None:
+        if not features:
+            features.append(_space((len(rows), *batch.shape[1:])))
+        some = features[0][start : start + batch_size]
+        some[:] = np.asarray(batch)[: len(some)]
+
     with progress(len(rows), "features", show=show) as advance:
         for start in range(0, len(rows), batch_size):
             batch = np.asarray(images[rows[start : start + batch_size]])
             missing = batch_size - len(batch)
-            features.append(encode(np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))))
-            if len(features) > 1:
-                features[-2] = np.asarray(features[-2])
+            filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            waiting.append((start, encode(filled)))
+            if len(waiting) > 1:
+                store(*waiting.popleft())
             advance(len(batch))
-    return np.concatenate([np.asarray(f) for f in features])[: len(rows)]
+        store(*waiting.popleft())
+    return features[0]
+
+
+def _space(shape: tuple[int, ...]) -> np.ndarray:
+    """An array to fill: a large one lies in a file without a name, for the system to page."""
+    if math.prod(shape) * 4 <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.asarray(np.memmap(file, np.float32, "w+", shape=shape))

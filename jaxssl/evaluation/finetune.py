@@ -20,7 +20,7 @@ from jaxssl.data.progress import progress
 from jaxssl.evaluation.augmented import TrainingImages, look_up, random_views
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.subsets import hold_out, stratified
+from jaxssl.evaluation.subsets import hold_out, stratified, whole_batch
 from jaxssl.optim import Sgd
 from jaxssl.types import Batch, Leaf, Tree
 
@@ -92,11 +92,7 @@ class Trainer:
     def train(self, rows: np.ndarray, rate: float) -> State:
         """The state after the last epoch on the labelled training images in `rows`."""
         mesh, protocol = self._encoder.mesh, self._protocol
-        batch_size = min(protocol.batch_size, len(rows)) // mesh.size * mesh.size
-        if not batch_size:
-            raise ValueError(
-                f"{len(rows)} images to fine-tune on, fewer than devices ({mesh.size})"
-            )
+        batch_size = whole_batch(protocol.batch_size, len(rows), mesh.size)
         steps = len(rows) // batch_size
         sgd = Sgd(
             lr=1.0,

@@ -14,7 +14,7 @@ from jaxssl.data.order import Order
 from jaxssl.data.progress import progress
 from jaxssl.evaluation.features import LabelledFeatures
 from jaxssl.evaluation.probe import LinearProbe
-from jaxssl.evaluation.subsets import hold_out
+from jaxssl.evaluation.subsets import hold_out, whole_batch
 from jaxssl.types import Leaf, Tree
 
 LEAST_TRAINING_IMAGES = 10
@@ -132,7 +132,7 @@ def linear_probe(
     *,
     num_classes: int,
     epoch: Epoch | None = None,
-    multiple: int = 1,
+    devices: int = 1,
     seed: int = 0,
     show: bool = False,
 ) -> Trained:
@@ -141,7 +141,7 @@ def linear_probe(
     Args:
       train: features of the unchanged images; unless `epoch` is given they are trained on.
       epoch: how to train through an epoch.
-      multiple: of which batches must be, the number of devices.
+      devices: over which batches must divide.
     """
     if len(train.labels) < LEAST_TRAINING_IMAGES:
         raise ValueError(
@@ -151,7 +151,7 @@ def linear_probe(
     epoch = epoch or epoch_of_features(train, seed)
 
     def fit(rates: tuple[float, ...], rows: np.ndarray, task: str) -> tuple[Probes, float]:
-        batch_size = min(protocol.batch_size, len(rows)) // multiple * multiple
+        batch_size = whole_batch(protocol.batch_size, len(rows), devices)
         schedule = Schedule(protocol, batch_size, len(rows) // batch_size)
         probes = init_probes(
             jax.random.key(seed), schedule, rates, train.features[rows], num_classes

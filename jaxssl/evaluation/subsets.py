@@ -32,3 +32,18 @@ def hold_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if not len(held_out):
         raise ValueError("no class has two images, so none can be held out to choose by")
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def whole_batch(batch_size: int, count: int, devices: int) -> int:
+    """The largest batch of at most `batch_size` of `count` images that divides over the devices.
+
+    Raises:
+      ValueError: there are fewer images than devices.
+    """
+    whole = min(batch_size, count) // devices * devices
+    if not whole:
+        raise ValueError(
+            f"batches of {min(batch_size, count)} of {count} training images do not divide over "
+            f"{devices} devices; use fewer devices, or more images and a larger batch_size"
+        )
+    return whole
