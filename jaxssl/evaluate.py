@@ -1,6 +1,7 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
+import io
 import json
 import pathlib
 import sys
@@ -18,7 +19,7 @@ from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.probe import PRESETS
-from jaxssl.evaluation.settings import change, with_preset
+from jaxssl.evaluation.settings import change, flags_help, with_preset
 from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, evaluate, match, with_config
 from jaxssl.models import variable_shapes
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -50,18 +51,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="side of the images, pixels (default: the run's)")
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
     parser.add_argument("--preset", choices=PRESETS, help="protocol of task linear: a paper's")
     parser.add_argument(
         "--bn-adapt",
         action="store_true",
         help="first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="TASK.KEY=VALUE",
-        help="changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
     )
     return parser.parse_args(argv)
 
@@ -91,9 +86,7 @@ def run(args: argparse.Namespace) -> list[Entry]:
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
     tasks = with_config(choose_tasks(args.tasks), config.eval)
-    if args.preset:
-        tasks = with_preset(tasks, args.preset)
-    tasks = change(tasks, args.set)
+    tasks = change(with_preset(tasks, args.preset), args.set)
     size = config.eval.size or config.views.size
     pairs = match(tasks, open_datasets(config.eval.datasets, size, config.data.cache_dir or None))
     encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
@@ -123,7 +116,9 @@ def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
     if findings.predictions:
         (workdir / "predictions").mkdir(exist_ok=True)
         with written_aside(workdir / "predictions" / f"{entry.dataset}_{entry.task}.npz") as file:
-            np.savez_compressed(file, allow_pickle=False, **findings.predictions)
+            archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
+            np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
+            file.write(archive.getvalue())
 
 
 def results_table(entries: Sequence[Entry]) -> str:

@@ -75,7 +75,10 @@ def test_results_are_added_and_maps_go_beside(tmp_path):
     }
     assert second["task"] == "segmentation"
     with np.load(tmp_path / "predictions" / "photos_segmentation.npz") as saved:
-        assert set(saved) == {"image", "truth"}
+        assert {name: saved[name].shape for name in saved} == {
+            "image": (2, 4, 4, 3),
+            "truth": (2, 4, 4),
+        }
 
 
 def test_table_has_mean_and_spread():

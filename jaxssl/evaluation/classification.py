@@ -110,11 +110,14 @@ def run_few_shot(encoder: FrozenEncoder, data: DataSet, protocol: FewShot, seed:
     for fraction in protocol.fractions:
         rows = stratified(train.labels, fraction, seed)
         some = LabelledFeatures(train.features[rows], train.labels[rows])
-        options = {"num_classes": len(classes), "seed": seed}
         if protocol.classifier == "linear":
-            scores = linear_probe(some, test, LinearProbe(), **options).scores
+            scores = linear_probe(
+                some, test, LinearProbe(), num_classes=len(classes), seed=seed
+            ).scores
         else:
-            scores, _ = logistic_regression(some, test, Logistic(protocol.c), **options)
+            scores, _ = logistic_regression(
+                some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed
+            )
         found, _ = score(scores, test.labels, classes)
         results[f"top1_{fraction:.3g}"] = found["top1"]
         images.append(len(rows))

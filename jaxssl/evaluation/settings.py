@@ -10,8 +10,10 @@ from jaxssl.evaluation.probe import PRESETS
 from jaxssl.evaluation.task import Task
 
 
-def with_preset(tasks: Mapping[str, Task], name: str) -> dict[str, Task]:
-    """The tasks, `linear` by the protocol of this name."""
+def with_preset(tasks: Mapping[str, Task], name: str | None) -> dict[str, Task]:
+    """The tasks, `linear` by the protocol of this name, if there is one."""
+    if name is None:
+        return dict(tasks)
     if "linear" not in tasks:
         raise ValueError(f"--preset {name} is one of task linear, which is not among the tasks")
     return {**tasks, "linear": dataclasses.replace(tasks["linear"], protocol=PRESETS[name])}
@@ -57,3 +59,8 @@ def _parse(key: str, text: str, old: Any) -> Any:
     except (ValueError, SyntaxError):
         kind = f"{type(old).__name__}, as in {key}={old!r}"
         raise ValueError(f"--set {key}={text}: the value must be of type {kind}") from None
+
+
+def flags_help() -> str:
+    """What may follow --set."""
+    return "changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10"
