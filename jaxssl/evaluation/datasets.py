@@ -45,11 +45,6 @@ class DataSet:
         return frozenset(name for name, is_there in there.items() if is_there)
 
     @functools.cached_property
-    def canvases(self) -> dict[str, np.ndarray]:
-        """The training images whole, to cut from at random: squashed to 8/7 of `size`."""
-        return open_store(self.train, CanvasSpec(size=-(-self.size * 8 // 7)), self.cache_dir)
-
-    @functools.cached_property
     def labelled(self) -> LabelledImages:
         """All images, shorter side resized to `size`, centre cut out; memory-mapped.
 
@@ -82,6 +77,11 @@ class DataSet:
                     *(self.spec, len(missing), len(classes), some, part),
                 )
         return LabelledImages(train, test, classes)
+
+    @functools.cached_property
+    def canvases(self) -> dict[str, np.ndarray]:
+        """The training images whole, to cut from at random: squashed to 8/7 of `size`."""
+        return open_store(self.train, CanvasSpec(size=-(-self.size * 8 // 7)), self.cache_dir)
 
 
 def open_datasets(
