@@ -50,7 +50,7 @@ def test_segmentation(encoder, scenes):
     details = first.findings.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
     assert np.sum(details["confusion"]) == 10 * 16 * 16
-    with pytest.raises(ValueError, match="none of the tasks segmentation fine-tunes"):
+    with pytest.raises(ValueError, match="--from-scratch is for fcn, fcn_cityscapes, pets, depth"):
         also_from_scratch(tasks)
 
 
