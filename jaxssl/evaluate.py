@@ -18,7 +18,8 @@ from jaxssl.config import build_method
 from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.settings import change, flags_help
+from jaxssl.evaluation.probe import PRESETS
+from jaxssl.evaluation.settings import change, flags_help, with_preset
 from jaxssl.evaluation.suite import (
     TASKS,
     Entry,
@@ -70,6 +71,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="fine-tune from random weights as well, to compare with: results scratch_...",
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
+    parser.add_argument("--preset", choices=PRESETS, help="protocol of task linear: a paper's")
+    parser.add_argument(
+        "--bn-adapt",
+        action="store_true",
+        help="first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
+    )
     return parser.parse_args(argv)
 
 
@@ -97,7 +104,8 @@ def run(args: argparse.Namespace) -> list[Entry]:
         raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
-    tasks = change(with_config(choose_tasks(args.tasks), config.eval), args.set)
+    tasks = with_config(choose_tasks(args.tasks), config.eval)
+    tasks = change(with_preset(tasks, args.preset), args.set)
     size = config.eval.size or config.views.size
     if args.from_scratch:
         tasks = also_from_scratch(tasks)
@@ -106,7 +114,7 @@ def run(args: argparse.Namespace) -> list[Entry]:
     pairs = match(tasks, datasets)
     encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
     entries = []
-    for entry in evaluate(encoder, pairs, range(args.seeds)):
+    for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
         save(args.workdir, step, entry)
         entries.append(entry)
     return entries
@@ -130,10 +138,10 @@ def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
     if findings.predictions:
         (workdir / "predictions").mkdir(exist_ok=True)
-        packed = io.BytesIO()  # numpy goes back to fill in sizes; a file written aside only grows
-        np.savez_compressed(packed, allow_pickle=False, **findings.predictions)
         with written_aside(workdir / "predictions" / f"{entry.dataset}_{entry.task}.npz") as file:
-            file.write(packed.getvalue())
+            archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
+            np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
+            file.write(archive.getvalue())
 
 
 def results_table(entries: Sequence[Entry]) -> str:

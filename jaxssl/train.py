@@ -180,9 +180,9 @@ def make_evaluation(
     """
     offered = frozenset().union(*(data.offers for data in datasets))
     labelled = "labels" in offered or "label maps" not in offered
-    names = ("knn", "linear") if labelled else ()
-    names += ("segmentation",) if "label maps" in offered else ()
-    names += ("retrieval",) if "labelled regions" in offered else ()
+    names = ["knn", "linear"] if labelled else []
+    names += ["segmentation"] if "label maps" in offered else []
+    names += ["retrieval"] if "labelled regions" in offered else []
     pairs = match(with_config(choose_tasks(names), config.eval), datasets) if datasets else []
 
     def run(variables: Tree, last: bool) -> dict[str, float]:

@@ -15,7 +15,7 @@ from jaxssl.evaluation.segmentation import (
 )
 from jaxssl.evaluation.segmentation_metrics import VOID
 
-PROTOCOL = Segmentation(steps=150, batch_size=256)
+PROTOCOL = Segmentation(steps=100, batch_size=256)
 
 
 def test_shares_of_classes_equal_a_plain_loop():

@@ -116,6 +116,28 @@ def test_run_writes_what_it_promises(finished):
     assert int(final_state(undisturbed)["step"]) == 8
 
 
+def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
+    assert run(tmp_path, epochs=1, eval__datasets="scenes:40") == 0
+    evaluations = [line for line in lines(tmp_path) if "eval/scenes/miou" in line]
+    assert [line["step"] for line in evaluations] == [0, 4]
+    assert "mIoU untrained" in capsys.readouterr().out
+    options = ["--tasks", "fcn", "--from-scratch", "--void", "0", "--size", "32", "--seeds", "2"]
+    small = ["fcn.epochs=1", "fcn.batch_size=8", "fcn.head_channels=8", "fcn.crop=16"]
+    assert evaluate.main(["--workdir", str(tmp_path), *options, "--set", *small]) == 0
+    assert "scratch_miou" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "eval.json").read_text())
+    assert [(e["task"], e["dataset"], e["seed"]) for e in entries] == [
+        ("fcn", "scenes", 0),
+        ("fcn", "scenes", 1),
+    ]
+    assert entries[0]["protocol"] | {"crop": 16, "void": [0]} == entries[0]["protocol"]
+    assert len(entries[0]["details"]["classes"]) == 10  # the ground is left out
+    with np.load(tmp_path / "predictions" / "scenes_fcn.npz") as shown:
+        assert shown["predicted"].shape == shown["truth"].shape == (8, 32, 32)
+    assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "depth"]) == 1
+    assert "task depth needs depth and none of the data sets" in capsys.readouterr().err
+
+
 def test_a_method_on_regions_gets_them(tmp_path):
     options = {"method__name": "detcon_s", "sampler__name": "random_crop", "method__num_regions": 4}
     assert run(tmp_path, **options, eval__datasets="()", epochs=1) == 0
@@ -169,15 +191,19 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
 
 
 def test_evaluate_agrees_with_training(undisturbed, capsys):
-    assert evaluate.main(["--workdir", str(undisturbed), "--tasks", "knn,linear"]) == 0
+    command = ["--workdir", str(undisturbed), "--tasks", "knn,linear", "--seeds", "2"]
+    assert evaluate.main([*command, "--set", "linear.nesterov=true"]) == 0
     entries = json.loads((undisturbed / "eval.json").read_text())
     last = lines(undisturbed)[-1]
-    assert [entry["task"] for entry in entries] == ["knn", "linear"]
-    for entry in entries:
-        assert (entry["dataset"], entry["step"], entry["seed"]) == ("objects", 8, 0)
+    assert [(e["task"], e["seed"]) for e in entries] == [("knn", 0), ("linear", 0), ("linear", 1)]
+    for entry in entries[:2]:
+        assert (entry["dataset"], entry["step"]) == ("objects", 8)
         assert entry["results"]["top1"] == last[f"eval/objects/{entry['task']}_top1"]
-    assert entries[0]["protocol"]["k"] == 5
-    assert "objects" in capsys.readouterr().out
+    assert entries[0]["protocol"]["k"] == [5]
+    assert entries[1]["protocol"]["epochs"] == 3
+    assert "±" in capsys.readouterr().out
+    assert evaluate.main([*command, "--preset", "s3same", "--set", "linear.epoch=1"]) == 1
+    assert "did you mean 'linear.epochs'?" in capsys.readouterr().err
 
 
 def test_a_vit_trains_continues_and_is_evaluated(tmp_path):
@@ -213,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
             "sampler RegionCrop and method DetConB cannot do without regions",
         ),
         ({"data__region_planes": 0}, "'data.region_planes' is 0"),
-        ({"eval__datasets": "scenes:50"}, "task knn needs labels and none"),
+        ({"eval__datasets": "folder:{photos}"}, "task knn needs labels and none"),
         ({"eval__knn_k": 61}, "objects:60 has 60 labelled images in its training part"),
         ({"eval__linear_epochs": 0}, "'eval.linear_epochs' is 0"),
         ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),

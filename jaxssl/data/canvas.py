@@ -17,7 +17,7 @@ from jaxssl.data.rle import bit_planes
 
 _log = logging.getLogger("jaxssl.data")
 _TRIES = 10  # images that may be broken in a row
-_MAPS = {"semantic": np.dtype(np.uint8), "depth": np.dtype(np.float32)}
+_MAPS: dict[str, np.dtype] = {"semantic": np.dtype(np.uint8), "depth": np.dtype(np.float32)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,8 +32,8 @@ class Names:
     image: str
     label: str = ""
     semantic: str = ""
-    depth: str = ""
     key: str = ""
+    depth: str = ""
     classes: tuple[str, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,12 @@ class Pixels:
     test: dict[str, np.ndarray]
     classes: tuple[str, ...] = ()  # (): depths
     class_of: np.ndarray | None = None  # u8[256]: the class of each label value, or VOID
+    void: tuple[int, ...] = ()  # label values that were left out, besides 255
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What defines numbers on these images besides the recipe of a task."""
+        return {"fit": "squash"} | ({"void": list(self.void)} if self.classes else {})
 
     def truth(self, part: str, rows: np.ndarray | slice) -> np.ndarray:
         """Classes u8[n, s, s], VOID where there is none; or metres f32[n, s, s], 0 if unknown."""
@@ -101,7 +108,7 @@ def load_pixels(
     unseen = [label for v, label in names.items() if v not in _values(train["semantic"])]
     if unseen:
         log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
-    return Pixels(name, train, test, tuple(names.values()), class_of)
+    return Pixels(name, train, test, tuple(names.values()), class_of, void)
 
 
 def _values(maps: np.ndarray) -> set[int]:

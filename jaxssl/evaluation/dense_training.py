@@ -7,6 +7,7 @@ batch statistics and gradients are those of the whole batch.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -60,7 +61,7 @@ class Recipe:
 
     def transform(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optimizer."""
-        options = {
+        options: dict[str, Any] = {
             "lr": self.lr,
             "weight_decay": self.weight_decay,
             "scale_lr_by_batch": "none",
@@ -68,10 +69,8 @@ class Recipe:
             "drop_at": self.drop_at if self.schedule == "drops" else (),
             "end_factor": 1.0 if self.schedule == "constant" else 0.0,
         }
-        if self.optimizer == "adam":
-            optim: AdamW | Sgd = AdamW(**options, warmup_epochs=0.0)
-        else:
-            optim = Sgd(**options)
+        adam = self.optimizer == "adam"
+        optim = AdamW(**options, warmup_epochs=0.0) if adam else Sgd(**options)
         return optim.transform(self.batch_size, steps_per_epoch, self.epochs)
 
 
@@ -232,7 +231,7 @@ def train_network(
 def _compile_outputs(network: nn.Module, mesh: Mesh, normalization: str, classes: bool) -> Callable:
     def outputs(variables: Tree, images: UInt8[Array, "b s s 3"]) -> Array:
         pixels = normalize(images.astype(jnp.float32) / 255, normalization)
-        y = network.apply(variables, pixels, train=False)
+        y: Array = network.apply(variables, pixels, train=False)  # type: ignore[assignment]
         return y.argmax(axis=-1).astype(jnp.uint8) if classes else y[..., 0]
 
     return sharding.compile_rows(outputs, mesh)

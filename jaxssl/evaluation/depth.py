@@ -84,4 +84,4 @@ def run_depth(encoder: FrozenEncoder, data: DataSet, protocol: Depth, seed: int)
         for prefix, depths in predicted.items()
         for name, value in depth_metrics(truth, depths).items()
     }
-    return Findings(results)
+    return Findings(results, pixels.protocol)

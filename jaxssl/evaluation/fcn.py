@@ -8,6 +8,7 @@ here all are squashed to squares of one size, so the numbers are not to be held 
 """
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -69,10 +70,11 @@ def run_fcn(encoder: FrozenEncoder, data: DataSet, protocol: Fcn, seed: int) -> 
     )
     network = Dense(dilated(encoder.network, protocol.dilated_stages), head)
     predicted = fine_tune(network, encoder, pixels, protocol, cross_entropy, seed=seed)
-    results, details = {}, {}
+    results: dict[str, float] = {}
+    details: dict[str, Any] = {}
     truth = pixels.truth("test", slice(None))
     for prefix, maps in predicted.items():
         found, more = score_maps(truth, maps, pixels.classes)
         results |= {prefix + name: value for name, value in found.items()}
         details |= {prefix + name: value for name, value in more.items()}
-    return Findings(results, details=details, predictions=pixels.shown(predicted[""]))
+    return Findings(results, pixels.protocol, details, pixels.shown(predicted[""]))

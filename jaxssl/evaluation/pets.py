@@ -62,4 +62,4 @@ def run_pets(encoder: FrozenEncoder, data: DataSet, protocol: Pets, seed: int) -
         for prefix, maps in predicted.items()
         for name, value in pets_metrics.summarise(truth, maps).items()
     } | pets_metrics.floors(truth)
-    return Findings(results, predictions=pixels.shown(predicted[""]))
+    return Findings(results, pixels.protocol, predictions=pixels.shown(predicted[""]))

@@ -50,8 +50,8 @@ def class_shares(
     row, column = (((np.arange(side) + 0.5) * cells / side).astype(int) for cells in grid)
     cell = row[:, None] * w + column[None, :]
     where = cell[None] * (VOID + 1) + truth
-    counts = [np.bincount(image.ravel(), minlength=h * w * (VOID + 1)) for image in where]
-    counts = np.stack(counts).reshape(n, h, w, VOID + 1)[..., :classes]
+    each = [np.bincount(image.ravel(), minlength=h * w * (VOID + 1)) for image in where]
+    counts = np.stack(each).reshape(n, h, w, VOID + 1)[..., :classes]
     pixels = np.bincount(cell.ravel(), minlength=h * w).reshape(h, w)
     return (counts / np.maximum(pixels, 1)[None, :, :, None]).astype(np.float32)
 
@@ -165,4 +165,4 @@ def run_segmentation(
     )
     results, details = score_maps(pixels.truth("test", slice(None)), predicted, pixels.classes)
     said = {"learning_rate": rate, "training_images": len(rows), "grid": list(test.shape[1:3])}
-    return Findings(results, said, details, pixels.shown(predicted))
+    return Findings(results, pixels.protocol | said, details, pixels.shown(predicted))
