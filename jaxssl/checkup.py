@@ -41,11 +41,10 @@ class Checkup:
         views = Views(**config.views.to_dict() | {"num_global": 2, "num_local": 0})
         self._look = sharding.compile_rows(make_look(encoder, sampler, views), mesh)
         wanted = min(config.eval.health, pipeline.num_examples)
-        self._chunks = []
-        if wanted:
-            chunks = wanted // min(CHUNK, wanted)
-            order = np.random.default_rng(0).permutation(pipeline.num_examples)
-            self._chunks = np.split(np.sort(order[: chunks * min(CHUNK, wanted)]), chunks)
+        wanted -= wanted % CHUNK if wanted > CHUNK else 0  # chunks of one size, compiled once
+        order = np.random.default_rng(0).permutation(pipeline.num_examples)
+        images = np.sort(order[:wanted])
+        self._chunks = [images[i : i + CHUNK] for i in range(0, wanted, CHUNK)]
 
     def __call__(self, variables: Tree, step: int) -> dict[str, float]:
         """Measures by key, `health/...`; of an untrained encoder nothing is expected yet."""

@@ -205,7 +205,9 @@ def draw_confusions(looks: Looks, map_by: str) -> Markup | None:
         if "confusion" in entry.get("details", {})
     }
     figures = [
-        titled(f"{task} on {dataset}", pictures.confusion(details), pictures.per_class(details))
+        titled(
+            f"{spell(task)} on {dataset}", pictures.confusion(details), pictures.per_class(details)
+        )
         for (task, dataset), details in found.items()
     ]
     return element("div", *figures, class_="parts beside") if figures else None

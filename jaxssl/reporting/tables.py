@@ -13,8 +13,8 @@ from jaxssl.reporting.runs import Group, Run, spell
 # Of a protocol, what each run chose on its training images: it may differ between seeds.
 CHOSEN = ("learning_rate", "c_chosen")
 # Results that are no share of anything. The others are shown in per cent.
-PLAIN = ("lr", "learning_rate", "regions", "loss", "rank_me", "std", "std_if_even", "alignment",
-         "uniformity", "regions_per_image", "images", "epochs", "l2")  # fmt: skip
+PLAIN = ("lr", "loss", "regions", "images", "rank_me", "std", "std_if_even", "alignment",
+         "uniformity", "rmse", "abs_rel")  # fmt: skip
 
 
 def config_tables(groups: Sequence[Group]) -> list[Markup]:
