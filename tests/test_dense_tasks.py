@@ -112,7 +112,7 @@ def test_pets(encoder, tmp_path):
 
 
 def test_depth(encoder, tmp_path):
-    changes = TRAIN | {"fraction": 1.0, "epochs": 15}
+    changes = TRAIN | {"fraction": 1.0, "epochs": 8}
     (entry,) = run(encoder, "depth", drawn(tmp_path), **changes)
     results = entry.findings.results
     assert results["delta1"] > results["floor_delta1"] + 0.1  # brightness tells the depth
