@@ -7,7 +7,7 @@ import dataclasses
 
 from jaxssl.evaluation.augmented import TrainingImages, epoch_of_images
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.features import FrozenEncoder, LabelledFeatures
+from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.finetune import FineTune, fine_tune
 from jaxssl.evaluation.knn import Knn, knn
 from jaxssl.evaluation.linear import linear_probe
@@ -109,7 +109,7 @@ def run_few_shot(encoder: FrozenEncoder, data: DataSet, protocol: FewShot, seed:
     images = []
     for fraction in protocol.fractions:
         rows = stratified(train.labels, fraction, seed)
-        some = LabelledFeatures(train.features[rows], train.labels[rows])
+        some = train.at(rows)
         if protocol.classifier == "linear":
             scores = linear_probe(
                 some, test, LinearProbe(), num_classes=len(classes), seed=seed

@@ -30,6 +30,10 @@ class LabelledFeatures(NamedTuple):
     features: np.ndarray  # f32[n, d]
     labels: np.ndarray  # i32[n], 0 or more
 
+    def at(self, rows: np.ndarray) -> "LabelledFeatures":
+        """Those in these rows."""
+        return LabelledFeatures(self.features[rows], self.labels[rows])
+
 
 @dataclasses.dataclass(frozen=True)
 class FrozenEncoder:

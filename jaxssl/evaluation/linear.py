@@ -17,8 +17,6 @@ from jaxssl.evaluation.probe import LinearProbe
 from jaxssl.evaluation.subsets import hold_out, whole_batch
 from jaxssl.types import Leaf, Tree
 
-LEAST_TRAINING_IMAGES = 10
-
 
 class Probes(NamedTuple):
     """Classifiers under training, one for each learning rate. Scores: (x - mean) / std @ w + b."""
@@ -48,15 +46,22 @@ Epoch = Callable[[Probes, Schedule, np.ndarray, int], Probes]
 
 
 def init_probes(
-    key: PRNGKeyArray, schedule: Schedule, rates: tuple[float, ...], features: np.ndarray, k: int
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    rates: tuple[float, ...],
+    features: np.ndarray,
+    rows: np.ndarray,
+    *,
+    num_classes: int,
 ) -> Probes:
-    """Classifiers of k classes before the first step. They start alike."""
-    protocol, d = schedule.protocol, features.shape[1]
-    weight = jnp.tile(protocol.init_std * jax.random.normal(key, (1, d, k)), (len(rates), 1, 1))
-    bias = jnp.zeros((len(rates), k))
-    mean, std = jnp.zeros(d), jnp.ones(d)
+    """Classifiers before the first step on the features in `rows`. They start alike."""
+    protocol, shape = schedule.protocol, (features.shape[1], num_classes)
+    first = protocol.init_std * jax.random.normal(key, shape)
+    weight, bias = jnp.tile(first[None], (len(rates), 1, 1)), jnp.zeros((len(rates), num_classes))
+    mean, std = jnp.zeros(shape[0]), jnp.ones(shape[0])
     if protocol.standardize:
-        mean, std = jnp.asarray(features.mean(axis=0)), jnp.asarray(features.std(axis=0) + 1e-6)
+        learned = features[rows]
+        mean, std = jnp.asarray(learned.mean(axis=0)), jnp.asarray(learned.std(axis=0) + 1e-6)
     opt_state = jax.vmap(schedule.optimizer().init)((weight, bias))
     return Probes(weight, bias, opt_state, jnp.array(rates), mean, std)
 
@@ -143,20 +148,13 @@ def linear_probe(
       epoch: how to train through an epoch.
       devices: over which batches must divide.
     """
-    if len(train.labels) < LEAST_TRAINING_IMAGES:
-        raise ValueError(
-            f"a linear probe needs {LEAST_TRAINING_IMAGES} labelled training images; "
-            f"there are {len(train.labels)}"
-        )
     epoch = epoch or epoch_of_features(train, seed)
 
     def fit(rates: tuple[float, ...], rows: np.ndarray, task: str) -> tuple[Probes, float]:
         batch_size = whole_batch(protocol.batch_size, len(rows), devices)
         schedule = Schedule(protocol, batch_size, len(rows) // batch_size)
-        probes = init_probes(
-            jax.random.key(seed), schedule, rates, train.features[rows], num_classes
-        )
-        best = 0.0
+        key, best = jax.random.key(seed), 0.0
+        probes = init_probes(key, schedule, rates, train.features, rows, num_classes=num_classes)
         with progress(protocol.epochs, task, unit="epochs", show=show) as advance:
             for number in range(protocol.epochs):
                 probes = epoch(probes, schedule, rows, number)
@@ -169,8 +167,7 @@ def linear_probe(
     if len(protocol.learning_rates) > 1:
         rest, held_out = hold_out(train.labels, seed)
         probes, _ = fit(protocol.learning_rates, rest, "choosing the learning rate")
-        held = LabelledFeatures(train.features[held_out], train.labels[held_out])
-        rate = protocol.learning_rates[int(_accuracy(probes, held).argmax())]
+        rate = protocol.learning_rates[int(_accuracy(probes, train.at(held_out)).argmax())]
     probes, best = fit((rate,), np.arange(len(train.labels)), "linear probe")
     return Trained(np.asarray(predict(probes, test.features)[0]), rate, best)
 
