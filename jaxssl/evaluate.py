@@ -38,6 +38,10 @@ def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags of this command."""
     parser = Parser(
@@ -61,7 +65,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument(
         "--void",
-        type=lambda text: tuple(map(int, text.split(","))),
+        type=_whole_numbers,
         metavar="VALUE,VALUE",
         help="label values of pixels that are no class, besides 255 (default: the run's)",
     )

@@ -7,6 +7,8 @@ from PIL import Image
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, make_canvas
 from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.records import Info, shard_name, write_info, write_shard
+from jaxssl.data.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.segmentation_metrics import VOID
 
@@ -84,6 +86,19 @@ def test_scenes_name_their_shapes(tmp_path):
     np.testing.assert_array_equal(pixels.truth("train", np.array([3]))[0], data.train[3].semantic)
     shown = pixels.shown(np.zeros((5, 96, 96), np.uint8))
     assert {k: len(v) for k, v in shown.items()} == {"image": 5, "truth": 5, "predicted": 5}
+
+
+def test_records_carry_label_maps(tmp_path):
+    drawn = Scenes(12)
+    shard = write_shard(tmp_path / shard_name("train", 0, 1), [drawn[i] for i in range(12)])
+    info = Info(source=drawn.spec, segmenter=None, splits={"train": (shard,)}, has_semantic=True)
+    write_info(tmp_path, info)
+    (data,) = open_datasets([f"records:{tmp_path}"], 96, str(tmp_path / "cache"))
+    assert "label maps" in data.offers
+    assert data.label_maps.classes == tuple(map(str, range(11)))
+    truth = data.label_maps.truth("train", np.arange(len(data.train)))
+    for i, found in enumerate(truth):
+        np.testing.assert_array_equal(found, data.train[i].semantic)
 
 
 def test_a_map_that_does_not_fit():

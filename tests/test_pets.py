@@ -75,12 +75,9 @@ def test_sizes_are_those_of_the_papers_code():
 def test_the_pooled_head_knows_nothing_of_place():
     x = jax.random.normal(jax.random.key(0), (1, 2, 2, 2))
     both = jnp.concatenate([x, x[:, ::-1]])
-    for given, same in (("gap", True), ("map", False)):
-        head = PetsHead(3, 16, given)
-        one, other = jax.jit(lambda x, h=head: h.init_with_output(jax.random.key(1), x, False))(
-            both
-        )[0]
-        assert bool(jnp.allclose(one, other, atol=1e-5)) == same
+    head = PetsHead(3, 8, "gap")
+    one, other = jax.jit(lambda x: head.init_with_output(jax.random.key(1), x, False)[0])(both)
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(("cells", "side"), [(1, 2), (2, 4), (5, 16), (4, 4)])

@@ -1,6 +1,7 @@
 """Where images come from. One string names a source, for every command that reads images.
 
-    folder:PATH            any tree of images; class sub-folders give labels, `label_maps.py` maps
+    folder:PATH            any tree of images; class sub-folders give labels, folders beside them
+                           label maps (`label_maps.py`)
     records:PATH           what mask_tools.export wrote
     tfds:NAME/SPLIT        a tensorflow-datasets data set (needs the extra `tfds`)
     scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labelled single objects

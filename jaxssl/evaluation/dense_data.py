@@ -98,14 +98,15 @@ def load_pixels(
     train, test = (open_store(source, spec, cache_dir) for source in parts)
     if kind == "depth":
         return Pixels(name, train, test)
-    found = _values(train["semantic"]) | _values(test["semantic"])
+    learnt = _values(train["semantic"])
+    found = learnt | _values(test["semantic"])
     names = KNOWN.get(name) or {v: str(v) for v in range(max(found - {VOID}, default=-1) + 1)}
     names = {v: label for v, label in names.items() if v not in void}
     if len(names) < 2:
         raise ValueError(f"{name} has label values {sorted(found)}: segmentation needs two classes")
     class_of = np.full(256, VOID, np.uint8)
     class_of[list(names)] = np.arange(len(names))
-    unseen = [label for v, label in names.items() if v not in _values(train["semantic"])]
+    unseen = [label for v, label in names.items() if v not in learnt]
     if unseen:
         log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
     return Pixels(name, train, test, tuple(names.values()), class_of, void)
