@@ -17,6 +17,11 @@ et_rp            0.812 / 0.823 / 0.821 / 0.924 / 0.940
 et_rs            0.809 / 0.824 / 0.822 / 0.915 / 0.946
 rp_rs            0.811 / 0.823 / 0.821 / 0.921 / 0.943
 et_rp_rs         0.809 / 0.831 / 0.827 / 0.909 / 0.953
+To segment, from random weights too (fractions of the training images: --set pets.fraction=0.1):
+
+    python -m jaxssl.evaluate --workdir runs/pets --tasks pets --datasets tfds:oxford_iiit_pet \
+        --size 256 --from-scratch
+
 Its code has a lower learning rate and a narrower head: --config.optim.lr=0.001
 --config.method.hidden="(128,)" --config.method.dim=128. There a last ReLU follows the head, and the
 loss is that of inner products; here it is that of cosines, as the paper says. A fifth of the images

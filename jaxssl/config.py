@@ -19,7 +19,6 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
-from jaxssl.evaluation.suite import Protocol
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
@@ -106,8 +105,13 @@ def base() -> ConfigDict:
     config.eval.datasets = ()  # sources with labels; (): no evaluation
     config.eval.every = 0  # epochs between evaluations; 0: before the first and after the last
     config.eval.size = 0  # side of the images, pixels; 0: views.size
+    config.eval.health = 512  # training images on which signs of a collapse are measured; 0: off
     config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
-    config.eval.update(_fields(Protocol))
+    config.eval.batch_size = 256  # images at once
+    config.eval.knn_k = 200
+    config.eval.knn_temperature = 0.1
+    config.eval.linear_epochs = 90
+    config.eval.void = ()  # label values of pixels that are no class, besides 255; CamVid: (11,)
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps
@@ -243,6 +247,10 @@ LEAST = {
     "data.workers": 0,
     "eval.every": 0,
     "eval.size": 0,
+    "eval.health": 0,
+    "eval.batch_size": 1,
+    "eval.knn_k": 1,
+    "eval.linear_epochs": 1,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
 }

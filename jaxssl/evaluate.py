@@ -1,14 +1,14 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
-import dataclasses
-import functools
+import io
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -16,17 +16,30 @@ from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.config import build_method
 from jaxssl.data.files import written_aside
-from jaxssl.evaluation.datasets import load_datasets
-from jaxssl.evaluation.features import make_encode
-from jaxssl.evaluation.suite import TASKS, Protocol, check_tasks, evaluate
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.probe import PRESETS
+from jaxssl.evaluation.settings import change, flags_help, with_preset
+from jaxssl.evaluation.suite import (
+    TASKS,
+    Entry,
+    also_from_scratch,
+    choose_tasks,
+    evaluate,
+    match,
+    with_config,
+)
 from jaxssl.models import variable_shapes
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.types import Tree
 from jaxssl.workdir import read_config
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,70 +48,126 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m jaxssl.evaluate",
         description="Evaluates the newest checkpoint of a run; appends to WORKDIR/eval.json.",
         epilog="example: python -m jaxssl.evaluate --workdir runs/quickstart --tasks knn,linear "
-        "--datasets folder:photos,objects:2000",
+        "--datasets folder:photos,objects:2000 --set knn.k=20 --seeds 3",
         allow_abbrev=False,
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--tasks", type=_comma_separated, default=TASKS, help=",".join(TASKS))
+    parser.add_argument(
+        "--tasks", type=_comma_separated, default=("knn", "linear"), help=",".join(TASKS)
+    )
     parser.add_argument(
         "--datasets",
         type=_comma_separated,
         help="sources, separated by commas (default: the run's)",
     )
-    parser.add_argument("--knn-k", type=int, help="neighbours (default: the run's)")
-    parser.add_argument("--knn-temperature", type=float, help="(default: the run's)")
+    parser.add_argument("--size", type=int, help="side of the images, pixels (default: the run's)")
+    parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
+    parser.add_argument(
+        "--void",
+        type=_whole_numbers,
+        metavar="VALUE,VALUE",
+        help="label values of pixels that are no class, besides 255 (default: the run's)",
+    )
+    parser.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="fine-tune from random weights as well, to compare with: results scratch_...",
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
+    parser.add_argument("--preset", choices=PRESETS, help="protocol of task linear: a paper's")
+    parser.add_argument(
+        "--bn-adapt",
+        action="store_true",
+        help="first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
+    )
     return parser.parse_args(argv)
 
 
-def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Any, Tree, int]:
-    """The encoder of a run, its newest variables and their step."""
+def restore_encoder(
+    config: ConfigDict, workdir: pathlib.Path, mesh: Mesh
+) -> tuple[FrozenEncoder, int]:
+    """The encoder of a run with its newest variables, and their step."""
     _, encoder = build_method(config)
     shapes = variable_shapes(encoder, config.views.size)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
         if variables is None:
             raise ValueError(f"no checkpoint in {workdir} yet; train it first")
-        return encoder, variables, checkpoints.restored
+    frozen = FrozenEncoder(encoder, variables, config.views.normalize, mesh, config.eval.batch_size)
+    return frozen, checkpoints.restored
 
 
-def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Results by data set, each with its whole protocol."""
+def run(args: argparse.Namespace) -> list[Entry]:
+    """Runs the tasks on the data sets; each result is saved as soon as it is there."""
     config = read_config(args.workdir)
-    for key in ("knn_k", "knn_temperature", "datasets"):
+    for key in ("size", "batch_size", "datasets", "void"):
         if (value := getattr(args, key)) is not None:
             config.eval[key] = value
     if not config.eval.datasets:
         raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
-    check_tasks(args.tasks)
-    mesh = sharding.make_mesh()
-    encoder, variables, step = restore_encoder(config, args.workdir, mesh)
-    encode = functools.partial(
-        sharding.compile_rows(make_encode(encoder, config.views.normalize), mesh), variables
-    )
-    protocol = Protocol.of(config.eval)
-    return [
-        {"step": step, "dataset": data.name, **evaluate(encode, data, protocol, args.tasks)}
-        | {"size": config.eval.size or config.views.size, **dataclasses.asdict(protocol)}
-        for data in load_datasets(config)
-    ]
+    if args.seeds < 1:
+        raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
+    tasks = with_config(choose_tasks(args.tasks), config.eval)
+    tasks = change(with_preset(tasks, args.preset), args.set)
+    size = config.eval.size or config.views.size
+    if args.from_scratch:
+        tasks = also_from_scratch(tasks)
+    cache_dir = config.data.cache_dir or None
+    datasets = open_datasets(config.eval.datasets, size, cache_dir, void=config.eval.void)
+    pairs = match(tasks, datasets)
+    encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
+    entries = []
+    for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
+        save(args.workdir, step, entry)
+        entries.append(entry)
+    return entries
 
 
-def append_results(path: pathlib.Path, results: list[dict[str, Any]]) -> None:
-    """Adds to the list in `eval.json`."""
+def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
+    """Adds to the list in `eval.json`; predicted maps go to `predictions/`."""
+    path, findings = workdir / "eval.json", entry.findings
     earlier = json.loads(path.read_text()) if path.exists() else []
+    new: dict[str, Any] = {
+        "step": step,
+        "task": entry.task,
+        "dataset": entry.dataset,
+        "seed": entry.seed,
+        "results": findings.results,
+        "protocol": entry.protocol,
+    }
+    if findings.details:
+        new["details"] = findings.details
     with written_aside(path) as file:
-        file.write((json.dumps(earlier + results, indent=2) + "\n").encode())
+        file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
+    if findings.predictions:
+        (workdir / "predictions").mkdir(exist_ok=True)
+        with written_aside(workdir / "predictions" / f"{entry.dataset}_{entry.task}.npz") as file:
+            archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
+            np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
+            file.write(archive.getvalue())
+
+
+def results_table(entries: Sequence[Entry]) -> str:
+    """One row for each data set and task: its results, with their spread over seeds."""
+    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for entry in entries:
+        groups.setdefault((entry.dataset, entry.task), []).append(entry.findings.results)
+    rows = []
+    for (dataset, task), results in groups.items():
+        for name in results[0]:
+            values = [r[name] for r in results]
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            rows.append([dataset, task, name, f"{np.mean(values):.3f}{spread}"])
+    return format_table([["data set", "task", "result", "value"], *rows])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        results = run(args)
-        append_results(args.workdir / "eval.json", results)
-        scores = ("chance", *(f"{task}_top1" for task in args.tasks))
-        rows = [[r["dataset"], *(f"{r[s]:.1%}" for s in scores)] for r in results]
-        print(format_table([["data set", *scores], *rows]))
+        print(results_table(run(args)))
+        print(f"{args.workdir / 'eval.json'} has them with the whole protocol of each")
     return status.code
 
 

@@ -166,5 +166,5 @@ class Agreement:
         if jax.process_count() == 1:
             return wish
         local = np.full(len(self._mesh.local_devices), wish)
-        self._asked.append(self._any(sharding.put_rows(local, self._mesh)))
+        self._asked.append(self._any(sharding.put_share(local, self._mesh)))
         return len(self._asked) > STEPS_BEHIND and bool(self._asked.popleft())

@@ -113,11 +113,13 @@ class Loop:
         train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
         encoder_of: Callable[[TrainState], Tree],
         evaluate: Callable[[Tree, bool], dict[str, float]],
+        checkup: Callable[[Tree, int], dict[str, float]],
         refresh: Refresh,
     ):
         self._config, self._workdir, self._mesh = config, workdir, mesh
         self._pipeline, self._train_step = pipeline, train_step
         self._encoder_of, self._evaluate, self._refresh = encoder_of, evaluate, refresh
+        self._checkup = checkup
         self._per_epoch = pipeline.steps_per_epoch
         self._total = config.epochs * self._per_epoch
 
@@ -207,7 +209,9 @@ class Loop:
     def _report_evaluation(
         self, writer: MetricsWriter | None, step: int, state: TrainState
     ) -> None:
-        results = self._evaluate(self._encoder_of(state), step == self._total)
+        variables = self._encoder_of(state)
+        results = self._evaluate(variables, step == self._total) | self._checkup(variables, step)
         if results and writer:
             writer.write(step, step / self._per_epoch, results)
-            log.info("step %d: %s", step, "  ".join(f"{k} {v:.3f}" for k, v in results.items()))
+            shown = [f"{k} {v:.3f}" for k, v in results.items() if not k.startswith("health/")]
+            log.info("step %d: %s", step, "  ".join(shown) or "health measured")

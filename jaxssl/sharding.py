@@ -70,13 +70,13 @@ def prefetch(batches: Iterator[Tree], mesh: Mesh, ahead: int = 2) -> Iterator[Tr
     """
     queue: collections.deque[Tree] = collections.deque()
     for batch in batches:
-        queue.append(put_rows(batch, mesh))
+        queue.append(put_share(batch, mesh))
         if len(queue) > ahead:
             yield queue.popleft()
     yield from queue
 
 
-def put_rows(tree: Tree, mesh: Mesh) -> Tree:
+def put_share(tree: Tree, mesh: Mesh) -> Tree:
     """The arrays of which each process has its rows, split over the devices."""
     put = functools.partial(jax.make_array_from_process_local_data, split(mesh))
     return jax.tree.map(put, tree)
@@ -86,6 +86,16 @@ def put_everywhere(tree: Tree, mesh: Mesh) -> Tree:
     """The arrays, the same in each process, whole on every device."""
     put = functools.partial(jax.make_array_from_process_local_data, replicated(mesh))
     return jax.tree.map(put, tree)
+
+
+def put_rows(tree: Tree, mesh: Mesh) -> Tree:
+    """The arrays, the same in each process, axis 0 split over the devices."""
+    put = functools.partial(_put_slices, split(mesh))
+    return jax.tree.map(put, tree)
+
+
+def _put_slices(sharding: NamedSharding, array: np.ndarray | jax.Array) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
 
 def memory_per_device() -> int:
@@ -139,20 +149,31 @@ def compile_init(init: Callable, mesh: Mesh) -> Callable:
 def compile_rows(function: Callable, mesh: Mesh) -> Callable:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
-    Any number of rows will do: they are filled up to a multiple of the devices. Each process has
-    them all and hands over those of its own devices.
+    Rows are an array or a tree of them, the same in each process. Any number will do: they are
+    filled up to a multiple of the devices.
     """
     same = replicated(mesh)
     jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
 
-    def run(variables: Tree, rows: np.ndarray) -> jax.Array:
-        missing = -len(rows) % mesh.size
-        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) if missing else rows
-        placed = jax.make_array_from_callback(filled.shape, split(mesh), filled.__getitem__)
-        results = jitted(variables, placed)
-        return results[: len(rows)] if missing else results
+    def run(variables: Tree, rows: Tree) -> Tree:
+        count = len(jax.tree.leaves(rows)[0])
+        missing = -count % mesh.size
+        if missing:
+            rows = jax.tree.map(lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), rows)
+        results = jitted(variables, put_rows(rows, mesh))
+        return jax.tree.map(lambda x: x[:count], results) if missing else results
 
     return run
+
+
+def compile_own_rows(function: Callable, mesh: Mesh) -> Callable:
+    """`function(rows, same)`, jitted: each device computes on its own rows and knows no others."""
+    data = PartitionSpec("data")
+    return jax.jit(
+        jax.shard_map(
+            function, mesh=mesh, in_specs=(data, PartitionSpec()), out_specs=data, check_vma=False
+        )
+    )
 
 
 def place_everywhere(shapes: Tree, mesh: Mesh) -> Tree:

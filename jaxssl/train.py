@@ -15,15 +15,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import hosts, sharding
+from jaxssl.checkup import Checkup
 from jaxssl.config import build, build_method, canvas_for, load_config
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.data.store import cache_folder
-from jaxssl.evaluation.datasets import load_datasets
-from jaxssl.evaluation.features import make_encode
-from jaxssl.evaluation.suite import LabelledImages, Protocol, evaluate
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.suite import choose_tasks, evaluate, match, with_config
 from jaxssl.loop import Loop
 from jaxssl.methods import Method
 from jaxssl.metrics import read_metrics
@@ -60,7 +61,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
         source = open_source(config.data.source, seed=config.seed)
         canvas = canvas_for(config, source, sampler, method)
         method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
-        datasets = load_datasets(config)
+        evaluation = make_evaluation(config, mesh, encoder)
         pipeline = open_data(config, source, canvas, device_bytes)
     hosts.check_same(config=config.to_json(), images=pipeline.num_examples)
     resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
@@ -81,7 +82,8 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
             pipeline=pipeline,
             train_step=train_step,
             encoder_of=encoder_of,
-            evaluate=make_evaluation(config, mesh, encoder, datasets),
+            evaluate=evaluation,
+            checkup=Checkup(config, mesh, pipeline=pipeline, encoder=encoder, sampler=sampler),
             refresh=Refresh(
                 sampler,
                 views,
@@ -162,21 +164,28 @@ def make_training(
 
 
 def make_evaluation(
-    config: ConfigDict, mesh: Mesh, encoder: Any, datasets: list[LabelledImages]
+    config: ConfigDict, mesh: Mesh, encoder: Any
 ) -> Callable[[Tree, bool], dict[str, float]]:
-    """`evaluate(variables, last)`: results by key; a linear probe only after the last step."""
-    encode = sharding.compile_rows(make_encode(encoder, config.views.normalize), mesh)
-    protocol = Protocol.of(config.eval)
+    """`evaluate(variables, last)`: results by key; a linear probe only after the last step.
+
+    Opens the data sets now, and finds fault with them.
+    """
+    size = config.eval.size or config.views.size
+    cache_dir = config.data.cache_dir or None
+    datasets = open_datasets(config.eval.datasets, size, cache_dir, void=config.eval.void)
+    offered = frozenset().union(*(data.offers for data in datasets))
+    labelled = "labels" in offered or "label maps" not in offered
+    names = ["knn", "linear"] if labelled else []
+    names += ["segmentation"] if "label maps" in offered else []
+    names += ["retrieval"] if "labelled regions" in offered else []
+    pairs = match(with_config(choose_tasks(names), config.eval), datasets) if datasets else []
 
     def run(variables: Tree, last: bool) -> dict[str, float]:
-        tasks = ("knn", "linear") if last and config.eval.linear else ("knn",)
-        return {
-            f"eval/{data.name}/{name}": value
-            for data in datasets
-            for name, value in evaluate(
-                functools.partial(encode, variables), data, protocol, tasks
-            ).items()
-        }
+        now = [p for p in pairs if p[0] != "linear" or (last and config.eval.linear)]
+        frozen = FrozenEncoder(
+            encoder, variables, config.views.normalize, mesh, config.eval.batch_size, show=False
+        )
+        return {k: v for entry in evaluate(frozen, now) for k, v in entry.as_metrics().items()}
 
     return run
 
@@ -188,10 +197,19 @@ def results_table(workdir: pathlib.Path) -> str:
         return ""
     last = lines[-1]
     first = lines[0] if lines[0]["step"] == 0 else {}  # evaluation may have been off at first
-    rows = [["data set", "chance", "kNN untrained", "kNN trained", "linear trained"]]
+    keys = {
+        "chance": ("chance", last),
+        "kNN untrained": ("knn_top1", first),
+        "kNN trained": ("knn_top1", last),
+        "linear trained": ("linear_top1", last),
+        "mIoU untrained": ("miou", first),
+        "mIoU trained": ("miou", last),
+    }
+    if not any(key.endswith("/miou") for key in last):
+        keys = {header: key for header, key in keys.items() if key[0] != "miou"}
+    rows = [["data set", *keys]]
     for name in dict.fromkeys(k.split("/")[1] for k in last if k.startswith("eval/")):
-        keys = (("chance", last), ("knn_top1", first), ("knn_top1", last), ("linear_top1", last))
-        values = [line.get(f"eval/{name}/{key}") for key, line in keys]
+        values = [line.get(f"eval/{name}/{key}") for key, line in keys.values()]
         rows.append([name, *("-" if v is None else f"{v:.1%}" for v in values)])
     return format_table(rows)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from jaxssl.augment import NORMALIZE, RECIPES, augment, normalize
 from jaxssl.boxes import crop, crop_nearest, flip
@@ -78,6 +78,18 @@ def cut_view(
     return View(image=normalize(pixels, views.normalize), planes=planes)
 
 
+def choose_boxes(
+    key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, specs: tuple[ViewSpec, ...]
+) -> tuple[Float[Array, "b v 4"], Bool[Array, " b"], Key[Array, " b"]]:
+    """Where the views of each image are cut, whether the sampler fell back, a key for the rest."""
+    example = {k: v for k, v in batch.items() if k not in ("image", "label")}
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
+    boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
+        keys[:, 0], example
+    )
+    return boxes, fell_back, keys[:, 1]
+
+
 def make_views(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, views: Views
 ) -> tuple[list[View], Float[Array, ""]]:
@@ -86,12 +98,8 @@ def make_views(
     Views of one spec go through one computation: half the code to compile for two views.
     """
     specs = views.specs()
-    example = {k: v for k, v in batch.items() if k not in ("image", "label")}
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
-    boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
-        keys[:, 0], example
-    )
-    view_keys = jax.vmap(lambda k: jax.random.split(k, len(specs)))(keys[:, 1])  # [b, v]
+    boxes, fell_back, keys = choose_boxes(key, batch, memory, sampler, specs)
+    view_keys = jax.vmap(lambda k: jax.random.split(k, len(specs)))(keys)  # [b, v]
 
     canvas = {k: batch[k] for k in ("image", "hw", "region_planes") if k in batch}
     done: dict[int, View] = {}

@@ -10,8 +10,8 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.label_maps import read_one
 from jaxssl.data.rle import run_ends
-from mask_tools import label_maps
 from mask_tools.regions import Region, from_labels
 
 _Entries = Mapping[str, tuple[tuple[int, int], list[Any]]]
@@ -51,7 +51,7 @@ def panoptic(path: str, example: Example) -> list[Region]:
     The folder has the name of the file without its ending, as in COCO's own archives.
     """
     _, segments = _entry(_panoptic(path), path, example)
-    labels = label_maps.read_one(pathlib.Path(path).with_suffix(""), example)
+    labels = read_one(pathlib.Path(path).with_suffix(""), example)
     listed = {segment["id"] for segment in segments}
     return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
 

@@ -14,9 +14,11 @@ LAYERS = [
     {"boxes", "augment", "regions", "losses", "schedules"},
     {"models", "samplers", "data", "optim"},
     {"views", "methods"},
+    {"sharding"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "hosts", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
+    {"hosts", "checkpoint", "metrics", "workdir", "terminal", "refresh", "checkup", "loop"},
+    {"reporting"},
     {"train", "evaluate", "export", "report", "preview"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

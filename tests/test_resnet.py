@@ -190,3 +190,24 @@ def test_images_without_pixels_are_refused(small):
 def test_unknown_options_are_named(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         ResNet(**wrong)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_dilated_stages_say_the_same_at_more_places(depth, monkeypatch):
+    monkeypatch.setitem(BLOCKS, depth, (1, 1, 2, 2))
+    images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+    network = ResNet(depth, width=1 / 16)
+    variables = jax.jit(functools.partial(network.init, train=False))(jax.random.key(1), images)
+
+    def grid(stages):
+        dilated = network.clone(dilated_stages=stages)
+        return jax.jit(lambda x: dilated.apply(variables, x, train=False).grid)(images)
+
+    coarse, fine = grid(0), grid(2)
+    assert fine.shape[1:3] == (8, 8)
+    np.testing.assert_allclose(fine[:, ::4, ::4], coarse, atol=1e-4)
+
+
+def test_dilated_stages_are_at_most_those_that_halve():
+    with pytest.raises(ValueError, match="0 to 3 stages"):
+        ResNet(18, dilated_stages=4)

@@ -96,7 +96,7 @@ def test_masks_are_where_the_object_is_painted(monkeypatch):
     monkeypatch.setattr("jaxssl.data.scenes.expose", lambda canvas, rng: canvas)
     right = []  # of the pixels within a mask, but for slivers of corners that end in it
     for seed in range(20):
-        canvas, masks = draw_scene(96, np.random.default_rng(seed))
+        canvas, masks, _ = draw_scene(96, np.random.default_rng(seed))
         for mask in masks:
             inside = mask.copy()
             for axis, step in [(0, 1), (0, -1), (1, 1), (1, -1)]:
@@ -118,6 +118,17 @@ def test_scenes_show_three_to_eight_objects_of_which_enough_is_seen():
     first = Scenes(1)[0]
     assert first.label == -1
     assert Scenes(1).class_names == ()
+
+
+def test_the_label_map_of_a_scene_names_what_each_pixel_shows():
+    example = Scenes(3, seed=1)[2]
+    image, masks, shapes = draw_scene(96, Scenes(3, seed=1)._stream.generator(2))
+    np.testing.assert_array_equal(example.image, image)
+    for mask, shape in zip(masks, shapes, strict=True):
+        assert (example.semantic[mask] == 1 + shape).all()
+    assert (example.semantic[~masks.any(axis=0)] == 0).all()
+    drawn = [shape for i in range(40) for shape in np.unique(Scenes(40)[i].semantic)]
+    assert set(drawn) == set(range(11))
 
 
 def test_classes_are_balanced_and_labels_name_the_shape():

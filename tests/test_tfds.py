@@ -105,6 +105,29 @@ class SmallScenes(tfds.core.GeneratorBasedBuilder):
         yield from enumerate(mocking.RandomFakeGenerator(self.info.features, 3))
 
 
+class SmallDepths(tfds.core.GeneratorBasedBuilder):
+    """A plane under the features of nyu_depth_v2, smaller."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        image = tfds.features.Image(shape=(6, 8, 3), encoding_format="png")
+        depth = tfds.features.Tensor(shape=(6, 8), dtype=np.float16)
+        features = tfds.features.FeaturesDict({"image": image, "depth": depth})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(), "validation": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(2):
+            yield i, {"image": np.zeros((6, 8, 3), np.uint8), "depth": plane() + np.float16(i)}
+
+
+def plane():
+    return np.arange(48, dtype=np.float16).reshape(6, 8) / 8
+
+
 def semantic_of(example):
     """A label map of a drawn scene: the number of the object, 0 on the ground."""
     ids = np.arange(1, len(example.regions) + 1)
@@ -118,7 +141,7 @@ def data_dir(request, tmp_path_factory):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         patch.setattr(constants, "DATA_DIR", str(path))
-        for kind in (SmallPets, SmallScenes, OddScenes):
+        for kind in (SmallPets, SmallScenes, OddScenes, SmallDepths):
             kind(data_dir=path, file_format=request.param).download_and_prepare()
         yield path
 
@@ -144,6 +167,13 @@ def test_a_source_goes_to_other_processes_without_tensorflow(data_dir):
     assert b"tensorflow" not in pickle.dumps(source)
     assert copy.fingerprint() == source.fingerprint()
     np.testing.assert_array_equal(copy[3].image, source[3].image)
+
+
+def test_depth_is_in_metres_and_of_the_shape_of_the_image(data_dir):
+    source = open_source("tfds:small_depths", "test")
+    found = sorted((source[i].depth for i in range(2)), key=np.max)
+    for i, depth in enumerate(found):
+        np.testing.assert_array_equal(depth, plane() + i)
 
 
 def keys_of(name, part=None):
@@ -228,6 +258,7 @@ def test_tensorflow_is_told_to_leave_the_gpu(data_dir, monkeypatch):
         ("cifar10", ("image", "label", "", "id")),
         ("stl10", ("image", "label", "", "")),
         ("imagenette", ("image", "label", "", "")),
+        ("nyu_depth_v2", ("image", "", "", "", "depth")),
     ],
 )
 def test_features_of_real_data_sets(tmp_path, name, expected):

@@ -37,6 +37,7 @@ SMALL = {
     "eval.knn_k": 5,
     "eval.every": 1,
     "eval.batch_size": 20,
+    "eval.health": 0,
     "eval.linear_epochs": 3,
     "checkpoint.every": 3,
 }
@@ -81,7 +82,7 @@ def finished(tiny, tmp_path_factory):
     """A run that nothing disturbed: its workdir, and what it printed."""
     workdir, printed = tmp_path_factory.mktemp("undisturbed"), io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert run(workdir, data__input="device") == 0
+        assert run(workdir, data__input="device", eval__health=16) == 0
     return workdir, printed.getvalue()
 
 
@@ -108,9 +109,33 @@ def test_run_writes_what_it_promises(finished):
     evaluations = [line for line in lines(undisturbed) if "eval/objects/knn_top1" in line]
     assert [line["step"] for line in evaluations] == [0, 4, 8]
     assert "eval/objects/linear_top1" in evaluations[-1]
+    assert all(1 <= line["health/rank_me"] <= 12 for line in evaluations)
+    assert all(line["health/regions_per_image"] > line["health/no_region"] for line in evaluations)
     assert "kNN untrained" in table
     assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
     assert int(final_state(undisturbed)["step"]) == 8
+
+
+def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
+    assert run(tmp_path, epochs=1, eval__datasets="scenes:40") == 0
+    evaluations = [line for line in lines(tmp_path) if "eval/scenes/miou" in line]
+    assert [line["step"] for line in evaluations] == [0, 4]
+    assert "mIoU untrained" in capsys.readouterr().out
+    options = ["--tasks", "fcn", "--from-scratch", "--void", "0", "--size", "32", "--seeds", "2"]
+    small = ["fcn.epochs=1", "fcn.batch_size=8", "fcn.head_channels=8", "fcn.crop=16"]
+    assert evaluate.main(["--workdir", str(tmp_path), *options, "--set", *small]) == 0
+    assert "scratch_miou" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "eval.json").read_text())
+    assert [(e["task"], e["dataset"], e["seed"]) for e in entries] == [
+        ("fcn", "scenes", 0),
+        ("fcn", "scenes", 1),
+    ]
+    assert entries[0]["protocol"] | {"crop": 16, "void": [0]} == entries[0]["protocol"]
+    assert len(entries[0]["details"]["classes"]) == 10  # the ground is left out
+    with np.load(tmp_path / "predictions" / "scenes_fcn.npz") as shown:
+        assert shown["predicted"].shape == shown["truth"].shape == (8, 32, 32)
+    assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "depth"]) == 1
+    assert "task depth needs depth and none of the data sets" in capsys.readouterr().err
 
 
 def test_a_method_on_regions_gets_them(tmp_path):
@@ -166,13 +191,19 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
 
 
 def test_evaluate_agrees_with_training(undisturbed, capsys):
-    assert evaluate.main(["--workdir", str(undisturbed), "--tasks", "knn,linear"]) == 0
-    (result,) = json.loads((undisturbed / "eval.json").read_text())
+    command = ["--workdir", str(undisturbed), "--tasks", "knn,linear", "--seeds", "2"]
+    assert evaluate.main([*command, "--set", "linear.nesterov=true"]) == 0
+    entries = json.loads((undisturbed / "eval.json").read_text())
     last = lines(undisturbed)[-1]
-    for name in ("knn_top1", "linear_top1"):
-        assert result[name] == last[f"eval/objects/{name}"]
-    assert result["knn_k"] == 5
-    assert "objects" in capsys.readouterr().out
+    assert [(e["task"], e["seed"]) for e in entries] == [("knn", 0), ("linear", 0), ("linear", 1)]
+    for entry in entries[:2]:
+        assert (entry["dataset"], entry["step"]) == ("objects", 8)
+        assert entry["results"]["top1"] == last[f"eval/objects/{entry['task']}_top1"]
+    assert entries[0]["protocol"]["k"] == [5]
+    assert entries[1]["protocol"]["epochs"] == 3
+    assert "±" in capsys.readouterr().out
+    assert evaluate.main([*command, "--preset", "s3same", "--set", "linear.epoch=1"]) == 1
+    assert "did you mean 'linear.epochs'?" in capsys.readouterr().err
 
 
 def test_a_vit_trains_continues_and_is_evaluated(tmp_path):
@@ -183,7 +214,7 @@ def test_a_vit_trains_continues_and_is_evaluated(tmp_path):
     assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "knn"]) == 0
     (result,) = json.loads((tmp_path / "eval.json").read_text())
     assert result["step"] == 4
-    assert result["knn_top1"] == lines(tmp_path)[-1]["eval/objects/knn_top1"]
+    assert result["results"]["top1"] == lines(tmp_path)[-1]["eval/objects/knn_top1"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
@@ -208,9 +239,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
             "sampler RegionCrop and method DetConB cannot do without regions",
         ),
         ({"data__region_planes": 0}, "'data.region_planes' is 0"),
-        ({"eval__datasets": "scenes:50"}, "has no labels"),
-        ({"eval__knn_k": 61}, "eval.knn_k needs 61"),
-        ({"eval__linear_epochs": 0}, "eval.linear_epochs is 0"),
+        ({"eval__datasets": "folder:{photos}"}, "task knn needs labels and none"),
+        ({"eval__knn_k": 61}, "objects:60 has 60 labelled images in its training part"),
+        ({"eval__linear_epochs": 0}, "'eval.linear_epochs' is 0"),
         ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),
         ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),
         ({"optim__warmup_epochs": 3.0}, "optim.warmup_epochs is 3.0 of 2 epochs"),

@@ -1,6 +1,7 @@
 """Where images come from. One string names a source, for every command that reads images.
 
-    folder:PATH            any tree of images; class sub-folders give labels
+    folder:PATH            any tree of images; class sub-folders give labels, folders beside them
+                           label maps (`label_maps.py`)
     records:PATH           what mask_tools.export wrote
     tfds:NAME/SPLIT        a tensorflow-datasets data set (needs the extra `tfds`)
     scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labelled single objects
@@ -10,9 +11,11 @@ and the tools that only read images should start at once.
 """
 
 import os
+import pathlib
 
 from jaxssl.data.example import BrokenImage, Example, Regions, Source
 from jaxssl.data.folder import Folder
+from jaxssl.data.label_maps import LabelFolder, find_folders
 from jaxssl.data.records import Records
 from jaxssl.data.scenes import Objects, Scenes
 from jaxssl.data.tfds import Tfds
@@ -39,6 +42,8 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         raise ValueError(f"no part {part!r} of a source; choose 'train', 'test' or None")
     if scheme in ("folder", "records") and rest:
         path = os.path.expanduser(rest)
+        if scheme == "folder" and part and find_folders(pathlib.Path(path), part):
+            return LabelFolder(path, part)
         return Folder(path, part) if scheme == "folder" else Records(path, part)
     if scheme == "tfds" and rest:
         return Tfds(rest, part)

@@ -17,6 +17,7 @@ from jaxssl.data.rle import bit_planes
 
 _log = logging.getLogger("jaxssl.data")
 _TRIES = 10  # images that may be broken in a row
+_MAPS: dict[str, np.dtype] = {"semantic": np.dtype(np.uint8), "depth": np.dtype(np.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CanvasSpec:
     planes: int = 0  # of 32 regions each; 0: no region_planes
     stride: int = 2  # canvas pixels a cell of region_planes
     fit: Literal["squash", "center"] = "squash"  # "center": shorter side to S, middle cut out
+    maps: tuple[str, ...] = ()  # of what each pixel has: "semantic", its label, or "depth"
 
     def __post_init__(self) -> None:
         if self.fit not in ("squash", "center"):
@@ -36,8 +38,10 @@ class CanvasSpec:
             raise ValueError(f"{self}: size and stride must be >= 1, objects and planes >= 0")
         if self.planes and self.size % self.stride:
             raise ValueError(f"canvas size {self.size} must be a multiple of stride {self.stride}")
-        if self.fit == "center" and (self.objects or self.planes):
-            raise ValueError("canvas fit 'center' holds no regions; choose fit 'squash'")
+        if self.fit == "center" and (self.objects or self.planes or self.maps):
+            raise ValueError("canvas fit 'center' holds no regions or maps; choose fit 'squash'")
+        if unknown := set(self.maps) - set(_MAPS):
+            raise ValueError(f"canvas maps {sorted(unknown)} are unknown; there are {list(_MAPS)}")
 
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Shape and type of each array of a canvas, by name."""
@@ -52,7 +56,7 @@ class CanvasSpec:
             arrays["region_areas"] = ((self.objects,), np.dtype(np.float32))
         if self.planes:
             arrays["region_planes"] = ((cells, cells, self.planes), np.dtype(np.uint32))
-        return arrays
+        return arrays | {name: ((self.size, self.size), _MAPS[name]) for name in self.maps}
 
 
 @runtime_checkable
@@ -76,7 +80,8 @@ def make_canvas(
         image u8[S, S, 3]; hw i32[2]: height and width of the original; label i32[]. With objects:
         region_boxes f32[objects, 4] and region_areas f32[objects], in original pixels, of the
         largest region of each object, largest first, zeros after the last. With planes:
-        region_planes u32[S/stride, S/stride, planes] of the 32 * planes largest regions.
+        region_planes u32[S/stride, S/stride, planes] of the 32 * planes largest regions. With maps:
+        semantic u8[S, S] and depth f32[S, S], of the nearest pixels.
     """
     size = size or (example.image.shape[0], example.image.shape[1])
     fit = _squash if spec.fit == "squash" else _cut_centre
@@ -95,7 +100,7 @@ def make_canvas(
     if spec.planes:
         rle = [regions.rle[r] for r in order[: 32 * spec.planes]] if regions is not None else []
         canvas["region_planes"] = bit_planes(rle, size, spec.size // spec.stride, spec.planes)
-    return canvas
+    return canvas | {name: _squash_map(example, name, size, spec.size) for name in spec.maps}
 
 
 def load_canvas(source: Source, index: int, spec: CanvasSpec) -> dict[str, np.ndarray]:
@@ -134,6 +139,22 @@ def warn_broken(reason: str) -> None:
 
 def _squash(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _squash_map(example: Example, name: str, size: tuple[int, int], side: int) -> np.ndarray:
+    """What the pixels hold under the centres of side x side equal parts of the image."""
+    values: np.ndarray | None = example.semantic if name == "semantic" else example.depth
+    if values is None:
+        raise BrokenImage(f"{example.key}: has no {name} map")
+    if values.shape != size:
+        raise ValueError(f"{example.key}: {name} map of {values.shape} on an image of {size}")
+    if name == "semantic" and not (values.min() >= 0 and values.max() <= 255):
+        raise ValueError(
+            f"{example.key}: its label map holds {values.min()}..{values.max()}; to evaluate on, "
+            "labels must be 0..254, and 255 where there is none"
+        )
+    rows, columns = (((np.arange(side) + 0.5) * n / side).astype(int) for n in size)
+    return values[rows[:, None], columns].astype(_MAPS[name])
 
 
 def _cut_centre(image: np.ndarray, side: int) -> np.ndarray:

@@ -48,6 +48,7 @@ class Example:
     label: int = -1  # class, -1 if none
     regions: Regions | None = None
     semantic: np.ndarray | None = None  # integer label map [h, w], where the source has one
+    depth: np.ndarray | None = None  # f32[h, w], metres, 0 where it is not known
     encoded: bytes | None = None  # the file's own JPEG or PNG bytes, where there is a file
 
 

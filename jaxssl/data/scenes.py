@@ -64,7 +64,10 @@ class Stream:
 
 
 class Scenes:
-    """`scenes:N`: several objects an image, one region for what is seen of each; no labels."""
+    """`scenes:N`: several objects an image, one region for what is seen of each; no labels.
+
+    The label map names the shape that each pixel shows: 0 is the ground, 1 + c the shape c.
+    """
 
     class_names: tuple[str, ...] = ()
     has_regions = True
@@ -80,8 +83,11 @@ class Scenes:
         return self._stream.count
 
     def __getitem__(self, index: int) -> Example:
-        image, masks = draw_scene(self.size, self._stream.generator(index))
-        return Example(self._stream.key(index), image, regions=_regions(masks))
+        image, masks, shapes = draw_scene(self.size, self._stream.generator(index))
+        semantic = np.zeros((self.size, self.size), np.uint8)
+        for mask, shape in zip(masks, shapes, strict=True):
+            semantic[mask] = 1 + shape
+        return Example(self._stream.key(index), image, regions=_regions(masks), semantic=semantic)
 
     def fingerprint(self) -> str:
         return self._stream.fingerprint(self.size)
@@ -130,15 +136,19 @@ def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndar
     return expose(canvas, rng), mask
 
 
-def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Objects on a ground: image u8[size, size, 3] and what is seen of each bool[n, size, size]."""
+def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Objects on a ground: image u8[size, size, 3], what is seen of each, and its shape.
+
+    That is bool[n, size, size] and i64[n], an index into `CLASS_NAMES`.
+    """
     ground, *colours = draw_palette(1 + int(rng.integers(*SCENE_OBJECTS, endpoint=True)), rng)
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
     owner = np.zeros((size, size), np.uint8)  # 0 is the ground
-    areas = [size * size]
+    areas, shapes = [size * size], []
     for number, colour in enumerate(colours, start=1):
-        name = CLASS_NAMES[rng.integers(len(CLASS_NAMES))]
+        shapes.append(int(rng.integers(len(CLASS_NAMES))))
+        name = CLASS_NAMES[shapes[-1]]
         alpha = coverage(draw_outline(name, rng.uniform(*SCENE_RADII) * size / SIZE, rng))
         mask = alpha >= 0.5
         window = _find_place(mask, owner, areas, rng)
@@ -146,7 +156,8 @@ def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         owner[window][mask] = number
         areas.append(int(mask.sum()))
     masks = owner == np.arange(1, len(areas), dtype=np.uint8)[:, None, None]
-    return expose(canvas, rng), masks[masks.any(axis=(1, 2))]
+    seen = masks.any(axis=(1, 2))
+    return expose(canvas, rng), masks[seen], np.array(shapes)[seen]
 
 
 Window = tuple[slice, slice]

@@ -33,6 +33,7 @@ class Names:
     label: str = ""
     semantic: str = ""
     key: str = ""
+    depth: str = ""
     classes: tuple[str, ...] = ()
 
 
@@ -83,6 +84,7 @@ class Tfds:
             image=image,
             label=int(features[self._names.label][0]) if self._names.label else -1,
             semantic=self._label_map(features, key, image.shape[:2]),
+            depth=self._depth(features, image.shape[:2]),
             encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
         )
 
@@ -136,6 +138,10 @@ class Tfds:
             raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
         return values if values.ndim == 2 else values[..., 0]  # grey, written as colour
 
+    def _depth(self, features: dict[str, Any], size: tuple[int, ...]) -> np.ndarray | None:
+        # A tensor of 16-bit floats, which is stored as a list of 32-bit ones.
+        return features[self._names.depth].reshape(size) if self._names.depth else None
+
 
 def find_names(features: Any, name: str) -> Names:
     """Which features of a data set to read; `ValueError` if none of them is an image."""
@@ -150,6 +156,7 @@ def find_names(features: Any, name: str) -> Names:
         image=image,
         label=label,
         semantic=next((f for f in _LABEL_MAPS if f in images and f != image), ""),
+        depth="depth" if kinds.get("depth") == "Tensor" else "",
         key=next((f for f in _KEYS if kinds.get(f) == "Text"), ""),
         classes=tuple(features[label].names) if label else (),
     )

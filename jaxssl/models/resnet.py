@@ -26,13 +26,16 @@ BLOCKS = {
 }
 
 
-def _conv(channels: int, kernel: int, stride: int, *, dtype: Any, name: str) -> nn.Conv:
+def _conv(
+    channels: int, kernel: int, stride: int, dilation: int = 1, *, dtype: Any, name: str
+) -> nn.Conv:
     """A convolution padded by the same on all sides, as in torch; XLA's "SAME" would not be."""
     return nn.Conv(
         channels,
         (kernel, kernel),
         strides=stride,
-        padding=kernel // 2,
+        padding=kernel // 2 * dilation,
+        kernel_dilation=dilation,
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
@@ -59,14 +62,16 @@ class Block(nn.Module):
     bottleneck: bool
     zero_init: bool
     dtype: Any
+    dilation: tuple[int, int] = (1, 1)  # of the 3x3 convolution with the stride, of the other
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b i j k"]:
         conv = functools.partial(_conv, dtype=self.dtype)
         batch_norm = functools.partial(_batch_norm, train, dtype=self.dtype)
-        layers = [(self.channels, 3, self.stride), (self.channels, 3, 1)]
+        strided, other = self.dilation
+        layers = [(self.channels, 3, self.stride, strided), (self.channels, 3, 1, other)]
         if self.bottleneck:
-            layers = [(self.channels, 1, 1), layers[0], (4 * self.channels, 1, 1)]
+            layers = [(self.channels, 1, 1, 1), layers[0], (4 * self.channels, 1, 1, 1)]
         y = x
         for i, layer in enumerate(layers, start=1):
             is_last = i == len(layers)
@@ -82,12 +87,16 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Normalised images to `Features` of d = 512 (from depth 50: 2048) x `width` channels.
 
-    The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th.
+    The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th. With
+    `dilated_stages` the last stages do not halve it: what follows is dilated instead, so that the
+    same weights see the same surroundings, at more places. (Where MoCo segments, arXiv 1911.05722,
+    the first convolution of the stage is dilated too.)
     """
 
     depth: int = 18  # one of `BLOCKS`
     width: float = 1.0  # factor on the channels of every layer, the stem's too (as in SimCLR)
     stem: str = "imagenet"  # 7x7 with stride 2, then max pooling | "cifar": 3x3 with stride 1
+    dilated_stages: int = 0  # 1: the grid has twice the side | 2: four times
     zero_init: bool = False  # the last scale of every block starts at 0: arXiv 1706.02677, 5.1
     dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
     remat: bool = False  # recompute the inside of blocks in the backward pass
@@ -99,6 +108,10 @@ class ResNet(nn.Module):
             raise ValueError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
         if round(64 * self.width) < 1:
             raise ValueError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
+        if self.dilated_stages not in range(4):
+            raise ValueError(
+                f"encoder.dilated_stages is {self.dilated_stages}; 0 to 3 stages halve the grid"
+            )
         super().__post_init__()
 
     @nn.compact
@@ -114,13 +127,16 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
+            dilation = 2 ** max(0, stage + self.dilated_stages - 3)
+            before = max(1, dilation // 2)  # what had the stride sees cells as they were before
             for i in range(blocks):
                 x = block(
                     channels=channels * 2**stage,
-                    stride=2 if stage > 0 and i == 0 else 1,
+                    stride=2 if stage > 0 and i == 0 and dilation == 1 else 1,
                     bottleneck=self.depth >= 50,
                     zero_init=self.zero_init,
                     dtype=self.dtype,
+                    dilation=(before if i == 0 else dilation, dilation),
                     name=f"layer{stage + 1}_{i}",
                 )(x, train)
         grid = x.astype(jnp.float32)  # averaged after the cast: bfloat16 sums lose digits

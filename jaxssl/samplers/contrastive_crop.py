@@ -33,6 +33,17 @@ class Memory:
     in_use: Leaf  # bool[]: whether crops follow the boxes yet
 
 
+def heat_map(grid: Float[Array, "h w d"], size: int) -> Float[Array, "{size} {size}"]:
+    """M: how much of its features the encoder makes of each place of an image, from 0 to 1.
+
+    A constant map, of features that died, is 0 everywhere.
+    """
+    heat = grid.astype(jnp.float32).sum(axis=-1)
+    low, high = heat.min(), heat.max()
+    heat = (heat - low) / jnp.where(high > low, high - low, 1)
+    return jax.image.resize(heat, (size, size), "bilinear")
+
+
 def heat_map_box(
     grid: Float[Array, "h w d"], size: int, threshold: float, *, exact: bool
 ) -> Float[Array, "4"]:
@@ -44,11 +55,7 @@ def heat_map_box(
         threshold: k.
         exact: whether B ends where the last pixel ends. As released it ends where that one begins.
     """
-    heat = grid.astype(jnp.float32).sum(axis=-1)
-    low, high = heat.min(), heat.max()
-    # A constant map, of features that died, is 0 everywhere, and no pixel is above k.
-    heat = (heat - low) / jnp.where(high > low, high - low, 1)
-    above = jax.image.resize(heat, (size, size), "bilinear") > threshold
+    above = heat_map(grid, size) > threshold
     ends = []
     for axis in (1, 0):  # rows, columns
         used = above.any(axis=axis)

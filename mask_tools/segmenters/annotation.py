@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.label_maps import read_one
 from mask_tools import coco_json, label_maps
 from mask_tools.regions import Region, from_labels
 
@@ -22,9 +23,9 @@ IGNORED = {
     "panoptic": (),
 }
 _ONE_MAP = {
-    "instances": label_maps.read_one,
-    "semantic": label_maps.read_one,
-    "voc": label_maps.read_one,
+    "instances": read_one,
+    "semantic": read_one,
+    "voc": read_one,
     "cityscapes": label_maps.read_cityscapes,
 }
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.label_maps import find
 from mask_tools import coco_json
-from mask_tools.label_maps import find
 from mask_tools.regions import Region, from_mask
 
 

@@ -1,0 +1,51 @@
+"""One page that shows runs side by side: `python -m jaxssl.report runs/a runs/b`."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from jaxssl.data.files import written_aside
+from jaxssl.reporting.page import make_page
+from jaxssl.reporting.runs import group_runs, read_run
+from jaxssl.terminal import Parser, one_line_errors
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags of this command."""
+    parser = Parser(
+        prog="python -m jaxssl.report",
+        description="Writes one self-contained HTML page about one run or several: curves, results "
+        "beside the papers', configs, views, neighbours, heat maps. Runs that differ only in their "
+        "seed are taken together.",
+        epilog="example: python -m jaxssl.report runs/samclr_0 runs/samclr_1 runs/simclr --out "
+        "report.html",
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", type=pathlib.Path, nargs="+", metavar="DIR")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report.html"))
+    parser.add_argument("--title", help="(default: the names of the runs)")
+    parser.add_argument(
+        "--map",
+        choices=("pca", "tsne"),
+        default="pca",
+        help="how features become two numbers: principal components, or t-SNE by scikit-learn",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what to do."""
+    with one_line_errors() as status:
+        args = parse_arguments(argv)
+        groups = group_runs([read_run(workdir) for workdir in args.workdir])
+        title = args.title or ", ".join(group.name for group in groups)
+        page = make_page(groups, title=title, map_by=args.map)
+        with written_aside(args.out) as file:
+            file.write(page.encode())
+        print(f"{args.out}: {len(page.encode()) / 1e6:.1f} MB")
+    return status.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

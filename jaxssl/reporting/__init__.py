@@ -1,0 +1,1 @@
+"""What a run did and learned, as one HTML page."""

@@ -1,0 +1,111 @@
+"""What is read of a run, and which runs are the same but for their seed."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxssl.config import flatten
+from jaxssl.metrics import read_metrics
+from jaxssl.workdir import read_config
+
+ENTRY = {"step", "task", "dataset", "seed", "results", "protocol"}  # of eval.json
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One workdir."""
+
+    workdir: pathlib.Path
+    name: str
+    config: ConfigDict
+    lines: list[dict[str, Any]]  # of metrics.jsonl
+    entries: list[dict[str, Any]]  # of eval.json
+    environment: dict[str, Any]
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The config by full keys."""
+        return flatten(self.config)
+
+    def curve(self, key: str) -> list[tuple[float, float]]:
+        """(epoch, value) of every line that has the key."""
+        return [(line["epoch"], line[key]) for line in self.lines if key in line]
+
+    @property
+    def epochs_done(self) -> float:
+        return max((line["epoch"] for line in self.lines), default=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed."""
+
+    name: str
+    runs: list[Run]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+
+def read_run(workdir: pathlib.Path) -> Run:
+    """Raises ValueError, one line, if there is no run or one of its files cannot be read."""
+    config = read_config(workdir)
+    entries = _read_json(workdir / "eval.json", [])
+    for entry in entries:
+        if missing := ENTRY - set(entry):
+            raise ValueError(
+                f"{workdir / 'eval.json'} has an entry without {', '.join(sorted(missing))}; move "
+                "it away and run python -m jaxssl.evaluate again"
+            )
+    environment = _read_json(workdir / "environment.json", {})
+    name = workdir.resolve().name
+    return Run(workdir, name, config, read_metrics(workdir), entries, environment)
+
+
+def _read_json(path: pathlib.Path, otherwise: Any) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return otherwise
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups in the order of their first runs. Where the data lie and are kept is no difference."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        same = {k: v for k, v in run.flat.items() if k not in ("seed", "data.cache_dir", "wandb")}
+        groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
+    named: list[Group] = []
+    for members in groups.values():
+        name = _name([run.name for run in members])
+        taken = {group.name for group in named}
+        name = name if name not in taken else f"{name} ({members[0].workdir})"
+        named.append(Group(name, members))
+    return named
+
+
+def _name(names: Sequence[str]) -> str:
+    """What the names start with, less what counts the seeds: `samclr` of samclr_0 and samclr_1."""
+    if len(names) == 1:
+        return names[0]
+    alike = itertools.takewhile(lambda c: len(set(c)) == 1, zip(*names, strict=False))
+    start = "".join(letters[0] for letters in alike).rstrip("0123456789_-. ")
+    return start.removesuffix("seed").rstrip("_-. ") or names[0]
+
+
+SPELLED = {"knn": "kNN", "top1": "top-1", "top5": "top-5", "miou": "mean IoU", "iou": "IoU",
+           "map": "mAP", "fcn": "FCN", "lr": "learning rate"}  # fmt: skip
+
+
+def spell(measure: str) -> str:
+    """The name of a result in words: `knn_top1` is kNN top-1."""
+    words = measure.replace("rank_me", "RankMe").split("_")
+    return " ".join(SPELLED.get(word, word) for word in words)

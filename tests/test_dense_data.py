@@ -1,0 +1,124 @@
+"""Label maps from folders, scenes and records as arrays: which value is which class."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data import open_source
+from jaxssl.data.canvas import CanvasSpec, make_canvas
+from jaxssl.data.example import BrokenImage, Example
+from jaxssl.data.records import Info, shard_name, write_info, write_shard
+from jaxssl.data.scenes import Scenes
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.segmentation_metrics import VOID
+
+LAYOUTS = [
+    ("train", "trainannot", "test", "testannot"),
+    ("images/train", "labels/train", "images/test", "labels/test"),
+    ("images/training", "annotations/training", "images/validation", "annotations/validation"),
+]
+
+
+def write_folder(root, layout, values=(1, 2, 3, 11), size=(20, 26)):
+    """Six images to learn from and three to test on, with label maps of those values."""
+    rng = np.random.default_rng(0)
+    maps = {}
+    for part, (images, labels) in {"train": layout[:2], "test": layout[2:]}.items():
+        (root / images).mkdir(parents=True)
+        (root / labels).mkdir(parents=True)
+        for i in range(6 if part == "train" else 3):
+            pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+            maps[part, i] = rng.choice(np.array(values, np.uint8), size)
+            Image.fromarray(pixels).save(root / images / f"{i}.jpg")
+            Image.fromarray(maps[part, i]).save(root / labels / f"{i}.png")
+    return maps
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folders_of_images_and_label_maps(layout, tmp_path):
+    maps = write_folder(tmp_path, layout)
+    for part, count in (("train", 6), ("test", 3)):
+        source = open_source(f"folder:{tmp_path}", part)
+        assert (len(source), source.class_names) == (count, ())
+        for i in range(count):
+            assert source[i].image.shape == (20, 26, 3)
+            np.testing.assert_array_equal(source[i].semantic, maps[part, i])
+
+
+def test_camvids_test_part_is_test_and_not_val(tmp_path):
+    write_folder(tmp_path, ("train", "trainannot", "test", "testannot"))
+    (tmp_path / "val").mkdir()
+    (tmp_path / "valannot").mkdir()
+    assert len(open_source(f"folder:{tmp_path}", "test")) == 3
+    assert len(open_source(f"folder:{tmp_path}")) == 6  # to pre-train on
+
+
+def test_values_become_classes_and_void(tmp_path):
+    maps = write_folder(tmp_path, LAYOUTS[0], values=(1, 2, 4, 11, 255))
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "c"), void=(0, 3, 11))
+    assert data.offers == {"images", "label maps"}
+    pixels = data.label_maps
+    classes = ("1", "2", "4", "5", "6", "7", "8", "9", "10")
+    assert pixels.classes == classes
+    truth = pixels.truth("test", np.arange(3))
+    rows = ((np.arange(8) + 0.5) * 20 / 8).astype(int)
+    columns = ((np.arange(8) + 0.5) * 26 / 8).astype(int)
+    for i in range(3):
+        values = maps["test", i][rows][:, columns]
+        for value, found in zip(values.ravel(), truth[i].ravel(), strict=True):
+            assert found == (VOID if value in (11, 255) else classes.index(str(value)))
+
+
+def test_one_class_is_too_few(tmp_path):
+    write_folder(tmp_path, LAYOUTS[0], values=(0, 11))
+    void = (*range(1, 12),)
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "cache"), void=void)
+    with pytest.raises(ValueError, match=r"label values \[0, 11\]: segmentation needs two"):
+        _ = data.label_maps
+
+
+def test_scenes_name_their_shapes(tmp_path):
+    (data,) = open_datasets(["scenes:20"], 96, str(tmp_path))
+    assert data.offers == {"images", "regions", "label maps"}
+    pixels = data.label_maps
+    assert len(pixels.classes) == 11
+    assert pixels.classes[:2] == ("ground", "disc")
+    np.testing.assert_array_equal(pixels.truth("train", np.array([3]))[0], data.train[3].semantic)
+    shown = pixels.shown(np.zeros((5, 96, 96), np.uint8))
+    assert {k: len(v) for k, v in shown.items()} == {"image": 5, "truth": 5, "predicted": 5}
+
+
+def test_records_carry_label_maps(tmp_path):
+    drawn = Scenes(12)
+    shard = write_shard(tmp_path / shard_name("train", 0, 1), [drawn[i] for i in range(12)])
+    info = Info(source=drawn.spec, segmenter=None, splits={"train": (shard,)}, has_semantic=True)
+    write_info(tmp_path, info)
+    (data,) = open_datasets([f"records:{tmp_path}"], 96, str(tmp_path / "cache"))
+    assert "label maps" in data.offers
+    assert data.label_maps.classes == tuple(map(str, range(11)))
+    truth = data.label_maps.truth("train", np.arange(len(data.train)))
+    for i, found in enumerate(truth):
+        np.testing.assert_array_equal(found, data.train[i].semantic)
+
+
+def test_a_map_that_does_not_fit():
+    image = np.zeros((4, 6, 3), np.uint8)
+    spec = CanvasSpec(size=2, maps=("semantic",))
+    with pytest.raises(BrokenImage, match="has no semantic map"):
+        make_canvas(Example("a", image), spec)
+    with pytest.raises(ValueError, match=r"semantic map of \(4, 4\)"):
+        make_canvas(Example("a", image, semantic=np.zeros((4, 4), int)), spec)
+    semantic = np.zeros((4, 6), int)
+    semantic[1, 1] = 256
+    with pytest.raises(ValueError, match=r"holds 0\.\.256"):
+        make_canvas(Example("a", image, semantic=semantic), spec)
+    with pytest.raises(ValueError, match="are unknown"):
+        CanvasSpec(size=2, maps=("normals",))
+
+
+def test_depth_of_the_nearest_pixel():
+    depth = np.arange(24, dtype=np.float16).reshape(4, 6)
+    image = np.zeros((4, 6, 3), np.uint8)
+    canvas = make_canvas(Example("a", image, depth=depth), CanvasSpec(size=2, maps=("depth",)))
+    assert canvas["depth"].dtype == np.float32
+    np.testing.assert_array_equal(canvas["depth"], depth[[1, 3]][:, [1, 4]])

@@ -1,0 +1,124 @@
+"""The tasks on pixels from data set to findings, with a tiny encoder."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl import sharding
+from jaxssl.data.example import Example
+from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.pets_metrics import summarise
+from jaxssl.evaluation.suite import also_from_scratch, choose_tasks, evaluate, match
+
+TRAIN = {"epochs": 2, "batch_size": 8, "fraction": 0.5}
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    # On one device, which compiles fastest; a step on eight is in test_dense_training.py.
+    mesh = jax.make_mesh(
+        (1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    return FrozenEncoder(tiny_encoder, variables, "imagenet", mesh, 8, show=False)
+
+
+def run(encoder, task, data, seeds=(0,), **changes):
+    (known,) = also_from_scratch(choose_tasks([task])).values()
+    protocol = dataclasses.replace(known.protocol, **changes)
+    pairs = match({task: dataclasses.replace(known, protocol=protocol)}, [data])
+    return list(evaluate(encoder, pairs, seeds))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    (data,) = open_datasets(["scenes:40"], 16, str(tmp_path_factory.mktemp("cache")))
+    return data
+
+
+def test_segmentation(encoder, scenes):
+    tasks = choose_tasks(["segmentation"])
+    (task,) = tasks.values()
+    protocol = dataclasses.replace(task.protocol, steps=20, batch_size=64, images=30)
+    pairs = match({"segmentation": dataclasses.replace(task, protocol=protocol)}, [scenes])
+    first, again, other = evaluate(encoder, pairs, (0, 0, 1))
+    assert first.as_metrics() == {"eval/scenes/miou": first.findings.results["miou"]}
+    assert first.findings.results == again.findings.results
+    assert first.findings.results != other.findings.results
+    assert first.protocol["training_images"] == 30
+    assert first.protocol["grid"] == [4, 4]
+    details = first.findings.details
+    assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
+    assert np.sum(details["confusion"]) == 10 * 16 * 16
+    with pytest.raises(ValueError, match="--from-scratch is for fcn, fcn_cityscapes, pets, depth"):
+        also_from_scratch(tasks)
+
+
+class Drawn:
+    """Scenes whose pixels have three kinds, and a depth: a source made for a test."""
+
+    class_names = ()
+    has_regions = False
+    spec = "drawn"
+
+    def __init__(self, count, kinds=3):
+        self._count, self._kinds = count, kinds
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        kind = np.kron(rng.integers(0, self._kinds, (4, 4)), np.ones((4, 4), int))
+        image = (kind[..., None] * 80 + rng.integers(0, 40, (16, 16, 3))).astype(np.uint8)
+        return Example(f"{index}", image, semantic=kind, depth=(1.0 + kind).astype(np.float16))
+
+    def fingerprint(self):
+        return f"{self._count} {self._kinds}"
+
+
+def drawn(tmp_path, kinds=3):
+    sources = {"train": Drawn(16, kinds), "test": Drawn(9, kinds)}
+    return DataSet(name="drawn", spec="drawn", size=16, cache_dir=str(tmp_path), **sources)
+
+
+def test_fcn(encoder, tmp_path):
+    data = drawn(tmp_path)
+    changes = {"epochs": 20, "batch_size": 8, "scale": (1.0, 1.0), "lr": 0.1}
+    changes |= {"head_convs": 1, "head_channels": 8, "head_dilation": 1}
+    first, again = run(encoder, "fcn", data, (0, 0), **changes)
+    results = first.findings.results
+    assert results == again.findings.results
+    assert results["pixel_accuracy"] > results["floor_pixel_accuracy"] + 0.1
+    assert results["miou"] != results["scratch_miou"]
+    assert first.findings.predictions["predicted"].shape == (8, 16, 16)
+    assert first.protocol["epochs"] == 20
+    with pytest.raises(ValueError, match="loss is not finite in epoch"):
+        run(encoder, "fcn", data, **changes | {"lr": 1e30})
+    on_eight = dataclasses.replace(encoder, mesh=sharding.make_mesh())
+    with pytest.raises(ValueError, match="batch_size 6 does not divide over 8 devices"):
+        run(on_eight, "fcn", data, **changes | {"batch_size": 6})
+
+
+def test_pets(encoder, tmp_path):
+    (entry,) = run(encoder, "pets", drawn(tmp_path), **TRAIN)
+    results, shown = entry.findings.results, entry.findings.predictions
+    names = ("accuracy", "iou", "dice", "precision", "recall")
+    every = [p + m for p in ("", "paper_") for m in names]
+    assert set(results) == {p + name for p in ("", "scratch_", "floor_") for name in every}
+    assert results["floor_paper_recall"] == 1
+    assert summarise(shown["truth"], shown["truth"])["iou"] == 1
+    with pytest.raises(ValueError, match="has 4 classes of pixels; the task pets is for three"):
+        run(encoder, "pets", drawn(tmp_path, kinds=4), **TRAIN)
+
+
+def test_depth(encoder, tmp_path):
+    changes = TRAIN | {"fraction": 1.0, "epochs": 15}
+    (entry,) = run(encoder, "depth", drawn(tmp_path), **changes)
+    results = entry.findings.results
+    assert results["delta1"] > results["floor_delta1"] + 0.1  # brightness tells the depth
+    assert {"scratch_delta1", "rmse", "floor_abs_rel"} <= set(results)

@@ -1,0 +1,167 @@
+"""Fine-tuning of dense networks: what augmentation does, a step on one device and on eight."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl import sharding
+from jaxssl.evaluation.dense_training import Recipe, augment, init_state, make_step
+from jaxssl.evaluation.fcn import CITYSCAPES, Fcn, cross_entropy, dilated
+from jaxssl.evaluation.segmentation_metrics import VOID
+from jaxssl.models.dense import Dense, FcnHead
+from jaxssl.models.resnet import ResNet
+
+KEY = jax.random.key(0)
+PLAIN = Recipe(epochs=2, batch_size=8, lr=0.1)
+
+
+def coordinates(side):
+    """An image that says where its pixels are, and a label map that says so too."""
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    return jnp.stack([y, x, np.ones_like(x)], axis=-1), jnp.asarray(x + side * y).astype(jnp.uint8)
+
+
+def change(key, recipe):
+    """What becomes of an image of 12 pixels, compiled once for each recipe."""
+    image, truth = coordinates(12)
+    return (np.asarray(a) for a in _augment(key, image, truth, VOID, recipe))
+
+
+_augment = jax.jit(augment, static_argnames=("void", "recipe"))
+
+
+def test_without_options_nothing_is_changed():
+    image, truth = change(KEY, PLAIN)
+    np.testing.assert_allclose(image, coordinates(12)[0], atol=1e-5)
+    np.testing.assert_array_equal(truth, coordinates(12)[1])
+
+
+@pytest.mark.parametrize(
+    ("scale", "crop", "flip"), [(2.0, 12, 0.0), (1.0, 7, 1.0), (0.5, 12, 1.0), (0.7, 20, 0.0)]
+)
+def test_image_and_truth_go_the_same_way(scale, crop, flip):
+    recipe = dataclasses.replace(PLAIN, scale=(scale, scale), crop=crop, flip=flip)
+    places = set()
+    for seed in range(8):
+        image, truth = change(jax.random.key(seed), recipe)
+        assert truth.shape == (crop, crop)
+        there = truth != VOID
+        covered = min(crop, 12 * scale) ** 2
+        assert abs(there.sum() - covered) <= 2 * crop + 1
+        inside = there & (image[..., 2] > 0.999)  # no border is mixed in
+        y, x = truth // 12, truth % 12
+        # Pixels are the nearest ones, so at most half a pixel away.
+        assert np.abs(image[..., 0] - y)[inside].max() <= 0.5 + max(0, 0.5 / scale - 0.5) + 1e-3
+        assert np.abs(image[..., 1] - x)[inside].max() <= 0.5 + max(0, 0.5 / scale - 0.5) + 1e-3
+        assert not image[~there & (image[..., 2] < 1e-3)].any()
+        along = np.diff(image[..., 1], axis=1)[inside[:, 1:] & inside[:, :-1]]
+        assert (along < 1e-3).all() if flip else (along > -1e-3).all()
+        places.add(truth.tobytes())
+    assert len(places) > 3
+
+
+def batch(n=8, side=16):
+    rng = np.random.default_rng(0)
+    truth = rng.choice(np.array([0, 1, 2, VOID], np.uint8), (n, side, side))
+    return {"image": rng.integers(0, 256, (n, side, side, 3), np.uint8), "truth": truth}
+
+
+@pytest.fixture(scope="module")
+def network(tiny_encoder):
+    return Dense(tiny_encoder, FcnHead(3, convs=1, channels=8, dilation=1, dropout=0.5))
+
+
+def take_step(network, devices):
+    mesh = jax.make_mesh(
+        (devices,), ("data",), devices=jax.devices()[:devices],
+        axis_types=(jax.sharding.AxisType.Auto,),
+    )  # fmt: skip
+    recipe = dataclasses.replace(PLAIN, scale=(0.5, 2.0), flip=0.5)
+    step = make_step(
+        network, cross_entropy, recipe, steps_per_epoch=1, normalization="imagenet", void=VOID
+    )
+    state = init_state(network, None, recipe, 16, 0)
+    before = jax.tree.map(np.asarray, state)
+    compiled = sharding.compile_step(step, mesh)
+    state, metrics = compiled(sharding.put_everywhere(state, mesh), batch(), {}, KEY)
+    return before, jax.tree.map(np.asarray, state), float(metrics["loss"])
+
+
+def test_a_step_moves_all_and_is_the_same_on_one_device_and_on_eight(network):
+    before, one, loss_of_one = take_step(network, 1)
+    _, eight, loss_of_eight = take_step(network, 8)
+    assert np.isfinite(loss_of_one)
+    assert loss_of_eight == pytest.approx(loss_of_one, rel=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), eight, one)
+    for name in ("encoder", "head"):
+        for old, new in zip(*map(jax.tree.leaves, (before.params, one.params)), strict=True):
+            assert not np.array_equal(old, new)
+        for old, new in zip(
+            *map(jax.tree.leaves, (before.batch_stats, one.batch_stats)), strict=True
+        ):
+            assert not np.array_equal(old, new)
+        assert name in one.params
+    assert one.step == 1
+
+
+def test_the_encoders_weights_are_taken_over_and_not_given_away(network, tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(7), jnp.zeros((1, 16, 16, 3)), train=False)
+    state = init_state(network, variables, PLAIN, 16, 0)
+    for kind in ("params", "batch_stats"):
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(state, kind)["encoder"], variables[kind]
+        )
+    scratch = init_state(network, None, PLAIN, 16, 0)
+    jax.tree.map(np.testing.assert_array_equal, state.params["head"], scratch.params["head"])
+    jax.tree.map(lambda x: x.delete(), state)
+    jax.tree.map(np.asarray, variables)  # still there
+
+
+def test_cross_entropy_is_the_mean_over_pixels_that_have_a_class():
+    rng = np.random.default_rng(0)
+    logits, truth = rng.normal(size=(2, 4, 4, 3)).astype(np.float32), batch(2, 4)["truth"]
+    expected = [
+        np.log(np.exp(logits[i]).sum()) - logits[i][truth[i]]
+        for i in np.ndindex(truth.shape)
+        if truth[i] != VOID
+    ]
+    assert float(cross_entropy(jnp.asarray(logits), jnp.asarray(truth))) == pytest.approx(
+        np.mean(expected), rel=1e-5
+    )
+    assert float(cross_entropy(jnp.asarray(logits), jnp.full((2, 4, 4), VOID, jnp.uint8))) == 0
+
+
+def test_presets_and_grids(tiny_encoder):
+    assert (Fcn().epochs, CITYSCAPES.epochs) == (45, 160)
+    assert dilated(ResNet(18), 1).dilated_stages == 1
+    assert dilated(tiny_encoder, 1) is tiny_encoder
+
+
+def test_learning_rates():
+    recipe = dataclasses.replace(PLAIN, epochs=10, lr=1.0, drop_at=(0.5,))
+    for schedule, expected in (("drops", 0.1), ("constant", 1.0)):
+        optimizer = dataclasses.replace(recipe, schedule=schedule).transform(1)
+        params = jnp.zeros(2)
+        state = optimizer.init(params)
+        for step in range(10):
+            gradient = jnp.float32(step == 9) * jnp.ones(2)
+            updates, state = optimizer.update(gradient, state, params)
+        np.testing.assert_allclose(updates, -expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "lamb"}, "choose one of sgd, adam"),
+        ({"schedule": "step"}, "choose one of drops"),
+        ({"fraction": 0.0}, "fraction in"),
+        ({"scale": (2.0, 1.0)}, "least and the largest"),
+    ],
+)
+def test_mistakes(options, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PLAIN, **options)

@@ -1,0 +1,291 @@
+"""The page about runs: what must be on it, that it needs nothing else, and what it does without."""
+
+import html.parser
+import json
+import statistics
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from sklearn.decomposition import PCA
+
+from jaxssl import config as config_module
+from jaxssl import report
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.config import base, defaults
+from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, WIDTH, Line, draw, nice_ticks, thin
+from jaxssl.reporting.looks import neighbours, project
+from jaxssl.reporting.markup import Markup, element
+from jaxssl.reporting.papers import published
+from jaxssl.reporting.pictures import colour, paint_labels
+from jaxssl.reporting.runs import group_runs, read_run
+
+VOID = {"img", "meta"}
+ODD = """a<b>&"quoted" 'run'"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny(tiny_encoder, tmp_path_factory):
+    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config_module.KNOWN, "encoder", known)
+        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+def make_config(seed=0, sampler="region_crop"):
+    config = base()
+    config.seed, config.epochs, config.dtype = seed, 2, "float32"
+    config.data.source, config.data.canvas = "scenes:12", 32
+    config.encoder = ConfigDict({"name": "tiny", "width": 1.0})
+    config.sampler = defaults("sampler", sampler)
+    config.views.size, config.views.recipe = 16, "gray"
+    config.eval.datasets, config.eval.size = ("objects:40",), 16
+    return config
+
+
+def metrics(knn):
+    yield {"step": 0, "epoch": 0.0, "eval/objects/knn_top1": 0.1, "eval/objects/chance": 0.1}
+    for step in range(1, 9):
+        loss = 3.0 / step if step != 3 else float("nan")
+        yield {"step": step, "epoch": step / 4, "loss": loss, "images_per_sec": 100.0}
+    yield {"step": 8, "epoch": 2.0, "eval/objects/knn_top1": knn, "eval/objects/chance": 0.1} | {
+        "health/std": 0.2, "health/std_if_even": 0.3, "health/rank_me": 7.0
+    }  # fmt: skip
+
+
+def entry(task, top1, **details):
+    return {"step": 8, "task": task, "dataset": "objects", "seed": 0, "results": {"top1": top1}} | {
+        "protocol": {"k": 20}, "details": details
+    }  # fmt: skip
+
+
+def make_run(workdir, config, *, knn=0.5, entries=(), encoder=None):
+    workdir.mkdir(parents=True)
+    (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+    (workdir / "environment.json").write_text(json.dumps({"versions": {"jax": "1.2.3"}}))
+    lines = "".join(json.dumps(line) + "\n" for line in metrics(knn))
+    (workdir / "metrics.jsonl").write_text(lines + '{"step": 9, "epo')  # cut short by a kill
+    if entries:
+        (workdir / "eval.json").write_text(json.dumps(entries))
+    if encoder:
+        variables = encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            checkpoints.save(8, {"nothing": jnp.zeros(1)}, variables)
+    return workdir
+
+
+class Page(html.parser.HTMLParser):
+    """What is on a page: tags, their attributes, the text of each heading, cell and note."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+        self.source = path.read_text()
+        self.feed(self.source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.text.append(data)
+
+    def count(self, tag):
+        return sum(name == tag for name, _ in self.tags)
+
+    def sections(self):
+        return [attributes["id"] for tag, attributes in self.tags if tag == "section"]
+
+    def row(self, *start):
+        """The texts that follow these in the table of results."""
+        for i in range(len(self.text)):
+            if tuple(self.text[i : i + len(start)]) == start:
+                return self.text[i + len(start) : i + len(start) + 6]
+        raise AssertionError(f"no {start} in {self.text}")
+
+
+def make_page(tmp_path, *workdirs, **flags):
+    out = tmp_path / "page.html"
+    words = [word for key, value in flags.items() for word in (f"--{key}", value)]
+    assert report.main([*map(str, workdirs), "--out", str(out), *words]) == 0
+    return Page(out)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tiny_encoder, tmp_path_factory):
+    """The page of two seeds with everything there is, and of a run with another sampler."""
+    folder = tmp_path_factory.mktemp("runs")
+    classes = ["<script>alert(1)</script>", "ring"]
+    said = entry(
+        "linear", 0.75, classes=classes, confusion=[[3, 1], [0, 4]], per_class=[0.75, None]
+    )
+    first = make_run(folder / f"{ODD}_0", make_config(), entries=[said], encoder=tiny_encoder)
+    rng = np.random.default_rng(0)
+    (first / "predictions").mkdir()
+    np.savez(
+        first / "predictions" / "scenes_segmentation.npz",
+        image=rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8),
+        truth=rng.integers(0, 256, (3, 16, 16)).astype(np.uint8),
+        predicted=np.zeros((3, 16, 16), np.uint8),
+    )
+    second = make_run(
+        folder / f"{ODD}_1", make_config(seed=1), knn=0.7, entries=[entry("linear", 0.85)]
+    )
+    other = make_run(folder / "other", make_config(sampler="random_crop"), knn=0.3)
+    return make_page(folder, first, second, other)
+
+
+def test_a_page_has_all_sections_and_needs_nothing_else(whole):
+    assert whole.sections() == [
+        "summary", "curves", "results", "configuration", "views", "neighbours", "map",
+        "heat-maps", "confusion", "masks", "machine",
+    ]  # fmt: skip
+    links = [attributes["href"][1:] for tag, attributes in whole.tags if tag == "a"]
+    assert links == whole.sections()
+    for tag, attributes in whole.tags:
+        assert tag not in ("script", "link", "iframe", "object", "base")
+        assert attributes.get("src", "data:image/").startswith("data:image/")
+        assert attributes.get("href", "#").startswith("#")
+        assert tag != "img" or attributes["alt"]
+    assert "url(" not in whole.source
+    assert "@import" not in whole.source
+    assert len(whole.source) < 10_000_000
+    # Twice 6 images with 2 views; 6 queries with 7 neighbours; 6 pairs; 3 rows of 3 masks.
+    assert whole.count("img") == 2 * 6 * 3 + 6 * 8 + 6 * 2 + 3 * 3
+    assert "jax" in "".join(whole.text)
+    assert "1.2.3" in whole.text
+
+
+def test_names_are_text_whatever_they_hold(whole):
+    assert ODD in whole.text
+    assert "<script>alert(1)</script>" in whole.text
+    assert element("p", "<i>", Markup("<b></b>"), title='"') == (
+        '<p title="&quot;">&lt;i&gt;<b></b></p>'
+    )
+
+
+def test_seeds_are_taken_together(whole):
+    deviation = 100 * statistics.stdev([0.5, 0.7])
+    assert whole.row("objects", "kNN top-1", f"60.0 ± {deviation:.1f} % ")[:2] == ["n 2", "30.0 %"]
+    assert whole.row("objects", "linear top-1", "80.0 ± 7.1 % ")[:3] == ["n 2", "-", "protocol"]
+    assert whole.row("sampler.name")[:2] == ["region_crop", "random_crop"]
+    assert "seed" not in whole.text
+    assert f"{ODD} (2 seeds)" in whole.text
+
+
+def test_what_is_missing_is_left_out_by_name(tmp_path, capsys):
+    gone = make_config()
+    gone.data.source = "folder:/nowhere/at all"
+    gone.eval.datasets = ("folder:/gone",)
+    begun = make_run(tmp_path / "begun", gone)
+    (begun / "metrics.jsonl").unlink()
+    (begun / "environment.json").unlink()
+    page = make_page(tmp_path, begun, make_run(tmp_path / "interrupted", make_config()))
+    text = " ".join(page.text)
+    assert "Left out: /nowhere/at all" in text
+    assert "Left out: /gone" in text
+    assert f"no checkpoints in {tmp_path / 'interrupted'} yet" in text
+    assert "Nothing measured yet." in text
+    assert page.count("img") == 6 * 3  # the views of the run whose data are there
+    assert "begun: no views: /nowhere" in capsys.readouterr().err
+
+
+def test_a_run_alone_is_compared_with_the_defaults(tmp_path):
+    page = make_page(tmp_path, make_run(tmp_path / "alone", make_config()), title="One & only")
+    assert page.row("data.source")[:2] == ["scenes:4000", "scenes:12"]
+    assert "One & only" in page.text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{here}/nothing"], "no run in"),
+        (["{here}/damaged"], "eval.json cannot be read"),
+        (["{here}/old"], "has an entry without"),
+        (["{here}/old", "--map", "umap"], "invalid choice: 'umap'"),
+        ([], "required: DIR"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, words, message):
+    for name, content in (("damaged", "[{"), ("old", '[{"knn_top1": 1}]')):
+        workdir = make_run(tmp_path / name, make_config())
+        (workdir / "eval.json").write_text(content)
+    assert report.main([word.format(here=tmp_path) for word in words]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_names_of_groups(tmp_path):
+    seeds = [make_run(tmp_path / f"samclr_seed{i}", make_config(i)) for i in (0, 10)]
+    other = make_run(tmp_path / "x" / "samclr", make_config(sampler="random_crop"))
+    groups = group_runs([read_run(workdir) for workdir in (*seeds, other)])
+    assert [group.name for group in groups] == ["samclr", f"samclr ({other})"]
+    assert [len(group.runs) for group in groups] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "sampler", "dataset", "measure", "value"),
+    [
+        ("records:data/ade20k_fh", "simclr", "region_crop", "stl10", "knn_top1", 59.3),
+        ("folder:data/leftImg8bit/train", "dino", "random_crop", "cifar10", "linear_top1", 37.1),
+        ("folder:imagenette2/train", "simclr", "random_crop", "imagenette2", "knn_top1", 89.0),
+        ("tfds:cifar100/train", "byol", "contrastive_crop", "cifar100", "linear_top1", 64.62),
+        ("folder:data/imagenet/train", "simsiam", "random_crop", "imagenet", "linear_top1", 65.62),
+        ("records:data/ade20k_fh", "moco", "region_crop", "stl10", "knn_top1", None),
+        ("records:data/ade20k_fh", "simclr", "region_crop", "cifar100", "knn_top1", None),
+        ("scenes:4000", "simclr", "region_crop", "objects", "knn_top1", None),
+    ],
+)
+def test_published_numbers(data, method, sampler, dataset, measure, value):
+    config = make_config(sampler=sampler)
+    config.data.source, config.method.name = data, method
+    found = published(config, dataset, measure)
+    assert (found and found.value) == value
+
+
+def test_a_line_is_drawn_where_its_numbers_are():
+    drawn = draw([Line("a", 0, [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])], "title")
+    path = drawn.partition('points="')[2].partition('"')[0]
+    (x0, y0), (x1, y1), (x2, y2) = (map(float, place.split(",")) for place in path.split())
+    assert (x0, x1, x2) == (LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT)
+    assert y1 < y2 < y0 < HEIGHT
+    assert y2 == pytest.approx((y0 + y1) / 2)
+
+
+def test_ticks_and_thinning():
+    assert nice_ticks(0.0, 1.0, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert nice_ticks(13.0, 87.0, 4) == [0, 20, 40, 60, 80, 100]
+    assert nice_ticks(2.0, 2.0, 4)[0] < 2 < nice_ticks(2.0, 2.0, 4)[-1]
+    points = [(float(i), float(i % 2)) for i in range(1000)]
+    thinned = thin(points)
+    assert len(thinned) == 250
+    assert (thinned[0], thinned[-1], thinned[1]) == (points[0], points[-1], (5.5, 0.5))
+
+
+def test_neighbours_and_map():
+    features = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    for query, *nearest in neighbours(features, 5, 3):
+        others = sorted(set(range(20)) - {query}, key=lambda i: -(features[i] @ features[query]))
+        assert nearest == others[:3]
+    ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
+    np.testing.assert_allclose(np.abs(ours), np.abs(sklearn), atol=1e-5)
+    assert project(features, "tsne").shape == (20, 2)
+
+
+def test_labels_are_painted():
+    painted = paint_labels(np.uint8([[0, 1], [200, 255]]))
+    assert [tuple(p) for p in painted.reshape(-1, 3)] == [
+        colour(0), colour(1), colour(200), (0, 0, 0)
+    ]  # fmt: skip
