@@ -11,6 +11,7 @@ from jaxssl.metrics import read_metrics
 from jaxssl.models.resnet import BLOCKS
 from jaxssl.models.vit import ViT
 
+_DEPTHS = {"timm": tuple(BLOCKS), "torchvision": (18, 34, 50, 101, 152)}
 _CIFAR_STEM = """\
 net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
 net.maxpool = torch.nn.Identity()
@@ -29,12 +30,12 @@ def torch_code(network: Any, form: str, file: str) -> str:
         return ""
     if isinstance(network, ViT):
         made = _timm_vit(network)
-    elif (network.width, network.padding) == (1.0, "torch"):
-        made = _torch_resnet(network, form)
-    else:
+    elif (network.width, network.padding) != (1.0, "torch") or network.depth not in _DEPTHS[form]:
         return ""
+    else:
+        made = _torch_resnet(network, form)
     return (
-        f"import {form}\nimport torch\nfrom safetensors.torch import load_file\n\n"
+        f"import torch\nimport {form}\nfrom safetensors.torch import load_file\n\n"
         f'{made}net.load_state_dict(load_file("{file}"))\nnet.eval()\n'
     )
 
@@ -49,15 +50,9 @@ def _timm_vit(network: Any) -> str:
 
 
 def _torch_resnet(network: Any, form: str) -> str:
-    if form == "timm":
-        made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
-    else:
-        block = "Bottleneck" if network.depth >= 50 else "BasicBlock"
-        made = (
-            f"resnet = torchvision.models.resnet  # what resnet{network.depth}() is made with\n"
-            f"net = resnet.ResNet(resnet.{block}, {list(BLOCKS[network.depth])})\n"
-            "net.fc = torch.nn.Identity()\n"
-        )
+    made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
+    if form == "torchvision":
+        made = f"net = torchvision.models.resnet{network.depth}()\nnet.fc = torch.nn.Identity()\n"
     return made + (_CIFAR_STEM if network.stem == "cifar" else "")
 
 
@@ -78,10 +73,13 @@ def model_card(
     values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
     return f"""# {file}
 
-The encoder {config.encoder.name} (`{metadata["encoder"]}`), trained by {config.method.name} with
-the sampler {config.sampler.name} on `{config.data.source}`, without labels: {config.epochs} epochs
-of batches of {config.batch_size}; these weights are of step {metadata["step"]}. Written by jaxssl
-{metadata["jaxssl"]}, format {metadata["format"]}.
+| | |
+| --- | --- |
+| encoder | {config.encoder.name}: `{metadata["encoder"]}` |
+| trained by | {config.method.name} with views by {config.sampler.name}, without labels |
+| data | `{config.data.source}` |
+| length | {metadata["step"]} steps of {config.batch_size} images, of {config.epochs} epochs |
+| format | {metadata["format"]}, written by jaxssl {metadata["jaxssl"]} |
 
 ## Use
 

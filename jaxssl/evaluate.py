@@ -153,7 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        path = args.workdir / "eval.json" if args.workdir else args.encoder.with_suffix(".eval.json")
+        path = (
+            args.workdir / "eval.json" if args.workdir else args.encoder.with_suffix(".eval.json")
+        )
         print(results_table(run(args, path)))
         print(f"{path} has them with the whole protocol of each")
     return status.code

@@ -129,7 +129,7 @@ def compare(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> N
     print(f"features up to {largest:.3g}; read back, they differ by {difference:.1e}")
     if not code:
         return
-    library = code.split()[1]
+    library = loaded.metadata["format"]
     if not all(importlib.util.find_spec(name) for name in ("torch", library)):
         print(f"{library} is not installed: not compared with it")
         return

@@ -137,7 +137,7 @@ def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree) -> Loaded:
             )
         variables[path] = array.astype(np.float32)
     return Loaded(
-        variables=flax.traverse_util.unflatten_dict(variables),
+        variables={"batch_stats": {}} | flax.traverse_util.unflatten_dict(variables),
         naming=naming,
         ignored=_others(tensors, names, naming),
     )

@@ -7,11 +7,12 @@ before anything is called. Neither torch nor Haiku is needed.
 
 import dataclasses
 import functools
+import io
 import math
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -22,7 +23,7 @@ LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin wi
 class Unpickler(pickle.Unpickler):
     """Reads a pickle in which only the names of `known` occur."""
 
-    def __init__(self, file: IO[bytes], known: Mapping[tuple[str, str], Any]):
+    def __init__(self, file: BinaryIO, known: Mapping[tuple[str, str], Any]):
         super().__init__(file)
         self._known = known
 
@@ -135,8 +136,7 @@ def _read_torch_zip(file: BinaryIO) -> dict[str, np.ndarray]:
         (root,) = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("it is of a machine with another order of bytes")
-        with archive.open(f"{root}data.pkl") as pickled:
-            tree = Unpickler(pickled, _TORCH).load()
+        tree = Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), _TORCH).load()
 
         @functools.cache
         def numbers(storage: Storage) -> np.ndarray:
