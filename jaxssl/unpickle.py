@@ -12,7 +12,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,7 +23,7 @@ LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin wi
 class Unpickler(pickle.Unpickler):
     """Reads a pickle in which only the names of `known` occur."""
 
-    def __init__(self, file: BinaryIO, known: Mapping[tuple[str, str], Any]):
+    def __init__(self, file: io.BufferedIOBase, known: Mapping[tuple[str, str], Any]):
         super().__init__(file)
         self._known = known
 
@@ -123,14 +123,14 @@ _TORCH: dict[tuple[str, str], Any] = {
 }
 
 
-def read_torch(file: BinaryIO) -> dict[str, np.ndarray]:
+def read_torch(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """The tensors of a file of `torch.save`, by their names joined with dots."""
     if zipfile.is_zipfile(file):
         return _read_torch_zip(file)
     return _read_torch_legacy(file)
 
 
-def _read_torch_zip(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_torch_zip(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         (root,) = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
@@ -145,7 +145,7 @@ def _read_torch_zip(file: BinaryIO) -> dict[str, np.ndarray]:
         return _read_tensors(tree, numbers)
 
 
-def _read_torch_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_torch_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """Before 1.6: five pickles, the fourth with the tensors, then the storages one by one."""
     file.seek(0)
     magic, _, _, tree, keys = (Unpickler(file, _TORCH).load() for _ in range(5))
@@ -218,7 +218,7 @@ for _name in ("FlatMapping", "FlatMap", "frozendict"):
     _NUMPY["haiku._src.data_structures", _name] = Fields
 
 
-def read_numpy(file: BinaryIO) -> dict[str, np.ndarray]:
+def read_numpy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """The arrays in nested mappings that `numpy.save` wrote, by their names joined with slashes."""
     version = np.lib.format.read_magic(file)
     header = {(1, 0): np.lib.format.read_array_header_1_0}.get(version)
