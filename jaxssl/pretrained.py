@@ -104,7 +104,7 @@ def start_variables(config: ConfigDict, network: nn.Module) -> Tree:
     if loaded.ignored:
         more = f" and {len(loaded.ignored) - 5} more" if len(loaded.ignored) > 5 else ""
         log.warning("%s: ignored %s%s", path, ", ".join(loaded.ignored[:5]), more)
-    if loaded.naming == "haiku" and config.encoder.get("padding") == "torch":
+    if loaded.naming == "haiku" and config.encoder.padding == "torch":
         log.warning("%s is of a network that pads otherwise: set encoder.padding=same", path)
     if "preprocessing" in weights.metadata:
         preprocessing = _read_metadata(path, weights)["preprocessing"]

@@ -35,7 +35,8 @@ class Unpickler(pickle.Unpickler):
         """
         if (module, name) not in self._known:
             raise ValueError(
-                f"it asks for {module}.{name}, and a file of weights holds nothing but arrays"
+                f"it asks for {module}.{name}, and nothing but arrays is read; where it was made, "
+                "save a dictionary of arrays with torch.save or numpy.save"
             )
         return self._known[module, name]
 
