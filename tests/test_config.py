@@ -106,6 +106,6 @@ def test_scripts_rely_on_these_keys():
     promised = """seed epochs batch_size dtype remat data.source data.canvas data.input data.workers
         data.cache_dir encoder.name encoder.width encoder.stem encoder.init method.name sampler.name
         views.size views.scale views.num_local views.local_size views.local_scale views.recipe
-        optim.name optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every eval.knn_k
-        eval.knn_temperature eval.linear checkpoint.every checkpoint.keep"""
+        optim.name optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every
+        eval.knn_k eval.knn_temperature eval.linear checkpoint.every checkpoint.keep"""
     assert set(promised.split()) <= keys

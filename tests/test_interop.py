@@ -41,6 +41,9 @@ def in_torch(name):
         net = timm.create_model(name, num_classes=0, **size)
     draw = (make_timm_vit if "vit" in name else make_torchvision).draw_weights
     weights = draw({k: tuple(v.shape) for k, v in net.state_dict().items() if v.ndim})
+    for key in weights:  # or the features of fifty residual blocks would be hundreds
+        if key.startswith("layer") and key.endswith(("bn3.weight", "bn3.bias")):
+            weights[key] *= 0.3
     net.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     return net.eval(), weights
 
@@ -66,9 +69,8 @@ def test_features_are_the_same_both_ways(name):
     features = ours.apply(variables, jnp.asarray(scenes()), train=False)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(scenes()).permute(0, 3, 1, 2)).numpy()
-    largest = abs(expected).max()
-    assert 0.1 < largest < 1e4
-    np.testing.assert_allclose(features.pooled, expected, rtol=0, atol=1e-4 * max(1, largest))
+    assert 0.1 < abs(expected).max() < 100
+    np.testing.assert_allclose(features.pooled, expected, rtol=0, atol=1e-4)
     back = to_torch(loaded.variables)
     assert set(back) == set(weights)
     for key, array in back.items():
