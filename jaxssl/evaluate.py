@@ -1,6 +1,7 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
+import io
 import json
 import pathlib
 import sys
@@ -17,7 +18,8 @@ from jaxssl.config import base, build_method
 from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.settings import change, flags_help
+from jaxssl.evaluation.probe import PRESETS
+from jaxssl.evaluation.settings import change, flags_help, with_preset
 from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, evaluate, match, with_config
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained import Encoder, load_encoder
@@ -54,6 +56,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
+    parser.add_argument("--preset", choices=PRESETS, help="protocol of task linear: a paper's")
+    parser.add_argument(
+        "--bn-adapt",
+        action="store_true",
+        help="first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
+    )
     return parser.parse_args(argv)
 
 
@@ -97,7 +105,8 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
         raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
-    tasks = change(with_config(choose_tasks(args.tasks), config.eval), args.set)
+    tasks = with_config(choose_tasks(args.tasks), config.eval)
+    tasks = change(with_preset(tasks, args.preset), args.set)
     size = config.eval.size or config.views.size
     pairs = match(tasks, open_datasets(config.eval.datasets, size, config.data.cache_dir or None))
     mesh = sharding.make_mesh()
@@ -106,7 +115,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
     else:
         encoder, step = restore_encoder(config, args.workdir, mesh)
     entries = []
-    for entry in evaluate(encoder, pairs, range(args.seeds)):
+    for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
         save(path, step, entry)
         entries.append(entry)
     return entries
@@ -132,7 +141,9 @@ def save(path: pathlib.Path, step: int, entry: Entry) -> None:
         folder = path.with_name("predictions")
         folder.mkdir(exist_ok=True)
         with written_aside(folder / f"{entry.dataset}_{entry.task}.npz") as file:
-            np.savez_compressed(file, allow_pickle=False, **findings.predictions)
+            archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
+            np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
+            file.write(archive.getvalue())
 
 
 def results_table(entries: Sequence[Entry]) -> str:

@@ -72,6 +72,11 @@ def put_everywhere(tree: Tree, mesh: Mesh) -> Tree:
     return jax.device_put(tree, replicated(mesh))
 
 
+def put_rows(tree: Tree, mesh: Mesh) -> Tree:
+    """The arrays, axis 0 split over the devices."""
+    return jax.device_put(tree, split(mesh))
+
+
 def memory_per_device() -> int:
     """Bytes a device can hold; where the CPU is the device, its share of the machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
@@ -111,7 +116,7 @@ def compile_rows(function: Callable, mesh: Mesh) -> Callable:
     same = replicated(mesh)
     jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
 
-    def run(variables: Tree, rows: np.ndarray) -> jax.Array:
+    def run(variables: Tree, rows: np.ndarray) -> Tree:
         missing = -len(rows) % mesh.size
         if not missing:
             return jitted(variables, rows)
@@ -119,6 +124,16 @@ def compile_rows(function: Callable, mesh: Mesh) -> Callable:
         return jitted(variables, filled)[: len(rows)]
 
     return run
+
+
+def compile_own_rows(function: Callable, mesh: Mesh) -> Callable:
+    """`function(rows, same)`, jitted: each device computes on its own rows and knows no others."""
+    data = PartitionSpec("data")
+    return jax.jit(
+        jax.shard_map(
+            function, mesh=mesh, in_specs=(data, PartitionSpec()), out_specs=data, check_vma=False
+        )
+    )
 
 
 def place_everywhere(shapes: Tree, mesh: Mesh) -> Tree:

@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 
+from jaxssl import sharding
 from jaxssl.evaluation import knn as module
-from jaxssl.evaluation.knn import knn
+from jaxssl.evaluation.knn import Knn, compile_search, knn
 
 
-def test_equals_lightly(golden):
+@pytest.fixture(scope="module")
+def mesh():
+    return sharding.make_mesh()
+
+
+def test_equals_lightly(golden, mesh):
     g = golden("lightly_1_4_14")
-    votes = knn(
-        g["knn_bank"],
-        g["knn_labels"],
-        g["knn_query"],
-        k=int(g["knn_k"]),
-        temperature=float(g["knn_t"]),
-        num_classes=10,
-    )
+    protocol = Knn((int(g["knn_k"]),), float(g["knn_t"]))
+    arrays = g["knn_bank"], g["knn_labels"], g["knn_query"]
+    (votes,) = knn(*arrays, protocol, num_classes=10, mesh=mesh)
     # All ten classes in order of their votes, not the first alone.
     np.testing.assert_array_equal(np.argsort(-votes, axis=1), g["knn_pred"])
 
@@ -38,23 +39,42 @@ def data():
     return train, rng.integers(0, 4, 60), rng.normal(size=(23, 8)).astype(np.float32)
 
 
-def test_plain_loop_in_chunks(data, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_ENTRIES", 60 * 5)  # 5 chunks, the last one not full
-    votes = knn(*data, k=7, temperature=0.07, num_classes=4)
-    np.testing.assert_allclose(votes, plain_loop(*data, 7, 0.07, 4), rtol=1e-4)
+@pytest.mark.parametrize(("bank", "queries"), [(2**16, 2**9), (25, 2)])
+def test_plain_loop_with_several_k(data, mesh, monkeypatch, bank, queries):
+    # The second: three chunks of the bank, two of each device's queries; the last ones not full.
+    monkeypatch.setattr(module, "BANK_CHUNK", bank)
+    monkeypatch.setattr(module, "QUERY_CHUNK", queries)
+    votes = knn(*data, Knn((7, 1, 30), 0.07), num_classes=4, mesh=mesh)
+    for k, of_k in zip((7, 1, 30), votes, strict=True):
+        np.testing.assert_allclose(of_k, plain_loop(*data, k, 0.07, 4), rtol=1e-4)
 
 
-def test_unlabelled_images_change_nothing(data):
+def test_unlabelled_images_change_nothing(data, mesh):
     train, labels, test = data
     more = np.concatenate([train, test])
     more_labels = np.concatenate([labels, np.full(len(test), -1)])
-    np.testing.assert_allclose(
-        knn(more, more_labels, test, k=5, num_classes=4),
-        knn(train, labels, test, k=5, num_classes=4),
-        rtol=1e-5,
+    np.testing.assert_array_equal(
+        knn(more, more_labels, test, Knn((5,)), num_classes=4, mesh=mesh),
+        knn(train, labels, test, Knn((5,)), num_classes=4, mesh=mesh),
     )
 
 
-def test_k_larger_than_the_bank(data):
-    with pytest.raises(ValueError, match=r"1 <= k <= 60 .* k is 200"):
-        knn(*data, k=200, num_classes=4)
+def test_memory_does_not_grow_with_the_queries_and_devices_share_nothing(mesh):
+    def compiled(queries):
+        rows = np.zeros((queries, 8), np.float32)
+        found = module.Neighbours(np.zeros((queries, 3), np.float32), np.zeros((queries, 3), int))
+        bank = (np.zeros((500, 8), np.float32), np.zeros(500, np.int32), np.int32(500))
+        return compile_search(mesh, 4).lower((rows, found), bank).compile()
+
+    few, many = compiled(64), compiled(640)
+    temporary = [c.memory_analysis().temp_size_in_bytes for c in (few, many)]
+    similarities = (640 - 64) * 500 * 4  # bytes, had they all been there at once
+    assert temporary[1] - temporary[0] < similarities / 20
+    assert "all-" not in many.as_text()
+
+
+def test_mistakes(data, mesh):
+    with pytest.raises(ValueError, match=r"needs k <= 60, .*; k is 200"):
+        knn(*data, Knn((20, 200)), num_classes=4, mesh=mesh)
+    with pytest.raises(ValueError, match=r"must be > 0"):
+        Knn((20, 0))

@@ -166,15 +166,19 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
 
 
 def test_evaluate_agrees_with_training(undisturbed, capsys):
-    assert evaluate.main(["--workdir", str(undisturbed), "--tasks", "knn,linear"]) == 0
+    command = ["--workdir", str(undisturbed), "--tasks", "knn,linear", "--seeds", "2"]
+    assert evaluate.main([*command, "--set", "linear.nesterov=true"]) == 0
     entries = json.loads((undisturbed / "eval.json").read_text())
     last = lines(undisturbed)[-1]
-    assert [entry["task"] for entry in entries] == ["knn", "linear"]
-    for entry in entries:
-        assert (entry["dataset"], entry["step"], entry["seed"]) == ("objects", 8, 0)
+    assert [(e["task"], e["seed"]) for e in entries] == [("knn", 0), ("linear", 0), ("linear", 1)]
+    for entry in entries[:2]:
+        assert (entry["dataset"], entry["step"]) == ("objects", 8)
         assert entry["results"]["top1"] == last[f"eval/objects/{entry['task']}_top1"]
-    assert entries[0]["protocol"]["k"] == 5
-    assert "objects" in capsys.readouterr().out
+    assert entries[0]["protocol"]["k"] == [5]
+    assert entries[1]["protocol"]["epochs"] == 3
+    assert "±" in capsys.readouterr().out
+    assert evaluate.main([*command, "--preset", "s3same", "--set", "linear.epoch=1"]) == 1
+    assert "did you mean 'linear.epochs'?" in capsys.readouterr().err
 
 
 def test_a_vit_trains_continues_and_is_evaluated(tmp_path):

@@ -1,55 +1,132 @@
-"""Tasks on data sets with class labels: kNN and linear classifiers on pooled features.
+"""Tasks on data sets with class labels: kNN, linear classifiers, fine-tuning.
 
 The numbers are those of the encoder as it is: of one checkpoint, not the best of several.
 """
 
 import dataclasses
 
+from jaxssl.evaluation.augmented import TrainingImages, epoch_of_images
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.finetune import FineTune, fine_tune
 from jaxssl.evaluation.knn import Knn, knn
-from jaxssl.evaluation.linear import LinearProbe, linear_probe
+from jaxssl.evaluation.linear import linear_probe
+from jaxssl.evaluation.logistic import Logistic, logistic_regression
+from jaxssl.evaluation.probe import LinearProbe
 from jaxssl.evaluation.scores import score
+from jaxssl.evaluation.subsets import stratified
 from jaxssl.evaluation.task import Findings
 
 
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """The protocol: a linear classifier on a fraction of the training images of each class."""
+
+    fractions: tuple[float, ...] = (0.01, 0.1)
+    classifier: str = "logistic"  # or "linear": our `LinearProbe`
+    c: tuple[float, ...] = (1.0,)  # as in `Logistic`
+
+    def __post_init__(self) -> None:
+        if self.classifier not in ("logistic", "linear"):
+            raise ValueError(
+                f"few_shot.classifier is {self.classifier!r}; choose logistic or linear"
+            )
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError(f"few_shot.fractions is {self.fractions}; give some in (0, 1]")
+
+
 def run_knn(encoder: FrozenEncoder, data: DataSet, protocol: Knn, seed: int) -> Findings:
-    """Accuracy of weighted k-nearest-neighbour classification."""
+    """Accuracy of weighted k-nearest-neighbour classification; top1_k20 is that of k = 20."""
     train, test = encoder.features(data)
     classes = data.labelled.classes
     votes = knn(
         train.features,
         train.labels,
         test.features,
-        k=protocol.k,
-        temperature=protocol.temperature,
+        protocol,
         num_classes=len(classes),
+        mesh=encoder.mesh,
+        show=encoder.show,
     )
-    results, details = score(votes, test.labels, classes)
+    results, details = score(votes[0], test.labels, classes)
+    for k, of_k in zip(protocol.k[1:], votes[1:], strict=True):
+        results[f"top1_k{k}"] = score(of_k, test.labels, classes)[0]["top1"]
     return Findings(results, details=details)
 
 
 def check_knn(data: DataSet, protocol: Knn) -> None:
     """Raises ValueError if there are fewer than k labelled images to learn from."""
-    count = int((data.labelled.train["label"] >= 0).sum())
-    if count < protocol.k:
+    count, k = int((data.labelled.train["label"] >= 0).sum()), max(protocol.k)
+    if count < k:
         raise ValueError(
             f"{data.spec} has {count} labelled images in its training part and kNN has "
-            f"k = {protocol.k}; set knn.k (in training eval.knn_k) to {count} or less"
+            f"k = {k}; set knn.k (in training eval.knn_k) to {count} or less"
         )
 
 
 def run_linear(encoder: FrozenEncoder, data: DataSet, protocol: LinearProbe, seed: int) -> Findings:
-    """Accuracy of a linear classifier."""
+    """Accuracy of a linear classifier after its last epoch."""
     train, test = encoder.features(data)
     classes = data.labelled.classes
-    scores, rate = linear_probe(
-        train.features,
-        train.labels,
-        test.features,
+    epoch = None
+    if protocol.augment:
+        epoch = epoch_of_images(encoder, TrainingImages(data, encoder.mesh), seed)
+    trained = linear_probe(
+        train,
+        test,
+        protocol,
         num_classes=len(classes),
-        **dataclasses.asdict(protocol),
+        epoch=epoch,
+        devices=encoder.mesh.size if protocol.augment else 1,
         seed=seed,
+        show=encoder.show,
     )
+    results, details = score(trained.scores, test.labels, classes)
+    if protocol.best_on_test:
+        results["top1_best_on_test"] = trained.best_on_test
+    return Findings(results, {"learning_rate": trained.learning_rate}, details)
+
+
+def check_labels(data: DataSet, protocol: object) -> None:
+    """Raises ValueError unless there are labelled images of two classes."""
+    _ = data.labelled
+
+
+def run_logistic(encoder: FrozenEncoder, data: DataSet, protocol: Logistic, seed: int) -> Findings:
+    """Accuracy of logistic regression."""
+    train, test = encoder.features(data)
+    classes = data.labelled.classes
+    scores, c = logistic_regression(train, test, protocol, num_classes=len(classes), seed=seed)
     results, details = score(scores, test.labels, classes)
+    return Findings(results, {"c_chosen": c}, details)
+
+
+def run_few_shot(encoder: FrozenEncoder, data: DataSet, protocol: FewShot, seed: int) -> Findings:
+    """Accuracy of a classifier trained on a part of the images; top1_0.01 is that of 1 %."""
+    train, test = encoder.features(data)
+    classes = data.labelled.classes
+    results: dict[str, float] = {}
+    images = []
+    for fraction in protocol.fractions:
+        rows = stratified(train.labels, fraction, seed)
+        some = train.at(rows)
+        if protocol.classifier == "linear":
+            scores = linear_probe(
+                some, test, LinearProbe(), num_classes=len(classes), seed=seed
+            ).scores
+        else:
+            scores, _ = logistic_regression(
+                some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed
+            )
+        found, _ = score(scores, test.labels, classes)
+        results[f"top1_{fraction:.3g}"] = found["top1"]
+        images.append(len(rows))
+    return Findings(results | {"chance": found["chance"]}, {"images": images})
+
+
+def run_finetune(encoder: FrozenEncoder, data: DataSet, protocol: FineTune, seed: int) -> Findings:
+    """Accuracy of the whole network, trained."""
+    scores, rate = fine_tune(encoder, data, protocol, seed)
+    labels = data.labelled.test["label"]
+    results, details = score(scores, labels[labels >= 0], data.labelled.classes)
     return Findings(results, {"learning_rate": rate}, details)

@@ -78,6 +78,11 @@ class DataSet:
                 )
         return LabelledImages(train, test, classes)
 
+    @functools.cached_property
+    def canvases(self) -> dict[str, np.ndarray]:
+        """The training images whole, to cut from at random: squashed to 8/7 of `size`."""
+        return open_store(self.train, CanvasSpec(size=-(-self.size * 8 // 7)), self.cache_dir)
+
 
 def open_datasets(
     specs: Sequence[str], size: int, cache_dir: str | None = None
@@ -102,7 +107,7 @@ def open_datasets(
 
 
 def _name(spec: str) -> str:
-    """`folder:data/pets` is `pets`, `objects:2000` is `objects`."""
+    """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
     scheme, _, rest = spec.partition(":")
-    name = rest.rstrip("/").rpartition("/")[2]
-    return scheme if name.isdigit() else name
+    parts = rest.strip("/").split("/")
+    return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]

@@ -1,104 +1,178 @@
-"""Linear probe: a linear classifier on frozen features, trained in one jitted scan.
+"""Linear probe: linear classifiers on frozen features, one for each learning rate, at once."""
 
-SGD with Nesterov momentum and cosine decay, several learning rates at once. The learning rate is
-chosen on a tenth of the *training* images, never on the test images; the classifier is then
-trained on all of them. Features are standardised, so that one grid of learning rates serves all
-encoders; a linear classifier loses nothing by that.
-"""
-
-import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-LEAST_TRAINING_IMAGES = 10
-LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class LinearProbe:
-    """The protocol."""
-
-    epochs: int = 90
-    batch_size: int = 256
+from jaxssl.data.order import Order
+from jaxssl.data.progress import progress
+from jaxssl.evaluation.features import LabelledFeatures
+from jaxssl.evaluation.probe import LinearProbe
+from jaxssl.evaluation.subsets import hold_out, whole_batch
+from jaxssl.types import Leaf, Tree
 
 
-@functools.partial(jax.jit, static_argnames=("num_classes", "epochs", "batch_size"))
-def _train(
-    features: Float[Array, "n d"],
-    labels: Int[Array, " n"],
-    learning_rate: Float[Array, ""],
-    key: Array,
+class Probes(NamedTuple):
+    """Classifiers under training, one for each learning rate. Scores: (x - mean) / std @ w + b."""
+
+    weight: Leaf  # f32[l, d, k]
+    bias: Leaf  # f32[l, k]
+    opt_state: Tree  # [l, ...]
+    rates: Leaf  # f32[l]
+    mean: Leaf  # f32[d]
+    std: Leaf  # f32[d]
+
+
+class Schedule(NamedTuple):
+    """A protocol on so many training images."""
+
+    protocol: LinearProbe
+    batch_size: int
+    steps: int  # an epoch; what remains is left out
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """At learning rate 1."""
+        return self.protocol.sgd().transform(self.batch_size, self.steps, self.protocol.epochs)
+
+
+# Trains through one epoch, counted from 0, of the training images in `rows`.
+Epoch = Callable[[Probes, Schedule, np.ndarray, int], Probes]
+
+
+def init_probes(
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    rates: tuple[float, ...],
+    features: np.ndarray,
+    rows: np.ndarray,
     *,
     num_classes: int,
-    epochs: int,
-    batch_size: int,
-) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
-    n, d = features.shape
-    steps = max(1, n // batch_size)
-    optimizer = optax.sgd(
-        optax.cosine_decay_schedule(1.0, epochs * steps), momentum=0.9, nesterov=True
+) -> Probes:
+    """Classifiers before the first step on the features in `rows`. They start alike."""
+    protocol, shape = schedule.protocol, (features.shape[1], num_classes)
+    first = protocol.init_std * jax.random.normal(key, shape)
+    weight, bias = jnp.tile(first[None], (len(rates), 1, 1)), jnp.zeros((len(rates), num_classes))
+    mean, std = jnp.zeros(shape[0]), jnp.ones(shape[0])
+    if protocol.standardize:
+        learned = features[rows]
+        mean, std = jnp.asarray(learned.mean(axis=0)), jnp.asarray(learned.std(axis=0) + 1e-6)
+    opt_state = jax.vmap(schedule.optimizer().init)((weight, bias))
+    return Probes(weight, bias, opt_state, jnp.array(rates), mean, std)
+
+
+def update(
+    probes: Probes, schedule: Schedule, x: Float[Array, "b d"], y: Int[Array, " b"]
+) -> Probes:
+    """One step of each on the same batch."""
+    x = (x - probes.mean[None]) / probes.std[None]
+    optimizer = schedule.optimizer()
+
+    def loss(params: tuple[Array, Array]) -> Float[Array, ""]:
+        logits = x @ params[0] + params[1][None]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    def one(params: tuple[Array, Array], opt_state: Tree, rate: Array) -> Any:
+        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+        return jax.tree.map(lambda p, u: p + rate * u, params, updates), opt_state
+
+    (weight, bias), opt_state = jax.vmap(one)(
+        (probes.weight, probes.bias), probes.opt_state, probes.rates
     )
+    return probes._replace(weight=weight, bias=bias, opt_state=opt_state)
 
-    def loss(params: tuple[Array, Array], index: Int[Array, " b"]) -> Float[Array, ""]:
-        weight, bias = params
-        logits = features[index] @ weight + bias[None, :]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[index]).mean()
 
-    def step(carry, index):
-        params, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(params, index), state)
-        updates = jax.tree.map(lambda u: learning_rate * u, updates)
-        return (optax.apply_updates(params, updates), state), None
+@jax.jit
+def predict(probes: Probes, x: Float[Array, "n d"]) -> Float[Array, "l n k"]:
+    """Scores by each."""
+    x = (x - probes.mean[None]) / probes.std[None]
+    return jnp.einsum("nd,ldk->lnk", x, probes.weight) + probes.bias[:, None]
 
-    def epoch(carry, key):
-        order = jax.random.permutation(key, n)[: steps * min(batch_size, n)]
-        return jax.lax.scan(step, carry, order.reshape(steps, -1))
 
-    start = (jnp.zeros((d, num_classes)), jnp.zeros(num_classes))
-    (params, _), _ = jax.lax.scan(
-        epoch, (start, optimizer.init(start)), jax.random.split(key, epochs)
-    )
-    return params
+@functools.partial(jax.jit, static_argnames="schedule")
+def _scan(
+    probes: Probes,
+    features: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    order: Int[Array, "s b"],
+    *,
+    schedule: Schedule,
+) -> Probes:
+    def step(probes: Probes, index: Int[Array, " b"]) -> tuple[Probes, None]:
+        return update(probes, schedule, features[index], labels[index]), None
+
+    return jax.lax.scan(step, probes, order)[0]
+
+
+def epoch_of_features(train: LabelledFeatures, seed: int) -> Epoch:
+    """Epochs on features made once."""
+    features, labels = jnp.asarray(train.features), jnp.asarray(train.labels)
+
+    def epoch(probes: Probes, schedule: Schedule, rows: np.ndarray, number: int) -> Probes:
+        order = Order(len(rows), schedule.batch_size, seed)
+        first = number * schedule.steps
+        index = np.stack([rows[order.indices(first + i)] for i in range(schedule.steps)])
+        return _scan(probes, features, labels, jnp.asarray(index), schedule=schedule)
+
+    return epoch
+
+
+class Trained(NamedTuple):
+    """A linear classifier and how it came about."""
+
+    scores: np.ndarray  # f32[m, k] of the test images, after the last epoch
+    learning_rate: float
+    best_on_test: float  # top-1 on the test images after the best epoch; 0 if not asked for
 
 
 def linear_probe(
-    train: np.ndarray,
-    labels: np.ndarray,
-    test: np.ndarray,
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    protocol: LinearProbe,
     *,
     num_classes: int,
-    epochs: int = 90,
-    batch_size: int = 256,
+    epoch: Epoch | None = None,
+    devices: int = 1,
     seed: int = 0,
-) -> tuple[np.ndarray, float]:
-    """Scores f32[m, num_classes] for test features f32[m, d], and the learning rate chosen.
+    show: bool = False,
+) -> Trained:
+    """Trains on all training images with the best of the learning rates.
 
     Args:
-      train: f32[n, d].
-      labels: i32[n]; rows with a label below zero are left out.
+      train: features of the unchanged images; unless `epoch` is given they are trained on.
+      epoch: how to train through an epoch.
+      devices: over which batches must divide.
     """
-    labelled = labels >= 0
-    train, labels = train[labelled], labels[labelled]
-    if len(train) < LEAST_TRAINING_IMAGES:
-        raise ValueError(
-            f"a linear probe needs 10 labelled training images; there are {len(train)}"
-        )
-    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-6
-    train, test = (train - mean) / std, (test - mean) / std
-    order = np.random.default_rng(seed).permutation(len(train))
-    held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
-    key = jax.random.key(seed)
-    options = {"num_classes": num_classes, "epochs": epochs, "batch_size": batch_size}
+    epoch = epoch or epoch_of_features(train, seed)
 
-    fit = functools.partial(_train, train[rest], labels[rest], **options)
-    weights, biases = jax.vmap(lambda lr: fit(lr, key))(jnp.array(LEARNING_RATES))
-    scores = np.einsum("nd,ldk->lnk", train[held_out], weights) + np.asarray(biases)[:, None]
-    right = (scores.argmax(axis=2) == labels[held_out]).mean(axis=1)
-    best = float(LEARNING_RATES[int(right.argmax())])
-    weight, bias = _train(train, labels, jnp.float32(best), key, **options)
-    return test @ np.asarray(weight) + np.asarray(bias), best
+    def fit(rates: tuple[float, ...], rows: np.ndarray, task: str) -> tuple[Probes, float]:
+        batch_size = whole_batch(protocol.batch_size, len(rows), devices)
+        schedule = Schedule(protocol, batch_size, len(rows) // batch_size)
+        key, best = jax.random.key(seed), 0.0
+        probes = init_probes(key, schedule, rates, train.features, rows, num_classes=num_classes)
+        with progress(protocol.epochs, task, unit="epochs", show=show) as advance:
+            for number in range(protocol.epochs):
+                probes = epoch(probes, schedule, rows, number)
+                if protocol.best_on_test:
+                    best = max(best, float(_accuracy(probes, test)[0]))
+                advance(1)
+        return probes, best
+
+    rate = protocol.learning_rates[0]
+    if len(protocol.learning_rates) > 1:
+        rest, held_out = hold_out(train.labels, seed)
+        probes, _ = fit(protocol.learning_rates, rest, "choosing the learning rate")
+        rate = protocol.learning_rates[int(_accuracy(probes, train.at(held_out)).argmax())]
+    probes, best = fit((rate,), np.arange(len(train.labels)), "linear probe")
+    return Trained(np.asarray(predict(probes, test.features)[0]), rate, best)
+
+
+def _accuracy(probes: Probes, test: LabelledFeatures) -> np.ndarray:
+    """Top-1 of each, f32[l]."""
+    right = np.asarray(predict(probes, test.features)).argmax(axis=2) == test.labels[None]
+    return right.mean(axis=1)

@@ -15,7 +15,12 @@ def score(
       classes that there are, and chance: the accuracy of always naming the most frequent class.
       classes; per_class: accuracy of each, None of one without images; confusion: how many images
       of a class (row) were taken for each (column).
+
+    Raises:
+      ValueError: the scores are not finite.
     """
+    if not np.isfinite(scores).all():
+        raise ValueError("the classifier diverged: its scores are not finite; lower learning rates")
     order = np.argsort(-scores, axis=1, kind="stable")
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (truth, order[:, 0]), 1)

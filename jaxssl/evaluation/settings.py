@@ -1,4 +1,4 @@
-"""Changing the protocols of tasks by words such as `knn.k=20`."""
+"""Changing the protocols of tasks: by a paper's preset, by words such as `knn.k=20`."""
 
 import ast
 import dataclasses
@@ -6,7 +6,17 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxssl.evaluation.probe import PRESETS
 from jaxssl.evaluation.task import Task
+
+
+def with_preset(tasks: Mapping[str, Task], name: str | None) -> dict[str, Task]:
+    """The tasks, `linear` by the protocol of this name, if there is one."""
+    if name is None:
+        return dict(tasks)
+    if "linear" not in tasks:
+        raise ValueError(f"--preset {name} is one of task linear, which is not among the tasks")
+    return {**tasks, "linear": dataclasses.replace(tasks["linear"], protocol=PRESETS[name])}
 
 
 def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task]:
@@ -53,4 +63,4 @@ def _parse(key: str, text: str, old: Any) -> Any:
 
 def flags_help() -> str:
     """What may follow --set."""
-    return "changes a protocol, as in knn.k=20 knn.temperature=0.07 linear.epochs=10"
+    return "changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10"

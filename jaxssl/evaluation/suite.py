@@ -7,16 +7,32 @@ from typing import Any
 from jaxssl.evaluation import classification
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.finetune import FineTune
 from jaxssl.evaluation.knn import Knn
-from jaxssl.evaluation.linear import LinearProbe
+from jaxssl.evaluation.logistic import Logistic
+from jaxssl.evaluation.probe import LinearProbe
 from jaxssl.evaluation.task import Findings, Task
 
-# One line a task: what it computes, its default protocol, what it needs of a data set.
+# What each computes, its default protocol, what it needs of a data set.
 TASKS: dict[str, Task] = {
     "knn": Task(
         classification.run_knn, Knn(), "labels", seeded=False, check=classification.check_knn
     ),
-    "linear": Task(classification.run_linear, LinearProbe(), "labels"),
+    "linear": Task(
+        classification.run_linear, LinearProbe(), "labels", check=classification.check_labels
+    ),
+    "logistic": Task(
+        *(classification.run_logistic, Logistic(), "labels"),
+        seeded=False,
+        check=classification.check_labels,
+    ),
+    "few_shot": Task(
+        *(classification.run_few_shot, classification.FewShot(), "labels"),
+        check=classification.check_labels,
+    ),
+    "finetune": Task(
+        classification.run_finetune, FineTune(), "labels", check=classification.check_labels
+    ),
 }
 
 
@@ -49,7 +65,7 @@ def choose_tasks(names: Sequence[str]) -> dict[str, Task]:
 def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
     """The tasks with what the section `eval` of a run's config says of their protocols."""
     said = {
-        "knn": {"k": config.knn_k, "temperature": config.knn_temperature},
+        "knn": {"k": (config.knn_k,), "temperature": config.knn_temperature},
         "linear": {"epochs": config.linear_epochs},
     }
     return {
@@ -87,12 +103,29 @@ def match(
 
 
 def evaluate(
-    encoder: FrozenEncoder, pairs: Sequence[tuple[str, Task, DataSet]], seeds: Sequence[int] = (0,)
+    encoder: FrozenEncoder,
+    pairs: Sequence[tuple[str, Task, DataSet]],
+    seeds: Sequence[int] = (0,),
+    *,
+    bn_adapt: bool = False,
 ) -> Iterator[Entry]:
-    """Runs tasks on data sets, once for each seed where the seed matters."""
+    """Runs tasks on data sets, once for each seed where the seed matters.
+
+    Args:
+      bn_adapt: whether the statistics of BatchNorm are first moved to those of each data set, which
+        must have labels.
+    """
+    frozen, of = encoder, None
     for name, task, data in pairs:
+        if bn_adapt and of is not data:
+            encoder, of = frozen.adapted(data), data
         for seed in seeds if task.seeded else seeds[:1]:
             findings = task.run(encoder, data, task.protocol, seed)
             protocol = dataclasses.asdict(task.protocol) | findings.protocol
-            common = {"source": data.spec, "size": data.size, "normalize": encoder.normalization}
+            common = {
+                "source": data.spec,
+                "size": data.size,
+                "normalize": encoder.normalization,
+                "bn_adapt": bn_adapt,
+            }
             yield Entry(name, data.name, seed, findings, common | protocol)

@@ -1,0 +1,220 @@
+"""Tasks on small data sets, on eight devices: encoders whose features are known, and messages."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from jaxssl import sharding
+from jaxssl.evaluation import features
+from jaxssl.evaluation.augmented import TrainingImages
+from jaxssl.evaluation.classification import FewShot
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.knn import Knn
+from jaxssl.evaluation.suite import TASKS, evaluate, match
+from jaxssl.models.vit import ViT
+from jaxssl.types import Features
+
+
+class Thumbnail(nn.Module):
+    """Means over 4 x 4 parts of the image: features that anyone can compute."""
+
+    def __call__(self, images, train):
+        b, s, _, _ = images.shape
+        grid = images.reshape(b, 4, s // 4, 4, s // 4, 3).mean(axis=(2, 4))
+        return Features(grid=grid, pooled=grid.reshape(b, -1))
+
+
+def freeze(network, variables, **options):
+    mesh = sharding.make_mesh()
+    return FrozenEncoder(network, variables, "none", mesh, batch_size=48, show=False, **options)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_encoder):
+    return freeze(
+        tiny_encoder,
+        tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False),
+    )
+
+
+def find(encoder, data, name, seed=0, **changes):
+    """What one task with a changed protocol finds."""
+    task = TASKS[name]
+    task = dataclasses.replace(task, protocol=dataclasses.replace(task.protocol, **changes))
+    (entry,) = evaluate(encoder, match({name: task}, [data]), (seed,))
+    return entry.findings
+
+
+def write_folder(root, classes=3, train=20, test=8, *, unlabelled=0, tint=150, spread=1):
+    """Noise with a tint for each class, over a colour of each image's own."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        for label in range(classes):
+            folder = root / part / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 60, (16, 16, 3)) + rng.integers(0, spread, 3)
+                image[..., label % 3] += tint * (1 + label // 3)
+                Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    for i in range(unlabelled):
+        noise = rng.integers(0, 255, (16, 16, 3), np.uint8)
+        Image.fromarray(noise).save(root / "train" / f"a{i}.png")
+    return f"folder:{root}"
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Easily told apart."""
+    root = tmp_path_factory.mktemp("colours")
+    (data,) = open_datasets([write_folder(root / "data")], 16, str(root / "cache"))
+    return data
+
+
+@pytest.fixture(scope="module")
+def tints(tmp_path_factory):
+    """Told apart in part."""
+    root = tmp_path_factory.mktemp("tints")
+    spec = write_folder(root / "data", 6, 50, 25, tint=40, spread=120)
+    (data,) = open_datasets([spec], 16, str(root / "cache"))
+    return data
+
+
+def numpy_features(part):
+    n = len(part["image"])
+    pixels = np.asarray(part["image"], np.float32) / 255
+    return pixels.reshape(n, 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(n, -1), part["label"]
+
+
+def test_known_features_give_sklearns_numbers(tints):
+    encoder = freeze(Thumbnail(), {})
+    train, labels = numpy_features(tints.labelled.train)
+    test, truth = numpy_features(tints.labelled.test)
+    model = KNeighborsClassifier(
+        20, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine", algorithm="brute"
+    )
+    theirs = model.fit(train, labels).score(test, truth)
+    knn = find(encoder, tints, "knn", k=(20,), temperature=0.07).results
+    assert knn["top1"] == pytest.approx(theirs, abs=1e-6)
+    assert 2 * knn["chance"] < theirs < 0.95
+    scaler = StandardScaler().fit(train)
+    logistic = LogisticRegression(max_iter=1000)
+    logistic.fit(scaler.transform(train), labels)
+    theirs = logistic.score(scaler.transform(test), truth)
+    assert abs(find(encoder, tints, "logistic").results["top1"] - theirs) <= 0.005
+
+
+def test_few_shot_learns_from_a_part(tints):
+    encoder = freeze(Thumbnail(), {})
+    found = find(encoder, tints, "few_shot", fractions=(0.1, 1.0))
+    full = find(encoder, tints, "logistic").results["top1"]
+    assert found.results["top1_1"] == full > found.results["top1_0.1"]
+    assert found.protocol["images"] == [30, 300]
+    again = find(encoder, tints, "few_shot", seed=1, fractions=(0.1, 1.0))
+    assert again.results["top1_0.1"] != found.results["top1_0.1"]
+
+
+def test_linear_probe_on_augmented_images(tiny, colours):
+    changes = {"epochs": 5, "batch_size": 20, "learning_rates": (0.03, 1.0), "augment": True}
+    found = find(tiny, colours, "linear", best_on_test=True, **changes)
+    assert found.results["top1"] > 0.9
+    assert found.results["top1_best_on_test"] >= found.results["top1"]
+    assert found.protocol["learning_rate"] in (0.03, 1.0)
+
+
+def test_fine_tuning_trains_a_copy_of_everything(tiny, colours):
+    before = jax.tree.map(np.asarray, tiny.variables)
+    found = find(tiny, colours, "finetune", epochs=6, batch_size=16, learning_rates=(1e30, 0.3))
+    assert found.protocol["learning_rate"] == 0.3
+    assert found.results["top1"] > 0.9
+    jax.tree.map(np.testing.assert_array_equal, before, tiny.variables)
+
+
+def test_a_network_without_batch_norm(colours):
+    vit = ViT(dim=16, depth=1, heads=2, patch=8, image_size=16)
+    variables = vit.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = freeze(vit, {"batch_stats": {}} | variables)
+    found = find(encoder, colours, "finetune", epochs=6, batch_size=16, learning_rates=(1.0,))
+    assert found.results["top1"] > found.results["chance"]
+    jax.tree.map(
+        np.testing.assert_array_equal, encoder.adapted(colours).variables, encoder.variables
+    )
+
+
+def test_adapted_statistics_are_those_of_training_mode(tiny, colours):
+    images, labels = (np.asarray(colours.labelled.train[k]) for k in ("image", "label"))
+    rows = np.resize(np.random.default_rng(0).permutation(len(labels)), 96)  # 60 in batches of 48
+    variables = tiny.variables
+    for batch in (rows[:48], rows[48:]):
+        pixels = jnp.asarray(images[batch], jnp.float32) / 255
+        _, changed = tiny.network.apply(variables, pixels, train=True, mutable=["batch_stats"])
+        variables = variables | changed
+    adapted = tiny.adapted(colours).variables
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), adapted, variables)
+    jax.tree.map(np.testing.assert_array_equal, adapted["params"], tiny.variables["params"])
+    knn = dataclasses.replace(TASKS["knn"], protocol=Knn((5,)))
+    pairs = match({"knn": knn}, [colours])
+    plain, moved = (next(evaluate(tiny, pairs, bn_adapt=b)).protocol for b in (False, True))
+    assert (plain["bn_adapt"], moved["bn_adapt"]) == (False, True)
+
+
+def test_unlabelled_images_change_nothing(tiny, colours, tmp_path):
+    spec = write_folder(tmp_path / "data", unlabelled=5)
+    (data,) = open_datasets([spec], 16, str(tmp_path))
+    assert (data.labelled.train["label"] < 0).sum() == 5
+    for name, changes in (("knn", {"k": (5,)}), ("linear", {"epochs": 2})):
+        theirs, ours = (find(tiny, d, name, **changes).results for d in (data, colours))
+        assert theirs == ours
+    batches = TrainingImages(data, tiny.mesh).batches(np.arange(60), 8, 0, range(7))
+    indices = np.concatenate([batch["index"] for batch in batches])
+    assert len(set(indices)) == 56
+    assert min(data.labelled.train["label"][indices]) == 0
+    a, b = (jax.tree.leaves(tiny.adapted(d).variables["batch_stats"]) for d in (data, colours))
+    np.testing.assert_array_equal(a[0], b[0])
+
+
+@pytest.mark.parametrize("in_memory", [0, 2**30])
+def test_features_of_some_rows(monkeypatch, in_memory):
+    monkeypatch.setattr(features, "IN_MEMORY", in_memory)
+    images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 2, 2, 3)
+    rows = np.array([6, 0, 3, 2, 5])
+    found = features.extract(lambda batch: jnp.float32(batch[:, 0, 0]), images, 2, rows=rows)
+    np.testing.assert_array_equal(found, images[rows, 0, 0])
+
+
+def test_few_shot_mistakes():
+    with pytest.raises(ValueError, match="'svm'; choose logistic or linear"):
+        FewShot(classifier="svm")
+    with pytest.raises(ValueError, match=r"is \(0.1, 1.5\); give some in \(0, 1\]"):
+        FewShot(fractions=(0.1, 1.5))
+
+
+def test_messages(tiny, colours, tmp_path, caplog):
+    caplog.set_level("WARNING", "jaxssl")
+    spec = write_folder(tmp_path / "missing")
+    for path in (tmp_path / "missing/test/class2").iterdir():
+        path.unlink()
+    (data,) = open_datasets([spec], 16, str(tmp_path))
+    assert find(tiny, data, "knn", k=(5,)).details["per_class"][2] is None
+    assert "no image of 1 of 3 classes (class2) in the test part" in caplog.text
+
+    spec = write_folder(tmp_path / "one")
+    for path in (tmp_path / "one").glob("train/class[12]/*"):
+        path.unlink()
+    (data,) = open_datasets([spec], 16, str(tmp_path))
+    with pytest.raises(ValueError, match="of one class only, 'class0', in its training part"):
+        find(tiny, data, "logistic")
+
+    broken = jax.tree.map(lambda x: x * np.nan, tiny.variables)
+    with pytest.raises(ValueError, match="features of data are not finite"):
+        find(dataclasses.replace(tiny, variables=broken, _known={}), colours, "logistic")
+    with pytest.raises(ValueError, match=r"has 60 labelled images.* k = 61; set knn.k"):
+        find(tiny, colours, "knn", k=(5, 61))

@@ -1,0 +1,95 @@
+"""Choosing tasks and protocols, saving results, the table. `test_train.py` runs the command."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxssl.evaluate import results_table, save
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.probe import PRESETS
+from jaxssl.evaluation.settings import change, with_preset
+from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, match
+from jaxssl.evaluation.task import Findings
+
+
+def entry(task, top1, seed=0, **extra):
+    findings = Findings({"top1": top1, "chance": 0.1}, details={"classes": ["a"]}, **extra)
+    return Entry(task, "photos", seed, findings, {"k": [20]})
+
+
+def test_settings_change_protocols():
+    settings = ["knn.k=20,200", "knn.temperature=0.07", "linear.augment=true", "linear.epochs=3"]
+    tasks = change(choose_tasks(("knn", "linear")), settings)
+    assert (tasks["knn"].protocol.k, tasks["knn"].protocol.temperature) == ((20, 200), 0.07)
+    assert tasks["linear"].protocol.augment is True
+    assert tasks["linear"].protocol.epochs == 3
+    assert TASKS["linear"].protocol.epochs == 90
+    assert with_preset(tasks, "s3same")["linear"].protocol == PRESETS["s3same"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("knn.kk=3", "unknown setting 'knn.kk' .* did you mean 'knn.k'"),
+        ("linear.epochs=3", "unknown setting 'linear.epochs' of the tasks chosen"),
+        ("knn.k", "write --set knn.k=VALUE"),
+        ("knn.temperature=warm", "the value must be of type float"),
+        ("knn.k=2,x", "the value must be of type tuple"),
+        ("knn.temperature=0", "must be > 0"),
+        ("finetune.epochs=1.5", "the value must be of type int"),
+    ],
+)
+def test_mistakes_in_settings(setting, message):
+    with pytest.raises(ValueError, match=f"^[^\n]*{message}[^\n]*$"):
+        change(choose_tasks(("knn", "finetune")), [setting])
+
+
+def test_tasks_and_data_sets_must_fit():
+    with pytest.raises(ValueError, match="unknown task 'kn'; choose from knn, linear"):
+        choose_tasks(("kn",))
+    with pytest.raises(ValueError, match="--preset byol is one of task linear"):
+        with_preset(choose_tasks(("knn",)), "byol")
+    scenes, objects = open_datasets(["scenes:10", "objects:10"], 16)
+    with pytest.raises(ValueError, match="task knn needs labels and none .* scenes:10"):
+        match(choose_tasks(("knn",)), [scenes])
+    with pytest.raises(ValueError, match="scenes:10 has images, .*; no task can use it: linear"):
+        match(choose_tasks(("linear",)), [objects, scenes])
+    with pytest.raises(ValueError, match="the same name"):
+        open_datasets(["objects:10", "objects:20"], 16)
+
+
+def test_results_are_added_and_maps_go_beside(tmp_path):
+    maps = {"image": np.zeros((2, 4, 4, 3), np.uint8), "truth": np.zeros((2, 4, 4), np.uint8)}
+    save(tmp_path, 7, entry("knn", 0.5))
+    save(tmp_path, 7, entry("segmentation", 0.6, predictions=maps))
+    first, second = json.loads((tmp_path / "eval.json").read_text())
+    assert first == {
+        "step": 7,
+        "task": "knn",
+        "dataset": "photos",
+        "seed": 0,
+        "results": {"top1": 0.5, "chance": 0.1},
+        "protocol": {"k": [20]},
+        "details": {"classes": ["a"]},
+    }
+    assert second["task"] == "segmentation"
+    with np.load(tmp_path / "predictions" / "photos_segmentation.npz") as saved:
+        assert {name: saved[name].shape for name in saved} == {
+            "image": (2, 4, 4, 3),
+            "truth": (2, 4, 4),
+        }
+
+
+def test_table_has_mean_and_spread():
+    entries = [entry("knn", 0.5), entry("linear", 0.6, 0), entry("linear", 0.8, 1)]
+    table = results_table(entries).splitlines()
+    assert table[2].split() == ["photos", "knn", "top1", "0.500"]
+    assert table[4].split() == ["photos", "linear", "top1", "0.700", "±", "0.141"]
+
+
+def test_metrics_of_training():
+    assert entry("knn", 0.5).as_metrics() == {
+        "eval/photos/knn_top1": 0.5,
+        "eval/photos/chance": 0.1,
+    }
