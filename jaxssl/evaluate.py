@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
-from jaxssl.config import build_method
+from jaxssl.config import base, build_method
 from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
@@ -30,6 +30,7 @@ from jaxssl.evaluation.suite import (
     with_config,
 )
 from jaxssl.models import variable_shapes
+from jaxssl.pretrained import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.workdir import read_config
 
@@ -46,12 +47,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags of this command."""
     parser = Parser(
         prog="python -m jaxssl.evaluate",
-        description="Evaluates the newest checkpoint of a run; appends to WORKDIR/eval.json.",
+        description="Evaluates the newest checkpoint of a run, or an exported encoder; appends to "
+        "WORKDIR/eval.json or FILE.eval.json.",
         epilog="example: python -m jaxssl.evaluate --workdir runs/quickstart --tasks knn,linear "
         "--datasets folder:photos,objects:2000 --set knn.k=20 --seeds 3",
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--workdir", type=pathlib.Path, help="of a run")
+    subject.add_argument("--encoder", type=pathlib.Path, help="FILE.safetensors of jaxssl.export")
     parser.add_argument(
         "--tasks", type=_comma_separated, default=("knn", "linear"), help=",".join(TASKS)
     )
@@ -98,9 +102,25 @@ def restore_encoder(
     return frozen, checkpoints.restored
 
 
-def run(args: argparse.Namespace) -> list[Entry]:
-    """Runs the tasks on the data sets; each result is saved as soon as it is there."""
-    config = read_config(args.workdir)
+def config_of(loaded: Encoder) -> ConfigDict:
+    """The default config, with images as the exported encoder takes them."""
+    config, preprocessing = base(), loaded.metadata["preprocessing"]
+    config.views.size, config.views.normalize = loaded.size, preprocessing["normalize"]
+    return config
+
+
+def freeze(loaded: Encoder, config: ConfigDict, mesh: Mesh) -> tuple[FrozenEncoder, int]:
+    """An exported encoder on all devices, and the step it is of."""
+    variables = sharding.put_everywhere(loaded.variables, mesh)
+    name, batch_size = config.views.normalize, config.eval.batch_size
+    frozen = FrozenEncoder(loaded.network, variables, name, mesh, batch_size)
+    return frozen, loaded.metadata["step"]
+
+
+def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
+    """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
+    loaded = load_encoder(args.encoder) if args.encoder else None
+    config = config_of(loaded) if loaded else read_config(args.workdir)
     for key in ("size", "batch_size", "datasets", "void"):
         if (value := getattr(args, key)) is not None:
             config.eval[key] = value
@@ -116,17 +136,21 @@ def run(args: argparse.Namespace) -> list[Entry]:
     cache_dir = config.data.cache_dir or None
     datasets = open_datasets(config.eval.datasets, size, cache_dir, void=config.eval.void)
     pairs = match(tasks, datasets)
-    encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
+    mesh = sharding.make_mesh()
+    if loaded:
+        encoder, step = freeze(loaded, config, mesh)
+    else:
+        encoder, step = restore_encoder(config, args.workdir, mesh)
     entries = []
     for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
-        save(args.workdir, step, entry)
+        save(path, step, entry)
         entries.append(entry)
     return entries
 
 
-def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
-    """Adds to the list in `eval.json`; predicted maps go to `predictions/`."""
-    path, findings = workdir / "eval.json", entry.findings
+def save(path: pathlib.Path, step: int, entry: Entry) -> None:
+    """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
+    findings = entry.findings
     earlier = json.loads(path.read_text()) if path.exists() else []
     new: dict[str, Any] = {
         "step": step,
@@ -141,8 +165,9 @@ def save(workdir: pathlib.Path, step: int, entry: Entry) -> None:
     with written_aside(path) as file:
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
     if findings.predictions:
-        (workdir / "predictions").mkdir(exist_ok=True)
-        with written_aside(workdir / "predictions" / f"{entry.dataset}_{entry.task}.npz") as file:
+        folder = path.with_name("predictions")
+        folder.mkdir(exist_ok=True)
+        with written_aside(folder / f"{entry.dataset}_{entry.task}.npz") as file:
             archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
             np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
             file.write(archive.getvalue())
@@ -166,8 +191,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        print(results_table(run(args)))
-        print(f"{args.workdir / 'eval.json'} has them with the whole protocol of each")
+        path = (
+            args.workdir / "eval.json" if args.workdir else args.encoder.with_suffix(".eval.json")
+        )
+        print(results_table(run(args, path)))
+        print(f"{path} has them with the whole protocol of each")
     return status.code
 
 

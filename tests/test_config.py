@@ -104,8 +104,8 @@ def test_mistakes_in_a_file(tmp_path, body, message):
 def test_scripts_rely_on_these_keys():
     keys = set(flatten(base()))
     promised = """seed epochs batch_size dtype remat data.source data.canvas data.input data.workers
-        data.cache_dir encoder.name encoder.width encoder.stem method.name sampler.name views.size
-        views.scale views.num_local views.local_size views.local_scale views.recipe optim.name
-        optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every eval.knn_k
-        eval.knn_temperature eval.linear checkpoint.every checkpoint.keep"""
+        data.cache_dir encoder.name encoder.width encoder.stem encoder.init method.name sampler.name
+        views.size views.scale views.num_local views.local_size views.local_scale views.recipe
+        optim.name optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every
+        eval.knn_k eval.knn_temperature eval.linear checkpoint.every checkpoint.keep"""
     assert set(promised.split()) <= keys

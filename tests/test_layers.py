@@ -17,7 +17,8 @@ LAYERS = [
     {"sharding"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"hosts", "checkpoint", "metrics", "workdir", "terminal", "refresh", "checkup", "loop"},
+    {"hosts", "checkpoint", "metrics", "workdir", "terminal", "refresh", "checkup", "loop"}
+    | {"unpickle", "weights", "pretrained", "card"},
     {"reporting"},
     {"train", "evaluate", "export", "report", "preview"},
 ]

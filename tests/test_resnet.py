@@ -186,7 +186,9 @@ def test_images_without_pixels_are_refused(small):
         small().init(jax.random.key(0), jnp.zeros((1, 0, 8, 3)), train=False)
 
 
-@pytest.mark.parametrize("wrong", [{"depth": 19}, {"stem": "vit"}, {"width": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"depth": 19}, {"stem": "vit"}, {"width": 0.0}, {"padding": "no"}]
+)
 def test_unknown_options_are_named(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         ResNet(**wrong)
