@@ -20,6 +20,7 @@ from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.knn import Knn
 from jaxssl.evaluation.suite import TASKS, evaluate, match
+from jaxssl.models.vit import ViT
 from jaxssl.types import Features
 
 
@@ -135,6 +136,17 @@ def test_fine_tuning_trains_a_copy_of_everything(tiny, colours):
     assert found.protocol["learning_rate"] == 0.3
     assert found.results["top1"] > 0.9
     jax.tree.map(np.testing.assert_array_equal, before, tiny.variables)
+
+
+def test_a_network_without_batch_norm(colours):
+    vit = ViT(dim=16, depth=1, heads=2, patch=8, image_size=16)
+    variables = vit.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = freeze(vit, {"batch_stats": {}} | variables)
+    found = find(encoder, colours, "finetune", epochs=6, batch_size=16, learning_rates=(1.0,))
+    assert found.results["top1"] > found.results["chance"]
+    jax.tree.map(
+        np.testing.assert_array_equal, encoder.adapted(colours).variables, encoder.variables
+    )
 
 
 def test_adapted_statistics_are_those_of_training_mode(tiny, colours):
