@@ -16,6 +16,11 @@ from jaxssl.types import Tree
 log = logging.getLogger("jaxssl")
 
 
+def is_begun(folder: pathlib.Path) -> bool:
+    """Whether a checkpoint is in the folder."""
+    return any(path.name.isdigit() for path in folder.glob("*"))
+
+
 class Checkpoints:
     """The checkpoints of one run, newest last. A context manager: leaving it waits for writes."""
 

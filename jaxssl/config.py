@@ -36,7 +36,7 @@ KNOWN: dict[str, Mapping[str, Any]] = {
 def defaults(section: str, name: str, **changes: Any) -> ConfigDict:
     """The section of a config that builds `name`: every field with its default, some changed."""
     cls = _lookup(section, name)
-    fields = {"name": name} | _fields(cls)
+    fields = {"name": name} | _fields(cls) | BESIDE.get(section, {})
     if unknown := set(changes) - set(fields):
         raise ValueError(f"{section} {name!r} has no option {', '.join(sorted(unknown))}")
     return ConfigDict(fields | changes)
@@ -44,7 +44,7 @@ def defaults(section: str, name: str, **changes: Any) -> ConfigDict:
 
 def build(section: str, config: ConfigDict, **extra: Any) -> Any:
     """The object that a section describes. `extra` fills what no config can hold."""
-    options = config.to_dict()
+    options = {k: v for k, v in config.to_dict().items() if k not in BESIDE.get(section, {})}
     cls = _lookup(section, options.pop("name"))
     return cls(**options, **extra)
 
@@ -69,6 +69,9 @@ def _fields(cls: Any) -> dict[str, Any]:
         if isinstance(f.default, plain) and f.name not in {*fixed, "name", *FROM_TOP}
     }
 
+
+# Keys of a section that are no field of what it builds.
+BESIDE = {"encoder": {"init": ""}}  # file of weights to start from; "": random ones
 
 # Fields that every encoder has and the top of the config decides.
 FROM_TOP = ("dtype", "remat")

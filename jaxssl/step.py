@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
@@ -35,6 +36,20 @@ def init_state(
         method=method_state,
         sampler=memory,
     )
+
+
+def start_from(state: TrainState, encoder: Tree) -> TrainState:
+    """The state with the variables `encoder` in every encoder: in those of targets too."""
+    flat = flax.traverse_util.flatten_dict(encoder, sep="/")
+    values = {name.partition("/")[2]: value for name, value in flat.items()}
+
+    def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
+        name = "/" + jax.tree_util.keystr(path, simple=True, separator="/")
+        _, found, inside = name.partition("/encoder/")
+        return jax.device_put(values[inside], leaf.sharding) if found else leaf
+
+    params, method = jax.tree_util.tree_map_with_path(replaced, (state.params, state.method))
+    return state.replace(params=params, method=method)
 
 
 def make_train_step(

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
+from jaxssl.checkpoint import is_begun
 from jaxssl.config import build, build_method, load_config
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
@@ -28,9 +29,10 @@ from jaxssl.loop import Loop
 from jaxssl.methods import Method
 from jaxssl.metrics import read_metrics
 from jaxssl.models import variable_shapes
+from jaxssl.pretrained import start_variables
 from jaxssl.refresh import Refresh
 from jaxssl.samplers import Sampler
-from jaxssl.step import init_state, make_train_step
+from jaxssl.step import init_state, make_train_step, start_from
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.types import Batch, TrainState, Tree
 from jaxssl.views import Views
@@ -47,6 +49,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     check_workdir(workdir, config)
     method, encoder = build_method(config)
     check_sizes(config, encoder)
+    start = None
+    if config.encoder.init and not is_begun(workdir / "checkpoints"):
+        start = start_variables(config, encoder)
     sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
     check_regions({"sampler": sampler, "method": method}, source)
@@ -57,6 +62,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     state, train_step = make_training(
         config, mesh, pipeline, resident, method=method, sampler=sampler, views=views
     )
+
+    if start is not None:
+        state = start_from(state, start)
 
     def encoder_of(state: TrainState) -> Tree:
         return method.encoder_variables(state.params, state.method)

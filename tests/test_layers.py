@@ -16,7 +16,8 @@ LAYERS = [
     {"views", "methods"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"},
+    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"}
+    | {"unpickle", "weights", "pretrained", "card"},
     {"train", "evaluate", "export", "report"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

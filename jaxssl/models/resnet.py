@@ -4,6 +4,9 @@ Layers, paddings and names are torchvision's, so that its weights fit: `layer1.0
 is `layer1_0/conv1/kernel` here, and `layer1.0.downsample.0` and `.1` are
 `layer1_0/downsample_conv` and `layer1_0/downsample_bn`. One thing differs in training: the running
 variance is that of the batch in Flax and unbiased in torch, n / (n - 1) times as large.
+
+With `padding="same"` it is Haiku's, of which BYOL and DetCon released weights: where a layer halves
+an even side it pads at the end only, so that its features lie up to a pixel of its input off.
 """
 
 import functools
@@ -26,13 +29,15 @@ BLOCKS = {
 }
 
 
-def _conv(channels: int, kernel: int, stride: int, *, dtype: Any, name: str) -> nn.Conv:
-    """A convolution padded by the same on all sides, as in torch; XLA's "SAME" would not be."""
+def _conv(
+    channels: int, kernel: int, stride: int, *, padding: str, dtype: Any, name: str
+) -> nn.Conv:
+    """A convolution without bias, padded by the same on all sides or as XLA's "SAME"."""
     return nn.Conv(
         channels,
         (kernel, kernel),
         strides=stride,
-        padding=kernel // 2,
+        padding=kernel // 2 if padding == "torch" else "SAME",
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
@@ -58,11 +63,12 @@ class Block(nn.Module):
     stride: int
     bottleneck: bool
     zero_init: bool
+    padding: str
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b i j k"]:
-        conv = functools.partial(_conv, dtype=self.dtype)
+        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
         batch_norm = functools.partial(_batch_norm, train, dtype=self.dtype)
         layers = [(self.channels, 3, self.stride), (self.channels, 3, 1)]
         if self.bottleneck:
@@ -88,6 +94,7 @@ class ResNet(nn.Module):
     depth: int = 18  # one of `BLOCKS`
     width: float = 1.0  # factor on the channels of every layer, the stem's too (as in SimCLR)
     stem: str = "imagenet"  # 7x7 with stride 2, then max pooling | "cifar": 3x3 with stride 1
+    padding: str = "torch"  # by the same on all sides | "same": XLA's
     zero_init: bool = False  # the last scale of every block starts at 0: arXiv 1706.02677, 5.1
     dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
     remat: bool = False  # recompute the inside of blocks in the backward pass
@@ -97,6 +104,8 @@ class ResNet(nn.Module):
             raise ValueError(f"no ResNet of depth {self.depth}; choose one of {list(BLOCKS)}")
         if self.stem not in ("imagenet", "cifar"):
             raise ValueError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
+        if self.padding not in ("torch", "same"):
+            raise ValueError(f"unknown encoder.padding {self.padding!r}; choose torch or same")
         if round(64 * self.width) < 1:
             raise ValueError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
         super().__post_init__()
@@ -108,10 +117,12 @@ class ResNet(nn.Module):
             raise ValueError(f"images of {height} x {width} pixels; check views.size")
         channels = round(64 * self.width)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = _conv(channels, kernel, stride, dtype=self.dtype, name="conv1")(images)
+        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
+        x = conv(channels, kernel, stride, name="conv1")(images)
         x = nn.relu(_batch_norm(train, dtype=self.dtype, name="bn1")(x))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            padding = ((1, 1), (1, 1)) if self.padding == "torch" else "SAME"
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             for i in range(blocks):
@@ -120,6 +131,7 @@ class ResNet(nn.Module):
                     stride=2 if stage > 0 and i == 0 else 1,
                     bottleneck=self.depth >= 50,
                     zero_init=self.zero_init,
+                    padding=self.padding,
                     dtype=self.dtype,
                     name=f"layer{stage + 1}_{i}",
                 )(x, train)

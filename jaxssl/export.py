@@ -1,0 +1,163 @@
+"""Writes the encoder of a run for others: `python -m jaxssl.export --workdir runs/quickstart`.
+
+The variables are those that evaluation uses, as the method says: DINO's teacher, BYOL's online
+network. `torchvision` and `timm` name and lay out a ResNet alike; a Vision Transformer has timm's
+names, which are DINO's too. `jaxssl.load_encoder` reads every format.
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxssl import interop, sharding
+from jaxssl.augment import NORMALIZE
+from jaxssl.card import model_card, torch_code
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.config import build_method
+from jaxssl.data import open_source
+from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.files import written_aside
+from jaxssl.models import variable_shapes
+from jaxssl.models.vit import ViT
+from jaxssl.pretrained import Encoder, load_encoder
+from jaxssl.terminal import Parser, one_line_errors
+from jaxssl.types import Tree
+from jaxssl.weights import write_weights
+from jaxssl.workdir import environment, read_config
+
+FORMATS = ("torchvision", "timm", "flax")
+CHECKED = 4  # images on which outputs are compared
+
+# Follows `torch_code`: the largest difference between its features and those given.
+_COMPARE = """
+import sys
+import numpy
+given = numpy.load(sys.argv[1])
+with torch.no_grad():
+    features = net(torch.from_numpy(given["pixels"]).permute(0, 3, 1, 2)).numpy()
+print(abs(features - given["features"]).max())
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags of this command."""
+    parser = Parser(
+        prog="python -m jaxssl.export",
+        description="Writes the encoder of the newest checkpoint of a run, and a model card.",
+        epilog="example: python -m jaxssl.export --workdir runs/quickstart --format torchvision "
+        "--out resnet18.safetensors",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="FILE.safetensors")
+    return parser.parse_args(argv)
+
+
+def export(workdir: pathlib.Path, form: str, out: pathlib.Path) -> None:
+    """Writes the file and its card, and prints what was compared."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out} must end in .safetensors")
+    config = read_config(workdir)
+    _, network = build_method(config)
+    if form == "torchvision" and isinstance(network, ViT):
+        raise ValueError("torchvision names a Vision Transformer otherwise; give --format timm")
+    variables, step = restore_variables(config, network, workdir)
+    tensors = (interop.to_flax if form == "flax" else interop.to_torch)(variables)
+    metadata = describe(config, form, step)
+    code = torch_code(network, form, out.name)
+    write_weights(out, tensors, metadata)
+    card = out.with_suffix(".md")
+    with written_aside(card) as file:
+        file.write(model_card(config, workdir, metadata, out.name, code).encode())
+    print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
+    print(f"{card}: the model card")
+    compare(load_encoder(out), variables, out, code)
+
+
+def restore_variables(config: ConfigDict, network: Any, workdir: pathlib.Path) -> tuple[Tree, int]:
+    """The encoder's variables in the newest checkpoint, and their step."""
+    shapes = variable_shapes(network, config.views.size)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        mesh = sharding.make_mesh()
+        variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
+        if variables is None:
+            raise ValueError(f"no checkpoint in {workdir} yet; train it first")
+        return jax.device_get(variables), checkpoints.restored
+
+
+def describe(config: ConfigDict, form: str, step: int) -> dict[str, str]:
+    """The metadata of the file: what the encoder is and how its images are prepared."""
+    mean, std = NORMALIZE[config.views.normalize]
+    preprocessing = {
+        "normalize": config.views.normalize,
+        "mean": mean,
+        "std": std,
+        "size": config.eval.size or config.views.size,
+    }
+    encoder = {k: v for k, v in config.encoder.to_dict().items() if k != "init"}
+    return {
+        "format": form,
+        "encoder": json.dumps(encoder),
+        "preprocessing": json.dumps(preprocessing),
+        "method": config.method.name,
+        "step": str(step),
+        "jaxssl": str(environment()["versions"]["jaxssl"]),
+    }
+
+
+def compare(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> None:
+    """Prints how far features from the file are from those of the run, here and in torch."""
+    size = loaded.size
+    if code and isinstance(loaded.network, ViT):  # timm takes no other
+        size = loaded.network.image_size
+    scenes = open_source(f"scenes:{CHECKED}")
+    images = np.stack([load_canvas(scenes, i, CanvasSpec(size))["image"] for i in range(CHECKED)])
+    features = Encoder(loaded.network, variables, loaded.metadata)(images)
+    largest = float(abs(features).max())
+    difference = float(abs(loaded(images) - features).max())
+    print(f"features up to {largest:.3g}; read back, they differ by {difference:.1e}")
+    if not code:
+        return
+    library = code.split()[1]
+    if not all(importlib.util.find_spec(name) for name in ("torch", library)):
+        print(f"{library} is not installed: not compared with it")
+        return
+    preprocessing = loaded.metadata["preprocessing"]
+    mean, std = (np.float32(preprocessing[k]) for k in ("mean", "std"))
+    pixels = (images.astype(np.float32) / 255 - mean) / std
+    with tempfile.TemporaryDirectory() as folder:
+        given = pathlib.Path(folder, "given.npz")
+        np.savez(given, pixels=pixels, features=features)
+        run = subprocess.run(
+            [sys.executable, "-c", code + _COMPARE, given],
+            cwd=out.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if run.returncode:
+        raise ValueError(f"{library} cannot load {out}: {run.stderr.strip().splitlines()[-1]}")
+    print(f"in {library}, they differ by {float(run.stdout):.1e}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what to do."""
+    with one_line_errors() as status:
+        args = parse_arguments(argv)
+        export(args.workdir, args.format, args.out)
+    return status.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
