@@ -17,6 +17,7 @@ from PIL import Image
 
 from jaxssl import config as config_module
 from jaxssl import evaluate, train
+from jaxssl import export as export_encoder
 from jaxssl.data import open_source
 from mask_tools import export, inspect
 
@@ -28,6 +29,7 @@ COMMANDS = {
     "mask_tools.inspect": inspect.main,
     "jaxssl.train": train.main,
     "jaxssl.evaluate": evaluate.main,
+    "jaxssl.export": export_encoder.main,
 }
 # What is appended to a command that has the key among its words; the last of equal options counts.
 SMALLER = {
