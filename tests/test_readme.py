@@ -114,7 +114,7 @@ def run(module, words, capfd):
     errors = capfd.readouterr().err
     if status:
         (line,) = errors.splitlines()
-        assert line.startswith("error: ")
+        assert line.startswith(("error: ", f"{module}: "))
         assert any(what in line for what in MISSING), line
 
 
