@@ -25,12 +25,13 @@ def torch_code(network: Any, form: str, file: str) -> str:
       form: "torchvision" or "timm"; "flax" is not for torch.
       file: name of the file.
     """
+    if form == "flax":
+        return ""
     if isinstance(network, ViT):
-        has_one, made = form == "timm", _timm_vit(network)
-    else:
-        has_one = form != "flax" and (network.width, network.padding) == (1.0, "torch")
+        made = _timm_vit(network)
+    elif (network.width, network.padding) == (1.0, "torch"):
         made = _torch_resnet(network, form)
-    if not has_one:
+    else:
         return ""
     return (
         f"import {form}\nimport torch\nfrom safetensors.torch import load_file\n\n"

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl.evaluation.suite import Protocol
 from jaxssl.methods import METHODS
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
@@ -108,7 +107,10 @@ def base() -> ConfigDict:
     config.eval.every = 0  # epochs between evaluations; 0: before the first and after the last
     config.eval.size = 0  # side of the images, pixels; 0: views.size
     config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
-    config.eval.update(_fields(Protocol))
+    config.eval.batch_size = 256  # images at once
+    config.eval.knn_k = 200
+    config.eval.knn_temperature = 0.1
+    config.eval.linear_epochs = 90
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps
@@ -244,6 +246,9 @@ LEAST = {
     "data.workers": 0,
     "eval.every": 0,
     "eval.size": 0,
+    "eval.batch_size": 1,
+    "eval.knn_k": 1,
+    "eval.linear_epochs": 1,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
 }

@@ -1,27 +1,27 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
-import dataclasses
-import functools
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.checkpoint import Checkpoints
-from jaxssl.config import build_method
+from jaxssl.config import base, build_method
 from jaxssl.data.files import written_aside
-from jaxssl.evaluation.datasets import load_datasets
-from jaxssl.evaluation.features import make_encode
-from jaxssl.evaluation.suite import TASKS, Protocol, check_tasks, evaluate
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.settings import change, flags_help
+from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, evaluate, match, with_config
 from jaxssl.models import variable_shapes
+from jaxssl.pretrained import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.types import Tree
 from jaxssl.workdir import read_config
 
 
@@ -33,72 +33,129 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags of this command."""
     parser = Parser(
         prog="python -m jaxssl.evaluate",
-        description="Evaluates the newest checkpoint of a run; appends to WORKDIR/eval.json.",
+        description="Evaluates the newest checkpoint of a run, or an exported encoder; appends to "
+        "WORKDIR/eval.json or FILE.eval.json.",
         epilog="example: python -m jaxssl.evaluate --workdir runs/quickstart --tasks knn,linear "
-        "--datasets folder:photos,objects:2000",
+        "--datasets folder:photos,objects:2000 --set knn.k=20 --seeds 3",
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--tasks", type=_comma_separated, default=TASKS, help=",".join(TASKS))
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--workdir", type=pathlib.Path, help="of a run")
+    subject.add_argument("--encoder", type=pathlib.Path, help="FILE.safetensors of jaxssl.export")
+    parser.add_argument(
+        "--tasks", type=_comma_separated, default=("knn", "linear"), help=",".join(TASKS)
+    )
     parser.add_argument(
         "--datasets",
         type=_comma_separated,
         help="sources, separated by commas (default: the run's)",
     )
-    parser.add_argument("--knn-k", type=int, help="neighbours (default: the run's)")
-    parser.add_argument("--knn-temperature", type=float, help="(default: the run's)")
+    parser.add_argument("--size", type=int, help="side of the images, pixels (default: the run's)")
+    parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
     return parser.parse_args(argv)
 
 
-def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Any, Tree, int]:
-    """The encoder of a run, its newest variables and their step."""
+def restore_encoder(
+    config: ConfigDict, workdir: pathlib.Path, mesh: Mesh
+) -> tuple[FrozenEncoder, int]:
+    """The encoder of a run with its newest variables, and their step."""
     _, encoder = build_method(config)
     shapes = variable_shapes(encoder, config.views.size)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
         if variables is None:
             raise ValueError(f"no checkpoint in {workdir} yet; train it first")
-        return encoder, variables, checkpoints.restored
+    frozen = FrozenEncoder(encoder, variables, config.views.normalize, mesh, config.eval.batch_size)
+    return frozen, checkpoints.restored
 
 
-def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Results by data set, each with its whole protocol."""
-    config = read_config(args.workdir)
-    for key in ("knn_k", "knn_temperature", "datasets"):
+def config_of(loaded: Encoder) -> ConfigDict:
+    """The default config, with images as the exported encoder takes them."""
+    config, preprocessing = base(), loaded.metadata["preprocessing"]
+    config.views.size, config.views.normalize = loaded.size, preprocessing["normalize"]
+    return config
+
+
+def freeze(loaded: Encoder, config: ConfigDict, mesh: Mesh) -> tuple[FrozenEncoder, int]:
+    """An exported encoder on all devices, and the step it is of."""
+    variables = sharding.put_everywhere(loaded.variables, mesh)
+    name, batch_size = config.views.normalize, config.eval.batch_size
+    frozen = FrozenEncoder(loaded.network, variables, name, mesh, batch_size)
+    return frozen, loaded.metadata["step"]
+
+
+def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
+    """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
+    loaded = load_encoder(args.encoder) if args.encoder else None
+    config = config_of(loaded) if loaded else read_config(args.workdir)
+    for key in ("size", "batch_size", "datasets"):
         if (value := getattr(args, key)) is not None:
             config.eval[key] = value
     if not config.eval.datasets:
         raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
-    check_tasks(args.tasks)
+    if args.seeds < 1:
+        raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
+    tasks = change(with_config(choose_tasks(args.tasks), config.eval), args.set)
+    size = config.eval.size or config.views.size
+    pairs = match(tasks, open_datasets(config.eval.datasets, size, config.data.cache_dir or None))
     mesh = sharding.make_mesh()
-    encoder, variables, step = restore_encoder(config, args.workdir, mesh)
-    encode = functools.partial(
-        sharding.compile_rows(make_encode(encoder, config.views.normalize), mesh), variables
-    )
-    protocol = Protocol.of(config.eval)
-    return [
-        {"step": step, "dataset": data.name, **evaluate(encode, data, protocol, args.tasks)}
-        | {"size": config.eval.size or config.views.size, **dataclasses.asdict(protocol)}
-        for data in load_datasets(config)
-    ]
+    if loaded:
+        encoder, step = freeze(loaded, config, mesh)
+    else:
+        encoder, step = restore_encoder(config, args.workdir, mesh)
+    entries = []
+    for entry in evaluate(encoder, pairs, range(args.seeds)):
+        save(path, step, entry)
+        entries.append(entry)
+    return entries
 
 
-def append_results(path: pathlib.Path, results: list[dict[str, Any]]) -> None:
-    """Adds to the list in `eval.json`."""
+def save(path: pathlib.Path, step: int, entry: Entry) -> None:
+    """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
+    findings = entry.findings
     earlier = json.loads(path.read_text()) if path.exists() else []
+    new: dict[str, Any] = {
+        "step": step,
+        "task": entry.task,
+        "dataset": entry.dataset,
+        "seed": entry.seed,
+        "results": findings.results,
+        "protocol": entry.protocol,
+    }
+    if findings.details:
+        new["details"] = findings.details
     with written_aside(path) as file:
-        file.write((json.dumps(earlier + results, indent=2) + "\n").encode())
+        file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
+    if findings.predictions:
+        folder = path.with_name("predictions")
+        folder.mkdir(exist_ok=True)
+        with written_aside(folder / f"{entry.dataset}_{entry.task}.npz") as file:
+            np.savez_compressed(file, allow_pickle=False, **findings.predictions)
+
+
+def results_table(entries: Sequence[Entry]) -> str:
+    """One row for each data set and task: its results, with their spread over seeds."""
+    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for entry in entries:
+        groups.setdefault((entry.dataset, entry.task), []).append(entry.findings.results)
+    rows = []
+    for (dataset, task), results in groups.items():
+        for name in results[0]:
+            values = [r[name] for r in results]
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            rows.append([dataset, task, name, f"{np.mean(values):.3f}{spread}"])
+    return format_table([["data set", "task", "result", "value"], *rows])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        results = run(args)
-        append_results(args.workdir / "eval.json", results)
-        scores = ("chance", *(f"{task}_top1" for task in args.tasks))
-        rows = [[r["dataset"], *(f"{r[s]:.1%}" for s in scores)] for r in results]
-        print(format_table([["data set", *scores], *rows]))
+        path = args.workdir / "eval.json" if args.workdir else args.encoder.with_suffix(".eval.json")
+        print(results_table(run(args, path)))
+        print(f"{path} has them with the whole protocol of each")
     return status.code
 
 

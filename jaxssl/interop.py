@@ -150,7 +150,7 @@ def _find(
 
     Statistics have a prefix of their own: in Haiku's files they are in another mapping.
     """
-    found = {}
+    found: dict[Path, str] = {}
     for collection in ("params", "batch_stats"):
         wanted = {name(path): path for path in paths if path[0] == collection}
         counts = collections.Counter(

@@ -1,5 +1,6 @@
 """One training step for every method, and the state it starts from."""
 
+import dataclasses
 from collections.abc import Callable
 
 import flax.traverse_util
@@ -49,7 +50,7 @@ def start_from(state: TrainState, encoder: Tree) -> TrainState:
         return jax.device_put(values[inside], leaf.sharding) if found else leaf
 
     params, method = jax.tree_util.tree_map_with_path(replaced, (state.params, state.method))
-    return state.replace(params=params, method=method)
+    return dataclasses.replace(state, params=params, method=method)
 
 
 def make_train_step(

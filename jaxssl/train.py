@@ -22,9 +22,9 @@ from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.example import Source
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.data.store import cache_folder
-from jaxssl.evaluation.datasets import load_datasets
-from jaxssl.evaluation.features import make_encode
-from jaxssl.evaluation.suite import LabelledImages, Protocol, evaluate
+from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.suite import choose_tasks, evaluate, match, with_config
 from jaxssl.loop import Loop
 from jaxssl.methods import Method
 from jaxssl.metrics import read_metrics
@@ -56,7 +56,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
     source = open_source(config.data.source, seed=config.seed)
     check_regions({"sampler": sampler, "method": method}, source)
     method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
-    datasets = load_datasets(config)
+    datasets = open_datasets(
+        config.eval.datasets, config.eval.size or config.views.size, config.data.cache_dir or None
+    )
+    evaluation = make_evaluation(config, mesh, encoder, datasets)
     pipeline = open_data(config, source, sampler, method)
     resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
     state, train_step = make_training(
@@ -80,7 +83,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> bool:
         pipeline=pipeline,
         train_step=train_step,
         encoder_of=encoder_of,
-        evaluate=make_evaluation(config, mesh, encoder, datasets),
+        evaluate=evaluation,
         refresh=Refresh(
             sampler,
             views,
@@ -172,21 +175,21 @@ def make_training(
 
 
 def make_evaluation(
-    config: ConfigDict, mesh: Mesh, encoder: Any, datasets: list[LabelledImages]
+    config: ConfigDict, mesh: Mesh, encoder: Any, datasets: Sequence[DataSet]
 ) -> Callable[[Tree, bool], dict[str, float]]:
-    """`evaluate(variables, last)`: results by key; a linear probe only after the last step."""
-    encode = sharding.compile_rows(make_encode(encoder, config.views.normalize), mesh)
-    protocol = Protocol.of(config.eval)
+    """`evaluate(variables, last)`: results by key; a linear probe only after the last step.
+
+    Finds fault with the data sets now.
+    """
+    tasks = with_config(choose_tasks(("knn", "linear")), config.eval)
+    pairs = match(tasks, datasets) if datasets else []
 
     def run(variables: Tree, last: bool) -> dict[str, float]:
-        tasks = ("knn", "linear") if last and config.eval.linear else ("knn",)
-        return {
-            f"eval/{data.name}/{name}": value
-            for data in datasets
-            for name, value in evaluate(
-                functools.partial(encode, variables), data, protocol, tasks
-            ).items()
-        }
+        now = [p for p in pairs if p[0] != "linear" or (last and config.eval.linear)]
+        frozen = FrozenEncoder(
+            encoder, variables, config.views.normalize, mesh, config.eval.batch_size, show=False
+        )
+        return {k: v for entry in evaluate(frozen, now) for k, v in entry.as_metrics().items()}
 
     return run
 

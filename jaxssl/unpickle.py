@@ -11,7 +11,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -22,7 +22,7 @@ LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin wi
 class Unpickler(pickle.Unpickler):
     """Reads a pickle in which only the names of `known` occur."""
 
-    def __init__(self, file: BinaryIO, known: Mapping[tuple[str, str], Any]):
+    def __init__(self, file: IO[bytes], known: Mapping[tuple[str, str], Any]):
         super().__init__(file)
         self._known = known
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxssl.evaluation import knn as module
-from jaxssl.evaluation.knn import accuracy, knn
+from jaxssl.evaluation.knn import knn
 
 
 def test_equals_lightly(golden):
@@ -58,8 +58,3 @@ def test_unlabelled_images_change_nothing(data):
 def test_k_larger_than_the_bank(data):
     with pytest.raises(ValueError, match=r"1 <= k <= 60 .* k is 200"):
         knn(*data, k=200, num_classes=4)
-
-
-def test_accuracy_leaves_out_unlabelled():
-    scores = np.array([[1, 0], [0, 1], [1, 0]])
-    assert accuracy(scores, np.array([0, 0, -1])) == 0.5

@@ -14,9 +14,10 @@ LAYERS = [
     {"boxes", "augment", "regions", "losses", "schedules"},
     {"models", "samplers", "data", "optim"},
     {"views", "methods"},
+    {"sharding"},
     {"step", "evaluation", "interop"},
     {"config"},
-    {"sharding", "checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"}
+    {"checkpoint", "metrics", "workdir", "terminal", "refresh", "loop"}
     | {"unpickle", "weights", "pretrained", "card"},
     {"train", "evaluate", "export", "report"},
 ]

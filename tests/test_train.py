@@ -167,11 +167,13 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
 
 def test_evaluate_agrees_with_training(undisturbed, capsys):
     assert evaluate.main(["--workdir", str(undisturbed), "--tasks", "knn,linear"]) == 0
-    (result,) = json.loads((undisturbed / "eval.json").read_text())
+    entries = json.loads((undisturbed / "eval.json").read_text())
     last = lines(undisturbed)[-1]
-    for name in ("knn_top1", "linear_top1"):
-        assert result[name] == last[f"eval/objects/{name}"]
-    assert result["knn_k"] == 5
+    assert [entry["task"] for entry in entries] == ["knn", "linear"]
+    for entry in entries:
+        assert (entry["dataset"], entry["step"], entry["seed"]) == ("objects", 8, 0)
+        assert entry["results"]["top1"] == last[f"eval/objects/{entry['task']}_top1"]
+    assert entries[0]["protocol"]["k"] == 5
     assert "objects" in capsys.readouterr().out
 
 
@@ -183,7 +185,7 @@ def test_a_vit_trains_continues_and_is_evaluated(tmp_path):
     assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "knn"]) == 0
     (result,) = json.loads((tmp_path / "eval.json").read_text())
     assert result["step"] == 4
-    assert result["knn_top1"] == lines(tmp_path)[-1]["eval/objects/knn_top1"]
+    assert result["results"]["top1"] == lines(tmp_path)[-1]["eval/objects/knn_top1"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
@@ -208,9 +210,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
             "sampler RegionCrop and method DetConB cannot do without regions",
         ),
         ({"data__region_planes": 0}, "'data.region_planes' is 0"),
-        ({"eval__datasets": "scenes:50"}, "has no labels"),
-        ({"eval__knn_k": 61}, "eval.knn_k needs 61"),
-        ({"eval__linear_epochs": 0}, "eval.linear_epochs is 0"),
+        ({"eval__datasets": "scenes:50"}, "task knn needs labels and none"),
+        ({"eval__knn_k": 61}, "objects:60 has 60 labelled images in its training part"),
+        ({"eval__linear_epochs": 0}, "'eval.linear_epochs' is 0"),
         ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),
         ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),
         ({"optim__warmup_epochs": 3.0}, "optim.warmup_epochs is 3.0 of 2 epochs"),

@@ -1,55 +1,108 @@
-"""Labelled data sets to evaluate on, as arrays."""
+"""Data sets to evaluate on: a training and a test part, opened first and decoded when needed."""
 
-from typing import Any
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
 
 import numpy as np
 
-from jaxssl.data import open_source
+from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.store import open_store
-from jaxssl.evaluation.linear import LEAST_TRAINING_IMAGES
-from jaxssl.evaluation.suite import LabelledImages, Protocol
+
+log = logging.getLogger("jaxssl")
 
 
-def load_datasets(config: Any) -> list[LabelledImages]:
-    """The data sets that a config evaluates on. One that cannot be had is an error now."""
-    size = config.eval.size or config.views.size
-    min_train = max(Protocol.of(config.eval).knn_k, LEAST_TRAINING_IMAGES)
-    loaded = [
-        load_labelled(spec, size, config.data.cache_dir or None, min_train=min_train)
-        for spec in config.eval.datasets
-    ]
-    if len({data.name for data in loaded}) < len(loaded):
-        raise ValueError(f"two of eval.datasets {config.eval.datasets} would have the same name")
-    return loaded
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """The images of a data set with class labels, and the labels; unlabelled images are there."""
+
+    train: dict[str, np.ndarray]  # image u8[n, s, s, 3], label i32[n]: below 0 if there is none
+    test: dict[str, np.ndarray]
+    classes: tuple[str, ...]
 
 
-def load_labelled(
-    spec: str, size: int, cache_dir: str | None = None, *, min_train: int = 1
-) -> LabelledImages:
-    """The training and test part of a source; the shorter side resized to `size`, centre cut out.
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """The parts of a source. `train` and `test` read single examples of any size."""
 
-    Decoded once; the arrays are memory-mapped files in the cache folder.
+    name: str
+    spec: str  # the source, such as folder:photos
+    train: Source
+    test: Source
+    size: int  # side of the images, pixels
+    cache_dir: str | None = None
 
-    Raises:
-      ValueError: the source has no labels, fewer than `min_train` labelled images to train on, or
-        none to test on.
-    """
-    canvas = CanvasSpec(size=size, fit="center")
-    parts: list[dict[str, np.ndarray]] = []
-    for part in ("train", "test"):
-        source = open_source(spec, part)
-        if not source.class_names:
-            raise ValueError(f"eval.datasets: {spec} has no labels; give a folder of class folders")
-        parts.append(open_store(source, canvas, cache_dir))
-    train, test = parts
-    for part, least, needed in (("train", min_train, "eval.knn_k"), ("test", 1, "evaluation")):
-        count = int((np.asarray(parts[part == "test"]["label"]) >= 0).sum())
-        if count < least:
+    @property
+    def offers(self) -> frozenset[str]:
+        """What there is for tasks to need. Images are there always."""
+        there = {
+            "images": True,
+            "labels": len(self.train.class_names) > 0,
+            "regions": self.train.has_regions,
+        }
+        return frozenset(name for name, is_there in there.items() if is_there)
+
+    @functools.cached_property
+    def labelled(self) -> LabelledImages:
+        """All images, shorter side resized to `size`, centre cut out; memory-mapped.
+
+        Decoded once; the files are in the cache folder.
+
+        Raises:
+          ValueError: a part has no labelled image, or all of them are of one class.
+        """
+        canvas = CanvasSpec(size=self.size, fit="center")
+        train, test = (open_store(s, canvas, self.cache_dir) for s in (self.train, self.test))
+        classes = self.train.class_names
+        found = {}
+        for part, arrays in (("training", train), ("test", test)):
+            labels = np.asarray(arrays["label"])
+            found[part] = np.unique(labels[labels >= 0])
+            if not len(found[part]):
+                raise ValueError(f"{self.spec} has no labelled image in its {part} part")
+        if len(found["training"]) < 2:
+            only = classes[found["training"][0]]
             raise ValueError(
-                f"eval.datasets: {spec} has {count} labelled images in its {part} part; "
-                f"{needed} needs {least}"
+                f"{self.spec} has images of one class only, {only!r}, in its training part; "
+                "classification needs two"
             )
-    name = spec.partition(":")[2].rstrip("/").rpartition("/")[2]
-    name = spec.partition(":")[0] if name.isdigit() else name
-    return LabelledImages(name, train, test, num_classes=len(source.class_names))
+        for part, present in found.items():
+            missing = [c for i, c in enumerate(classes) if i not in present]
+            if missing:
+                some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+                log.warning(
+                    "%s: no image of %d of %d classes (%s) in the %s part",
+                    *(self.spec, len(missing), len(classes), some, part),
+                )
+        return LabelledImages(train, test, classes)
+
+
+def open_datasets(
+    specs: Sequence[str], size: int, cache_dir: str | None = None
+) -> tuple[DataSet, ...]:
+    """The data sets of these sources. One that cannot be had is an error now."""
+    datasets = tuple(
+        DataSet(
+            name=_name(spec),
+            spec=spec,
+            train=open_source(spec, "train"),
+            test=open_source(spec, "test"),
+            size=size,
+            cache_dir=cache_dir,
+        )
+        for spec in specs
+    )
+    if len({data.name for data in datasets}) < len(datasets):
+        raise ValueError(
+            f"two of the data sets {', '.join(specs)} would have the same name; rename a folder"
+        )
+    return datasets
+
+
+def _name(spec: str) -> str:
+    """`folder:data/pets` is `pets`, `objects:2000` is `objects`."""
+    scheme, _, rest = spec.partition(":")
+    name = rest.rstrip("/").rpartition("/")[2]
+    return scheme if name.isdigit() else name

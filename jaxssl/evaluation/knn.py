@@ -4,6 +4,7 @@ Each of the k training features most similar to a query (cosine s_i) votes for i
 weight exp(s_i / T).
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -14,6 +15,14 @@ from jaxtyping import Array, Float, Int
 from jaxssl.losses import unit
 
 CHUNK_ENTRIES = 2**25  # similarities held at once: 128 MiB
+
+
+@dataclasses.dataclass(frozen=True)
+class Knn:
+    """The protocol. DINO's: k = 20, temperature 0.07."""
+
+    k: int = 200
+    temperature: float = 0.1
 
 
 @functools.partial(jax.jit, static_argnames=("k", "temperature", "num_classes", "chunk"))
@@ -78,9 +87,3 @@ def knn(
         chunk=chunk,
     )
     return np.asarray(votes).reshape(-1, num_classes)[: len(test)]
-
-
-def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows whose largest score is at the label; rows labelled below zero are left out."""
-    labelled = labels >= 0
-    return float(np.mean(scores[labelled].argmax(axis=1) == labels[labelled]))

@@ -6,6 +6,7 @@ trained on all of them. Features are standardised, so that one grid of learning 
 encoders; a linear classifier loses nothing by that.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -16,6 +17,14 @@ from jaxtyping import Array, Float, Int
 
 LEAST_TRAINING_IMAGES = 10
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearProbe:
+    """The protocol."""
+
+    epochs: int = 90
+    batch_size: int = 256
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "epochs", "batch_size"))

@@ -1,0 +1,56 @@
+"""Changing the protocols of tasks by words such as `knn.k=20`."""
+
+import ast
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxssl.evaluation.task import Task
+
+
+def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task]:
+    """The tasks, each `TASK.KEY=VALUE` applied to the protocol of its task.
+
+    Raises:
+      ValueError: no such task among those chosen, no such key, or a value of another type.
+    """
+    changed = dict(tasks)
+    known = [f"{n}.{f.name}" for n, t in tasks.items() for f in dataclasses.fields(t.protocol)]
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting} has no value; write --set {setting}=VALUE")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+            raise ValueError(f"unknown setting {key!r} of the tasks chosen; {hint}")
+        name, _, field = key.partition(".")
+        task = changed[name]
+        value = _parse(key, text, getattr(task.protocol, field))
+        protocol = dataclasses.replace(task.protocol, **{field: value})
+        changed[name] = dataclasses.replace(task, protocol=protocol)
+    return changed
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+    """The value of a text, of the type of the old one. `a,b` is a tuple where one is wanted."""
+    if isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ValueError(f"--set {key}={text}: give true or false")
+    try:
+        if isinstance(old, tuple):
+            value = ast.literal_eval(f"({text.strip('()')},)")
+            return tuple(type(old[0])(v) for v in value) if old else value
+        return type(old)(text)
+    except (ValueError, SyntaxError):
+        kind = f"{type(old).__name__}, as in {key}={old!r}"
+        raise ValueError(f"--set {key}={text}: the value must be of type {kind}") from None
+
+
+def flags_help() -> str:
+    """What may follow --set."""
+    return "changes a protocol, as in knn.k=20 knn.temperature=0.07 linear.epochs=10"

@@ -1,0 +1,38 @@
+"""What a task is: something that can be asked of an encoder on a data set."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.features import FrozenEncoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a task found out."""
+
+    results: dict[str, float]  # the numbers by name, the main one first
+    # What was decided on the way and defines the numbers too, such as the learning rate chosen.
+    protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # What only a report shows: classes, per_class, confusion.
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # image u8[n, s, s, 3], truth u8[n, s, s], predicted u8[n, s, s] of a few images
+    predictions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def _nothing_to_check(data: DataSet, protocol: Any) -> None:
+    """Every data set that offers what the task needs will do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A function, the protocol that it follows by default, and what it needs."""
+
+    run: Callable[[FrozenEncoder, DataSet, Any, int], Findings]  # encoder, data, protocol, seed
+    protocol: Any  # a frozen dataclass; all of it is saved beside the results
+    needs: str  # of a data set: one of `DataSet.offers`
+    seeded: bool = True  # whether another seed may give another number
+    check: Callable[[DataSet, Any], None] = _nothing_to_check  # raises before anything compiles
