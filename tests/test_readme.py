@@ -30,7 +30,7 @@ SMALLER = {
     "--config.eval.linear_epochs=1",
     "configs/quickstart.py": "--config.encoder.name=tiny --config.data.source=scenes:16 "
     "--config.eval.datasets=objects:40",
-    "runs/photos_small": "--config.encoder.name=tiny",
+    "runs/photos_small": "--config.encoder.name=tiny --config.optim.warmup_epochs=0",
 }
 # What may end a command: it names what nobody has here.
 MISSING = (
