@@ -75,6 +75,7 @@ def run_fcn(encoder: FrozenEncoder, data: DataSet, protocol: Fcn, seed: int) -> 
     truth = pixels.truth("test", slice(None))
     for prefix, maps in predicted.items():
         found, more = score_maps(truth, maps, pixels.classes)
-        results |= {prefix + name: value for name, value in found.items()}
+        floor = {name: found.pop(name) for name in list(found) if name.startswith("floor_")}
+        results |= {prefix + name: value for name, value in found.items()} | floor
         details |= {prefix + name: value for name, value in more.items()}
     return Findings(results, pixels.protocol, details, pixels.shown(predicted[""]))
