@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.checkpoint import Checkpoints
-from jaxssl.config import base, build_method
+from jaxssl.config import base
 from jaxssl.data.files import written_aside
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
@@ -29,8 +27,7 @@ from jaxssl.evaluation.suite import (
     match,
     with_config,
 )
-from jaxssl.models import variable_shapes
-from jaxssl.pretrained import Encoder, load_encoder
+from jaxssl.pretrained import Encoder, load_encoder, restore_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.workdir import read_config
 
@@ -88,33 +85,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def restore_encoder(
-    config: ConfigDict, workdir: pathlib.Path, mesh: Mesh
-) -> tuple[FrozenEncoder, int]:
-    """The encoder of a run with its newest variables, and their step."""
-    _, encoder = build_method(config)
-    shapes = variable_shapes(encoder, config.views.size)
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
-        if variables is None:
-            raise ValueError(f"no checkpoint in {workdir} yet; train it first")
-    frozen = FrozenEncoder(encoder, variables, config.views.normalize, mesh, config.eval.batch_size)
-    return frozen, checkpoints.restored
-
-
 def config_of(loaded: Encoder) -> ConfigDict:
     """The default config, with images as the exported encoder takes them."""
     config, preprocessing = base(), loaded.metadata["preprocessing"]
     config.views.size, config.views.normalize = loaded.size, preprocessing["normalize"]
     return config
-
-
-def freeze(loaded: Encoder, config: ConfigDict, mesh: Mesh) -> tuple[FrozenEncoder, int]:
-    """An exported encoder on all devices, and the step it is of."""
-    variables = sharding.put_everywhere(loaded.variables, mesh)
-    name, batch_size = config.views.normalize, config.eval.batch_size
-    frozen = FrozenEncoder(loaded.network, variables, name, mesh, batch_size)
-    return frozen, loaded.metadata["step"]
 
 
 def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
@@ -138,9 +113,12 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
     pairs = match(tasks, datasets)
     mesh = sharding.make_mesh()
     if loaded:
-        encoder, step = freeze(loaded, config, mesh)
+        variables, step = sharding.put_everywhere(loaded.variables, mesh), loaded.metadata["step"]
+        network = loaded.network
     else:
-        encoder, step = restore_encoder(config, args.workdir, mesh)
+        network, variables, step = restore_encoder(config, args.workdir, mesh)
+    normalization, batch_size = config.views.normalize, config.eval.batch_size
+    encoder = FrozenEncoder(network, variables, normalization, mesh, batch_size)
     entries = []
     for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
         save(path, step, entry)

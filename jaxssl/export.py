@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,14 +21,11 @@ from ml_collections import ConfigDict
 from jaxssl import interop, sharding
 from jaxssl.augment import NORMALIZE
 from jaxssl.card import model_card, torch_code
-from jaxssl.checkpoint import Checkpoints
-from jaxssl.config import build_method
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
 from jaxssl.data.files import written_aside
-from jaxssl.models import variable_shapes
 from jaxssl.models.vit import ViT
-from jaxssl.pretrained import Encoder, load_encoder
+from jaxssl.pretrained import Encoder, load_encoder, restore_encoder
 from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.types import Tree
 from jaxssl.weights import write_weights
@@ -69,10 +65,10 @@ def export(workdir: pathlib.Path, form: str, out: pathlib.Path) -> None:
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out} must end in .safetensors")
     config = read_config(workdir)
-    _, network = build_method(config)
+    network, variables, step = restore_encoder(config, workdir, sharding.make_mesh())
     if form == "torchvision" and isinstance(network, ViT):
         raise ValueError("torchvision names a Vision Transformer otherwise; give --format timm")
-    variables, step = restore_variables(config, network, workdir)
+    variables = jax.device_get(variables)
     tensors = (interop.to_flax if form == "flax" else interop.to_torch)(variables)
     metadata = describe(config, form, step)
     code = torch_code(network, form, out.name)
@@ -83,17 +79,6 @@ def export(workdir: pathlib.Path, form: str, out: pathlib.Path) -> None:
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
     print(f"{card}: the model card")
     compare(load_encoder(out), variables, out, code)
-
-
-def restore_variables(config: ConfigDict, network: Any, workdir: pathlib.Path) -> tuple[Tree, int]:
-    """The encoder's variables in the newest checkpoint, and their step."""
-    shapes = variable_shapes(network, config.views.size)
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        mesh = sharding.make_mesh()
-        variables = checkpoints.restore("encoder", sharding.place_everywhere(shapes, mesh))
-        if variables is None:
-            raise ValueError(f"no checkpoint in {workdir} yet; train it first")
-        return jax.device_get(variables), checkpoints.restored
 
 
 def describe(config: ConfigDict, form: str, step: int) -> dict[str, str]:

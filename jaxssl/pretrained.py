@@ -1,4 +1,4 @@
-"""Encoders from files of weights: to compute features with, or to start pre-training from.
+"""Encoders from runs and from files of weights: to compute features with, or to start from.
 
     encoder = jaxssl.load_encoder("resnet18.safetensors")
     features = encoder(images)   # u8[b, h, w, 3] to f32[b, d]
@@ -19,10 +19,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from jaxssl.config import build, defaults
+from jaxssl import sharding
+from jaxssl.checkpoint import Checkpoints
+from jaxssl.config import build, build_method, defaults
 from jaxssl.interop import Loaded, from_tensors
 from jaxssl.models import variable_shapes
 from jaxssl.types import Features, Tree
@@ -69,6 +72,23 @@ class Encoder:
             return self.network.apply(variables, pixels, train=False)
 
         return jax.jit(apply)
+
+
+def restore_encoder(
+    config: ConfigDict, workdir: pathlib.Path, mesh: Mesh
+) -> tuple[nn.Module, Tree, int]:
+    """The encoder of a run, its newest variables on all devices, and their step.
+
+    Raises:
+      ValueError: one line, if there is no checkpoint that can be read.
+    """
+    _, network = build_method(config)
+    shapes = sharding.place_everywhere(variable_shapes(network, config.views.size), mesh)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        variables = checkpoints.restore("encoder", shapes)
+        if variables is None:
+            raise ValueError(f"no checkpoint in {workdir} yet; train it first")
+        return network, variables, checkpoints.restored
 
 
 def load_encoder(path: str | os.PathLike) -> Encoder:

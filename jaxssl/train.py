@@ -3,6 +3,7 @@
 Running the same command again continues where the run stopped, at any step, bit for bit.
 """
 
+import dataclasses
 import functools
 import logging
 import pathlib
@@ -42,6 +43,19 @@ from jaxssl.workdir import check_workdir, open_workdir
 log = logging.getLogger("jaxssl")
 
 
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a training is made of."""
+
+    method: Method
+    sampler: Sampler
+    views: Views
+    encoder: Any
+    start: Tree | None  # variables of the encoder to start from
+    pipeline: Pipeline
+    evaluate: Callable[[Tree, bool], dict[str, float]]
+
+
 def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
     """Trains, or continues what was begun in `workdir`; returns whether it came to the end.
 
@@ -55,30 +69,26 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
         log.setLevel(logging.WARNING)
     device_bytes = hosts.least(sharding.memory_per_device())
     with hosts.together():
-        sharding.check_batch_size(config.batch_size, mesh)
-        check_workdir(workdir, config)
-        method, encoder = build_method(config)
-        check_sizes(config, encoder)
-        begun = is_begun(workdir / "checkpoints")
-        start = start_variables(config, encoder) if config.encoder.init and not begun else None
-        sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
-        source = open_source(config.data.source, seed=config.seed)
-        canvas = canvas_for(config, source, sampler, method)
-        method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
-        evaluation = make_evaluation(config, mesh, encoder)
-        pipeline = open_data(config, source, canvas, device_bytes)
+        parts = open_parts(config, workdir, mesh, device_bytes)
+    pipeline = parts.pipeline
     hosts.check_same(config=config.to_json(), images=pipeline.num_examples)
     resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
-    state, train_step = make_training(
-        config, mesh, pipeline, resident, method=method, sampler=sampler, views=views
-    )
-
-    if start is not None:
-        state = start_from(state, start)
+    state, train_step = make_training(config, mesh, parts, resident)
 
     def encoder_of(state: TrainState) -> Tree:
-        return method.encoder_variables(state.params, state.method)
+        return parts.method.encoder_variables(state.params, state.method)
 
+    refresh = Refresh(
+        parts.sampler,
+        parts.views,
+        mesh,
+        epochs=config.epochs,
+        pipeline=pipeline,
+        resident=resident,
+        encoder=parts.encoder,
+        encoder_of=encoder_of,
+    )
+    checkup = Checkup(config, mesh, pipeline=pipeline, encoder=parts.encoder, sampler=parts.sampler)
     with open_workdir(workdir, config, pipeline.num_examples), hosts.connected():
         backend = jax.default_backend()
         log.info("writing to %s; compiling for %d %s device(s)", workdir, mesh.size, backend)
@@ -89,19 +99,27 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
             pipeline=pipeline,
             train_step=train_step,
             encoder_of=encoder_of,
-            evaluate=evaluation,
-            checkup=Checkup(config, mesh, pipeline=pipeline, encoder=encoder, sampler=sampler),
-            refresh=Refresh(
-                sampler,
-                views,
-                mesh,
-                epochs=config.epochs,
-                pipeline=pipeline,
-                resident=resident,
-                encoder=encoder,
-                encoder_of=encoder_of,
-            ),
+            evaluate=parts.evaluate,
+            checkup=checkup,
+            refresh=refresh,
         ).run(state)
+
+
+def open_parts(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh, device_bytes: int) -> Parts:
+    """All that `config` names; ValueError, one line, if anything in it cannot be had."""
+    sharding.check_batch_size(config.batch_size, mesh)
+    check_workdir(workdir, config)
+    method, encoder = build_method(config)
+    check_sizes(config, encoder)
+    begun = is_begun(workdir / "checkpoints")
+    start = start_variables(config, encoder) if config.encoder.init and not begun else None
+    sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
+    source = open_source(config.data.source, seed=config.seed)
+    canvas = canvas_for(config, source, sampler, method)
+    method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
+    evaluate = make_evaluation(config, mesh, encoder)
+    pipeline = open_data(config, source, canvas, device_bytes)
+    return Parts(method, sampler, views, encoder, start, pipeline, evaluate)
 
 
 def check_sizes(config: ConfigDict, encoder: Any) -> None:
@@ -137,31 +155,26 @@ def open_data(
 
 
 def make_training(
-    config: ConfigDict,
-    mesh: Mesh,
-    pipeline: Pipeline,
-    resident: Batch,
-    *,
-    method: Method,
-    sampler: Sampler,
-    views: Views,
+    config: ConfigDict, mesh: Mesh, parts: Parts, resident: Batch
 ) -> tuple[TrainState, Callable]:
     """The state to start from and `train_step(state, batch)`, on all devices."""
-    optim = build("optim", config.optim)
+    pipeline, optim = parts.pipeline, build("optim", config.optim)
     length = (config.batch_size, pipeline.steps_per_epoch, config.epochs)
-    parts = {
-        "method": method,
-        "sampler": sampler,
-        "views": views,
+    used = {
+        "method": parts.method,
+        "sampler": parts.sampler,
+        "views": parts.views,
         "optimizer": optim.transform(*length),
     }
     key_init, key_steps = jax.random.split(jax.random.key(config.seed))
     state = sharding.compile_init(
-        functools.partial(init_state, num_examples=pipeline.num_examples, **parts), mesh
+        functools.partial(init_state, num_examples=pipeline.num_examples, **used), mesh
     )(key_init, pipeline.example_batch())
+    if parts.start is not None:
+        state = start_from(state, parts.start)
     step = sharding.compile_step(
         make_train_step(
-            **parts,
+            **used,
             learning_rate=optim.schedule(*length),
             total_steps=config.epochs * pipeline.steps_per_epoch,
         ),

@@ -7,15 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.checkpoint import Checkpoints
-from jaxssl.config import build, build_method
+from jaxssl.config import build
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.models import variable_shapes
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
-from jaxssl.sharding import make_mesh, place_everywhere
+from jaxssl.sharding import make_mesh
 from jaxssl.types import Batch
 from jaxssl.views import Views, choose_boxes, make_views
 
@@ -79,14 +77,8 @@ class Looks:
     @functools.cached_property
     def encoder(self) -> FrozenEncoder:
         """Of the newest checkpoint; sets `step`."""
-        config, folder, mesh = self.run.config, self.run.workdir / "checkpoints", make_mesh()
-        _, network = build_method(config)
-        shapes = variable_shapes(network, config.views.size)
-        with Checkpoints(folder, read_only=True) as checkpoints:
-            variables = checkpoints.restore("encoder", place_everywhere(shapes, mesh))
-            if variables is None:
-                raise ValueError(f"no checkpoint in {folder} yet")
-            self.step = checkpoints.restored
+        config, mesh = self.run.config, make_mesh()
+        network, variables, self.step = restore_encoder(config, self.run.workdir, mesh)
         normalization = config.views.normalize
         return FrozenEncoder(network, variables, normalization, mesh, BATCH, show=False)
 
