@@ -166,6 +166,12 @@ def compile_rows(function: Callable, mesh: Mesh) -> Callable:
     return run
 
 
+@functools.cache
+def compile_gather(mesh: Mesh) -> Callable[[Tree], Tree]:
+    """`gather(tree)`: rows that are split over the devices, all of them on all."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
+
+
 def compile_own_rows(function: Callable, mesh: Mesh) -> Callable:
     """`function(rows, same)`, jitted: each device computes on its own rows and knows no others."""
     data = PartitionSpec("data")

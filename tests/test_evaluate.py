@@ -61,9 +61,10 @@ def test_tasks_and_data_sets_must_fit():
 
 def test_results_are_added_and_maps_go_beside(tmp_path):
     maps = {"image": np.zeros((2, 4, 4, 3), np.uint8), "truth": np.zeros((2, 4, 4), np.uint8)}
-    save(tmp_path, 7, entry("knn", 0.5))
-    save(tmp_path, 7, entry("segmentation", 0.6, predictions=maps))
-    first, second = json.loads((tmp_path / "eval.json").read_text())
+    path = tmp_path / "eval.json"
+    save(path, 7, entry("knn", 0.5))
+    save(path, 7, entry("segmentation", 0.6, predictions=maps))
+    first, second = json.loads(path.read_text())
     assert first == {
         "step": 7,
         "task": "knn",

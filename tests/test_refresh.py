@@ -131,6 +131,7 @@ def run(setting, workdir):
         train_step=jax.jit(train_step),
         encoder_of=lambda state: state.params,
         evaluate=lambda variables, last: {},
+        checkup=lambda variables, step: {},
         refresh=setting.refresh,
     ).run(setting.state)
 

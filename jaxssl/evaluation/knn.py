@@ -87,7 +87,7 @@ def knn(
             found = compile_search(mesh, chunk)((queries, found), bank)
             advance(len(some))
     votes = compile_votes(mesh, protocol, num_classes)(found, ())
-    return np.asarray(votes)[: len(test)].swapaxes(0, 1)
+    return np.asarray(sharding.compile_gather(mesh)(votes))[: len(test)].swapaxes(0, 1)
 
 
 def _filled(array: np.ndarray, size: int) -> np.ndarray:
