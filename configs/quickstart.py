@@ -20,9 +20,10 @@ METHODS = {
     | {"symmetric": True},
     "byol": {"hidden": (512,), "dim": 128, "momentum": 0.99, "copy_target": True},
     "simsiam": {"hidden": (512, 512), "dim": 512, "predictor_hidden": (128,)},
-    "dino": {"hidden": (512,), "bottleneck": 64, "num_outputs": 512, "momentum": 0.99}
-    | {"head_batch_norm": True},
-    "swav": {"hidden": (512,), "num_prototypes": 128, "freeze_prototypes": 0.05},
+    "dino": {"hidden": (512,), "bottleneck": 64, "num_outputs": 512, "momentum": 0.95}
+    | {"head_batch_norm": True, "teacher_temperature_start": 0.02, "teacher_temperature": 0.02},
+    "swav": {"hidden": (512,), "num_prototypes": 64, "freeze_prototypes": 0.05}
+    | {"queue_size": 512, "queue_start": 0.05},
     "detcon_s": {"hidden": (512,)},
     "detcon_b": {"hidden": (512,), "dim": 128, "momentum": 0.99},
 }
@@ -52,10 +53,6 @@ def get_config(variant: str = "samclr") -> ConfigDict:
         config.sampler = defaults("sampler", "region_crop", min_area=64)
         return config
     config.method = defaults("method", variant, **METHODS[variant])
-    if variant in ("dino", "swav"):
-        config.views.num_local = 4
-        config.views.local_size = 24
-        config.views.local_scale = (0.3, 0.6)
     if variant == "simsiam":
         config.optim.constant_lr_for = ("predictor",)
     if variant.startswith("detcon"):  # of 32 pixels the encoder would make a single cell
