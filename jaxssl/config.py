@@ -184,14 +184,31 @@ def _get_config(path: str, variant: str) -> ConfigDict:
 
 def _check_file(config: ConfigDict, path: str) -> None:
     """Raises ValueError unless the file has set exactly the keys there are."""
-    expected = base()
-    for section in KNOWN:
-        expected[section] = defaults(section, config[section].name)
-    known, given = sorted(flatten(expected)), set(flatten(config))
+    known, given = sorted(flatten(_all_keys(config))), set(flatten(config))
     for key in sorted(given - set(known)):
         raise ValueError(f"{path}: {_unknown_key(key, known)}")
     if missing := set(known) - given:
         raise ValueError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
+
+
+def _all_keys(config: ConfigDict) -> ConfigDict:
+    """Every key that a config of the same parts has, with its default."""
+    full = base()
+    for section in KNOWN:
+        full[section] = defaults(section, config[section].name)
+    return full
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """The config of a run, and the defaults of what was not there yet when it began."""
+
+    def over(known: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+        return known | {
+            key: over(known[key], value) if isinstance(known.get(key), dict) else value
+            for key, value in saved.items()
+        }
+
+    return ConfigDict(over(_all_keys(config).to_dict(), config.to_dict()))
 
 
 def _config_names() -> str:

@@ -55,6 +55,7 @@ def _report(message: str, status: Status) -> None:
 
 def _log_plain_lines() -> None:
     """What `jaxssl` logs goes to stderr as it is; other libraries keep to their own ways."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax remarks on what was asked of it
     logger = logging.getLogger("jaxssl")
     logger.setLevel(logging.INFO)
     logger.propagate = False

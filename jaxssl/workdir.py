@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxssl import hosts
-from jaxssl.config import flatten
+from jaxssl.config import complete, flatten
 from jaxssl.data.files import written_aside
 
 # Keys that may differ from the saved config when a run is continued: they change how fast or how
@@ -119,7 +119,7 @@ def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The config of a run."""
+    """The config of a run, complete: keys that came after it have their defaults."""
     path = workdir / "config.json"
     try:
         saved = json.loads(path.read_text())
@@ -130,7 +130,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
         ) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    return ConfigDict(_with_tuples(saved))
+    return complete(ConfigDict(_with_tuples(saved)))
 
 
 def _with_tuples(value: Any) -> Any:

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jaxssl.config import base, build, defaults, flatten, load_config
+from jaxssl.config import base, build, complete, defaults, flatten, load_config
 from jaxssl.methods import SimCLR
 from jaxssl.samplers import RegionCrop
 
@@ -109,3 +109,16 @@ def test_scripts_rely_on_these_keys():
         optim.name optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every
         eval.knn_k eval.knn_temperature eval.linear checkpoint.every checkpoint.keep"""
     assert set(promised.split()) <= keys
+
+
+def test_configs_of_earlier_versions_get_what_they_lack():
+    whole = base()
+    whole.method = defaults("method", "byol", momentum=0.9)
+    early = whole.copy_and_resolve_references()
+    del early.eval.void
+    del early.encoder.padding
+    early.views.size = 64
+    full = complete(early)
+    assert set(flatten(full)) == set(flatten(whole))
+    assert (full.eval.void, full.encoder.padding) == ((), "torch")
+    assert (full.views.size, full.method.momentum) == (64, 0.9)
