@@ -11,6 +11,7 @@ from jaxssl.config import build
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
 from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.pretrained import restore_encoder
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
 from jaxssl.sharding import make_mesh
