@@ -31,7 +31,7 @@ def clone(tmp_path_factory):
 def test_runs(path, clone):
     """No command fails, there is no warning, and something is drawn."""
     notebook = nbformat.read(path, as_version=4)
-    cells = notebook.cells[:2] + [nbformat.v4.new_code_cell(LESS)]
+    cells = [*notebook.cells[:2], nbformat.v4.new_code_cell(LESS)]
     for cell in notebook.cells[2:]:
         cells.append(cell)
         if any(line.startswith("!") for line in cell.source.splitlines()):  # fails without a word
