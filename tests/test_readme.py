@@ -26,8 +26,8 @@ README = (ROOT / "README.md").read_text()
 SMALLER = {
     "mask_tools.export": "--workers=1",
     "jaxssl.train": "--config.epochs=1 --config.batch_size=8 --config.data.canvas=32 "
-    "--config.views.size=16 --config.eval.size=16 --config.eval.knn_k=2 "
-    "--config.eval.linear_epochs=1",
+    "--config.views.size=16 --config.dtype=float32 --config.eval.size=16 --config.eval.knn_k=2 "
+    "--config.eval.linear_epochs=1 --config.eval.batch_size=8 --config.eval.health=8",
     "configs/quickstart.py": "--config.encoder.name=tiny --config.data.source=scenes:16 "
     "--config.eval.datasets=objects:40",
     "runs/photos_small": "--config.encoder.name=tiny --config.optim.warmup_epochs=0",
@@ -35,12 +35,15 @@ SMALLER = {
 # What may end a command: it names what nobody has here.
 MISSING = (
     "sam_hq_vit_h.pth is no file",
-    "coco/train2017",
+    "coco/annotations/instances_train2017.json",
     "masks.json",
     "data/imagenet_fh",
     "data/photos_hq_sam",
     "is to be downloaded",
 )
+# Options of srun and gcloud.
+LAUNCHERS = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit"}
+LAUNCHERS |= {"--worker", "--command"}
 
 
 def blocks(language):
@@ -135,7 +138,7 @@ def test_flags_and_keys_exist(capsys):
         for name in names
         for field in config_module.defaults(section, name)
     }
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--config", "--ntasks-per-node"}
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--config"} - LAUNCHERS
     assert not {flag for flag in flags if flag not in known}
     named = set(re.findall(r"--config\.([a-z_.]+)=", README))
     named |= set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)[`=]", README)) - {"eval.json"}
