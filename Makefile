@@ -1,11 +1,12 @@
 .PHONY: check format
 PYTHON ?= python
+JOBS ?= 2
 
 check:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile
 
 format:
 	$(PYTHON) -m ruff format .

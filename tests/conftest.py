@@ -14,7 +14,8 @@ from jaxtyping import install_import_hook
 # What tests wait for is compiling: it takes half the time without LLVM's optimisations, and what
 # is compiled is kept, for the processes that tests start too.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-PROGRAMS = str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+PROGRAMS = str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / f"xla{WORKER}")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 jax.config.update("jax_num_cpu_devices", 8)
