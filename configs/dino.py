@@ -7,7 +7,7 @@ vits16      100 epochs, the defaults of the code       kNN 69.3, linear 73.8
 vits16_300  300 epochs and a warmer teacher            kNN 73.3, linear 76.1
 resnet50    100 epochs; no result is given for these
 On images of scenes, where views can be cut from one region: --config.sampler.name=region_crop
---config.data.source=records:PATH. Its stochastic depth is not built.
+--config.data.source=records:PATH.
 Short run: --config.epochs=10 --config.optim.warmup_epochs=1.
 Evaluation: --config.eval.datasets=folder:PATH (class folders).
 """
@@ -27,7 +27,7 @@ def get_config(variant: str = "vits16") -> ConfigDict:
     config.batch_size = 512
     config.data.source = "folder:data/imagenet/train"
     config.data.canvas = 384
-    config.encoder = defaults("encoder", "vit_small")
+    config.encoder = defaults("encoder", "vit_small", drop_path=0.1)
     config.method = defaults("method", "dino", num_outputs=65536, needs_local=True)
     config.views.recipe = "dino"
     config.views.size = 224

@@ -174,3 +174,22 @@ def test_saved_and_restored_it_continues_bit_for_bit(one, after_one, tmp_path):
         restored = checkpoints.restore("state", saved)
     jax.tree.map(np.testing.assert_array_equal, restored, saved)
     jax.tree.map(np.testing.assert_array_equal, one.step(**restored), one.step(**saved))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_trained_network_draws_and_its_target_does_not(name, tiny_encoder):
+    drew = []
+
+    class Drawing(type(tiny_encoder)):
+        def __call__(self, images, train):
+            drew.append(self.has_rng("drop_path"))
+            return super().__call__(images, train)
+
+    method, views = small(name, Drawing()), make_views()
+    key, t = jax.random.key(0), jnp.float32(0)
+    state = jax.eval_shape(method.init, key, views)
+    drew.clear()
+    jax.eval_shape(functools.partial(method.loss, key=key, t=t), *state, views)
+    has_target = name in ("moco", "byol", "dino", "detcon_b")
+    assert any(drew)
+    assert all(drew) != has_target

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.make_timm_vit import SIZES, draw_images, draw_weights
+from jax.sharding import Mesh
 
+from jaxssl import sharding
 from jaxssl.methods import SimCLR
 from jaxssl.models import ENCODERS, variable_shapes
-from jaxssl.models.vit import ViT
+from jaxssl.models.vit import Block, ViT
 from jaxssl.types import View
 
 # Parameters without a head, as timm counts them
@@ -136,6 +138,68 @@ def test_bfloat16_keeps_parameters_softmax_and_features_in_float32():
     assert re.findall(r":(\w+)\[\S+\] = exp ", trace) == ["f32", "f32"]  # the softmax of each block
 
 
+def test_a_dropped_branch_is_left_out_and_a_kept_one_grows():
+    """Each image has one of the four sums that two branches make, and any of them turns up."""
+    rate, x = 0.25, jax.random.normal(jax.random.key(0), (200, 3, 8))
+    block = Block(heads=2, dtype=jnp.float32, drop=rate)
+    variables = block.init(jax.random.key(1), x)
+
+    def without(branch, x):
+        zeros = jax.tree.map(jnp.zeros_like, variables["params"][branch])
+        return block.apply({"params": variables["params"] | {branch: zeros}}, x)
+
+    drawn = block.apply(variables, x, rngs={"drop_path": jax.random.key(2)})
+    seen = []
+    for keep_attention in (0, 1):
+        inside = x + keep_attention * (without("mlp", x) - x) / (1 - rate)
+        mlp = without("attn", inside) - inside
+        for keep_mlp in (0, 1):
+            expected = inside + keep_mlp * mlp / (1 - rate)
+            seen.append(jnp.isclose(drawn, expected, atol=1e-5).all(axis=(1, 2)))
+    shares = np.mean(seen, axis=1)
+    np.testing.assert_allclose(shares.sum(), 1)
+    np.testing.assert_allclose(shares, [1 / 16, 3 / 16, 3 / 16, 9 / 16], atol=0.1)
+
+
+def test_stochastic_depth_rises_from_none_and_is_drawn_where_a_key_is_given():
+    images = jnp.asarray(draw_images(32, 32))
+    net, key = small(drop_path=0.9), {"drop_path": jax.random.key(0)}
+    variables = jax.tree.map(jnp.asarray, timm_variables())
+    apply = functools.partial(net.apply, variables, images, train=True)
+    still = small().apply(variables, images, train=True)
+    np.testing.assert_array_equal(apply().pooled, still.pooled)
+    assert (apply(rngs=key).pooled != still.pooled).any()
+    shallow = functools.partial(small, depth=1)  # the first block is never left out
+    variables = shallow().init(jax.random.key(0), images, train=False)
+    np.testing.assert_array_equal(
+        shallow(drop_path=0.9).apply(variables, images, train=True, rngs=key).pooled,
+        shallow().apply(variables, images, train=True).pooled,
+    )
+
+
+def test_eight_devices_drop_what_one_drops():
+    images = jnp.tile(jnp.asarray(draw_images(16, 16))[:1], (16, 1, 1, 1))
+
+    def pooled(images):
+        net = small(drop_path=0.5)
+        return net.apply(
+            jax.tree.map(jnp.asarray, timm_variables()),
+            images,
+            train=True,
+            rngs={"drop_path": jax.random.key(0)},
+        ).pooled
+
+    one, eight = (Mesh(np.array(jax.devices()[:n]), ("data",)) for n in (1, 8))
+    results = [
+        jax.jit(pooled, in_shardings=sharding.split(mesh), out_shardings=sharding.split(mesh))(
+            images
+        )
+        for mesh in (one, eight)
+    ]
+    np.testing.assert_allclose(*map(np.asarray, results), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(np.asarray(results[0])[:, 0].round(4))) == 4  # of one image, repeated
+
+
 @pytest.mark.parametrize("encoder", ["tiny", "vit"])
 def test_variable_shapes_are_those_of_what_a_method_saves(encoder, tiny_encoder):
     net = {"tiny": tiny_encoder, "vit": small()}[encoder]
@@ -153,7 +217,9 @@ def test_images_that_do_not_divide_are_refused(size):
         small().init(jax.random.key(0), jnp.zeros((1, *size, 3)), train=False)
 
 
-@pytest.mark.parametrize("wrong", [{"pool": "max"}, {"patch": 0}, {"patch": 5}, {"image_size": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"pool": "max"}, {"patch": 0}, {"patch": 5}, {"image_size": 4}, {"drop_path": 1.0}]
+)
 def test_unknown_options_are_named(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         small(**wrong)

@@ -113,7 +113,7 @@ class BYOL:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (2), both ways; in [0, 8] with `loss_scale` 1."""
         run = functools.partial(forward, share_batch_norm=self.share_batch_norm)
-        outputs, batch_stats = run(self.online, params, state.batch_stats, views)
+        outputs, batch_stats = run(self.online, params, state.batch_stats, views, key=key)
         targets, target_batch_stats = run(
             self.target, state.target_params, state.target_batch_stats, views[:2]
         )

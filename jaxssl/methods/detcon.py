@@ -113,12 +113,26 @@ class DetCon:
         return params, {name: v.get("batch_stats", {}) for name, v in variables.items()}
 
     def project(
-        self, params: Tree, batch_stats: Tree, views: list[View], key: PRNGKeyArray
+        self,
+        params: Tree,
+        batch_stats: Tree,
+        views: list[View],
+        key: PRNGKeyArray,
+        *,
+        network_key: PRNGKeyArray | None,
     ) -> tuple[Latents, Tree]:
-        """z of the regions that `key` draws, and the new statistics of encoder and projector."""
+        """z of the regions that `key` draws, and the new statistics of encoder and projector.
+
+        `network_key` is for what the encoder draws (`forward`).
+        """
         share = self.share_batch_norm
         features, encoder_stats = forward(
-            self.encoder, params["encoder"], batch_stats["encoder"], views, share_batch_norm=share
+            self.encoder,
+            params["encoder"],
+            batch_stats["encoder"],
+            views,
+            share_batch_norm=share,
+            key=network_key,
         )
         pooled, region, number = [], [], []
         for i, k in enumerate(jax.random.split(key, len(views))):

@@ -59,7 +59,7 @@ class DetConB(DetCon):
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (3) over all views of the global batch."""
-        online, batch_stats = self.project(params, state.batch_stats, views, key)
+        online, batch_stats = self.project(params, state.batch_stats, views, key, network_key=key)
         predictions, batch_stats["predictor"] = forward_arrays(
             self.predictor,
             params["predictor"],
@@ -69,7 +69,7 @@ class DetConB(DetCon):
         )
         # The same key, hence the same regions.
         target, target_batch_stats = self.project(
-            state.target_params, state.target_batch_stats, views, key
+            state.target_params, state.target_batch_stats, views, key, network_key=None
         )
         loss = self.contrast(jnp.stack(predictions), jax.lax.stop_gradient(target))
         state = State(batch_stats, state.target_params, target_batch_stats)

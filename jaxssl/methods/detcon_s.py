@@ -34,7 +34,7 @@ class DetConS(DetCon):
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (3) over all views of the global batch."""
-        latents, batch_stats = self.project(params, state.batch_stats, views, key)
+        latents, batch_stats = self.project(params, state.batch_stats, views, key, network_key=key)
         loss = self.contrast(latents.z, latents)
         return loss, (State(batch_stats=batch_stats), report(latents))
 

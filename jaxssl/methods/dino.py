@@ -112,7 +112,7 @@ class DINO:
         run = functools.partial(
             forward_head_once, self.network, share_batch_norm=self.share_batch_norm
         )
-        x, batch_stats = run(params, state.batch_stats, views)
+        x, batch_stats = run(params, state.batch_stats, views, key=key)
         x_t, teacher_batch_stats = run(teacher, state.teacher_batch_stats, views[:num_global])
         last = freeze(params["last_layer"], t < self.freeze_last_layer)
         g_s = weight_normed_scores(unit(x), last)

@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from jaxssl.types import Tree, View
 
@@ -17,6 +17,7 @@ def forward(
     views: list[View],
     *,
     share_batch_norm: bool = True,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[list[Any], Tree]:
     """What the network, in training mode, makes of each view; and the batch statistics after it.
 
@@ -27,12 +28,16 @@ def forward(
       views: of any sizes.
       share_batch_norm: whether the views of one size share a pass, hence a batch of BatchNorm, or
         each has its own.
+      key: for what the network draws, such as which branches a ViT leaves out. None: it draws
+        nothing, as networks that only give targets do.
 
     Returns:
       A tree of arrays [b, ...] for each view, in their order.
     """
     images = [v.image for v in views]
-    return forward_arrays(network, params, batch_stats, images, share_batch_norm=share_batch_norm)
+    return forward_arrays(
+        network, params, batch_stats, images, share_batch_norm=share_batch_norm, key=key
+    )
 
 
 def forward_arrays(
@@ -42,15 +47,18 @@ def forward_arrays(
     arrays: list[Any],
     *,
     share_batch_norm: bool = True,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[list[Any], Tree]:
     """`forward`, of any array [b, ...] for each view: what an earlier network made of it, say."""
     outputs: dict[int, Any] = {}
     for together in _passes(arrays, share_batch_norm):
+        drawn = {} if key is None else {"drop_path": jax.random.fold_in(key, together[0])}
         out, changed = network.apply(
             {"params": params, "batch_stats": batch_stats},
             jnp.concatenate([arrays[i] for i in together]),
             train=True,
             mutable=["batch_stats"],
+            rngs=drawn,
         )
         batch_stats = changed.get("batch_stats", {})
         for place, i in enumerate(together):
@@ -70,7 +78,13 @@ class Network(nn.Module):
 
 
 def forward_head_once(
-    network: Network, params: Tree, batch_stats: Tree, views: list[View], *, share_batch_norm: bool
+    network: Network,
+    params: Tree,
+    batch_stats: Tree,
+    views: list[View],
+    *,
+    share_batch_norm: bool,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Array, Tree]:
     """`forward`, but of all views in one pass of the head, as DINO and SwAV do; f32[v, b, d].
 
@@ -84,6 +98,7 @@ def forward_head_once(
         stats["encoder"],
         views,
         share_batch_norm=share_batch_norm,
+        key=key,
     )
     rows, stats["head"] = forward_arrays(
         network.head,

@@ -73,7 +73,12 @@ class SimCLR:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (1) over all views of the global batch."""
         projections, batch_stats = forward(
-            self.network, params, state.batch_stats, views, share_batch_norm=self.share_batch_norm
+            self.network,
+            params,
+            state.batch_stats,
+            views,
+            share_batch_norm=self.share_batch_norm,
+            key=key,
         )
         z = jnp.concatenate(projections)  # f32[v b, d]
         batch = len(views[0].image)

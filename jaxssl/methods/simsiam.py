@@ -80,7 +80,12 @@ class SimSiam:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (4), in [-1, 1]."""
         outputs, batch_stats = forward(
-            self.network, params, state.batch_stats, views, share_batch_norm=self.share_batch_norm
+            self.network,
+            params,
+            state.batch_stats,
+            views,
+            share_batch_norm=self.share_batch_norm,
+            key=key,
         )
         z, p = zip(*outputs, strict=True)
         targets = jax.lax.stop_gradient(z)

@@ -9,8 +9,12 @@ DINO's, but for a bias of 0 in `patch_embed`. It draws from torch's `trunc_norma
 For images of another size than `image_size` the positional embeddings are resized as by torch's
 `interpolate(mode="bicubic", align_corners=False, size=...)`. DINO adds 0.1 to the size that it
 scales to, against rounding in torch, which shifts the last row of a local view by a fifth of a
-patch; timm smooths where it shrinks, unless `antialias=False`. Not built: DINO's stochastic depth,
-which needs randomness in the encoder; so `train` changes nothing here.
+patch; timm smooths where it shrinks, unless `antialias=False`.
+
+Stochastic depth (Huang et al., arXiv 1603.09382) is DINO's: each of a block's two branches is left
+out for an image at random, with a probability that rises evenly from 0 in the first block to
+`drop_path` in the last. It is drawn where the caller of `apply` gives `rngs={"drop_path": key}`: a
+student's pass in pre-training. `train` changes nothing else here.
 """
 
 from typing import Any
@@ -60,13 +64,21 @@ class Block(nn.Module):
 
     heads: int
     dtype: Any
+    drop: float  # probability of leaving a branch out
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
-        x = x + Attention(self.heads, self.dtype, name="attn")(y)
+        x = x + self._keep(Attention(self.heads, self.dtype, name="attn")(y))
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
-        return x + Mlp(self.dtype, name="mlp")(y)
+        return x + self._keep(Mlp(self.dtype, name="mlp")(y))
+
+    def _keep(self, branch: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """The branch of each image, or 0; the same on average as with none left out."""
+        if self.drop == 0 or not self.has_rng("drop_path"):
+            return branch
+        kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.drop, (len(branch), 1, 1))
+        return jnp.where(kept, branch / (1 - self.drop), 0)
 
 
 class ViT(nn.Module):
@@ -77,6 +89,7 @@ class ViT(nn.Module):
     heads: int
     patch: int = 16  # side, pixels
     image_size: int = 224  # side of images whose patches each have their own positional embedding
+    drop_path: float = 0.0  # probability of leaving a branch of the last block out; DINO: 0.1
     pool: str = "cls"  # what `pooled` is: the class token's output | "mean": that of the grid
     dtype: Any = jnp.float32  # of the computation; parameters, norms and softmax are float32
     remat: bool = False  # recompute the inside of blocks in the backward pass
@@ -84,6 +97,8 @@ class ViT(nn.Module):
     def __post_init__(self) -> None:
         if self.pool not in ("cls", "mean"):
             raise ValueError(f"unknown encoder.pool {self.pool!r}; choose cls or mean")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"encoder.drop_path {self.drop_path} is not in [0, 1)")
         if not 1 <= self.patch <= self.image_size or self.image_size % self.patch:
             raise ValueError(
                 f"encoder.image_size {self.image_size} does not divide into patches of "
@@ -116,7 +131,8 @@ class ViT(nn.Module):
         x = x + _resize(pos_embed, h, w).astype(self.dtype)
         block = nn.remat(Block) if self.remat else Block
         for i in range(self.depth):
-            x = block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+            drop = self.drop_path * i / max(self.depth - 1, 1)
+            x = block(self.heads, self.dtype, drop, name=f"blocks_{i}")(x)
         x = nn.LayerNorm(epsilon=1e-6, name="norm")(x)
         grid = x[:, 1:].reshape(b, h, w, d)
         return Features(grid, pooled=x[:, 0] if self.pool == "cls" else grid.mean(axis=(1, 2)))
