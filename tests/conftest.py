@@ -1,5 +1,6 @@
 """Eight simulated devices, strict arithmetic, checked shapes: set before anything is computed."""
 
+import functools
 import os
 import pathlib
 from typing import Any
@@ -22,7 +23,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
 
-from jaxssl.types import Features  # noqa: E402 - after the hook that checks shapes
+from jaxssl import config  # noqa: E402 - after the hook that checks shapes
+from jaxssl.models.vit import ViT  # noqa: E402
+from jaxssl.types import Features  # noqa: E402
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -63,3 +66,14 @@ class GivenFeatures(nn.Module):
 @pytest.fixture(scope="session")
 def given_features():
     return GivenFeatures()
+
+
+@pytest.fixture(scope="module")
+def small_encoders(tiny_encoder, tmp_path_factory):
+    """`encoder.name` may be tiny or vit; and all tests share a cache folder."""
+    vit = functools.partial(ViT, dim=16, depth=1, heads=2)
+    known = config.KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config.KNOWN, "encoder", known)
+        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield

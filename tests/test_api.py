@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import jaxssl
-from jaxssl import config as config_module
 from jaxssl import train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -53,9 +52,7 @@ def test_typed_and_of_one_version():
 
 
 @pytest.fixture
-def config(tiny_encoder, monkeypatch):
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
-    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
+def config(small_encoders):
     words = ["encoder.name=tiny", "data.canvas=32", "data.source=scenes:9", "views.size=16"]
     words += ["views.num_local=1", "views.local_size=8", "views.recipe=none"]
     return jaxssl.load_config(

@@ -15,7 +15,6 @@ import pytest
 from jax.sharding import Mesh
 from one_of_two import arguments
 
-from jaxssl import config as config_module
 from jaxssl import hosts, sharding, train
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.metrics import read_metrics
@@ -26,14 +25,11 @@ TIMEOUT = 600  # seconds: of a deadlock, not of a slow machine
 
 
 @pytest.fixture(scope="module")
-def one_process(tiny_encoder, tmp_path_factory):
+def one_process(small_encoders):
     """Runs the command in this process on two of its devices; returns the exit status."""
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
     two_devices = Mesh(np.array(jax.devices()[:2]), ("data",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config_module.KNOWN, "encoder", known)
         patch.setattr(sharding, "make_mesh", lambda: two_devices)
-        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield lambda workdir: train.main(arguments(workdir))
 
 

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 from test_weights import harmful_files
 
-from jaxssl import config as config_module
 from jaxssl import evaluate, export, sharding, train
 from jaxssl.augment import normalize
 from jaxssl.checkpoint import Checkpoints
@@ -22,7 +21,6 @@ from jaxssl.config import base, build_method, defaults
 from jaxssl.interop import to_flax
 from jaxssl.methods import METHODS
 from jaxssl.models import variable_shapes
-from jaxssl.models.vit import ViT
 from jaxssl.pretrained import load_encoder
 from jaxssl.step import start_from
 from jaxssl.types import TrainState, View
@@ -32,15 +30,7 @@ CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def tiny(tiny_encoder, tmp_path_factory):
-    """Tiny encoders under a name each, and a cache folder that all tests share."""
-    vit = functools.partial(ViT, dim=16, depth=1, heads=2)
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config_module.KNOWN, "encoder", known)
-        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
+pytestmark = pytest.mark.usefixtures("small_encoders")
 
 
 def make_run(workdir, encoder, **options):

@@ -62,7 +62,7 @@ def main_of(module):
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_encoder, tmp_path_factory):
+def reader(small_encoders, tmp_path_factory):
     """A reader's folder: the configs, photographs, and images in folders of their classes."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "configs", folder / "configs")
@@ -75,10 +75,7 @@ def reader(tiny_encoder, tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(example.image).save(path)
     (folder / "cifar10").symlink_to("labelled")
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config_module.KNOWN, "encoder", known)
-        patch.setenv("JAXSSL_CACHE", str(folder / "cache"))
         patch.setattr("jaxssl.data.tfds._open", download)
         patch.chdir(folder)
         yield folder

@@ -191,9 +191,7 @@ def test_stopped_anywhere_a_run_ends_the_same(
         jax.tree.map(np.testing.assert_array_equal, undisturbed[step], stopped[step])
 
 
-def test_the_command_from_end_to_end(tiny_encoder, tmp_path, monkeypatch):
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
-    monkeypatch.setitem(config_module.KNOWN, "encoder", known)
+def test_the_command_from_end_to_end(small_encoders, tmp_path):
     options = {
         "epochs": 2,
         "batch_size": 16,

@@ -11,7 +11,6 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 
-from jaxssl import config as config_module
 from jaxssl import report
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.config import base, defaults
@@ -26,13 +25,7 @@ VOID = {"img", "meta"}
 ODD = """a<b>&"quoted" 'run'"""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def tiny(tiny_encoder, tmp_path_factory):
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config_module.KNOWN, "encoder", known)
-        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
+pytestmark = pytest.mark.usefixtures("small_encoders")
 
 
 def make_config(seed=0, sampler="region_crop"):

@@ -1,7 +1,6 @@
 """The command from end to end, on eight devices: what it writes, resumes and refuses."""
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -15,11 +14,9 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from jaxssl import config as config_module
 from jaxssl import evaluate, sharding, train
 from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
-from jaxssl.models.vit import ViT
 from jaxssl.workdir import locked
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -43,15 +40,7 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def tiny(tiny_encoder, tmp_path_factory):
-    """Tiny encoders under a name each, and a cache folder that all tests share."""
-    vit = functools.partial(ViT, dim=16, depth=1, heads=2)
-    known = config_module.KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config_module.KNOWN, "encoder", known)
-        patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
+pytestmark = pytest.mark.usefixtures("small_encoders")
 
 
 def run(workdir, **changes):
