@@ -115,7 +115,7 @@ def make_page(tmp_path, *workdirs, **flags):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny, tiny_encoder, tmp_path_factory):
+def whole(small_encoders, tiny_encoder, tmp_path_factory):
     """The page of two seeds with everything there is, and of a run with another sampler."""
     folder = tmp_path_factory.mktemp("runs")
     classes = ["<script>alert(1)</script>", "ring"]

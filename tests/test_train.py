@@ -67,7 +67,7 @@ def losses(workdir):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
+def finished(small_encoders, tmp_path_factory):
     """A run that nothing disturbed: its workdir, and what it printed."""
     workdir, printed = tmp_path_factory.mktemp("undisturbed"), io.StringIO()
     with contextlib.redirect_stdout(printed):

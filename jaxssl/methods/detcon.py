@@ -119,7 +119,7 @@ class DetCon:
         views: list[View],
         key: PRNGKeyArray,
         *,
-        network_key: PRNGKeyArray | None,
+        network_key: PRNGKeyArray | None = None,
     ) -> tuple[Latents, Tree]:
         """z of the regions that `key` draws, and the new statistics of encoder and projector.
 

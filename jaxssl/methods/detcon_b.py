@@ -69,7 +69,7 @@ class DetConB(DetCon):
         )
         # The same key, hence the same regions.
         target, target_batch_stats = self.project(
-            state.target_params, state.target_batch_stats, views, key, network_key=None
+            state.target_params, state.target_batch_stats, views, key
         )
         loss = self.contrast(jnp.stack(predictions), jax.lax.stop_gradient(target))
         state = State(batch_stats, state.target_params, target_batch_stats)
