@@ -40,10 +40,12 @@ LEAST_RANK = 1 / 8  # RankMe, as a share of the most it can be
 CHUNK = 64  # images whose views are cut at once
 DEAD = 1e-3  # std of a dimension, as a share of that of even directions
 MOST_WITHOUT = 0.5  # share of images without a usable region
-# What to change, by what the authors and users of each method report.
+# What to change, by what the authors and users of each method report, and by our own runs.
 REMEDIES = {
-    "byol": "raise method.momentum towards 1, lower optim.lr, train for more and smaller batches",
-    "simsiam": "lower optim.lr or batch_size, set optim.constant_lr_for=('predictor',)",
+    "byol": "set optim.name=sgd or lars, raise method.momentum towards 1, lower optim.lr, train "
+    "for more and smaller batches",
+    "simsiam": "set optim.name=sgd, lower optim.lr or batch_size, set "
+    "optim.constant_lr_for=('predictor',)",
     "dino": "lower method.teacher_temperature (0.02), lower method.num_outputs, set "
     "method.head_batch_norm=True, move method.momentum within 0.9 to 0.9995",
     "swav": "lower method.num_prototypes, raise method.freeze_prototypes, lower optim.lr",
