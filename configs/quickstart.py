@@ -54,8 +54,6 @@ def get_config(variant: str = "samclr") -> ConfigDict:
         config.sampler = defaults("sampler", "region_crop", min_area=64)
         return config
     config.method = defaults("method", variant, **METHODS[variant])
-    if variant == "swav":
-        config.optim.lr = 0.1
     if variant.startswith("detcon"):  # of 32 pixels the encoder would make a single cell
         config.views.size = 40
     return config
