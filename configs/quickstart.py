@@ -43,7 +43,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.views.size = 32
     config.views.scale = (0.6, 1.0)
     config.views.recipe = "gray"
-    # Not AdamW: with that methods without negatives learn next to nothing here (README).
+    # Not AdamW: with that all but SimCLR learn much less or nothing here (README).
     config.optim = defaults("optim", "sgd", lr=0.3, weight_decay=5e-4, warmup_epochs=0.5)
     config.eval.datasets = ("objects:4000",)
     config.eval.every = 4
