@@ -48,7 +48,8 @@ REMEDIES = {
     "optim.constant_lr_for=('predictor',)",
     "dino": "lower method.teacher_temperature (0.02), lower method.num_outputs, set "
     "method.head_batch_norm=True, move method.momentum within 0.9 to 0.9995",
-    "swav": "lower method.num_prototypes, raise method.freeze_prototypes, lower optim.lr",
+    "swav": "lower method.epsilon (0.03), lower method.num_prototypes, raise "
+    "method.freeze_prototypes, lower optim.lr",
     "detcon_b": "raise method.momentum towards 1, lower optim.lr, look at the regions",
 }
 CONTRASTIVE = (

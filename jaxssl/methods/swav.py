@@ -36,8 +36,9 @@ class State:
 class SwAV:
     """Hyperparameters; the defaults are those of facebookresearch/swav without a queue.
 
-    Where the loss stays at log(num_prototypes): fewer prototypes (30 on CIFAR-10), which stay
-    frozen for longer; a queue (3840 from `queue_start` 0.075 there, with batches of 256).
+    Where the loss stays at log(num_prototypes): sharper codes (`epsilon` 0.03); fewer prototypes
+    (30 on CIFAR-10), which stay frozen for longer; a queue (3840 from `queue_start` 0.075 there,
+    with batches of 256).
     """
 
     needs_regions: ClassVar[bool] = False
