@@ -39,7 +39,7 @@ class Checkup:
         """`config.eval.health` is the number of images; 0: none, and nothing is measured."""
         self._method, self._sampler, self._pipeline = config.method.name, sampler, pipeline
         views = Views(**config.views.to_dict() | {"num_global": 2, "num_local": 0})
-        self._look = sharding.compile_rows(make_look(encoder, sampler, views), mesh)
+        self._look = sharding.compile_rows(make_look(encoder, sampler, views), mesh, seldom=True)
         wanted = min(config.eval.health, pipeline.num_examples)
         wanted -= wanted % CHUNK if wanted > CHUNK else 0  # chunks of one size, compiled once
         order = np.random.default_rng(0).permutation(pipeline.num_examples)

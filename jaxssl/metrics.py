@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from jaxssl.data.files import written_aside
 
 
@@ -23,6 +21,10 @@ class MetricsWriter:
 
     def __init__(self, workdir: pathlib.Path, step: int = 0, *, wandb: str = ""):
         """`wandb` names a Weights & Biases project that gets the same numbers; "": none."""
+        # Not above: where torch is installed it imports that, for seconds, and who only reads the
+        # metrics of a run has no need of it.
+        from tensorboardX import SummaryWriter
+
         path = workdir / "metrics.jsonl"
         _keep_until(path, step)
         self._file = path.open("a")

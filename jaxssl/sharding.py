@@ -143,17 +143,25 @@ def compile_look(look: Callable, mesh: Mesh) -> Callable:
 
 def compile_init(init: Callable, mesh: Mesh) -> Callable:
     """`init(...)`, jitted: what it returns lies on every device."""
-    return jax.jit(init, out_shardings=replicated(mesh))
+    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=_quickly())
 
 
-def compile_rows(function: Callable, mesh: Mesh) -> Callable:
+def _quickly() -> dict[str, int]:
+    """Compiler options for what runs so seldom that compiling it is what takes the time."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+
+
+def compile_rows(function: Callable, mesh: Mesh, *, seldom: bool = False) -> Callable:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
     Rows are an array or a tree of them, the same in each process. Any number will do: they are
-    filled up to a multiple of the devices.
+    filled up to a multiple of the devices. What runs `seldom` is compiled quickly instead of well.
     """
     same = replicated(mesh)
-    jitted = jax.jit(function, in_shardings=(same, split(mesh)), out_shardings=same)
+    options = _quickly() if seldom else {}
+    jitted = jax.jit(
+        function, in_shardings=(same, split(mesh)), out_shardings=same, compiler_options=options
+    )
 
     def run(variables: Tree, rows: Tree) -> Tree:
         count = len(jax.tree.leaves(rows)[0])
