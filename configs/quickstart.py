@@ -22,8 +22,7 @@ METHODS = {
     "simsiam": {"hidden": (512, 512), "dim": 512, "predictor_hidden": (128,)},
     "dino": {"hidden": (512,), "bottleneck": 64, "num_outputs": 512, "momentum": 0.99}
     | {"head_batch_norm": True, "teacher_temperature_start": 0.02, "teacher_temperature": 0.02},
-    "swav": {"hidden": (512,), "num_prototypes": 64, "epsilon": 0.03, "freeze_prototypes": 0.05}
-    | {"queue_size": 512, "queue_start": 0.05},
+    "swav": {"hidden": (512,), "num_prototypes": 64, "epsilon": 0.03, "freeze_prototypes": 0.05},
     "detcon_s": {"hidden": (512,)},
     "detcon_b": {"hidden": (512,), "dim": 128, "momentum": 0.99},
 }
