@@ -21,15 +21,11 @@ class MetricsWriter:
 
     def __init__(self, workdir: pathlib.Path, step: int = 0, *, wandb: str = ""):
         """`wandb` names a Weights & Biases project that gets the same numbers; "": none."""
-        # Not above: where torch is installed it imports that, for seconds, and who only reads the
-        # metrics of a run has no need of it.
-        from tensorboardX import SummaryWriter
-
         path = workdir / "metrics.jsonl"
         _keep_until(path, step)
         self._file = path.open("a")
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._events = _summary_writer()(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -51,6 +47,19 @@ class MetricsWriter:
         for name, value in values.items():
             tag = name if "/" in name else f"train/{name}"
             self._events.add_scalar(tag, float(value), step)
+
+
+def _summary_writer() -> Any:
+    """That of tensorboardX, which would import torch wherever that is installed: for seconds."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # to import it fails
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hide:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:

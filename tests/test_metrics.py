@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 import types
 
@@ -21,6 +22,17 @@ def test_a_run_that_continues_drops_what_came_after(tmp_path):
     ]  # fmt: skip
     assert read_metrics(tmp_path)[4] == {"step": 4, "epoch": 1.0, "loss": 7.0}
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_torch_stays_out(tmp_path):
+    """It is installed here, and would take seconds of every start; a later import still works."""
+    program = (
+        "import pathlib, sys; from jaxssl.metrics import MetricsWriter\n"
+        f"with MetricsWriter(pathlib.Path({str(tmp_path)!r})) as writer:\n"
+        "    writer.write(1, 0.5, {'loss': 1.0})\n"
+        "assert 'torch' not in sys.modules; import torch"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_wandb_gets_the_same_lines(tmp_path, monkeypatch):
