@@ -23,9 +23,9 @@ from jaxssl.data.canvas import CanvasSpec
 from jaxssl.methods import METHODS
 from jaxssl.optim import Lars
 from jaxssl.samplers import RandomCrop
-from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import format_table
-from jaxssl.views import Views
+from jaxssl.training.step import init_state, make_train_step
+from jaxssl.views import ViewConfig
 
 COUNTED = (4, 8, 16)  # batches: small enough that the loss is computed in one block
 PAIRS = (("simclr", "detcon_s", 2048, 128), ("byol", "detcon_b", 4096, 256))
@@ -42,7 +42,7 @@ def flops(name: str, batch_size: int, args: argparse.Namespace, head: dict) -> f
     parts = {
         "method": method,
         "sampler": RandomCrop(),
-        "views": Views(size=args.size),
+        "views": ViewConfig(size=args.size),
         "optimizer": optim.transform(batch_size, 100, 10),
     }
     spec = CanvasSpec(size=256, planes=1 if method.needs_regions else 0)

@@ -36,7 +36,7 @@ def make_features(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.
 def searcher_jaxssl(bank, labels, queries):
     """Returns a function that predicts the class of every query."""
     from jaxssl import sharding
-    from jaxssl.evaluation.knn import Knn, knn
+    from jaxssl.evaluation.classification.knn import Knn, knn
 
     protocol, mesh = Knn((K,), TEMPERATURE), sharding.make_mesh()
     return lambda: knn(bank, labels, queries, protocol, num_classes=CLASSES, mesh=mesh)[0].argmax(1)

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 
-from jaxssl.metrics import read_metrics
+from jaxssl.training.metrics import read_metrics
 
 METHODS = ("simclr", "moco", "byol", "simsiam", "dino", "swav", "detcon_s", "detcon_b")
 SAMPLERS = {

@@ -25,12 +25,12 @@ from pycocotools import mask as coco_mask
 from skimage.segmentation import felzenszwalb
 
 from jaxssl.data import open_source
-from jaxssl.data.example import Example
 from jaxssl.data.records import Info, Records, shard_name, write_info, write_shard
 from jaxssl.data.rle import encode_mask
+from jaxssl.data.source import Example
 from jaxssl.data.tfrecord import read_all
 from jaxssl.terminal import format_table
-from jaxssl.workdir import environment
+from jaxssl.training.workdir import environment
 from mask_tools.hierarchy import objects
 from mask_tools.segment import segment
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb

@@ -26,10 +26,10 @@ from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.pipeline import open_pipeline
 from jaxssl.optim import Sgd
 from jaxssl.samplers import RandomCrop
-from jaxssl.step import init_state, make_train_step
 from jaxssl.terminal import format_table
-from jaxssl.views import Views, make_views
-from jaxssl.workdir import environment
+from jaxssl.training.step import init_state, make_train_step
+from jaxssl.training.workdir import environment
+from jaxssl.views import ViewConfig, make_views
 
 
 def write_photographs(folder: pathlib.Path, count: int) -> None:
@@ -56,7 +56,7 @@ class Setting:
         parts = {
             "method": method,
             "sampler": RandomCrop(),
-            "views": Views(size=args.size),
+            "views": ViewConfig(size=args.size),
             "optimizer": optim.transform(args.batch_size, 100, 10),
         }
         self.parts = parts
@@ -73,18 +73,18 @@ class Setting:
             for mode in ("device", "host", "stream")
         }
         example = self.pipelines["host"].example_batch()
-        init = sharding.compile_init(
+        init = sharding.jit_init(
             lambda key, batch: init_state(key, batch, num_examples=args.images, **parts), self.mesh
         )
         self.state = init(jax.random.key(0), example)
         rate = optim.schedule(args.batch_size, 100, 10)
         step = make_train_step(**parts, learning_rate=rate, total_steps=1000)
-        self.step = sharding.compile_step(step, self.mesh)
+        self.step = sharding.jit_step(step, self.mesh)
         self.views = jax.jit(
             lambda key, batch: make_views(key, batch, (), parts["sampler"], parts["views"])
         )
         self.batch = next(sharding.prefetch(self.pipelines["host"].batches(0), self.mesh))
-        self.resident = sharding.put_everywhere(self.pipelines["device"].resident, self.mesh)
+        self.resident = sharding.replicate(self.pipelines["device"].resident, self.mesh)
 
     def make_views(self) -> None:
         jax.block_until_ready(self.views(jax.random.key(1), self.batch))

@@ -120,7 +120,7 @@ def _large(config: ConfigDict, method: str, data: str) -> None:
     config.optim = defaults("optim", "sgd", lr=lr, weight_decay=1e-4, scale_lr_by_batch="none")
     if method == "mocov1":
         config.method = defaults("method", "moco", temperature=0.07, hidden=())
-        config.optim.drop_at = (0.6, 0.8)
+        config.optim.milestones = (0.6, 0.8)
     elif method == "mocov2":
         config.method = defaults("method", "moco")
     else:

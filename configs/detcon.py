@@ -75,7 +75,7 @@ def get_config(variant: str = "b_imagenet_fh_300") -> ConfigDict:
     config.views.size = 224
     {"s": _detcon_s, "b": _detcon_b, "simclr": _simclr, "byol": _byol}[method](config)
     if data == "coco":
-        config.optim.drop_at = (0.96, 0.98)  # to a tenth each time, and no cosine
+        config.optim.milestones = (0.96, 0.98)  # to a tenth each time, and no cosine
     return config
 
 

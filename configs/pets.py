@@ -68,7 +68,7 @@ def get_config(variant: str = "none") -> ConfigDict:
         weight_decay=0.0,
         scale_lr_by_batch="none",
         warmup_epochs=0.0,
-        drop_at=(0.2, 0.4, 0.6, 0.8),
-        drop_factor=0.5,
+        milestones=(0.2, 0.4, 0.6, 0.8),
+        decay_factor=0.5,
     )
     return config

@@ -30,7 +30,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     if variant == "released":
         # `area > 600`, boxes doubled, six local views, other positives out of the softmax.
         config.sampler = defaults("sampler", "region_crop", min_area=601, expand=2.0)
-        config.method.positives_compete = False
+        config.method.positives_in_denominator = False
         config.views.scale = (0.5, 1.0)
         config.views.num_local = 6
         config.views.local_size = 64

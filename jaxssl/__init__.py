@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxssl.config import load_config as load_config
     from jaxssl.data import open_source as open_source
-    from jaxssl.pretrained import load_encoder as load_encoder
+    from jaxssl.pretrained.encoder import load_encoder as load_encoder
     from jaxssl.preview import draw_views as draw_views
     from jaxssl.train import pretrain as pretrain
 
@@ -32,7 +32,7 @@ __all__ = ["draw_views", "load_config", "load_encoder", "open_source", "pretrain
 _PLACES = {
     "draw_views": "preview",
     "load_config": "config",
-    "load_encoder": "pretrained",
+    "load_encoder": "pretrained.encoder",
     "open_source": "data",
     "pretrain": "train",
 }

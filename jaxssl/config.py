@@ -18,12 +18,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.example import Source
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
+from jaxssl.renamed import CONFIG_KEYS
 from jaxssl.samplers import SAMPLERS, Sampler
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 # The sections that are one class out of several: `<section>.name` says which.
 KNOWN: dict[str, Mapping[str, Any]] = {
@@ -39,7 +41,7 @@ def defaults(section: str, name: str, **changes: Any) -> ConfigDict:
     cls = _lookup(section, name)
     fields = {"name": name} | _fields(cls) | BESIDE.get(section, {})
     if unknown := set(changes) - set(fields):
-        raise ValueError(f"{section} {name!r} has no option {', '.join(sorted(unknown))}")
+        raise UserError(f"{section} {name!r} has no option {', '.join(sorted(unknown))}")
     return ConfigDict(fields | changes)
 
 
@@ -52,7 +54,7 @@ def build(section: str, config: ConfigDict, **extra: Any) -> Any:
 
 def _lookup(section: str, name: str) -> Any:
     if name not in KNOWN[section]:
-        raise ValueError(
+        raise UserError(
             f"unknown {section}.name {name!r}; choose one of {', '.join(KNOWN[section])}"
         )
     return KNOWN[section][name]
@@ -101,7 +103,7 @@ def base() -> ConfigDict:
     config.encoder = defaults("encoder", "resnet18")
     config.method = defaults("method", "simclr")
     config.sampler = defaults("sampler", "random_crop")
-    config.views = ConfigDict(_fields(Views))
+    config.views = ConfigDict(_fields(ViewConfig))
     config.optim = defaults("optim", "sgd")
 
     config.eval = ConfigDict()
@@ -114,7 +116,8 @@ def base() -> ConfigDict:
     config.eval.knn_k = 200
     config.eval.knn_temperature = 0.1
     config.eval.linear_epochs = 90
-    config.eval.void = ()  # label values of pixels that are no class, besides 255; CamVid: (11,)
+    # Label values of pixels that are no class, besides 255; CamVid: (11,).
+    config.eval.ignore_labels = ()
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps
@@ -127,7 +130,7 @@ def choose(variant: str, variants: Sequence[str]) -> str:
     if variant not in variants:
         near = difflib.get_close_matches(variant, variants, 1)
         hint = f"did you mean {near[0]!r}? There are" if near else "choose one of"
-        raise ValueError(f"no variant {variant!r} of this config; {hint} {', '.join(variants)}")
+        raise UserError(f"no variant {variant!r} of this config; {hint} {', '.join(variants)}")
     return variant
 
 
@@ -158,37 +161,37 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
     except flags.Error as error:
-        raise ValueError(f"{' '.join(str(error).split())} (see --help)") from error
+        raise UserError(f"{' '.join(str(error).split())} (see --help)") from error
     return check(values.config)
 
 
 def _get_config(path: str, variant: str) -> ConfigDict:
     if not pathlib.Path(path).is_file():
-        raise ValueError(f"no config file {path!r}; the configs folder holds {_config_names()}")
+        raise UserError(f"no config file {path!r}; the configs folder holds {_config_names()}")
     spec = importlib.util.spec_from_file_location("config", path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"config file {path!r} is no Python file")
+        raise UserError(f"config file {path!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError, NameError) as error:
-        raise ValueError(f"config file {path} does not load: {error}") from error
+        raise UserError(f"config file {path} does not load: {error}") from error
     get_config = getattr(module, "get_config", None)
     if not inspect.isfunction(get_config):
-        raise ValueError(f"{path} defines no get_config(); see configs/quickstart.py")
+        raise UserError(f"{path} defines no get_config(); see configs/quickstart.py")
     if variant and not inspect.signature(get_config).parameters:
-        raise ValueError(f"{path} has no variants; leave out ':{variant}'")
+        raise UserError(f"{path} has no variants; leave out ':{variant}'")
     config: ConfigDict = get_config(*([variant] if variant else []))
     return config
 
 
 def _check_file(config: ConfigDict, path: str) -> None:
-    """Raises ValueError unless the file has set exactly the keys there are."""
+    """Raises UserError unless the file has set exactly the keys there are."""
     known, given = sorted(flatten(_all_keys(config))), set(flatten(config))
     for key in sorted(given - set(known)):
-        raise ValueError(f"{path}: {_unknown_key(key, known)}")
+        raise UserError(f"{path}: {_unknown_key(key, known)}")
     if missing := set(known) - given:
-        raise ValueError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
+        raise UserError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
 
 
 def _all_keys(config: ConfigDict) -> ConfigDict:
@@ -200,15 +203,12 @@ def _all_keys(config: ConfigDict) -> ConfigDict:
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-    """The config of a run, and the defaults of what was not there yet when it began."""
-
-    def over(known: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-        return known | {
-            key: over(known[key], value) if isinstance(known.get(key), dict) else value
-            for key, value in saved.items()
-        }
-
-    return ConfigDict(over(_all_keys(config).to_dict(), config.to_dict()))
+    """The config of a run under the names of today, with defaults of what it did not have yet."""
+    full = _all_keys(config)
+    for key, value in flatten(config).items():
+        *sections, name = CONFIG_KEYS.get(key, key).split(".")
+        functools.reduce(lambda c, section: c[section], sections, full)[name] = value
+    return full
 
 
 def _config_names() -> str:
@@ -224,9 +224,9 @@ def _join_values(overrides: Sequence[str]) -> list[str]:
         elif joined and "=" not in joined[-1]:
             joined[-1] += f"={word}"
         else:
-            raise ValueError(f"unknown argument {word!r}; overrides look like --config.epochs=10")
+            raise UserError(f"unknown argument {word!r}; overrides look like --config.epochs=10")
     if missing := [j for j in joined if "=" not in j]:
-        raise ValueError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
+        raise UserError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
     return joined
 
 
@@ -235,12 +235,12 @@ def _check_key(config: ConfigDict, key: str) -> None:
     if key in known:
         return
     if any(k.startswith(f"{key}.") for k in known):
-        raise ValueError(f"config key {key!r} is a section; set one of its keys, as in {key}.KEY")
-    raise ValueError(_unknown_key(key, known))
+        raise UserError(f"config key {key!r} is a section; set one of its keys, as in {key}.KEY")
+    raise UserError(_unknown_key(key, known))
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
+    near = [CONFIG_KEYS[key]] if key in CONFIG_KEYS else difflib.get_close_matches(key, known, 1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
     return f"unknown config key {key!r}. {hint}"
 
@@ -256,7 +256,7 @@ def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
     return flat
 
 
-LEAST = {
+MINIMUM = {
     "seed": 0,
     "epochs": 1,
     "batch_size": 1,
@@ -278,25 +278,25 @@ LEAST = {
 
 def check(config: ConfigDict) -> ConfigDict:
     """The config, or an error if a value cannot be right whatever the data."""
-    for key, least in LEAST.items():
+    for key, least in MINIMUM.items():
         if (value := flatten(config)[key]) < least:
-            raise ValueError(f"config key {key!r} is {value}; it must be {least} or more")
+            raise UserError(f"config key {key!r} is {value}; it must be {least} or more")
     allowed = {
         "dtype": ("float32", "bfloat16"),
         "data.input": ("auto", "device", "host", "stream"),
     }
     for key, values in allowed.items():
         if (value := flatten(config)[key]) not in values:
-            raise ValueError(f"config key {key!r} is {value!r}; choose one of {', '.join(values)}")
+            raise UserError(f"config key {key!r} is {value!r}; choose one of {', '.join(values)}")
     return config
 
 
 def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> CanvasSpec:
-    """The canvas that sampler and method need; ValueError if the source has no regions for them."""
+    """The canvas that sampler and method need; UserError if the source has no regions for them."""
     parts: dict[str, Sampler | Method] = {"sampler": sampler, "method": method}
     needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]
     if needing and not source.has_regions:
-        raise ValueError(
+        raise UserError(
             f"{' and '.join(needing)} cannot do without regions and {source.spec} has none; make "
             f"them: python -m mask_tools.export --source {source.spec} --segmenter fh --out "
             "data/regions, then train with --config.data.source=records:data/regions"

@@ -13,23 +13,25 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.config import base
-from jaxssl.data.files import written_aside
+from jaxssl.errors import UserError
+from jaxssl.evaluation.classification.linear_protocols import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.probe import PRESETS
 from jaxssl.evaluation.settings import change, flags_help, with_preset
 from jaxssl.evaluation.suite import (
     TASKS,
-    Entry,
+    EvalRecord,
     also_from_scratch,
     choose_tasks,
     evaluate,
     match,
     with_config,
 )
-from jaxssl.pretrained import Encoder, load_encoder, restore_encoder
+from jaxssl.files import atomic_write
+from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.workdir import read_config
+from jaxssl.training.results import restore_encoder
+from jaxssl.training.workdir import read_config
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:
@@ -92,28 +94,30 @@ def config_of(loaded: Encoder) -> ConfigDict:
     return config
 
 
-def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
+def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
     """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
     loaded = load_encoder(args.encoder) if args.encoder else None
     config = config_of(loaded) if loaded else read_config(args.workdir)
-    for key in ("size", "batch_size", "datasets", "void"):
+    for key in ("size", "batch_size", "datasets", "ignore_labels"):
         if (value := getattr(args, key)) is not None:
             config.eval[key] = value
     if not config.eval.datasets:
-        raise ValueError("nothing to evaluate on: give --datasets, such as folder:PATH")
+        raise UserError("nothing to evaluate on: give --datasets, such as folder:PATH")
     if args.seeds < 1:
-        raise ValueError(f"--seeds is {args.seeds}; give 1 or more")
+        raise UserError(f"--seeds is {args.seeds}; give 1 or more")
     tasks = with_config(choose_tasks(args.tasks), config.eval)
     tasks = change(with_preset(tasks, args.preset), args.set)
     size = config.eval.size or config.views.size
     if args.from_scratch:
         tasks = also_from_scratch(tasks)
     cache_dir = config.data.cache_dir or None
-    datasets = open_datasets(config.eval.datasets, size, cache_dir, void=config.eval.void)
+    datasets = open_datasets(
+        config.eval.datasets, size, cache_dir, ignore_labels=config.eval.ignore_labels
+    )
     pairs = match(tasks, datasets)
     mesh = sharding.make_mesh()
     if loaded:
-        variables, step = sharding.put_everywhere(loaded.variables, mesh), loaded.metadata["step"]
+        variables, step = sharding.replicate(loaded.variables, mesh), loaded.metadata["step"]
         network = loaded.network
     else:
         network, variables, step = restore_encoder(config, args.workdir, mesh)
@@ -126,7 +130,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[Entry]:
     return entries
 
 
-def save(path: pathlib.Path, step: int, entry: Entry) -> None:
+def save(path: pathlib.Path, step: int, entry: EvalRecord) -> None:
     """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
     findings = entry.findings
     earlier = json.loads(path.read_text()) if path.exists() else []
@@ -140,18 +144,18 @@ def save(path: pathlib.Path, step: int, entry: Entry) -> None:
     }
     if findings.details:
         new["details"] = findings.details
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
     if findings.predictions:
         folder = path.with_name("predictions")
         folder.mkdir(exist_ok=True)
-        with written_aside(folder / f"{entry.dataset}_{entry.task}.npz") as file:
+        with atomic_write(folder / f"{entry.dataset}_{entry.task}.npz") as file:
             archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
             np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
             file.write(archive.getvalue())
 
 
-def results_table(entries: Sequence[Entry]) -> str:
+def results_table(entries: Sequence[EvalRecord]) -> str:
     """One row for each data set and task: its results, with their spread over seeds."""
     groups: dict[tuple[str, str], list[dict[str, float]]] = {}
     for entry in entries:

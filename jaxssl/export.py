@@ -18,18 +18,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import interop, sharding
-from jaxssl.augment import NORMALIZE
-from jaxssl.card import model_card, torch_code
+from jaxssl import sharding
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
-from jaxssl.data.files import written_aside
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write
+from jaxssl.image.augment import NORMALIZE
 from jaxssl.models.vit import ViT
-from jaxssl.pretrained import Encoder, load_encoder, restore_encoder
+from jaxssl.pretrained import param_names
+from jaxssl.pretrained.encoder import Encoder, load_encoder
+from jaxssl.pretrained.model_card import model_card, torch_code
+from jaxssl.pretrained.weight_files import write_weights
 from jaxssl.terminal import Parser, one_line_errors
+from jaxssl.training.results import read_results, restore_encoder
+from jaxssl.training.workdir import environment, read_config
 from jaxssl.types import Tree
-from jaxssl.weights import write_weights
-from jaxssl.workdir import environment, read_config
 
 FORMATS = ("torchvision", "timm", "flax")
 CHECKED = 4  # images on which outputs are compared
@@ -63,19 +66,19 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def export(workdir: pathlib.Path, form: str, out: pathlib.Path) -> None:
     """Writes the file and its card, and prints what was compared."""
     if out.suffix != ".safetensors":
-        raise ValueError(f"--out {out} must end in .safetensors")
+        raise UserError(f"--out {out} must end in .safetensors")
     config = read_config(workdir)
     network, variables, step = restore_encoder(config, workdir, sharding.make_mesh())
     if form == "torchvision" and isinstance(network, ViT):
-        raise ValueError("torchvision names a Vision Transformer otherwise; give --format timm")
+        raise UserError("torchvision names a Vision Transformer otherwise; give --format timm")
     variables = jax.device_get(variables)
-    tensors = (interop.to_flax if form == "flax" else interop.to_torch)(variables)
+    tensors = (param_names.to_flax if form == "flax" else param_names.to_torch)(variables)
     metadata = describe(config, form, step)
     code = torch_code(network, form, out.name)
     write_weights(out, tensors, metadata)
-    card = out.with_suffix(".md")
-    with written_aside(card) as file:
-        file.write(model_card(config, workdir, metadata, out.name, code).encode())
+    card, results = out.with_suffix(".md"), read_results(workdir, step)
+    with atomic_write(card) as file:
+        file.write(model_card(config, results, metadata, out.name, code).encode())
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
     print(f"{card}: the model card")
     compare(load_encoder(out), variables, out, code)
@@ -132,7 +135,7 @@ def compare(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> N
             check=False,
         )
     if run.returncode:
-        raise ValueError(f"{library} cannot load {out}: {run.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"{library} cannot load {out}: {run.stderr.strip().splitlines()[-1]}")
     print(f"in {library}, they differ by {float(run.stdout):.1e}")
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxssl.errors import UserError
 from jaxssl.types import Tree
 
 
@@ -23,7 +24,7 @@ def contrastive(
     view: Int[Array, " n"],
     temperature: float,
     *,
-    positives_compete: bool = True,
+    positives_in_denominator: bool = True,
     local_negatives: bool = True,
     image: Int[Array, " n"] | None = None,
     max_entries: int = 2**26,
@@ -42,9 +43,9 @@ def contrastive(
       group: id of what the row shows, unique over the whole batch.
       view: id of the view the row comes from.
       temperature: divides the cosine similarities.
-      positives_compete: whether the softmax of one positive also holds the others of its row. They
-        do in DetCon; in the multi-view loss of SAMCLR's released code they do not. All the same
-        when each row has one positive.
+      positives_in_denominator: whether the softmax of one positive also holds the others of its
+        row. They do in DetCon; in the multi-view loss of SAMCLR's released code they do not. All
+        the same when each row has one positive.
       local_negatives: whether rows of the same image and another group are negatives. Needs
         `image` when false.
       image: id of the image each row comes from.
@@ -53,14 +54,14 @@ def contrastive(
     """
     if image is None:
         if not local_negatives:
-            raise ValueError("contrastive: local_negatives=False needs the image of each row")
+            raise UserError("contrastive: local_negatives=False needs the image of each row")
         image = group
     ids = (group, view, image)
     losses = functools.partial(
         _row_losses,
         others=(unit(z), *ids),
         temperature=temperature,
-        positives_compete=positives_compete,
+        positives_in_denominator=positives_in_denominator,
         local_negatives=local_negatives,
     )
     return jnp.mean(_in_blocks(losses, (unit(p), *ids), max_entries // len(z)))
@@ -71,7 +72,7 @@ def _row_losses(
     others: tuple[Array, ...],
     *,
     temperature: float,
-    positives_compete: bool,
+    positives_in_denominator: bool,
     local_negatives: bool,
 ) -> Float[Array, " k"]:
     """The losses of `rows`, weighted, among `others`: unit vectors, group, view and image each."""
@@ -81,7 +82,7 @@ def _row_losses(
     left_out = excluded if local_negatives else excluded | (own_image & ~same)
     similarity = jnp.matmul(p, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
     logits = jnp.where(left_out, -jnp.inf, similarity)
-    if positives_compete:
+    if positives_in_denominator:
         log_q = jax.nn.log_softmax(logits)
     else:
         rest = jax.nn.logsumexp(jnp.where(positive, -jnp.inf, logits), axis=1, keepdims=True)

@@ -2,7 +2,7 @@
 
 The learning rate rises linearly over the warm-up and then falls along half a cosine, or in drops:
 
-    peak(lr) * linear_warmup(t) * (cosine(t) or drops(t))            peak: `scale_lr_by_batch`
+    peak(lr) * linear_warmup(t) * (cosine(t) or step_decay(t))            peak: `scale_lr_by_batch`
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxssl.schedules import cosine, drops, linear_warmup
+from jaxssl.errors import UserError
+from jaxssl.schedules import cosine, linear_warmup, step_decay
 from jaxssl.types import Tree
 
 LearningRate = Callable[[Int[Array, ""] | int], Float[Array, ""]]  # of the step
@@ -28,7 +29,7 @@ PEAKS: dict[str, Callable[[float, int], float]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Common:
+class OptimizerConfig:
     """What all optimizers share: the options, the schedule, decay and clipping."""
 
     lr: float
@@ -39,10 +40,10 @@ class Common:
     warmup_start: float = 0.0  # the warm-up starts at this part of the peak (SwAV: 0.3 / 4.8)
     cosine_per: str = "step"  # the cosine falls at each step, or at the end of each "epoch"
     end_factor: float = 0.0  # the cosine ends at this part of the peak
-    # Fractions of training at which the rate falls by `drop_factor`, instead of the cosine. MoCo
+    # Fractions of training at which the rate falls by `decay_factor`, instead of the cosine. MoCo
     # v1: (0.6, 0.8), epochs 120 and 160 of 200; DetCon on COCO: (0.96, 0.98).
-    drop_at: tuple[float, ...] = ()
-    drop_factor: float = 0.1
+    milestones: tuple[float, ...] = ()
+    decay_factor: float = 0.1
     # Top-level names in the parameters whose rate is the peak throughout; SimSiam's ("predictor",)
     constant_lr_for: tuple[str, ...] = ()
     weight_decay_end: float = 0.0  # the decay moves there along a cosine (DINO: 0.4); 0: it stays
@@ -51,18 +52,18 @@ class Common:
 
     def __post_init__(self) -> None:
         if self.scale_lr_by_batch not in PEAKS:
-            raise ValueError(
+            raise UserError(
                 f"unknown optim.scale_lr_by_batch {self.scale_lr_by_batch!r}; "
                 f"choose one of {', '.join(PEAKS)}"
             )
         if self.cosine_per not in ("step", "epoch"):
-            raise ValueError(f"unknown optim.cosine_per {self.cosine_per!r}; choose step or epoch")
+            raise UserError(f"unknown optim.cosine_per {self.cosine_per!r}; choose step or epoch")
         for field, value in dataclasses.asdict(self).items():
             if isinstance(value, float) and not value >= 0:
-                raise ValueError(f"optim.{field} is {value}; it must be 0 or more")
-        if not all(0 < at < 1 for at in self.drop_at):
-            raise ValueError(
-                f"optim.drop_at is {self.drop_at}; give fractions of training in (0, 1)"
+                raise UserError(f"optim.{field} is {value}; it must be 0 or more")
+        if not all(0 < at < 1 for at in self.milestones):
+            raise UserError(
+                f"optim.milestones is {self.milestones}; give fractions of training in (0, 1)"
             )
 
     def peak(self, batch_size: int) -> float:
@@ -72,7 +73,7 @@ class Common:
     def schedule(self, batch_size: int, steps_per_epoch: int, epochs: int) -> LearningRate:
         """The learning rate as a function of the step, counted from 0."""
         if self.warmup_epochs > epochs:
-            raise ValueError(
+            raise UserError(
                 f"optim.warmup_epochs is {self.warmup_epochs} of {epochs} epochs: "
                 "train longer or set --config.optim.warmup_epochs"
             )
@@ -81,8 +82,8 @@ class Common:
 
         def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
             t = step / total
-            if self.drop_at:  # half a step later, so that rounding cannot move a drop
-                fall = drops((step + 0.5) / total, self.drop_at, self.drop_factor)
+            if self.milestones:  # half a step later, so that rounding cannot move a drop
+                fall = step_decay((step + 0.5) / total, self.milestones, self.decay_factor)
             else:
                 # The warm-up rises at every step all the same, or the first epoch would stand still
                 falls_at = t if self.cosine_per == "step" else (step // steps_per_epoch) / epochs
@@ -101,7 +102,7 @@ class Common:
 
         def label(params: Tree) -> Tree:
             if missing := set(self.constant_lr_for) - set(params):
-                raise ValueError(
+                raise UserError(
                     f"optim.constant_lr_for names {', '.join(sorted(missing))}, which the method "
                     f"has not; choose among {', '.join(sorted(params))}"
                 )
@@ -139,7 +140,7 @@ class Common:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sgd(Common):
+class Sgd(OptimizerConfig):
     """Momentum, as torch has it: decay joins the gradient before the momentum, lr comes after.
 
     Defaults: SAMCLR's code, which decays every parameter and moves the cosine once an epoch.
@@ -165,7 +166,7 @@ class Sgd(Common):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lars(Common):
+class Lars(OptimizerConfig):
     """LARS (You et al., arXiv 1708.03888): each layer's step is in proportion to its weights.
 
     Defaults: DetCon_B, 1000 epochs. Released codes differ in what the momentum sums: DetCon and
@@ -200,7 +201,7 @@ class Lars(Common):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamW(Common):
+class AdamW(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
 
     Defaults: DINO's for ViT, with the weight decay it starts from.

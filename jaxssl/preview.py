@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.augment import NORMALIZE
 from jaxssl.config import build, build_method, canvas_for
 from jaxssl.data import open_source
 from jaxssl.data.canvas import load_canvas
-from jaxssl.views import Views, make_views
+from jaxssl.image.augment import NORMALIZE
+from jaxssl.views import ViewConfig, make_views
 
 
 def draw_views(
@@ -28,10 +28,10 @@ def draw_views(
       seed: another one gives other views.
 
     Raises:
-      ValueError: the sampler or the method needs regions and the source has none.
+      UserError: the sampler or the method needs regions and the source has none.
     """
     method, _ = build_method(config)
-    sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
+    sampler, views = build("sampler", config.sampler), ViewConfig(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
     spec = canvas_for(config, source, sampler, method)
     canvases = [load_canvas(source, i, spec) for i in indices]

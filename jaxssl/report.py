@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from jaxssl.data.files import written_aside
+from jaxssl.files import atomic_write
 from jaxssl.reporting.page import make_page
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         groups = group_runs([read_run(workdir) for workdir in args.workdir])
         title = args.title or ", ".join(group.name for group in groups)
         page = make_page(groups, title=title, map_by=args.map)
-        with written_aside(args.out) as file:
+        with atomic_write(args.out) as file:
             file.write(page.encode())
         print(f"{args.out}: {len(page.encode()) / 1e6:.1f} MB")
     return status.code

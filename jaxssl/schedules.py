@@ -20,7 +20,7 @@ def linear_warmup(
     return start + (1 - start) * jnp.clip(t / length, 0, 1)
 
 
-def drops(
+def step_decay(
     t: Float[Array, "..."] | float, at: tuple[float, ...], factor: float
 ) -> Float[Array, "..."]:
     """1 at first, times `factor` from each t in `at` on."""

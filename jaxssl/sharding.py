@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxssl.errors import UserError
 from jaxssl.types import Tree
 
 
@@ -22,7 +23,7 @@ def make_mesh() -> Mesh:
     """All devices on one axis, `data`: process by process, so that each has one run of rows."""
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if len(devices) != jax.process_count() * jax.local_device_count():
-        raise ValueError("the processes have different numbers of devices; give each the same")
+        raise UserError("the processes have different numbers of devices; give each the same")
     return Mesh(np.array(devices), ("data",))
 
 
@@ -41,7 +42,7 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def keep_programs(folder: pathlib.Path) -> None:
+def enable_compilation_cache(folder: pathlib.Path) -> None:
     """Keeps compiled programs in `folder`, so that a run that continues starts at once.
 
     And with the very same program: XLA times the kernels of a GPU to choose among them, and may
@@ -58,7 +59,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     if batch_size < 1 or batch_size % n:
         below, above = batch_size // n * n, -(-batch_size // n) * n
         near = f"{below} or {above}" if below > 0 else f"{max(above, n)}"
-        raise ValueError(
+        raise UserError(
             f"batch_size {batch_size} does not divide over {n} devices; take {near}, for example"
         )
 
@@ -70,25 +71,25 @@ def prefetch(batches: Iterator[Tree], mesh: Mesh, ahead: int = 2) -> Iterator[Tr
     """
     queue: collections.deque[Tree] = collections.deque()
     for batch in batches:
-        queue.append(put_share(batch, mesh))
+        queue.append(make_global_batch(batch, mesh))
         if len(queue) > ahead:
             yield queue.popleft()
     yield from queue
 
 
-def put_share(tree: Tree, mesh: Mesh) -> Tree:
+def make_global_batch(tree: Tree, mesh: Mesh) -> Tree:
     """The arrays of which each process has its rows, split over the devices."""
     put = functools.partial(jax.make_array_from_process_local_data, split(mesh))
     return jax.tree.map(put, tree)
 
 
-def put_everywhere(tree: Tree, mesh: Mesh) -> Tree:
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """The arrays, the same in each process, whole on every device."""
     put = functools.partial(jax.make_array_from_process_local_data, replicated(mesh))
     return jax.tree.map(put, tree)
 
 
-def put_rows(tree: Tree, mesh: Mesh) -> Tree:
+def shard_rows(tree: Tree, mesh: Mesh) -> Tree:
     """The arrays, the same in each process, axis 0 split over the devices."""
     put = functools.partial(_put_slices, split(mesh))
     return jax.tree.map(put, tree)
@@ -124,7 +125,7 @@ def machine_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
     return least
 
 
-def compile_step(step: Callable, mesh: Mesh) -> Callable:
+def jit_step(step: Callable, mesh: Mesh) -> Callable:
     """`step(state, batch, resident, key)` of `step.py`, for all devices; `state` is donated."""
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(
@@ -135,13 +136,13 @@ def compile_step(step: Callable, mesh: Mesh) -> Callable:
     )
 
 
-def compile_look(look: Callable, mesh: Mesh) -> Callable:
+def jit_refresh(look: Callable, mesh: Mesh) -> Callable:
     """`look(memory, variables, batch, resident)` of `refresh.py`, for all devices."""
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(look, in_shardings=(same, same, rows, same), out_shardings=same)
 
 
-def compile_init(init: Callable, mesh: Mesh) -> Callable:
+def jit_init(init: Callable, mesh: Mesh) -> Callable:
     """`init(...)`, jitted: what it returns lies on every device."""
     return jax.jit(init, out_shardings=replicated(mesh), compiler_options=_quickly())
 
@@ -151,7 +152,7 @@ def _quickly() -> dict[str, int]:
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
-def compile_rows(function: Callable, mesh: Mesh, *, seldom: bool = False) -> Callable:
+def jit_over_rows(function: Callable, mesh: Mesh, *, seldom: bool = False) -> Callable:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
     Rows are an array or a tree of them, the same in each process. Any number will do: they are
@@ -168,19 +169,19 @@ def compile_rows(function: Callable, mesh: Mesh, *, seldom: bool = False) -> Cal
         missing = -count % mesh.size
         if missing:
             rows = jax.tree.map(lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), rows)
-        results = jitted(variables, put_rows(rows, mesh))
+        results = jitted(variables, shard_rows(rows, mesh))
         return jax.tree.map(lambda x: x[:count], results) if missing else results
 
     return run
 
 
 @functools.cache
-def compile_gather(mesh: Mesh) -> Callable[[Tree], Tree]:
+def jit_gather(mesh: Mesh) -> Callable[[Tree], Tree]:
     """`gather(tree)`: rows that are split over the devices, all of them on all."""
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
 
 
-def compile_own_rows(function: Callable, mesh: Mesh) -> Callable:
+def shard_map_rows(function: Callable, mesh: Mesh) -> Callable:
     """`function(rows, same)`, jitted: each device computes on its own rows and knows no others."""
     data = PartitionSpec("data")
     return jax.jit(
@@ -190,7 +191,7 @@ def compile_own_rows(function: Callable, mesh: Mesh) -> Callable:
     )
 
 
-def place_everywhere(shapes: Tree, mesh: Mesh) -> Tree:
+def replicated_specs(shapes: Tree, mesh: Mesh) -> Tree:
     """Shapes of arrays, with the wish that they lie whole on every device."""
     same = replicated(mesh)
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=same), shapes)

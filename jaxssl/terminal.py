@@ -2,20 +2,21 @@
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-MISTAKES = (ValueError, OSError, FloatingPointError)  # what a user can mend
+from jaxssl.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
     """Reports a mistake as an error of one line, like any other."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 class Status:
@@ -25,31 +26,48 @@ class Status:
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[Status]:
-    """Prints a user's mistake as one line and sets status 1; JAXSSL_TRACEBACK=1 shows where."""
+def one_line_errors(
+    interrupted: str = "interrupted; the same command continues",
+) -> Iterator[Status]:
+    """Prints a user's mistake as one line and sets status 1; JAXSSL_TRACEBACK=1 shows where.
+
+    Mistakes are `UserError`s and the `OSError`s that name a file. Any other exception is a bug, and
+    passes with its traceback.
+
+    Args:
+      interrupted: what to print on Ctrl-C, which sets status 130.
+    """
     _log_plain_lines()
     status = Status()
     try:
         yield status
-    except MISTAKES as error:
-        if os.environ.get("JAXSSL_TRACEBACK"):
+    except UserError as error:
+        _report(error, str(error), status)
+    except OSError as error:
+        if error.filename is None:
             raise
-        _report(str(error), status)
+        _report(error, _explain(error), status)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _report(
-            "the device is out of memory; lower batch_size, set --config.remat=True or "
-            "--config.data.input=host",
-            status,
-        )
+        advice = "lower batch_size, set --config.remat=True or --config.data.input=host"
+        _report(error, f"the device is out of memory; {advice}", status)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         status.code = 130
 
 
-def _report(message: str, status: Status) -> None:
-    print("error:", *message.split(), file=sys.stderr)
+def _explain(error: OSError) -> str:
+    text = f"{error.strerror}: {error.filename}"
+    if error.errno == errno.ENOSPC:
+        text += "; free some space and give the same command again"
+    return text
+
+
+def _report(error: Exception, message: str, status: Status) -> None:
+    if os.environ.get("JAXSSL_TRACEBACK"):
+        raise error
+    print("error:", *message.split(), "(JAXSSL_TRACEBACK=1 shows where)", file=sys.stderr)
     status.code = 1
 
 

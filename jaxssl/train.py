@@ -15,30 +15,31 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import hosts, sharding
-from jaxssl.checkpoint import is_begun
-from jaxssl.checkup import Checkup
+from jaxssl import distributed, sharding
 from jaxssl.config import build, build_method, canvas_for, load_config
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.example import Source
 from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data.source import Source
 from jaxssl.data.store import cache_folder
+from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.suite import choose_tasks, evaluate, match, with_config
-from jaxssl.loop import Loop
 from jaxssl.methods import Method
-from jaxssl.metrics import read_metrics
 from jaxssl.models import variable_shapes
-from jaxssl.pretrained import start_variables
-from jaxssl.refresh import Refresh
+from jaxssl.pretrained.encoder import load_init_variables
 from jaxssl.samplers import Sampler
-from jaxssl.step import init_state, make_train_step, start_from
 from jaxssl.terminal import Parser, format_table, one_line_errors
+from jaxssl.training.checkpoint import has_checkpoint
+from jaxssl.training.health_monitor import HealthMonitor
+from jaxssl.training.loop import Loop
+from jaxssl.training.metrics import read_metrics
+from jaxssl.training.sampler_refresh import Refresh
+from jaxssl.training.step import init_state, make_train_step, with_pretrained_encoder
+from jaxssl.training.workdir import check_workdir, open_workdir
 from jaxssl.types import Batch, TrainState, Tree
-from jaxssl.views import Views
-from jaxssl.workdir import check_workdir, open_workdir
+from jaxssl.views import ViewConfig
 
 log = logging.getLogger("jaxssl")
 
@@ -49,7 +50,7 @@ class Parts:
 
     method: Method
     sampler: Sampler
-    views: Views
+    views: ViewConfig
     encoder: Any
     start: Tree | None  # variables of the encoder to start from
     pipeline: Pipeline
@@ -60,19 +61,19 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
     """Trains, or continues what was begun in `workdir`; returns whether it came to the end.
 
     It stops before on SIGTERM or Ctrl-C, once a checkpoint is saved. What can be checked is checked
-    before anything is compiled or written: a ValueError of one line.
+    before anything is compiled or written: a UserError of one line.
     """
     workdir = pathlib.Path(workdir)
-    sharding.keep_programs(cache_folder(config.data.cache_dir) / "programs")
+    sharding.enable_compilation_cache(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
-    if not hosts.is_first():
+    if not distributed.is_first():
         log.setLevel(logging.WARNING)
-    device_bytes = hosts.least(sharding.memory_per_device())
-    with hosts.together():
+    device_bytes = distributed.process_min(sharding.memory_per_device())
+    with distributed.raise_together():
         parts = open_parts(config, workdir, mesh, device_bytes)
     pipeline = parts.pipeline
-    hosts.check_same(config=config.to_json(), images=pipeline.num_examples)
-    resident = sharding.put_everywhere(pipeline.resident or {}, mesh)
+    distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
+    resident = sharding.replicate(pipeline.resident or {}, mesh)
     state, train_step = make_training(config, mesh, parts, resident)
 
     def encoder_of(state: TrainState) -> Tree:
@@ -88,8 +89,10 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
         encoder=parts.encoder,
         encoder_of=encoder_of,
     )
-    checkup = Checkup(config, mesh, pipeline=pipeline, encoder=parts.encoder, sampler=parts.sampler)
-    with open_workdir(workdir, config, pipeline.num_examples), hosts.connected():
+    checkup = HealthMonitor(
+        config, mesh, pipeline=pipeline, encoder=parts.encoder, sampler=parts.sampler
+    )
+    with open_workdir(workdir, config, pipeline.num_examples), distributed.exit_on_peer_failure():
         backend = jax.default_backend()
         log.info("writing to %s; compiling for %d %s device(s)", workdir, mesh.size, backend)
         return Loop(
@@ -106,14 +109,14 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
 
 
 def open_parts(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh, device_bytes: int) -> Parts:
-    """All that `config` names; ValueError, one line, if anything in it cannot be had."""
+    """All that `config` names; UserError, one line, if anything in it cannot be had."""
     sharding.check_batch_size(config.batch_size, mesh)
     check_workdir(workdir, config)
     method, encoder = build_method(config)
     check_sizes(config, encoder)
-    begun = is_begun(workdir / "checkpoints")
-    start = start_variables(config, encoder) if config.encoder.init and not begun else None
-    sampler, views = build("sampler", config.sampler), Views(**config.views.to_dict())
+    begun = has_checkpoint(workdir / "checkpoints")
+    start = load_init_variables(config, encoder) if config.encoder.init and not begun else None
+    sampler, views = build("sampler", config.sampler), ViewConfig(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
     canvas = canvas_for(config, source, sampler, method)
     method.check(batch_size=config.batch_size, num_examples=len(source), views=views.specs())
@@ -123,15 +126,15 @@ def open_parts(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh, device_byt
 
 
 def check_sizes(config: ConfigDict, encoder: Any) -> None:
-    """Raises ValueError if the encoder takes no images of a size that it will get."""
+    """Raises UserError if the encoder takes no images of a size that it will get."""
     sizes = {"views.size": config.views.size, "eval.size": config.eval.size or config.views.size}
     if config.views.num_local:
         sizes["views.local_size"] = config.views.local_size
     for key, size in sizes.items():
         try:
             variable_shapes(encoder, size)
-        except ValueError as error:
-            raise ValueError(f"{key} is {size}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{key} is {size}: {error}") from error
 
 
 def open_data(
@@ -148,7 +151,7 @@ def open_data(
         cache_dir=config.data.cache_dir or None,
         device_bytes=device_bytes,
         share=sharding.share(),
-        progress=hosts.is_first(),
+        progress=distributed.is_first(),
     )
     log.info("%s: %d images; %s", source.spec, pipeline.num_examples, pipeline.reason)
     return pipeline
@@ -167,12 +170,12 @@ def make_training(
         "optimizer": optim.transform(*length),
     }
     key_init, key_steps = jax.random.split(jax.random.key(config.seed))
-    state = sharding.compile_init(
+    state = sharding.jit_init(
         functools.partial(init_state, num_examples=pipeline.num_examples, **used), mesh
     )(key_init, pipeline.example_batch())
     if parts.start is not None:
-        state = start_from(state, parts.start)
-    step = sharding.compile_step(
+        state = with_pretrained_encoder(state, parts.start)
+    step = sharding.jit_step(
         make_train_step(
             **used,
             learning_rate=optim.schedule(*length),
@@ -192,7 +195,9 @@ def make_evaluation(
     """
     size = config.eval.size or config.views.size
     cache_dir = config.data.cache_dir or None
-    datasets = open_datasets(config.eval.datasets, size, cache_dir, void=config.eval.void)
+    datasets = open_datasets(
+        config.eval.datasets, size, cache_dir, ignore_labels=config.eval.ignore_labels
+    )
     offered = frozenset().union(*(data.offers for data in datasets))
     labelled = "labels" in offered or "label maps" not in offered
     names = ["knn", "linear"] if labelled else []
@@ -218,7 +223,7 @@ def results_table(workdir: pathlib.Path) -> str:
     last = lines[-1]
     first = lines[0] if lines[0]["step"] == 0 else {}  # evaluation may have been off at first
     keys = {
-        "chance": ("chance", last),
+        "majority baseline": ("majority_baseline", last),
         "kNN untrained": ("knn_top1", first),
         "kNN trained": ("knn_top1", last),
         "linear trained": ("linear_top1", last),
@@ -257,12 +262,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, overrides = parser.parse_known_args(argv)
         meeting = (args.coordinator, args.num_processes, args.process_id)
         if args.distributed or any(m is not None for m in meeting):
-            hosts.join(*meeting)
+            distributed.initialize(*meeting)
         config = load_config(args.config, overrides)
         path, _, variant = args.config.partition(":")
         name = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
         workdir = args.workdir or pathlib.Path("runs", name)
-        if pretrain(config, workdir) and hosts.is_first():
+        if pretrain(config, workdir) and distributed.is_first():
             print(results_table(workdir))
             print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
     return status.code

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
-from jaxssl.augment import NORMALIZE, RECIPES, augment, normalize
-from jaxssl.boxes import crop, crop_nearest, flip
+from jaxssl.errors import UserError
+from jaxssl.image.augment import NORMALIZE, RECIPES, augment, normalize
+from jaxssl.image.boxes import crop, crop_nearest, flip
 from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, Tree, View, ViewSpec
 
@@ -15,7 +16,7 @@ POINT = 4  # pixels of a view to a point of its region planes: 8 points to a cel
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class ViewConfig:
     """How many views of which kind. Scales are fractions of the area a view is cut from."""
 
     num_global: int = 2
@@ -30,17 +31,17 @@ class Views:
     def __post_init__(self):
         for field, table in (("recipe", RECIPES), ("normalize", NORMALIZE)):
             if getattr(self, field) not in table:
-                raise ValueError(
+                raise UserError(
                     f"views.{field} is {getattr(self, field)!r}; choose one of {', '.join(table)}"
                 )
         for field in ("scale", "local_scale"):
             scale = getattr(self, field)
             if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-                raise ValueError(
+                raise UserError(
                     f"views.{field} is {scale}; give two fractions 0 < low <= high <= 1"
                 )
         if self.num_global < 1 or self.num_local < 0:
-            raise ValueError("views.num_global must be 1 or more and views.num_local 0 or more")
+            raise UserError("views.num_global must be 1 or more and views.num_local 0 or more")
 
     def specs(self) -> tuple[ViewSpec, ...]:
         """One entry for each view: the global ones, then the local ones."""
@@ -55,8 +56,8 @@ class Views:
         )
 
 
-def cut_view(
-    key: PRNGKeyArray, canvas: Batch, box: Float[Array, "4"], spec: ViewSpec, views: Views
+def crop_view(
+    key: PRNGKeyArray, canvas: Batch, box: Float[Array, "4"], spec: ViewSpec, views: ViewConfig
 ) -> View:
     """One view of one image, a canvas of bytes: crop, flip, colour, normalise.
 
@@ -84,21 +85,19 @@ def choose_boxes(
     """Where the views of each image are cut, whether the sampler fell back, a key for the rest."""
     example = {k: v for k, v in batch.items() if k not in ("image", "label")}
     keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
-    boxes, fell_back = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(
-        keys[:, 0], example
-    )
-    return boxes, fell_back, keys[:, 1]
+    boxes, fallback = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(keys[:, 0], example)
+    return boxes, fallback, keys[:, 1]
 
 
 def make_views(
-    key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, views: Views
+    key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, views: ViewConfig
 ) -> tuple[list[View], Float[Array, ""]]:
     """The views of a batch, and the share of images in which the sampler fell back.
 
     Views of one spec go through one computation: half the code to compile for two views.
     """
     specs = views.specs()
-    boxes, fell_back, keys = choose_boxes(key, batch, memory, sampler, specs)
+    boxes, fallback, keys = choose_boxes(key, batch, memory, sampler, specs)
     view_keys = jax.vmap(lambda k: jax.random.split(k, len(specs)))(keys)  # [b, v]
 
     canvas = {k: batch[k] for k in ("image", "hw", "region_planes") if k in batch}
@@ -106,11 +105,11 @@ def make_views(
     for spec in dict.fromkeys(specs):
         which = [i for i, s in enumerate(specs) if s == spec]
         cut = jax.vmap(  # over images, then over the views of this spec
-            jax.vmap(lambda k, c, box, spec=spec: cut_view(k, c, box, spec, views),
+            jax.vmap(lambda k, c, box, spec=spec: crop_view(k, c, box, spec, views),
                      in_axes=(0, None, 0))
         )  # fmt: skip
         index = jnp.array(which)
         cuts = cut(view_keys[:, index], canvas, boxes[:, index])
         for j, i in enumerate(which):
             done[i] = jax.tree.map(lambda x, j=j: x[:, j], cuts)
-    return [done[i] for i in range(len(specs))], fell_back.mean(dtype=jnp.float32)
+    return [done[i] for i in range(len(specs))], fallback.mean(dtype=jnp.float32)

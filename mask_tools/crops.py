@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.example import Regions
+from jaxssl.data.source import Regions
 
 EXPAND = 1.3  # height and width of a region's box, before views are cut from it
 AREA = (0.2, 1.0)  # of a view, as a share of what it is cut from

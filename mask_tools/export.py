@@ -17,18 +17,25 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 
 from jaxssl.data import open_source
-from jaxssl.data.files import locked, written_aside
-from jaxssl.data.progress import progress
 from jaxssl.data.records import Info, read_info, write_info
-from mask_tools.cluster import make_on_ray
-from mask_tools.command import run
-from mask_tools.options import build_segmenter, parse
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write, locked
+from jaxssl.progress import progress
+from jaxssl.terminal import one_line_errors
+from mask_tools.backends.processes import make_all
+from mask_tools.backends.ray_cluster import make_on_ray
+from mask_tools.cli import build_segmenter, parse
+from mask_tools.export_fingerprint import (
+    Settings,
+    describe,
+    describe_segmenter,
+    flatten,
+    refuse_difference,
+)
 from mask_tools.segmenters import SEGMENTERS
-from mask_tools.segmenters.sam import Parameters
-from mask_tools.settings import Settings, describe, describe_segmenter, flatten, refuse_difference
+from mask_tools.segmenters.sam import SamConfig
 from mask_tools.shards import WORK, Finished, Job, recall
 from mask_tools.statistics import MIN_AREA, format_table, table
-from mask_tools.workers import make_all
 
 IMAGES_PER_SHARD = 64
 MAX_SHARDS = 1024
@@ -36,11 +43,9 @@ MAX_SHARDS = 1024
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return run(
-        "mask_tools.export",
-        lambda: export(parse(argv)),
-        interrupted="stopped; the same command continues from the complete shards",
-    )
+    with one_line_errors("stopped; the same command continues from the complete shards") as status:
+        export(parse(argv))
+    return status.code
 
 
 def export(options: Namespace) -> None:
@@ -67,14 +72,14 @@ def _plan(options: Namespace) -> Job:
     segmenter = build_segmenter(options)
     source = open_source(options.source, None if options.part == "all" else options.part)
     if segmenter is None and not source.has_regions:
-        raise ValueError(
+        raise UserError(
             f"{options.source} carries no regions; choose --segmenter {' or '.join(SEGMENTERS)}"
         )
     shards = options.shards or min(MAX_SHARDS, -(-len(source) // IMAGES_PER_SHARD))
     if shards > len(source):
-        raise ValueError(f"--shards {shards} for {len(source)} images; give at most one for each")
+        raise UserError(f"--shards {shards} for {len(source)} images; give at most one for each")
     if not 0 <= options.shard_index < options.num_shards:
-        raise ValueError(
+        raise UserError(
             f"--shard-index {options.shard_index} of --num-shards {options.num_shards}: "
             f"give one from 0 to {options.num_shards - 1}"
         )
@@ -82,12 +87,12 @@ def _plan(options: Namespace) -> Job:
 
 
 def _previous(job: Job, settings: Settings) -> Info | None:
-    """What `info.json` says, if it is there; `ValueError` if the new split does not go with it."""
+    """What `info.json` says, if it is there; `UserError` if the new split does not go with it."""
     if not (job.folder / "info.json").exists():
         return None
     info = read_info(job.folder)
     if info.segmenter is None:
-        raise ValueError(f"{job.folder} holds records without regions; give another --out")
+        raise UserError(f"{job.folder} holds records without regions; give another --out")
     before = {**flatten(info.segmenter), "classes": list(info.class_names)}
     if set(info.splits) != {job.split}:  # each split has its own annotations, the last is noted
         del before["path_sha256"]
@@ -115,7 +120,7 @@ def _begin(job: Job, settings: Settings) -> None:
         if note.is_file() and any(note.parent.glob(f"{job.split}-*.tfrecord.json")):
             refuse_difference(job.folder, json.loads(note.read_bytes()), settings)
         else:
-            with written_aside(note) as file:
+            with atomic_write(note) as file:
                 file.write(json.dumps(settings).encode())
 
 
@@ -142,7 +147,7 @@ def _make(
     if options.ray is not None:
         return make_on_ray(job, numbers, options.ray, advance)
     # A network takes all cores, or a GPU, by itself.
-    workers = 1 if isinstance(job.segmenter, Parameters) else os.cpu_count() or 1
+    workers = 1 if isinstance(job.segmenter, SamConfig) else os.cpu_count() or 1
     return make_all(job, numbers, workers if options.workers is None else options.workers, advance)
 
 
@@ -159,9 +164,7 @@ def _finish(job: Job, settings: Settings, max_broken: float) -> bool:
             return False
         _check_broken(job, complete, max_broken)
         if not any(len(finished.rows) for finished in complete):
-            raise ValueError(
-                f"no image of {job.source.spec} can be read: there is nothing to write"
-            )
+            raise UserError(f"no image of {job.source.spec} can be read: there is nothing to write")
         write_info(job.folder, _add_split(info, job, settings["source"], complete))
         _clear_work(job)
     print(_report(job, complete))
@@ -175,7 +178,7 @@ def _broken(results: Sequence[Finished]) -> list[str]:
 def _check_broken(job: Job, results: Sequence[Finished], max_broken: float) -> None:
     broken = _broken(results)
     if len(broken) > max_broken * len(job.source):
-        raise ValueError(
+        raise UserError(
             f"{len(broken)} of {len(job.source)} images are broken so far, more than --max-broken "
             f"{max_broken:g} allows: repair or remove them, or raise it; the first: {broken[0]}"
         )

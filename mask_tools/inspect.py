@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl.data.codec import decode_example
-from jaxssl.data.example import BrokenImage, Example
-from jaxssl.data.progress import progress
+from jaxssl.data.record_codec import decode_example
 from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info
 from jaxssl.data.rle import mask_areas, mask_boxes
+from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.tfrecord import read_all
-from jaxssl.terminal import Parser
-from mask_tools.command import positive, run
-from mask_tools.preview import draw_gallery
+from jaxssl.errors import UserError
+from jaxssl.progress import progress
+from jaxssl.terminal import Parser, one_line_errors
+from mask_tools.cli import positive
+from mask_tools.collect import collect
+from mask_tools.gallery import draw_gallery
 from mask_tools.quality import Quality, compare, compare_levels, summarise
-from mask_tools.regions import collect
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.statistics import MIN_AREA, Row, as_array, format_table, measure, table
 
@@ -33,9 +34,9 @@ AREAS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_00
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return run(
-        "mask_tools.inspect", lambda: inspect(_parse(argv)), interrupted="stopped; nothing written"
-    )
+    with one_line_errors("stopped; nothing written") as status:
+        inspect(_parse(argv))
+    return status.code
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -71,7 +72,7 @@ def inspect(options: argparse.Namespace) -> None:
     info = read_info(options.folder)
     split = options.split or next(iter(info.splits))
     if split not in info.splits:
-        raise ValueError(
+        raise UserError(
             f"{options.folder} has no split {split!r}; choose from {', '.join(info.splits)}"
         )
     shards = info.splits[split]
@@ -163,20 +164,20 @@ def _histogram(areas: np.ndarray) -> str:
 
 
 def _verify(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> None:
-    """Raises ValueError at the first thing that is not as it should be."""
+    """Raises UserError at the first thing that is not as it should be."""
     for shard in shards:
         if describe_shard(folder / shard.file) != shard:
-            raise ValueError(f"{folder / shard.file} is not as info.json says; repeat the export")
+            raise UserError(f"{folder / shard.file} is not as info.json says; repeat the export")
     for example in _read(folder, shards):
         regions = example.regions
         if regions is None or not len(regions):
             continue
         if not np.array_equal(mask_areas(regions.rle), regions.area):
-            raise ValueError(f"{folder}: {example.key}: areas differ from the masks'")
+            raise UserError(f"{folder}: {example.key}: areas differ from the masks'")
         if not np.array_equal(mask_boxes(regions.rle, regions.size), regions.box):
-            raise ValueError(f"{folder}: {example.key}: boxes differ from the masks'")
+            raise UserError(f"{folder}: {example.key}: boxes differ from the masks'")
         if (regions.box < 0).any() or (regions.box[:, 2:] > regions.size).any():
-            raise ValueError(f"{folder}: {example.key}: boxes reach out of the image")
+            raise UserError(f"{folder}: {example.key}: boxes reach out of the image")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.data.example import Regions
 from jaxssl.data.rle import coco
+from jaxssl.data.source import Regions
 
 
 class Quality(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.decode import decode_image
-from jaxssl.data.example import Example, Regions
 from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
-from mask_tools.regions import Region, collect
+from jaxssl.data.source import Example, Regions
+from mask_tools.collect import Region, collect
 from mask_tools.segmenters import Segmenter
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jaxssl.data.example import BrokenImage, Example, Source
-from jaxssl.data.files import written_aside
 from jaxssl.data.records import ShardInfo, shard_name, write_shard
+from jaxssl.data.source import BrokenImage, Example, Source
+from jaxssl.files import atomic_write
 from mask_tools.segment import segment
 from mask_tools.segmenters import Segmenter
 from mask_tools.statistics import MIN_AREA, Row, as_array, measure
@@ -78,7 +78,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
     info = write_shard(job.path(number), examples())
     finished = Finished(info, broken, as_array(rows), any(semantic))
     note = dataclasses.asdict(finished) | {"rows": rows}
-    with written_aside(job.note(number)) as file:
+    with atomic_write(job.note(number)) as file:
         file.write(json.dumps(note).encode())
     return finished
 

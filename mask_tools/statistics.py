@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.data.example import Example
+from jaxssl.data.source import Example
 
 MIN_AREA = 1000  # pixels: smaller regions give no views in SAMCLR
 

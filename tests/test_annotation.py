@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.records import Records, read_info
 from jaxssl.data.rle import decode_mask, encode_mask
+from jaxssl.data.source import BrokenImage, Example
 from mask_tools import export
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.proposals import Proposals

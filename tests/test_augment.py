@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import color as colour
-from jaxssl.augment import (
+from jaxssl.image import color as colour
+from jaxssl.image.augment import (
     BLUR_RULES,
     NORMALIZE,
     RECIPES,
@@ -19,7 +19,7 @@ from jaxssl.augment import (
     draw_offset,
     normalize,
 )
-from jaxssl.color import FAMILIES, PERMUTATIONS
+from jaxssl.image.color import FAMILIES, PERMUTATIONS
 
 JITTER = Color(jitter_prob=0.8, jitter=(0.4, 0.4, 0.4, 0.1))
 TORCHVISION = {

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.boxes import (
+from jaxssl.image.boxes import (
     box_from_uniforms,
     crop,
     crop_nearest,

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxssl.methods import BYOL
 from jaxssl.types import View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 
 @pytest.fixture(scope="module")
@@ -155,5 +155,5 @@ def test_networks_and_the_encoder_that_evaluation_loads(tiny_encoder):
 @pytest.mark.parametrize("options", [{"num_global": 1}, {"num_global": 1, "num_local": 2}])
 def test_two_global_views(byol, options):
     with pytest.raises(ValueError, match="set --config.views.num_global=2"):
-        byol.check(batch_size=8, num_examples=80, views=Views(**options).specs())
-    byol.check(batch_size=8, num_examples=80, views=Views(num_local=2).specs())
+        byol.check(batch_size=8, num_examples=80, views=ViewConfig(**options).specs())
+    byol.check(batch_size=8, num_examples=80, views=ViewConfig(num_local=2).specs())

@@ -10,10 +10,10 @@ from PIL import Image
 
 from jaxssl.data import canvas as canvas_module
 from jaxssl.data.canvas import CanvasSpec, load_canvas, make_canvas
-from jaxssl.data.example import BrokenImage, Example, Regions
 from jaxssl.data.folder import Folder
 from jaxssl.data.records import Info, Records, shard_name, write_info, write_shard
 from jaxssl.data.rle import bit_planes, encode_mask, run_ends
+from jaxssl.data.source import BrokenImage, Example, Regions
 
 RNG = np.random.default_rng(0)
 

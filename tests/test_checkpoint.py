@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.checkpoint import Checkpoints
+from jaxssl.training.checkpoint import Checkpoints
 
 STATE = {"a": jnp.arange(3.0), "step": jnp.int32(0)}
 

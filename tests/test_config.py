@@ -115,10 +115,11 @@ def test_configs_of_earlier_versions_get_what_they_lack():
     whole = base()
     whole.method = defaults("method", "byol", momentum=0.9)
     early = whole.copy_and_resolve_references()
-    del early.eval.void
+    del early.eval.ignore_labels
+    early.eval.void = (11,)  # its name then
     del early.encoder.padding
     early.views.size = 64
     full = complete(early)
     assert set(flatten(full)) == set(flatten(whole))
-    assert (full.eval.void, full.encoder.padding) == ((), "torch")
+    assert (full.eval.ignore_labels, full.encoder.padding) == ((11,), "torch")
     assert (full.views.size, full.method.momentum) == (64, 0.9)

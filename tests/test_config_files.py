@@ -11,9 +11,9 @@ import pytest
 
 from jaxssl.config import build, flatten, load_config
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.step import init_state, make_train_step
 from jaxssl.train import check_sizes
-from jaxssl.views import Views
+from jaxssl.training.step import init_state, make_train_step
+from jaxssl.views import ViewConfig
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -53,7 +53,7 @@ def parts_of(config, encoder):
     return {
         "method": build("method", config.method, encoder=encoder),
         "sampler": build("sampler", config.sampler),
-        "views": Views(**config.views.to_dict()),
+        "views": ViewConfig(**config.views.to_dict()),
         "optimizer": optim.transform(*length),
     }, optim.schedule(*length)
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.augment import RECIPES
-from jaxssl.boxes import centred_box
 from jaxssl.config import build, defaults
+from jaxssl.image.augment import RECIPES
+from jaxssl.image.boxes import centred_box
 from jaxssl.samplers import ContrastiveCrop, RandomCrop, RegionCCrop, SimCCrop, contrastive_crop
 from jaxssl.samplers.contrastive_crop import Memory
 from jaxssl.types import ViewSpec
@@ -89,8 +89,8 @@ def draw(sampler, memory, *, hw, specs=SPECS, **regions):
     """4000 times the boxes f32[v, 4] of image 1, and whether the sampler fell back."""
     example = {"hw": jnp.array(hw), "index": jnp.array(1)} | regions
     keys = jax.random.split(jax.random.key(0), 4000)
-    boxes, fell_back = compiled(sampler, specs)(keys, example, memory)
-    return np.array(boxes), np.array(fell_back)
+    boxes, fallback = compiled(sampler, specs)(keys, example, memory)
+    return np.array(boxes), np.array(fallback)
 
 
 def centres(boxes):
@@ -103,12 +103,12 @@ def memory_of(*boxes, in_use=True):
 
 def test_during_the_warm_up_crops_are_plain():
     memory = memory_of(WHOLE, [0, 0, 0.1, 0.1], in_use=False)
-    boxes, fell_back = draw(ContrastiveCrop(), memory, hw=(40, 60))
+    boxes, fallback = draw(ContrastiveCrop(), memory, hw=(40, 60))
     plain, _ = draw(RandomCrop(), (), hw=(40, 60))
     for quantile in (0.1, 0.5, 0.9):
         a, b = (np.quantile(x, quantile, axis=0) for x in (boxes, plain))
         np.testing.assert_allclose(a, b, atol=2)
-    assert not fell_back.any()
+    assert not fallback.any()
 
 
 def test_the_warm_up_may_be_left_out():
@@ -118,8 +118,8 @@ def test_the_warm_up_may_be_left_out():
 
 def test_centres_are_in_the_box_and_near_its_ends():
     memory = memory_of(WHOLE, [0.25, 0.5, 0.75, 0.75], WHOLE)
-    boxes, fell_back = draw(ContrastiveCrop(), memory, hw=(400, 800))
-    assert not fell_back.any()
+    boxes, fallback = draw(ContrastiveCrop(), memory, hw=(400, 800))
+    assert not fallback.any()
     place = (centres(boxes)[:, 2:] - [100, 400]) / [200, 200]
     assert place.min() >= -0.005
     assert place.max() <= 1.005
@@ -144,12 +144,12 @@ def test_alpha_one_is_uniform():
 )
 @pytest.mark.parametrize("hw", [(40, 60), (1, 1), (3, 400)])
 def test_crops_stay_in_the_image_whatever_the_box(box, hw):
-    boxes, fell_back = draw(ContrastiveCrop(), memory_of(WHOLE, box, WHOLE), hw=hw)
+    boxes, fallback = draw(ContrastiveCrop(), memory_of(WHOLE, box, WHOLE), hw=hw)
     assert (boxes[..., :2] >= 0).all()
     assert (boxes[..., 2:] <= hw).all()
     assert (boxes[..., 2:] - boxes[..., :2] >= 1).all()
     assert (boxes == np.round(boxes)).all()
-    assert fell_back.all() == (box == WHOLE)
+    assert fallback.all() == (box == WHOLE)
 
 
 def test_refresh_writes_the_boxes_of_its_images_only():
@@ -191,10 +191,10 @@ def test_centres_in_one_region():
     whole = [28, 28], [372, 772]  # half a crop less than the image
     for areas, (low, high) in (([800, 2000], ([300, 500], [320, 620])), ([800, 0], whole)):
         areas = jnp.array(areas, jnp.float32)
-        drawn, fell_back = draw(
+        drawn, fallback = draw(
             sampler, (), hw=(400, 800), specs=specs, region_boxes=boxes, region_areas=areas
         )
-        assert fell_back.all() == (low == whole[0])
+        assert fallback.all() == (low == whole[0])
         np.testing.assert_allclose(centres(drawn).min(axis=(0, 1)), low, atol=2)
         np.testing.assert_allclose(centres(drawn).max(axis=(0, 1)), high, atol=2)
 

@@ -6,11 +6,11 @@ from PIL import Image
 
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, make_canvas
-from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.records import Info, shard_name, write_info, write_shard
-from jaxssl.data.scenes import Scenes
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.segmentation_metrics import VOID
+from jaxssl.evaluation.dense.confusion import VOID
 
 LAYOUTS = [
     ("train", "trainannot", "test", "testannot"),
@@ -55,7 +55,9 @@ def test_camvids_test_part_is_test_and_not_val(tmp_path):
 
 def test_values_become_classes_and_void(tmp_path):
     maps = write_folder(tmp_path, LAYOUTS[0], values=(1, 2, 4, 11, 255))
-    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "c"), void=(0, 3, 11))
+    (data,) = open_datasets(
+        [f"folder:{tmp_path}"], 8, str(tmp_path / "c"), ignore_labels=(0, 3, 11)
+    )
     assert data.offers == {"images", "label maps"}
     pixels = data.label_maps
     classes = ("1", "2", "4", "5", "6", "7", "8", "9", "10")
@@ -71,8 +73,10 @@ def test_values_become_classes_and_void(tmp_path):
 
 def test_one_class_is_too_few(tmp_path):
     write_folder(tmp_path, LAYOUTS[0], values=(0, 11))
-    void = (*range(1, 12),)
-    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "cache"), void=void)
+    ignore_labels = (*range(1, 12),)
+    (data,) = open_datasets(
+        [f"folder:{tmp_path}"], 8, str(tmp_path / "cache"), ignore_labels=ignore_labels
+    )
     with pytest.raises(ValueError, match=r"label values \[0, 11\]: segmentation needs two"):
         _ = data.label_maps
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxssl import sharding
-from jaxssl.data.example import Example
+from jaxssl.data.source import Example
 from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.dense.pets_metrics import summarise
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.pets_metrics import summarise
 from jaxssl.evaluation.suite import also_from_scratch, choose_tasks, evaluate, match
 
 TRAIN = {"epochs": 2, "batch_size": 8, "fraction": 0.5}
@@ -93,7 +93,7 @@ def test_fcn(encoder, tmp_path):
     first, again = run(encoder, "fcn", data, (0, 0), **changes)
     results = first.findings.results
     assert results == again.findings.results
-    assert results["pixel_accuracy"] > results["floor_pixel_accuracy"] + 0.1
+    assert results["pixel_accuracy"] > results["baseline_pixel_accuracy"] + 0.1
     assert results["miou"] != results["scratch_miou"]
     assert first.findings.predictions["predicted"].shape == (8, 16, 16)
     assert first.protocol["epochs"] == 20
@@ -109,8 +109,8 @@ def test_pets(encoder, tmp_path):
     results, shown = entry.findings.results, entry.findings.predictions
     names = ("accuracy", "iou", "dice", "precision", "recall")
     every = [p + m for p in ("", "paper_") for m in names]
-    assert set(results) == {p + name for p in ("", "scratch_", "floor_") for name in every}
-    assert results["floor_paper_recall"] == 1
+    assert set(results) == {p + name for p in ("", "scratch_", "baseline_") for name in every}
+    assert results["baseline_paper_recall"] == 1
     assert summarise(shown["truth"], shown["truth"])["iou"] == 1
     with pytest.raises(ValueError, match="has 4 classes of pixels; the task pets is for three"):
         run(encoder, "pets", drawn(tmp_path, kinds=4), **TRAIN)
@@ -120,5 +120,5 @@ def test_depth(encoder, tmp_path):
     changes = TRAIN | {"fraction": 1.0, "epochs": 15}
     (entry,) = run(encoder, "depth", drawn(tmp_path), **changes)
     results = entry.findings.results
-    assert results["delta1"] > results["floor_delta1"] + 0.1  # brightness tells the depth
-    assert {"scratch_delta1", "rmse", "floor_abs_rel"} <= set(results)
+    assert results["delta1"] > results["baseline_delta1"] + 0.1  # brightness tells the depth
+    assert {"scratch_delta1", "rmse", "baseline_abs_rel"} <= set(results)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxssl import sharding
-from jaxssl.evaluation.dense_training import Recipe, augment, init_state, make_step
-from jaxssl.evaluation.fcn import CITYSCAPES, Fcn, cross_entropy, dilated
-from jaxssl.evaluation.segmentation_metrics import VOID
+from jaxssl.evaluation.dense.confusion import VOID
+from jaxssl.evaluation.dense.dense_training import Recipe, augment, init_state, make_step
+from jaxssl.evaluation.dense.fcn import CITYSCAPES, Fcn, cross_entropy, dilated
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.models.resnet import ResNet
 
@@ -86,8 +86,8 @@ def take_step(network, devices):
     )
     state = init_state(network, None, recipe, 16, 0)
     before = jax.tree.map(np.asarray, state)
-    compiled = sharding.compile_step(step, mesh)
-    state, metrics = compiled(sharding.put_everywhere(state, mesh), batch(), {}, KEY)
+    compiled = sharding.jit_step(step, mesh)
+    state, metrics = compiled(sharding.replicate(state, mesh), batch(), {}, KEY)
     return before, jax.tree.map(np.asarray, state), float(metrics["loss"])
 
 
@@ -142,7 +142,7 @@ def test_presets_and_grids(tiny_encoder):
 
 
 def test_learning_rates():
-    recipe = dataclasses.replace(PLAIN, epochs=10, lr=1.0, drop_at=(0.5,))
+    recipe = dataclasses.replace(PLAIN, epochs=10, lr=1.0, milestones=(0.5,))
     for schedule, expected in (("drops", 0.1), ("constant", 1.0)):
         optimizer = dataclasses.replace(recipe, schedule=schedule).transform(1)
         params = jnp.zeros(2)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.evaluation.depth import LEAST, depth_metrics, reverse_huber
+from jaxssl.evaluation.dense.depth import MIN_DEPTH, depth_metrics, reverse_huber
 from jaxssl.models.dense import DepthHead
 
 
@@ -42,7 +42,7 @@ def test_measures_equal_a_plain_loop():
     truth, predicted = random_depths()
     found = depth_metrics(truth, predicted)
     pairs = [
-        (float(t), max(float(p), LEAST))
+        (float(t), max(float(p), MIN_DEPTH))
         for t, p in zip(truth.ravel(), predicted.ravel(), strict=True)
         if t > 0
     ]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxssl.checkpoint import Checkpoints
 from jaxssl.methods import DetConB, DetConS, SimCLR
 from jaxssl.methods.detcon import Latents
+from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.types import Features, View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 B, R = 8, 5
 # A high temperature: what rounding leaves must not grow.
@@ -292,10 +292,10 @@ def test_encoder_without_batch_norm(variant, tmp_path):
 @pytest.mark.parametrize(
     ("options", "views", "message"),
     [
-        ({}, Views(num_global=1), "set method.pooling=cell, or views.num_global=2"),
-        ({"images_compared": 3}, Views(), "images_compared 3 does not divide batch_size 8"),
-        ({}, Views(size=4), "of a view of 4 pixels the encoder makes one cell"),
-        ({}, Views(num_local=1, local_size=4), "of a view of 4 pixels"),
+        ({}, ViewConfig(num_global=1), "set method.pooling=cell, or views.num_global=2"),
+        ({"images_compared": 3}, ViewConfig(), "images_compared 3 does not divide batch_size 8"),
+        ({}, ViewConfig(size=4), "of a view of 4 pixels the encoder makes one cell"),
+        ({}, ViewConfig(num_local=1, local_size=4), "of a view of 4 pixels"),
     ],
 )
 def test_what_cannot_be_compared(method, options, views, message):
@@ -307,9 +307,9 @@ def test_what_cannot_be_compared(method, options, views, message):
 
 def test_what_can_be_compared(tiny_encoder):
     cells = DetConS(tiny_encoder, pooling="cell", images_compared=4)
-    cells.check(batch_size=8, num_examples=80, views=Views(num_global=1).specs())
+    cells.check(batch_size=8, num_examples=80, views=ViewConfig(num_global=1).specs())
     whole = DetConS(tiny_encoder, whole_view=True)
-    whole.check(batch_size=8, num_examples=80, views=Views(size=4).specs())
+    whole.check(batch_size=8, num_examples=80, views=ViewConfig(size=4).specs())
 
 
 def test_mistakes(tiny_encoder):

@@ -10,7 +10,7 @@ import pytest
 
 from jaxssl.methods import DINO
 from jaxssl.types import Features, View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 B, D, K = 4, 6, 5
 SMALL = {"hidden": (8, 8), "bottleneck": D, "num_outputs": K, "head_batch_norm": False}
@@ -203,9 +203,9 @@ def test_the_teachers_encoder_is_evaluated(tiny_encoder, views):
 @pytest.mark.parametrize(
     ("views", "options", "message"),
     [
-        (Views(num_global=1, num_local=6), {}, "compares global views: set .*=2"),
-        (Views(num_global=2), {"needs_local": True}, "needs_local asks .* none: set"),
-        (Views(num_local=2, local_size=128), {"needs_local": True}, "smaller than the global"),
+        (ViewConfig(num_global=1, num_local=6), {}, "compares global views: set .*=2"),
+        (ViewConfig(num_global=2), {"needs_local": True}, "needs_local asks .* none: set"),
+        (ViewConfig(num_local=2, local_size=128), {"needs_local": True}, "smaller than the global"),
     ],
 )
 def test_views_that_do_not_do(views, options, message):
@@ -216,7 +216,7 @@ def test_views_that_do_not_do(views, options, message):
 
 def test_views_that_do():
     method = DINO(NoBatchNorm())
-    for views in (Views(), Views(num_global=3, num_local=2)):
+    for views in (ViewConfig(), ViewConfig(num_global=3, num_local=2)):
         method.check(batch_size=8, num_examples=80, views=views.specs())
     method = DINO(NoBatchNorm(), needs_local=True)
-    method.check(batch_size=8, num_examples=80, views=Views(num_local=1).specs())
+    method.check(batch_size=8, num_examples=80, views=ViewConfig(num_local=1).specs())

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from jaxssl.evaluate import results_table, save
+from jaxssl.evaluation.classification.linear_protocols import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.probe import PRESETS
 from jaxssl.evaluation.settings import change, with_preset
-from jaxssl.evaluation.suite import TASKS, Entry, choose_tasks, match
-from jaxssl.evaluation.task import Findings
+from jaxssl.evaluation.suite import TASKS, EvalRecord, choose_tasks, match
+from jaxssl.evaluation.task import TaskResult
 
 
 def entry(task, top1, seed=0, **extra):
-    findings = Findings({"top1": top1, "chance": 0.1}, details={"classes": ["a"]}, **extra)
-    return Entry(task, "photos", seed, findings, {"k": [20]})
+    findings = TaskResult(
+        {"top1": top1, "majority_baseline": 0.1}, details={"classes": ["a"]}, **extra
+    )
+    return EvalRecord(task, "photos", seed, findings, {"k": [20]})
 
 
 def test_settings_change_protocols():
@@ -70,7 +72,7 @@ def test_results_are_added_and_maps_go_beside(tmp_path):
         "task": "knn",
         "dataset": "photos",
         "seed": 0,
-        "results": {"top1": 0.5, "chance": 0.1},
+        "results": {"top1": 0.5, "majority_baseline": 0.1},
         "protocol": {"k": [20]},
         "details": {"classes": ["a"]},
     }
@@ -92,5 +94,5 @@ def test_table_has_mean_and_spread():
 def test_metrics_of_training():
     assert entry("knn", 0.5).as_metrics() == {
         "eval/photos/knn_top1": 0.5,
-        "eval/photos/chance": 0.1,
+        "eval/photos/majority_baseline": 0.1,
     }

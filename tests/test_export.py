@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.data import files, open_source
+from jaxssl import files
+from jaxssl.data import open_source
 from jaxssl.data.records import Records, read_info
 from mask_tools import export, inspect, shards
 from mask_tools.hierarchy import objects
@@ -280,7 +281,7 @@ def test_a_file_that_another_run_writes_is_left_to_it(tmp_path, monkeypatch, cap
     monkeypatch.setattr(files, "_TRIES", 2)
     path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
     path.parent.mkdir()
-    with files.written_aside(path) as file:
+    with files.atomic_write(path) as file:
         file.write(b"half")
         file.flush()
         assert run_export(tmp_path / "out", "scenes:4", "grid") == 1

@@ -13,8 +13,8 @@ from PIL import Image
 
 from jaxssl.data import open_source
 from jaxssl.data.decode import decode_image, decode_squashed
-from jaxssl.data.example import BrokenImage
 from jaxssl.data.folder import Folder
+from jaxssl.data.source import BrokenImage
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxssl.checkpoint import Checkpoints
-from jaxssl.metrics import read_metrics
+from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = {

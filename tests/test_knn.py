@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxssl import sharding
-from jaxssl.evaluation import knn as module
-from jaxssl.evaluation.knn import Knn, compile_search, knn
+from jaxssl.evaluation.classification import knn as module
+from jaxssl.evaluation.classification.knn import Knn, compile_search, knn
 
 
 @pytest.fixture(scope="module")

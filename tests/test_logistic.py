@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
 from jaxssl.evaluation.features import LabelledFeatures
-from jaxssl.evaluation.logistic import Logistic, logistic_regression
 
 
 def make_data(n, seed):

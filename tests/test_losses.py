@@ -40,7 +40,9 @@ def test_multi_view_equals_released_samclr(golden):
     view = jnp.asarray([np.sum(g["labels"][:i] == c) for i, c in enumerate(g["labels"])])
 
     def loss(z):
-        return contrastive(z, z, labels, view, float(g["temperature"]), positives_compete=False)
+        return contrastive(
+            z, z, labels, view, float(g["temperature"]), positives_in_denominator=False
+        )
 
     value, gradient = jax.value_and_grad(loss)(emb)
     np.testing.assert_allclose(value, g["loss"], rtol=1e-6)
@@ -128,7 +130,7 @@ def test_plain_loop(compete):
     p, z = rng.normal(size=(2, 20, 5)).astype(np.float32)
     group, view = rng.integers(0, 5, 20), rng.integers(0, 3, 20)
     arrays = [jnp.asarray(a) for a in (p, z, group, view)]
-    value = contrastive(*arrays, 0.3, positives_compete=compete)
+    value = contrastive(*arrays, 0.3, positives_in_denominator=compete)
     np.testing.assert_allclose(value, plain_loop(p, z, group, view, 0.3, compete), rtol=1e-5)
 
 
@@ -153,7 +155,7 @@ def test_blocks_of_rows_give_the_same_loss_and_gradient(compete, local):
         loss = functools.partial(
             contrastive,
             temperature=0.3,
-            positives_compete=compete,
+            positives_in_denominator=compete,
             local_negatives=local,
             max_entries=most,
         )

@@ -11,16 +11,16 @@ import pytest
 from jax.sharding import Mesh
 
 from jaxssl import sharding
-from jaxssl.checkpoint import Checkpoints
 from jaxssl.methods import METHODS, Method
 from jaxssl.models.vit import ViT
 from jaxssl.samplers import SAMPLERS
-from jaxssl.step import init_state, make_train_step
+from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.step import init_state, make_train_step
 from jaxssl.types import View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 BATCH_SIZE, IMAGES, CANVAS = 16, 64, 24
-VIEWS = Views(size=16, num_local=1, local_size=8, recipe="none")
+VIEWS = ViewConfig(size=16, num_local=1, local_size=8, recipe="none")
 SMALL = {"hidden": (8,), "dim": 6, "predictor_hidden": (4,), "queue_size": 32, "temperature": 0.5}
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import types
 
-from jaxssl.metrics import MetricsWriter, ProgressLine, read_metrics
+from jaxssl.training.metrics import MetricsWriter, ProgressLine, read_metrics
 
 
 def test_a_run_that_continues_drops_what_came_after(tmp_path):
@@ -27,7 +27,7 @@ def test_a_run_that_continues_drops_what_came_after(tmp_path):
 def test_torch_stays_out(tmp_path):
     """It is installed here, and would take seconds of every start; a later import still works."""
     program = (
-        "import pathlib, sys; from jaxssl.metrics import MetricsWriter\n"
+        "import pathlib, sys; from jaxssl.training.metrics import MetricsWriter\n"
         f"with MetricsWriter(pathlib.Path({str(tmp_path)!r})) as writer:\n"
         "    writer.write(1, 0.5, {'loss': 1.0})\n"
         "assert 'torch' not in sys.modules; import torch"

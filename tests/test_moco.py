@@ -11,7 +11,7 @@ import pytest
 
 from jaxssl.methods import MoCo
 from jaxssl.types import Features, View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 
 @pytest.fixture(scope="module")
@@ -190,16 +190,16 @@ def test_evaluation_loads_the_query_encoder(tiny_encoder):
 def test_queues_that_do_not_fit(moco, options, message):
     method = dataclasses.replace(moco, **options)
     with pytest.raises(ValueError, match=message):
-        method.check(batch_size=8, num_examples=83, views=Views().specs())
+        method.check(batch_size=8, num_examples=83, views=ViewConfig().specs())
 
 
 def test_queues_that_fit(moco):
     for size, symmetric in ((8, False), (80, False), (16, True), (160, True)):
         method = dataclasses.replace(moco, queue_size=size, symmetric=symmetric)
-        method.check(batch_size=8, num_examples=83, views=Views(num_local=2).specs())
+        method.check(batch_size=8, num_examples=83, views=ViewConfig(num_local=2).specs())
 
 
 @pytest.mark.parametrize("options", [{"num_global": 1}, {"num_global": 1, "num_local": 2}])
 def test_two_global_views(moco, options):
     with pytest.raises(ValueError, match="set --config.views.num_global=2"):
-        moco.check(batch_size=8, num_examples=80, views=Views(**options).specs())
+        moco.check(batch_size=8, num_examples=80, views=ViewConfig(**options).specs())

@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import Mesh
 
 from jaxssl import sharding
-from jaxssl.checkpoint import Checkpoints
 from jaxssl.methods import DINO, SwAV
+from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.types import View
 
 BATCH_SIZE, STEPS = 16, 4

@@ -245,7 +245,7 @@ def test_schedule_per_epoch_warms_up_at_every_step():
 @pytest.mark.parametrize("epochs", [200, 10])
 def test_schedule_drops_as_moco_v1s(epochs):
     """Times 0.1 from epoch 120 and from epoch 160 of 200, at the first step of the epoch."""
-    rate = jax.jit(Sgd(lr=0.03, drop_at=(0.6, 0.8)).schedule(256, 7, epochs))
+    rate = jax.jit(Sgd(lr=0.03, milestones=(0.6, 0.8)).schedule(256, 7, epochs))
     for epoch in range(epochs):
         expected = 0.03 * 0.1 ** ((epoch >= 0.6 * epochs) + (epoch >= 0.8 * epochs))
         for step in (7 * epoch, 7 * epoch + 6):
@@ -254,7 +254,7 @@ def test_schedule_drops_as_moco_v1s(epochs):
 
 def test_schedule_drops_as_detcons_on_coco():
     """After the warm-up; to another factor, and at the step nearest to the fraction."""
-    schedule = Lars(lr=0.3, warmup_epochs=1.0, drop_at=(0.96, 0.98), drop_factor=0.5)
+    schedule = Lars(lr=0.3, warmup_epochs=1.0, milestones=(0.96, 0.98), decay_factor=0.5)
     rates = [float(schedule.schedule(256, 10, 10)(step)) for step in range(100)]
     expected = np.r_[0.3 * np.arange(10) / 10, [0.3] * 86, [0.15] * 2, [0.075] * 2]
     np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-8)
@@ -316,7 +316,7 @@ def test_bias_and_norm_are_told_by_their_axes():
         ({"scale_lr_by_batch": "log"}, "optim.scale_lr_by_batch 'log'; choose one of linear"),
         ({"lr": -0.1}, "optim.lr is -0.1"),
         ({"weight_decay": float("nan")}, "optim.weight_decay is nan"),
-        ({"drop_at": (0.6, 120.0)}, r"drop_at is \(0.6, 120.0\); give fractions of training"),
+        ({"milestones": (0.6, 120.0)}, r"milestones is \(0.6, 120.0\); give fractions of training"),
     ],
 )
 def test_wrong_options_are_named(wrong, message):

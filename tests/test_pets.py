@@ -7,8 +7,8 @@ import pytest
 import sklearn.metrics
 import torch
 
-from jaxssl.evaluation.pets import Pets
-from jaxssl.evaluation.pets_metrics import floors, paper_metrics, pet_metrics, summarise
+from jaxssl.evaluation.dense.pets import Pets
+from jaxssl.evaluation.dense.pets_metrics import floors, paper_metrics, pet_metrics, summarise
 from jaxssl.models.dense import Dense, PetsHead, upsample
 from jaxssl.models.resnet import ResNet
 
@@ -54,10 +54,10 @@ def test_the_floor_is_what_a_constant_gets():
     truth, _ = random_maps()
     floor = floors(truth)
     no_pet = np.mean(truth != 0, axis=(1, 2))
-    assert floor["floor_paper_recall"] == 1
-    assert floor["floor_paper_iou"] == pytest.approx(no_pet.mean())
-    assert floor["floor_iou"] == pytest.approx((1 - no_pet).mean())
-    assert floor["floor_precision"] == pytest.approx((1 - no_pet).mean())
+    assert floor["baseline_paper_recall"] == 1
+    assert floor["baseline_paper_iou"] == pytest.approx(no_pet.mean())
+    assert floor["baseline_iou"] == pytest.approx((1 - no_pet).mean())
+    assert floor["baseline_precision"] == pytest.approx((1 - no_pet).mean())
 
 
 def test_sizes_are_those_of_the_papers_code():

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxssl.data.batch_order import Order
 from jaxssl.data.canvas import CanvasSpec, load_canvas, warn_broken
-from jaxssl.data.example import Example, Regions
 from jaxssl.data.folder import Folder
-from jaxssl.data.order import Order
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.data.rle import encode_mask
+from jaxssl.data.source import Example, Regions
 
 SPEC = CanvasSpec(8, objects=2, planes=1)
 

@@ -6,9 +6,9 @@ from PIL import Image
 
 from jaxssl.data import open_source
 from mask_tools import export, inspect
+from mask_tools.collect import collect, from_labels
 from mask_tools.crops import cut, draw_object, grow
 from mask_tools.quality import compare, compare_levels, summarise
-from mask_tools.regions import collect, from_labels
 
 SIZE = (12, 18)
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data import tfrecord
-from jaxssl.data.codec import decode_example, encode_example
-from jaxssl.data.example import BrokenImage, Example, Regions
+from jaxssl.data.record_codec import decode_example, encode_example
 from jaxssl.data.records import (
     Info,
     Records,
@@ -20,6 +19,7 @@ from jaxssl.data.records import (
     write_shard,
 )
 from jaxssl.data.rle import encode_mask
+from jaxssl.data.source import BrokenImage, Example, Regions
 
 # One record with features a = [b"x"], f = [1.0, 2.0], i = [-1], as the `tfrecord` package on PyPI
 # writes it: framing and message by an independent hand.

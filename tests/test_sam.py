@@ -15,17 +15,17 @@ import segment_anything
 import torch
 from skimage.measure import label
 
-from jaxssl.augment import RECIPES
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
-from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.records import Records, read_info
 from jaxssl.data.rle import decode_mask
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.image.augment import RECIPES
 from jaxssl.samplers import RegionCrop
 from jaxssl.types import ViewSpec
 from mask_tools import export
 from mask_tools.segmenters.hq_sam import HqSam
-from mask_tools.segmenters.sam import Parameters, Sam
+from mask_tools.segmenters.sam import Sam, SamConfig
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -109,7 +109,7 @@ def photo():
 def test_defaults_are_the_generators_own(kind):
     _, library, _ = KINDS[kind]
     signature = inspect.signature(library.SamAutomaticMaskGenerator).parameters
-    given = {field.name: field.default for field in dataclasses.fields(Parameters)}
+    given = {field.name: field.default for field in dataclasses.fields(SamConfig)}
     left_out = {"model", "point_grids", "output_mode"}
     assert set(signature) - set(given) == left_out
     assert all(given[name] == signature[name].default for name in set(signature) - left_out)
@@ -165,10 +165,10 @@ def test_records_of_sam_give_views_and_planes(kind, checkpoints, tmp_path):
         canvas = load_canvas(source, index, spec)
         assert canvas["region_areas"].max() == regions.area.max()
         assert canvas["region_planes"].any()
-        boxes, fell_back = RegionCrop(min_area=1).boxes(
+        boxes, fallback = RegionCrop(min_area=1).boxes(
             jax.random.key(0), jax.tree.map(jnp.asarray, canvas), (), VIEWS
         )
-        assert not fell_back
+        assert not fallback
         np.testing.assert_array_less(boxes[:, :2], boxes[:, 2:])
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.augment import RECIPES
+from jaxssl.image.augment import RECIPES
 from jaxssl.samplers import SAMPLERS, RandomCrop, RegionCrop
 from jaxssl.types import ViewSpec
 
@@ -37,8 +37,8 @@ def compiled(sampler, specs):
 
 
 def draw(sampler, image, n=400, specs=SPECS):
-    boxes, fell_back = compiled(sampler, specs)(jax.random.split(jax.random.key(0), n), image)
-    return np.asarray(boxes), np.asarray(fell_back)
+    boxes, fallback = compiled(sampler, specs)(jax.random.split(jax.random.key(0), n), image)
+    return np.asarray(boxes), np.asarray(fallback)
 
 
 IMAGES = {
@@ -76,8 +76,8 @@ def test_region_is_uniform_over_objects_not_over_area():
     areas = [9000, 1000, 999, 0]
     boxes = [[0, 0, 95, 95], [10, 10, 42, 42], [50, 50, 80, 84], [0, 0, 0, 0]]
     image = example((200, 200), boxes, areas)
-    drawn, fell_back = draw(RegionCrop(min_area=1000, expand=1.0), image, 2000, WHOLE)
-    assert not fell_back.any()
+    drawn, fallback = draw(RegionCrop(min_area=1000, expand=1.0), image, 2000, WHOLE)
+    assert not fallback.any()
     np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])  # all views from the same box
     big = (drawn[:, 0, 3] > 50).mean()
     assert 0.45 < big < 0.55  # 1000 pixels are enough, 999 are not
@@ -100,6 +100,6 @@ def test_region_is_grown_and_cut_at_the_image():
 @pytest.mark.parametrize("areas", [[], [999, 500]])
 def test_whole_image_when_no_region_is_usable(areas):
     image = example((64, 64), [[0, 0, 40, 25], [0, 0, 20, 25]][: len(areas)], areas)
-    drawn, fell_back = draw(RegionCrop(min_area=1000), image, 50, WHOLE)
-    assert fell_back.all()
+    drawn, fallback = draw(RegionCrop(min_area=1000), image, 50, WHOLE)
+    assert fallback.all()
     np.testing.assert_array_equal(drawn[0, 0], [0, 0, 64, 64])

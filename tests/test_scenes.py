@@ -9,8 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jaxssl.data import shapes, surfaces
-from jaxssl.data.scenes import SCENE_OBJECTS, VISIBLE, Objects, Scenes, draw_scene
+from jaxssl.data.synthetic import shapes, textures
+from jaxssl.data.synthetic.scenes import SCENE_OBJECTS, VISIBLE, Objects, Scenes, draw_scene
 
 SOURCES = (Scenes, Objects)
 
@@ -90,10 +90,10 @@ def test_masks_are_exact(source, size):
 def test_masks_are_where_the_object_is_painted(monkeypatch):
     """Without textures, light and noise, a scene is one colour a mask, but for the edges."""
     monkeypatch.setattr(
-        "jaxssl.data.scenes.draw_surface",
+        "jaxssl.data.synthetic.scenes.draw_surface",
         lambda colour, size, light, rng: np.broadcast_to(colour, (*size, 3)).copy(),
     )
-    monkeypatch.setattr("jaxssl.data.scenes.expose", lambda canvas, rng: canvas)
+    monkeypatch.setattr("jaxssl.data.synthetic.scenes.expose", lambda canvas, rng: canvas)
     right = []  # of the pixels within a mask, but for slivers of corners that end in it
     for seed in range(20):
         canvas, masks, _ = draw_scene(96, np.random.default_rng(seed))
@@ -172,9 +172,9 @@ def test_coverage_against_counted_points():
 
 def test_a_palette_holds_colours_that_differ():
     rng = np.random.default_rng(0)
-    pairs = np.stack([surfaces.draw_palette(2, rng) for _ in range(300)])
-    apart = np.sqrt((pairs[:, 0] - pairs[:, 1]) ** 2 @ surfaces.WEIGHTS)
-    assert apart.min() > surfaces.FAR - 1e-6
+    pairs = np.stack([textures.draw_palette(2, rng) for _ in range(300)])
+    apart = np.sqrt((pairs[:, 0] - pairs[:, 1]) ** 2 @ textures.WEIGHTS)
+    assert apart.min() > textures.FAR - 1e-6
 
 
 @pytest.fixture(scope="module")

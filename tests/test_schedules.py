@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.schedules import cosine, drops, linear_warmup
+from jaxssl.schedules import cosine, linear_warmup, step_decay
 
 
 def test_cosine_is_detcons_moving_average_rate(golden):
@@ -37,7 +37,7 @@ def test_warmup_from_a_start(t, value):
 
 
 def test_drops_are_stairs():
-    values = drops(jnp.array([0.0, 0.59, 0.6, 0.79, 0.8, 1.0]), (0.6, 0.8), 0.1)
+    values = step_decay(jnp.array([0.0, 0.59, 0.6, 0.79, 0.8, 1.0]), (0.6, 0.8), 0.1)
     np.testing.assert_allclose(values, [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
 
 

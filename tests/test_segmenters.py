@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxssl.data.example import Example
 from jaxssl.data.rle import decode_mask
-from mask_tools.regions import collect
+from jaxssl.data.source import Example
+from mask_tools.collect import collect
 from mask_tools.segmenters import SEGMENTERS
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid

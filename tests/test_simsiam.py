@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxssl.methods import SimSiam
 from jaxssl.types import View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +90,5 @@ def test_predictor_has_a_place_of_its_own(tiny_encoder):
 @pytest.mark.parametrize("options", [{"num_global": 1}, {"num_global": 1, "num_local": 2}])
 def test_two_global_views(simsiam, options):
     with pytest.raises(ValueError, match="set --config.views.num_global=2"):
-        simsiam.check(batch_size=8, num_examples=80, views=Views(**options).specs())
-    simsiam.check(batch_size=8, num_examples=80, views=Views(num_local=2).specs())
+        simsiam.check(batch_size=8, num_examples=80, views=ViewConfig(**options).specs())
+    simsiam.check(batch_size=8, num_examples=80, views=ViewConfig(num_local=2).specs())

@@ -10,8 +10,8 @@ from jaxssl import sharding
 from jaxssl.methods import SimCLR
 from jaxssl.optim import Sgd
 from jaxssl.samplers import RegionCrop
-from jaxssl.step import init_state, make_train_step
-from jaxssl.views import Views, make_views
+from jaxssl.training.step import init_state, make_train_step
+from jaxssl.views import ViewConfig, make_views
 
 BATCH_SIZE, STEPS = 16, 10
 
@@ -34,7 +34,7 @@ class Setting:
     def __init__(self, encoder, num_devices):
         self.mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
         self.method = SimCLR(encoder, hidden=(8,), dim=6, temperature=0.5)
-        self.sampler, self.views = RegionCrop(min_area=1), Views(size=16)
+        self.sampler, self.views = RegionCrop(min_area=1), ViewConfig(size=16)
         # A small step: what rounding leaves must not grow between two steps.
         optim = Sgd(lr=0.01, scale_lr_by_batch="none")
         parts = {
@@ -43,13 +43,13 @@ class Setting:
             "views": self.views,
             "optimizer": optim.transform(BATCH_SIZE, STEPS, 1),
         }
-        self.init = sharding.compile_init(
+        self.init = sharding.jit_init(
             lambda key, batch: init_state(key, batch, num_examples=BATCH_SIZE, **parts), self.mesh
         )
         step = make_train_step(
             **parts, learning_rate=optim.schedule(BATCH_SIZE, STEPS, 1), total_steps=STEPS
         )
-        self.step = sharding.compile_step(step, self.mesh)
+        self.step = sharding.jit_step(step, self.mesh)
         self.key = jax.random.key(7)
 
     def put(self, tree):
@@ -104,16 +104,18 @@ def test_what_moves_and_what_is_reported(one):
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, state.params)
     assert all(jax.tree.leaves(moved))
     assert int(state.step) == 2
-    assert {"loss", "learning_rate", "grad_norm", "embedding_std", "fell_back"} <= set(metrics)
+    assert {"loss", "learning_rate", "grad_norm", "embedding_std", "fallback_fraction"} <= set(
+        metrics
+    )
     assert all(np.isfinite(v) for v in metrics.values())
-    assert metrics["fell_back"] == 0
+    assert metrics["fallback_fraction"] == 0
 
 
 def test_resident_data_give_the_same_step(one):
     batch, data = make_batch(), make_batch()
     index = np.random.default_rng(1).permutation(BATCH_SIZE).astype(np.int32)
     shuffled = {k: v[index] for k, v in data.items() if k != "index"} | {"index": index}
-    resident = sharding.put_everywhere({k: v for k, v in data.items() if k != "index"}, one.mesh)
+    resident = sharding.replicate({k: v for k, v in data.items() if k != "index"}, one.mesh)
     results = [
         one.step(one.init(jax.random.key(0), batch), one.put(b), r, one.key)
         for b, r in ((shuffled, {}), ({"index": index}, resident))

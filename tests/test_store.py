@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.example import BrokenImage, Example
-from jaxssl.data.files import locked
 from jaxssl.data.filling import CHUNK
-from jaxssl.data.progress import progress
+from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.store import cache_folder, open_store, store_folder
+from jaxssl.files import locked
+from jaxssl.progress import progress
 
 SPEC = CanvasSpec(4)
 COUNT = 4 * CHUNK + 9

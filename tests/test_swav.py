@@ -10,7 +10,7 @@ import pytest
 from jaxssl.methods import SwAV
 from jaxssl.methods.forward import forward_head_once
 from jaxssl.types import View
-from jaxssl.views import Views
+from jaxssl.views import ViewConfig
 
 B, D, K = 4, 6, 5
 SMALL = {"hidden": (8,), "dim": D, "num_prototypes": K}
@@ -162,11 +162,15 @@ def test_encoder_variables_are_the_encoders(method, started):
 @pytest.mark.parametrize(
     ("options", "views", "message"),
     [
-        ({}, Views(num_global=1, num_local=6), "compares global views: set .*=2"),
-        ({"queue_size": 12}, Views(), "queue_size is 12 and holds no whole .* of 8; take 0 or 16"),
-        ({"queue_size": 3}, Views(), "queue_size is 3 and .* take 0 or 8"),
-        ({"queue_size": -8}, Views(), "queue_size is -8 and .* take 0 or 8"),
-        ({"queue_size": 88}, Views(), "queue_size is 88 of 83 images: .* take 80 or less"),
+        ({}, ViewConfig(num_global=1, num_local=6), "compares global views: set .*=2"),
+        (
+            {"queue_size": 12},
+            ViewConfig(),
+            "queue_size is 12 and holds no whole .* of 8; take 0 or 16",
+        ),
+        ({"queue_size": 3}, ViewConfig(), "queue_size is 3 and .* take 0 or 8"),
+        ({"queue_size": -8}, ViewConfig(), "queue_size is -8 and .* take 0 or 8"),
+        ({"queue_size": 88}, ViewConfig(), "queue_size is 88 of 83 images: .* take 80 or less"),
     ],
 )
 def test_what_does_not_do(tiny_encoder, options, views, message):
@@ -178,4 +182,6 @@ def test_what_does_not_do(tiny_encoder, options, views, message):
 
 @pytest.mark.parametrize("size", [0, 8, 80])
 def test_what_does(tiny_encoder, size):
-    SwAV(tiny_encoder, queue_size=size).check(batch_size=8, num_examples=83, views=Views().specs())
+    SwAV(tiny_encoder, queue_size=size).check(
+        batch_size=8, num_examples=83, views=ViewConfig().specs()
+    )

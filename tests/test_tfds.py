@@ -12,7 +12,7 @@ import pytest
 import torchvision  # noqa: F401 - before TensorFlow: the other way round ends Python
 
 from jaxssl.data import open_source
-from jaxssl.data.example import BrokenImage
+from jaxssl.data.source import BrokenImage
 from jaxssl.data.tfds import Names, find_names
 from mask_tools import export, inspect
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from jaxssl import evaluate, sharding, train
-from jaxssl.checkpoint import Checkpoints
 from jaxssl.data.pipeline import Pipeline
-from jaxssl.workdir import locked
+from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.workdir import locked
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 SMALL = {
@@ -93,7 +93,7 @@ def test_run_writes_what_it_promises(finished):
     training = [line for line in lines(undisturbed) if "loss" in line]
     assert {
         "step", "epoch", "loss", "learning_rate", "images_per_sec", "data_wait", "grad_norm",
-        "embedding_std", "fell_back",
+        "embedding_std", "fallback_fraction",
     } <= set(training[-1])  # fmt: skip
     evaluations = [line for line in lines(undisturbed) if "eval/objects/knn_top1" in line]
     assert [line["step"] for line in evaluations] == [0, 4, 8]
@@ -279,7 +279,7 @@ def test_programs_are_kept_for_accelerators(tmp_path, monkeypatch, backend, chos
     config = types.SimpleNamespace(read=folders.get, update=folders.__setitem__)
     fake = types.SimpleNamespace(default_backend=lambda: backend, config=config)
     monkeypatch.setattr(sharding, "jax", fake)
-    sharding.keep_programs(tmp_path)
+    sharding.enable_compilation_cache(tmp_path)
     assert folders == {"jax_compilation_cache_dir": str(tmp_path) if kept else chosen}
 
 

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.augment import Color
-from jaxssl.boxes import crop, whole_box
-from jaxssl.color import posterize
+from jaxssl.image.augment import Color
+from jaxssl.image.boxes import crop, whole_box
+from jaxssl.image.color import posterize
 from jaxssl.samplers import ContrastiveCrop, RandomCrop, RegionCrop
 from jaxssl.samplers.contrastive_crop import Memory
 from jaxssl.types import ViewSpec
-from jaxssl.views import Views, cut_view, make_views
+from jaxssl.views import ViewConfig, crop_view, make_views
 
 BATCH = {
     "image": jax.random.randint(jax.random.key(1), (3, 24, 24, 3), 0, 256).astype(jnp.uint8),
@@ -27,10 +27,10 @@ def cut(views, sampler=RandomCrop(), key=0, batch=BATCH):  # noqa: B008 - frozen
 
 
 def test_global_and_local_views():
-    views = Views(num_global=2, size=16, num_local=3, local_size=8, recipe="s3same")
-    images, fell_back = cut(views)
+    views = ViewConfig(num_global=2, size=16, num_local=3, local_size=8, recipe="s3same")
+    images, fallback = cut(views)
     assert [v.image.shape for v in images] == [(3, 16, 16, 3)] * 2 + [(3, 8, 8, 3)] * 3
-    assert fell_back == 0
+    assert fallback == 0
     for i, a in enumerate(images):
         for b in images[i + 1 :]:
             assert a.image.shape != b.image.shape or (a.image != b.image).any()
@@ -38,7 +38,7 @@ def test_global_and_local_views():
 
 def test_each_image_and_each_key_draws_its_own():
     same = BATCH | {k: jnp.tile(v[:1], (3,) + (1,) * (v.ndim - 1)) for k, v in BATCH.items()}
-    views = Views(size=16, recipe="s3same")
+    views = ViewConfig(size=16, recipe="s3same")
     (a, b), _ = cut(views, batch=same)
     (c, _), _ = cut(views, key=1, batch=same)
     assert (a.image[0] != a.image[1]).any()
@@ -48,7 +48,7 @@ def test_each_image_and_each_key_draws_its_own():
 
 
 def test_an_image_does_not_depend_on_its_neighbours():
-    views = Views(size=16, recipe="s3same")
+    views = ViewConfig(size=16, recipe="s3same")
     changed = BATCH | {"image": BATCH["image"].at[2].set(0)}
     a, b = cut(views)[0][0].image, cut(views, batch=changed)[0][0].image
     np.testing.assert_array_equal(a[:2], b[:2])
@@ -62,7 +62,7 @@ def test_an_image_is_cut_about_its_own_box():
         "image": jnp.zeros((3, 24, 24, 3), jnp.uint8).at[:, :, 12:].set(255),
         "index": jnp.array([2, 0, 1]),
     }
-    views = Views(size=8, scale=(0.05, 0.05), recipe="none", normalize="none")
+    views = ViewConfig(size=8, scale=(0.05, 0.05), recipe="none", normalize="none")
     memory = Memory(box=box, in_use=jnp.array(True))
     images, _ = jax.jit(lambda k: make_views(k, batch, memory, ContrastiveCrop(), views))(
         jax.random.key(0)
@@ -74,11 +74,11 @@ def test_an_image_is_cut_about_its_own_box():
 def test_what_happens_to_the_canvas_and_the_axis_of_the_flip():
     color = Color(before_crop=Color(posterize_prob=1.0), flip_axis=0)
     spec = ViewSpec(48, (1.0, 1.0), (1.0, 1.0), "clip", color)
-    views, canvas = Views(recipe="none", normalize="none"), {k: v[0] for k, v in BATCH.items()}
+    views, canvas = ViewConfig(recipe="none", normalize="none"), {k: v[0] for k, v in BATCH.items()}
     image, hw = canvas["image"], canvas["hw"]
     keys = jax.random.split(jax.random.key(0), 8)
     expected = np.array(crop(posterize(image / 255, 4), whole_box(hw), hw, 48, "bilinear"))
-    view = jax.jit(jax.vmap(lambda k: cut_view(k, canvas, whole_box(hw), spec, views)))
+    view = jax.jit(jax.vmap(lambda k: crop_view(k, canvas, whole_box(hw), spec, views)))
     seen = np.array(view(keys).image)
     upright = [np.allclose(s, expected, atol=1e-5) for s in seen]
     mirrored = [np.allclose(s, expected[::-1], atol=1e-5) for s in seen]
@@ -88,12 +88,12 @@ def test_what_happens_to_the_canvas_and_the_axis_of_the_flip():
 
 
 def test_share_of_images_without_a_usable_region():
-    _, fell_back = cut(Views(size=16, recipe="none"), RegionCrop(min_area=100))
-    np.testing.assert_allclose(fell_back, 2 / 3, rtol=1e-6)
+    _, fallback = cut(ViewConfig(size=16, recipe="none"), RegionCrop(min_area=100))
+    np.testing.assert_allclose(fallback, 2 / 3, rtol=1e-6)
 
 
 def test_whole_view_without_colour_is_the_normalised_image():
-    views = Views(num_global=1, size=24, scale=(1.0, 1.0), recipe="none", normalize="none")
+    views = ViewConfig(num_global=1, size=24, scale=(1.0, 1.0), recipe="none", normalize="none")
     batch = {k: jnp.repeat(v[:1], 40, axis=0) for k, v in BATCH.items()}
     image = batch["image"][0].astype(jnp.float32) / 255
     seen = cut(views, batch=batch)[0][0].image
@@ -117,7 +117,7 @@ def test_regions_are_cut_and_flipped_with_the_image():
         "label": jnp.zeros(24, jnp.int32),
         "region_planes": jnp.asarray(planes)[:, ::2, ::2, None],
     }
-    views = Views(size=64, num_local=1, local_size=32, recipe="none", normalize="none")
+    views = ViewConfig(size=64, num_local=1, local_size=32, recipe="none", normalize="none")
     seen, _ = cut(views, batch=batch)
     assert [v.planes.shape for v in seen] == [(24, 16, 16, 1)] * 2 + [(24, 8, 8, 1)]
     for view in seen:
@@ -131,4 +131,4 @@ def test_regions_are_cut_and_flipped_with_the_image():
 
 
 def test_no_regions_no_planes():
-    assert cut(Views(size=16, recipe="none"))[0][0].planes is None
+    assert cut(ViewConfig(size=16, recipe="none"))[0][0].planes is None

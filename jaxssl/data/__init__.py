@@ -13,12 +13,13 @@ and the tools that only read images should start at once.
 import os
 import pathlib
 
-from jaxssl.data.example import BrokenImage, Example, Regions, Source
 from jaxssl.data.folder import Folder
 from jaxssl.data.label_maps import LabelFolder, find_folders
 from jaxssl.data.records import Records
-from jaxssl.data.scenes import Objects, Scenes
+from jaxssl.data.source import BrokenImage, Example, Regions, Source
+from jaxssl.data.synthetic.scenes import Objects, Scenes
 from jaxssl.data.tfds import Tfds
+from jaxssl.errors import UserError
 
 __all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source"]
 
@@ -35,11 +36,11 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         seed: of the embedded sources.
 
     Raises:
-        ValueError: one line, if there is no such source or nothing in it.
+        UserError: one line, if there is no such source or nothing in it.
     """
     scheme, _, rest = spec.partition(":")
     if part not in (None, "train", "test"):
-        raise ValueError(f"no part {part!r} of a source; choose 'train', 'test' or None")
+        raise UserError(f"no part {part!r} of a source; choose 'train', 'test' or None")
     if scheme in ("folder", "records") and rest:
         path = os.path.expanduser(rest)
         if scheme == "folder" and part and find_folders(pathlib.Path(path), part):
@@ -49,8 +50,8 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         return Tfds(rest, part)
     if scheme in ("scenes", "objects"):
         if not (rest.isascii() and rest.isdigit() and int(rest) > 0):
-            raise ValueError(f"{spec!r} needs a number of images, such as {scheme}:10000")
+            raise UserError(f"{spec!r} needs a number of images, such as {scheme}:10000")
         count = int(rest) if part != "test" else max(int(rest) // 4, 1)
         kind = Scenes if scheme == "scenes" else Objects
         return kind(count, seed=seed, part=part or "train")
-    raise ValueError(f"unknown source {spec!r}; give one such as {_EXAMPLES}")
+    raise UserError(f"unknown source {spec!r}; give one such as {_EXAMPLES}")

@@ -12,8 +12,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.example import BrokenImage, Example, Regions, Source
 from jaxssl.data.rle import bit_planes
+from jaxssl.data.source import BrokenImage, Example, Regions, Source
+from jaxssl.errors import UserError
 
 _log = logging.getLogger("jaxssl.data")
 _TRIES = 10  # images that may be broken in a row
@@ -33,15 +34,15 @@ class CanvasSpec:
 
     def __post_init__(self) -> None:
         if self.fit not in ("squash", "center"):
-            raise ValueError(f"canvas fit {self.fit!r} is unknown; choose 'squash' or 'center'")
+            raise UserError(f"canvas fit {self.fit!r} is unknown; choose 'squash' or 'center'")
         if min(self.size, self.stride) < 1 or min(self.objects, self.planes) < 0:
-            raise ValueError(f"{self}: size and stride must be >= 1, objects and planes >= 0")
+            raise UserError(f"{self}: size and stride must be >= 1, objects and planes >= 0")
         if self.planes and self.size % self.stride:
-            raise ValueError(f"canvas size {self.size} must be a multiple of stride {self.stride}")
+            raise UserError(f"canvas size {self.size} must be a multiple of stride {self.stride}")
         if self.fit == "center" and (self.objects or self.planes or self.maps):
-            raise ValueError("canvas fit 'center' holds no regions or maps; choose fit 'squash'")
+            raise UserError("canvas fit 'center' holds no regions or maps; choose fit 'squash'")
         if unknown := set(self.maps) - set(_MAPS):
-            raise ValueError(f"canvas maps {sorted(unknown)} are unknown; there are {list(_MAPS)}")
+            raise UserError(f"canvas maps {sorted(unknown)} are unknown; there are {list(_MAPS)}")
 
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Shape and type of each array of a canvas, by name."""
@@ -92,7 +93,7 @@ def make_canvas(
     }
     regions = example.regions
     if regions is not None and regions.size != size:
-        raise ValueError(f"{example.key}: regions of {regions.size} pixels on an image of {size}")
+        raise UserError(f"{example.key}: regions of {regions.size} pixels on an image of {size}")
     # Stable, so that the earlier of two equal regions is the larger.
     order = np.argsort(-regions.area, kind="stable") if regions is not None else np.zeros(0, int)
     if spec.objects:
@@ -125,7 +126,7 @@ def find_canvas(
             return make_canvas(source[candidate], spec), broken
         except BrokenImage as error:
             broken[candidate] = str(error)
-    raise ValueError(
+    raise UserError(
         f"{source.spec}: {len(broken)} images in a row cannot be read, the last for this reason: "
         f"{broken[candidate]}; check that the images are still there"
     )
@@ -147,9 +148,9 @@ def _squash_map(example: Example, name: str, size: tuple[int, int], side: int) -
     if values is None:
         raise BrokenImage(f"{example.key}: has no {name} map")
     if values.shape != size:
-        raise ValueError(f"{example.key}: {name} map of {values.shape} on an image of {size}")
+        raise UserError(f"{example.key}: {name} map of {values.shape} on an image of {size}")
     if name == "semantic" and not (values.min() >= 0 and values.max() <= 255):
-        raise ValueError(
+        raise UserError(
             f"{example.key}: its label map holds {values.min()}..{values.max()}; to evaluate on, "
             "labels must be 0..254, and 255 where there is none"
         )

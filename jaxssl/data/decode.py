@@ -11,7 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.example import BrokenImage
+from jaxssl.data.source import BrokenImage
+from jaxssl.errors import UserError
 
 _ORIENTATION = 0x0112  # the EXIF tag, and what brings each of its values upright
 _UPRIGHT = {
@@ -75,7 +76,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("F", "I"):
-        raise ValueError("floating-point and 32-bit pixels have no agreed range; save it as 8-bit")
+        raise UserError("floating-point and 32-bit pixels have no agreed range; save it as 8-bit")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns on going to RGB at once
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -18,9 +18,9 @@ import numpy as np
 from crc32c import crc32c
 
 from jaxssl.data.canvas import CanvasSpec, find_canvas
-from jaxssl.data.example import Source
-from jaxssl.data.files import written_aside
-from jaxssl.data.progress import progress
+from jaxssl.data.source import Source
+from jaxssl.files import atomic_write
+from jaxssl.progress import progress
 
 CHUNK = 64  # images
 
@@ -57,7 +57,7 @@ def fill(
         _create(folder, spec, count)
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
-    with written_aside(folder / "journal") as journal:
+    with atomic_write(folder / "journal") as journal:
         journal.write("".join(map(_line, done)).encode())
     with (
         (folder / "journal").open("a") as added,

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxssl.data.decode import decode_image, decode_squashed
-from jaxssl.data.example import BrokenImage, Example
-from jaxssl.data.parts import EVALUATION_SPLITS, choose_splits, in_part
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.splits import EVALUATION_SPLITS, choose_splits, in_part
+from jaxssl.errors import UserError
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
@@ -34,13 +35,13 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
         """Finds the images to learn from, or those of the part "train" or "test"; see `parts.py`.
 
-        Raises `ValueError` if there is no such folder, or nothing in it.
+        Raises `UserError` if there is no such folder, or nothing in it.
         """
         self.spec = f"folder:{path}"
         self._root = pathlib.Path(path)
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
-            raise ValueError(f"{path} {what}; give the folder that holds the images")
+            raise UserError(f"{path} {what}; give the folder that holds the images")
         keys = sorted(_image_paths(self._root))
         splits = _declared_splits(keys)
         chosen, by_key = choose_splits(splits, part)
@@ -52,7 +53,7 @@ class Folder:
             keys = [key for key in keys if in_part(key, part)]
         if not keys:
             of_part = "" if part is None else f" in its part {part!r}"
-            raise ValueError(
+            raise UserError(
                 f"{path} has no images{of_part}; it should hold files that end in "
                 f"{' '.join(SUFFIXES)}, in any folders"
             )

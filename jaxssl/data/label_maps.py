@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.folder import Folder
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
 
 # Names of the folders of a part, the first that there is.
 _PARTS = {"train": ("train", "training"), "test": ("test", "val", "validation")}
@@ -37,10 +38,10 @@ class LabelFolder:
     has_regions = False
 
     def __init__(self, path: str | os.PathLike[str], part: str) -> None:
-        """Opens the part "train" or "test"; raises `ValueError` if there are no label maps."""
+        """Opens the part "train" or "test"; raises `UserError` if there are no label maps."""
         found = find_folders(pathlib.Path(path), part)
         if found is None:
-            raise ValueError(
+            raise UserError(
                 f"{path} has no label maps of its part {part!r}; it should hold "
                 f"{' or '.join(a.format(part) + ' and ' + b.format(part) for a, b in _LAYOUTS)}"
             )

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxssl.data.batch_order import Order
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.example import Source
 from jaxssl.data.filling import row_bytes
-from jaxssl.data.order import Order
+from jaxssl.data.grain_loader import stream
+from jaxssl.data.source import Source
 from jaxssl.data.store import is_complete, open_store, store_folder
-from jaxssl.data.stream import stream
+from jaxssl.errors import UserError
 
 _DEVICE_SHARE = 0.3  # of the accelerator's memory: the rest is for the network
 _DISK_SHARE = 0.5  # of what is free
@@ -111,7 +112,7 @@ def open_pipeline(
     """
     order = Order(len(source), batch_size, seed, shuffle, share)
     if (spec.objects or spec.planes) and not source.has_regions:
-        raise ValueError(
+        raise UserError(
             f"{source.spec} has no regions, which this training needs; segment it: python -m "
             f"mask_tools.export --source {source.spec} --segmenter fh --out DIR, "
             "then train on records:DIR"
@@ -134,7 +135,7 @@ def _choose(
     if mode in ("device", "host", "stream"):
         return mode, f"input {mode}, as asked: {canvases}"
     if mode != "auto":
-        raise ValueError(f"no input mode {mode!r}; choose auto, device, host or stream")
+        raise UserError(f"no input mode {mode!r}; choose auto, device, host or stream")
     memory = f"{_DEVICE_SHARE:.0%} of the device's {_gigabytes(device_bytes)}"
     if size <= _DEVICE_SHARE * device_bytes:
         return "device", f"input device: {canvases} fit in {memory}"

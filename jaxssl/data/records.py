@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import tfrecord
-from jaxssl.data.codec import (
+from jaxssl.data.record_codec import (
     decode_example,
     decode_squashed_example,
     encode_example,
     read_key,
 )
-from jaxssl.data.example import Example
-from jaxssl.data.files import written_aside
-from jaxssl.data.parts import choose_splits, in_part
+from jaxssl.data.source import Example
+from jaxssl.data.splits import choose_splits, in_part
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write
 
 FORMAT_VERSION = 1
 
@@ -61,14 +62,14 @@ def shard_name(split: str, number: int, total: int) -> str:
 
 def write_shard(path: str | os.PathLike[str], examples: Iterable[Example]) -> ShardInfo:
     """Writes a file of records, the same bytes for the same examples, and describes it."""
-    with written_aside(pathlib.Path(path)) as file:
+    with atomic_write(pathlib.Path(path)) as file:
         for example in examples:
             file.write(tfrecord.frame(encode_example(example)))
     return describe_shard(path)
 
 
 def describe_shard(path: str | os.PathLike[str]) -> ShardInfo:
-    """Reads and checks a whole file of records; `ValueError` if it is damaged or cut short."""
+    """Reads and checks a whole file of records; `UserError` if it is damaged or cut short."""
     path = pathlib.Path(path)
     count = max_objects = max_regions = 0
     for data in tfrecord.read_all(path):
@@ -97,17 +98,17 @@ def write_info(folder: str | os.PathLike[str], info: Info) -> None:
             for name, shards in info.splits.items()
         },
     }
-    with written_aside(pathlib.Path(folder) / "info.json") as file:
+    with atomic_write(pathlib.Path(folder) / "info.json") as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_info(folder: str | os.PathLike[str]) -> Info:
-    """What `info.json` in a folder of records says; `ValueError` if it has none of this format."""
+    """What `info.json` in a folder of records says; `UserError` if it has none of this format."""
     path = pathlib.Path(folder) / "info.json"
     if not path.parent.is_dir():
-        raise ValueError(f"no folder {path.parent}; {_HOW_TO_MAKE.format(path.parent)}")
+        raise UserError(f"no folder {path.parent}; {_HOW_TO_MAKE.format(path.parent)}")
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{path.parent} has no info.json, so it is not a folder of records, or its export has "
             f"not finished; {_HOW_TO_MAKE.format(path.parent)}"
         )
@@ -125,8 +126,8 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
                 has_semantic=content["has_semantic"],
             )
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); repeat the export") from error
-    raise ValueError(
+        raise UserError(f"{path} is damaged ({error!r}); repeat the export") from error
+    raise UserError(
         f"{path} has format_version {content['format_version']}, this jaxssl reads "
         f"{FORMAT_VERSION}; install the jaxssl that wrote it, or repeat the export"
     )
@@ -142,7 +143,7 @@ class Records:
     def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
         """Opens the images to learn from, or the part "train" or "test"; see `parts.py`.
 
-        Reads the header of every record. Raises `ValueError` if anything is missing or cut short.
+        Reads the header of every record. Raises `UserError` if anything is missing or cut short.
         """
         folder = pathlib.Path(path)
         info = read_info(folder)
@@ -161,7 +162,7 @@ class Records:
             mine = np.array([in_part(self._key(i), part) for i in range(len(self))], bool)
             self._shard, self._extent = self._shard[mine], self._extent[mine]
         if not len(self):
-            raise ValueError(f"{folder} has no images in part {part!r}; export more images")
+            raise UserError(f"{folder} has no images in part {part!r}; export more images")
         content = [shard.sha256 for shard in shards] + ([part] if by_key and part else [])
         self._fingerprint = hashlib.sha256(" ".join(content).encode()).hexdigest()
 
@@ -189,16 +190,16 @@ class Records:
 def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
     """The extents i64[n, 2] of a shard's records, once it is found to be as `info.json` says."""
     if not path.is_file():
-        raise ValueError(f"{path} is missing; copy it again or repeat the export")
+        raise UserError(f"{path} is missing; copy it again or repeat the export")
     size = path.stat().st_size
     if size != shard.bytes:
-        raise ValueError(
+        raise UserError(
             f"{path} has {size} bytes where info.json says {shard.bytes}; "
             "copy it again or repeat the export"
         )
     extents = tfrecord.scan(path)
     if len(extents) != shard.count:
-        raise ValueError(
+        raise UserError(
             f"{path} has {len(extents)} records where info.json says {shard.count}; "
             "copy it again or repeat the export"
         )

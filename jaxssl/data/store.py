@@ -15,9 +15,10 @@ import pathlib
 import numpy as np
 
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.example import Source
-from jaxssl.data.files import locked, written_aside
 from jaxssl.data.filling import fill, have_size
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write, locked
 
 STORE_VERSION = 1  # raise it when canvases of the same source and spec come out different
 _log = logging.getLogger("jaxssl.data")
@@ -57,7 +58,7 @@ def open_store(
     Decodes what is not there yet; a run that is stopped meanwhile is continued by the next.
 
     Args:
-        max_broken: the share of images that may be unreadable; if more are, a `ValueError`.
+        max_broken: the share of images that may be unreadable; if more are, a `UserError`.
         show: whether to show how far the decoding is.
     """
     folder, count = store_folder(source, spec, cache_dir), len(source)
@@ -65,7 +66,7 @@ def open_store(
         try:
             _complete(folder, source, spec, show=show)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"canvases cannot be kept in {folder}: {error}; choose another folder with "
                 "data.cache_dir or JAXSSL_CACHE, or data.input 'stream'"
             ) from error
@@ -84,12 +85,12 @@ def _complete(folder: pathlib.Path, source: Source, spec: CanvasSpec, *, show: b
         (folder / "store.json").unlink(missing_ok=True)
         broken = fill(folder, source, spec, show=show)
         content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
-        with written_aside(folder / "store.json") as file:
+        with atomic_write(folder / "store.json") as file:
             file.write(json.dumps(content, indent=2).encode())
 
 
 def _report_broken(folder: pathlib.Path, source: Source, max_broken: float) -> None:
-    """Warns of images that were replaced, in one line; `ValueError` if they are too many."""
+    """Warns of images that were replaced, in one line; `UserError` if they are too many."""
     description = folder / "store.json"
     reasons = [reason for _, reason in json.loads(description.read_bytes())["broken"]]
     if not reasons:
@@ -97,7 +98,7 @@ def _report_broken(folder: pathlib.Path, source: Source, max_broken: float) -> N
     some = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
     said = f"{source.spec}: {len(reasons)} of {len(source)} images cannot be read: {some}"
     if len(reasons) > max_broken * len(source):
-        raise ValueError(
+        raise UserError(
             f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
             f"all are named in {description}"
         )

@@ -17,8 +17,9 @@ from PIL import Image
 
 from jaxssl.data import tfrecord
 from jaxssl.data.decode import decode_image
-from jaxssl.data.example import BrokenImage, Example
-from jaxssl.data.parts import choose_splits, in_part
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.splits import choose_splits, in_part
+from jaxssl.errors import UserError
 
 _IMAGES = ("image", "image_left")  # names of features, the first that there is
 _LABEL_MAPS = ("segmentation_mask", "segmentation_label", "annotation", "segmentation")
@@ -46,7 +47,7 @@ class Tfds:
         """Opens NAME/SPLIT, or NAME for the part "train" or "test"; see `parts.py`.
 
         Data sets that are not there are downloaded and prepared by tensorflow-datasets, in the
-        folder that it uses. Raises `ValueError` if that fails, or no image is in it.
+        folder that it uses. Raises `UserError` if that fails, or no image is in it.
         """
         self.spec = f"tfds:{name}"
         builder, split = _open(name)
@@ -69,7 +70,7 @@ class Tfds:
             mine = [in_part(self._key(i, self._features(i)), self._part) for i in range(len(self))]
             self._extent = self._extent[np.array(mine, bool)]
         if not len(self):
-            raise ValueError(f"{self.spec} has no images in part {part!r}; name another split")
+            raise UserError(f"{self.spec} has no images in part {part!r}; name another split")
 
     def __len__(self) -> int:
         return len(self._extent)
@@ -144,12 +145,12 @@ class Tfds:
 
 
 def find_names(features: Any, name: str) -> Names:
-    """Which features of a data set to read; `ValueError` if none of them is an image."""
+    """Which features of a data set to read; `UserError` if none of them is an image."""
     kinds = {feature: type(kind).__name__ for feature, kind in features.items()}
     images = [f for f, kind in kinds.items() if kind in ("Image", "LabeledImage")]
     image = next((f for f in (*_IMAGES, *images) if f in images), None)
     if image is None:
-        raise ValueError(f"tfds:{name} has no image among its features {', '.join(kinds)}")
+        raise UserError(f"tfds:{name} has no image among its features {', '.join(kinds)}")
     labels = [f for f, kind in kinds.items() if kind == "ClassLabel"]
     label = next((f for f in ("label", *labels) if f in labels), "")
     return Names(
@@ -171,12 +172,12 @@ def _open(name: str) -> tuple[Any, str]:
             builder.download_and_prepare()
     except Exception as error:  # whatever a download, its checks and its parsers may raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"tfds:{name} cannot be opened: {reason}; give tfds:NAME/SPLIT, such as "
             "tfds:cifar10/train"
         ) from error
     if split and split.split("[")[0] not in builder.info.splits:
-        raise ValueError(
+        raise UserError(
             f"tfds:{name} has no split {split!r}; choose from {', '.join(builder.info.splits)}"
         )
     return builder, split
@@ -199,7 +200,7 @@ def _import() -> Any:
         import tensorflow
         import tensorflow_datasets
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{error}; tfds: sources need their packages: pip install 'jaxssl[tfds]'"
         ) from error
     tensorflow.config.set_visible_devices([], "GPU")  # they are for JAX and torch

@@ -18,6 +18,8 @@ import numpy as np
 from crc32c import crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
+from jaxssl.errors import UserError
+
 Feature = list[bytes] | np.ndarray  # bytes, f32[n] or i64[n]
 
 _HEADER = struct.Struct("<QI")
@@ -80,12 +82,12 @@ def encode_features(features: Mapping[str, Feature]) -> bytes:
 
 
 def decode_features(data: bytes) -> dict[str, Any]:
-    """What `encode_features` was given; `ValueError` if the bytes are no tf.train.Example."""
+    """What `encode_features` was given; `UserError` if the bytes are no tf.train.Example."""
     example = _ExampleMessage()
     try:
         example.ParseFromString(data)
     except message.DecodeError as error:
-        raise ValueError("is no tf.train.Example") from error
+        raise UserError("is no tf.train.Example") from error
     features: dict[str, Any] = {}
     for entry in example.features.feature:  # type: ignore[attr-defined]
         value = entry.value
@@ -114,7 +116,7 @@ def frame(data: bytes) -> bytes:
 def scan(path: pathlib.Path) -> np.ndarray:
     """Where each record's bytes are: i64[n, 2] of offset and length, read from the headers alone.
 
-    Raises `ValueError` naming the file and the record that is damaged or cut short.
+    Raises `UserError` naming the file and the record that is damaged or cut short.
     """
     extents: list[tuple[int, int]] = []
     with path.open("rb", buffering=0) as file:
@@ -125,13 +127,13 @@ def scan(path: pathlib.Path) -> np.ndarray:
             header = file.read(_HEADER.size)
             where = f"{path}: record {len(extents)}"
             if len(header) < _HEADER.size:
-                raise ValueError(f"{where} is cut short; export or copy the file again")
+                raise UserError(f"{where} is cut short; export or copy the file again")
             length, crc = _HEADER.unpack(header)
             if _masked_crc(header[:8]) != crc:
-                raise ValueError(f"{where} has a damaged header; export or copy the file again")
+                raise UserError(f"{where} has a damaged header; export or copy the file again")
             end = start + _HEADER.size + length + _FOOTER.size
             if end > size:
-                raise ValueError(f"{where} is cut short; export or copy the file again")
+                raise UserError(f"{where} is cut short; export or copy the file again")
             extents.append((start + _HEADER.size, length))
             start = end
     return np.array(extents, np.int64).reshape(-1, 2)
@@ -144,7 +146,7 @@ def read(path: pathlib.Path, offset: int, length: int) -> bytes:
         data = file.read(length + _FOOTER.size)
     payload, footer = data[:length], data[length:]
     if len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[0] != _masked_crc(payload):
-        raise ValueError(
+        raise UserError(
             f"{path}: the record at byte {offset} does not match its checksum; "
             "export or copy the file again"
         )

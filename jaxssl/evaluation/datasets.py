@@ -10,6 +10,7 @@ import numpy as np
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.store import open_store
+from jaxssl.errors import UserError
 from jaxssl.evaluation.dense_data import Pixels, load_pixels, maps_of
 
 log = logging.getLogger("jaxssl")
@@ -34,7 +35,7 @@ class DataSet:
     test: Source
     size: int  # side of the images, pixels
     cache_dir: str | None = None
-    void: tuple[int, ...] = ()  # label values of pixels that are no class, besides 255
+    ignore_labels: tuple[int, ...] = ()  # label values of pixels that are no class, besides 255
 
     @property
     def offers(self) -> frozenset[str]:
@@ -66,7 +67,12 @@ class DataSet:
     def _pixels(self, kind: str) -> Pixels:
         parts = (self.train, self.test)
         return load_pixels(
-            self.name, parts, kind, self.size, void=self.void, cache_dir=self.cache_dir
+            self.name,
+            parts,
+            kind,
+            self.size,
+            ignore_labels=self.ignore_labels,
+            cache_dir=self.cache_dir,
         )
 
     @functools.cached_property
@@ -76,7 +82,7 @@ class DataSet:
         Decoded once; the files are in the cache folder.
 
         Raises:
-          ValueError: a part has no labelled image, or all of them are of one class.
+          UserError: a part has no labelled image, or all of them are of one class.
         """
         canvas = CanvasSpec(size=self.size, fit="center")
         train, test = (open_store(s, canvas, self.cache_dir) for s in (self.train, self.test))
@@ -86,10 +92,10 @@ class DataSet:
             labels = np.asarray(arrays["label"])
             found[part] = np.unique(labels[labels >= 0])
             if not len(found[part]):
-                raise ValueError(f"{self.spec} has no labelled image in its {part} part")
+                raise UserError(f"{self.spec} has no labelled image in its {part} part")
         if len(found["training"]) < 2:
             only = classes[found["training"][0]]
-            raise ValueError(
+            raise UserError(
                 f"{self.spec} has images of one class only, {only!r}, in its training part; "
                 "classification needs two"
             )
@@ -114,7 +120,7 @@ def open_datasets(
     size: int,
     cache_dir: str | None = None,
     *,
-    void: tuple[int, ...] = (),
+    ignore_labels: tuple[int, ...] = (),
 ) -> tuple[DataSet, ...]:
     """The data sets of these sources. One that cannot be had is an error now."""
     datasets = tuple(
@@ -125,12 +131,12 @@ def open_datasets(
             test=open_source(spec, "test"),
             size=size,
             cache_dir=cache_dir,
-            void=void,
+            ignore_labels=ignore_labels,
         )
         for spec in specs
     )
     if len({data.name for data in datasets}) < len(datasets):
-        raise ValueError(
+        raise UserError(
             f"two of the data sets {', '.join(specs)} would have the same name; rename a folder"
         )
     return datasets

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.example import BrokenImage, Source
-from jaxssl.data.shapes import CLASS_NAMES
+from jaxssl.data.source import BrokenImage, Source
 from jaxssl.data.store import open_store
-from jaxssl.evaluation import pets_metrics
-from jaxssl.evaluation.segmentation_metrics import VOID
+from jaxssl.data.synthetic.shapes import CLASS_NAMES
+from jaxssl.errors import UserError
+from jaxssl.evaluation.dense import pets_metrics
+from jaxssl.evaluation.dense.confusion import VOID
 
 SHOWN = 8  # images
 
@@ -40,12 +41,14 @@ class Pixels:
     test: dict[str, np.ndarray]
     classes: tuple[str, ...] = ()  # (): depths
     class_of: np.ndarray | None = None  # u8[256]: the class of each label value, or VOID
-    void: tuple[int, ...] = ()  # label values that were left out, besides 255
+    ignore_labels: tuple[int, ...] = ()  # label values that were left out, besides 255
 
     @property
     def protocol(self) -> dict[str, Any]:
         """What defines numbers on these images besides the recipe of a task."""
-        return {"fit": "squash"} | ({"void": list(self.void)} if self.classes else {})
+        return {"fit": "squash"} | (
+            {"ignore_labels": list(self.ignore_labels)} if self.classes else {}
+        )
 
     def truth(self, part: str, rows: np.ndarray | slice) -> np.ndarray:
         """Classes u8[n, s, s], VOID where there is none; or metres f32[n, s, s], 0 if unknown."""
@@ -82,17 +85,17 @@ def load_pixels(
     kind: str,
     size: int,
     *,
-    void: tuple[int, ...] = (),
+    ignore_labels: tuple[int, ...] = (),
     cache_dir: str | None = None,
 ) -> Pixels:
     """The training and test part, squashed to squares of `size` pixels, maps by nearest pixels.
 
     Args:
       kind: "semantic" or "depth".
-      void: label values that are no class, besides 255.
+      ignore_labels: label values that are no class, besides 255.
 
     Raises:
-      ValueError: fewer than two classes are left.
+      UserError: fewer than two classes are left.
     """
     spec = CanvasSpec(size=size, maps=(kind,))
     train, test = (open_store(source, spec, cache_dir) for source in parts)
@@ -101,15 +104,15 @@ def load_pixels(
     learnt = _values(train["semantic"])
     found = learnt | _values(test["semantic"])
     names = KNOWN.get(name) or {v: str(v) for v in range(max(found - {VOID}, default=-1) + 1)}
-    names = {v: label for v, label in names.items() if v not in void}
+    names = {v: label for v, label in names.items() if v not in ignore_labels}
     if len(names) < 2:
-        raise ValueError(f"{name} has label values {sorted(found)}: segmentation needs two classes")
+        raise UserError(f"{name} has label values {sorted(found)}: segmentation needs two classes")
     class_of = np.full(256, VOID, np.uint8)
     class_of[list(names)] = np.arange(len(names))
     unseen = [label for v, label in names.items() if v not in learnt]
     if unseen:
         log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
-    return Pixels(name, train, test, tuple(names.values()), class_of, void)
+    return Pixels(name, train, test, tuple(names.values()), class_of, ignore_labels)
 
 
 def _values(maps: np.ndarray) -> set[int]:

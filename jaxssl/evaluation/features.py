@@ -16,9 +16,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from jaxssl import sharding
-from jaxssl.augment import normalize
-from jaxssl.data.progress import progress
+from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.image.augment import normalize
+from jaxssl.progress import progress
 from jaxssl.types import Features, Tree
 
 IN_MEMORY = 2**30  # bytes that features may take
@@ -67,7 +68,7 @@ class FrozenEncoder:
         """Of the training and the test part; kept until those of another data set are asked for.
 
         Raises:
-          ValueError: they are not finite.
+          UserError: they are not finite.
         """
         if data.name not in self._known:
             self._known.clear()
@@ -100,7 +101,7 @@ class FrozenEncoder:
         rows = np.flatnonzero(labels >= 0)
         features = self.pooled(part["image"], rows)
         if not np.isfinite(features).all():
-            raise ValueError(f"features of {name} are not finite; did training diverge?")
+            raise UserError(f"features of {name} are not finite; did training diverge?")
         return LabelledFeatures(features, labels[rows])
 
 
@@ -113,7 +114,7 @@ def compile_encode(network: nn.Module, normalization: str, mesh: Mesh, kind: str
         features: Features = network.apply(variables, pixels, train=False)  # type: ignore[assignment]
         return features.pooled if kind == "pooled" else features.grid
 
-    return sharding.compile_rows(encode, mesh)
+    return sharding.jit_over_rows(encode, mesh)
 
 
 @functools.cache
@@ -124,7 +125,7 @@ def compile_adapt(network: nn.Module, normalization: str, mesh: Mesh) -> Callabl
         pixels = normalize(images.astype(jnp.float32) / 255, normalization)
         return network.apply(variables, pixels, train=True, mutable=["batch_stats"])[1]
 
-    return sharding.compile_rows(move, mesh)
+    return sharding.jit_over_rows(move, mesh)
 
 
 def extract(

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxssl.evaluation.probe import PRESETS
+from jaxssl.errors import UserError
+from jaxssl.evaluation.classification.linear_protocols import PRESETS
 from jaxssl.evaluation.task import Task
 
 
@@ -15,7 +16,7 @@ def with_preset(tasks: Mapping[str, Task], name: str | None) -> dict[str, Task]:
     if name is None:
         return dict(tasks)
     if "linear" not in tasks:
-        raise ValueError(f"--preset {name} is one of task linear, which is not among the tasks")
+        raise UserError(f"--preset {name} is one of task linear, which is not among the tasks")
     return {**tasks, "linear": dataclasses.replace(tasks["linear"], protocol=PRESETS[name])}
 
 
@@ -23,18 +24,18 @@ def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task
     """The tasks, each `TASK.KEY=VALUE` applied to the protocol of its task.
 
     Raises:
-      ValueError: no such task among those chosen, no such key, or a value of another type.
+      UserError: no such task among those chosen, no such key, or a value of another type.
     """
     changed = dict(tasks)
     known = [f"{n}.{f.name}" for n, t in tasks.items() for f in dataclasses.fields(t.protocol)]
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set {setting} has no value; write --set {setting}=VALUE")
+            raise UserError(f"--set {setting} has no value; write --set {setting}=VALUE")
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-            raise ValueError(f"unknown setting {key!r} of the tasks chosen; {hint}")
+            raise UserError(f"unknown setting {key!r} of the tasks chosen; {hint}")
         name, _, field = key.partition(".")
         task = changed[name]
         value = _parse(key, text, getattr(task.protocol, field))
@@ -50,7 +51,7 @@ def _parse(key: str, text: str, old: Any) -> Any:
     if isinstance(old, bool):
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
-        raise ValueError(f"--set {key}={text}: give true or false")
+        raise UserError(f"--set {key}={text}: give true or false")
     try:
         if isinstance(old, tuple):
             value = ast.literal_eval(f"({text.strip('()')},)")
@@ -58,7 +59,7 @@ def _parse(key: str, text: str, old: Any) -> Any:
         return type(old)(text)
     except (ValueError, SyntaxError):
         kind = f"{type(old).__name__}, as in {key}={old!r}"
-        raise ValueError(f"--set {key}={text}: the value must be of type {kind}") from None
+        raise UserError(f"--set {key}={text}: the value must be of type {kind}") from None
 
 
 def flags_help() -> str:

@@ -4,41 +4,36 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxssl.evaluation import classification
+from jaxssl.errors import UserError
+from jaxssl.evaluation.classification import tasks
+from jaxssl.evaluation.classification.finetune import FineTune
+from jaxssl.evaluation.classification.knn import Knn
+from jaxssl.evaluation.classification.linear_protocols import LinearProbe
+from jaxssl.evaluation.classification.logistic import Logistic
+from jaxssl.evaluation.collapse import Health, check_health, run_health
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.depth import Depth, run_depth
-from jaxssl.evaluation.fcn import CITYSCAPES, Fcn, run_fcn
+from jaxssl.evaluation.dense.depth import Depth, run_depth
+from jaxssl.evaluation.dense.fcn import CITYSCAPES, Fcn, run_fcn
+from jaxssl.evaluation.dense.linear_segmentation import Segmentation, run_segmentation
+from jaxssl.evaluation.dense.pets import Pets, check_pets, run_pets
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.finetune import FineTune
-from jaxssl.evaluation.health import Health, check_health, run_health
-from jaxssl.evaluation.knn import Knn
-from jaxssl.evaluation.logistic import Logistic
-from jaxssl.evaluation.pets import Pets, check_pets, run_pets
-from jaxssl.evaluation.probe import LinearProbe
-from jaxssl.evaluation.retrieval import Retrieval, run_retrieval
-from jaxssl.evaluation.segmentation import Segmentation, run_segmentation
-from jaxssl.evaluation.task import Findings, Task
+from jaxssl.evaluation.region_retrieval import Retrieval, run_retrieval
+from jaxssl.evaluation.task import Task, TaskResult
 
 # What each computes, its default protocol, what it needs of a data set.
 TASKS: dict[str, Task] = {
-    "knn": Task(
-        classification.run_knn, Knn(), "labels", seeded=False, check=classification.check_knn
-    ),
-    "linear": Task(
-        classification.run_linear, LinearProbe(), "labels", check=classification.check_labels
-    ),
+    "knn": Task(tasks.run_knn, Knn(), "labels", seeded=False, check=tasks.check_knn),
+    "linear": Task(tasks.run_linear, LinearProbe(), "labels", check=tasks.check_labels),
     "logistic": Task(
-        *(classification.run_logistic, Logistic(), "labels"),
+        *(tasks.run_logistic, Logistic(), "labels"),
         seeded=False,
-        check=classification.check_labels,
+        check=tasks.check_labels,
     ),
     "few_shot": Task(
-        *(classification.run_few_shot, classification.FewShot(), "labels"),
-        check=classification.check_labels,
+        *(tasks.run_few_shot, tasks.FewShot(), "labels"),
+        check=tasks.check_labels,
     ),
-    "finetune": Task(
-        classification.run_finetune, FineTune(), "labels", check=classification.check_labels
-    ),
+    "finetune": Task(tasks.run_finetune, FineTune(), "labels", check=tasks.check_labels),
     "segmentation": Task(run_segmentation, Segmentation(), "label maps"),
     "fcn": Task(run_fcn, Fcn(), "label maps"),
     "fcn_cityscapes": Task(run_fcn, CITYSCAPES, "label maps"),
@@ -50,13 +45,13 @@ TASKS: dict[str, Task] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class EvalRecord:
     """One task on one data set with one seed."""
 
     task: str
     dataset: str
     seed: int
-    findings: Findings
+    findings: TaskResult
     protocol: dict[str, Any]  # all that defines the numbers
 
     def as_metrics(self) -> dict[str, float]:
@@ -64,15 +59,17 @@ class Entry:
         name, value = next(iter(self.findings.results.items()))
         key = name if self.task == "segmentation" else f"{self.task}_{name}"
         metrics = {f"eval/{self.dataset}/{key}": value}
-        if "chance" in self.findings.results:
-            metrics[f"eval/{self.dataset}/chance"] = self.findings.results["chance"]
+        if "majority_baseline" in self.findings.results:
+            metrics[f"eval/{self.dataset}/majority_baseline"] = self.findings.results[
+                "majority_baseline"
+            ]
         return metrics
 
 
 def choose_tasks(names: Sequence[str]) -> dict[str, Task]:
     """The tasks of these names, or an error that lists those there are."""
     if unknown := [name for name in names if name not in TASKS]:
-        raise ValueError(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
+        raise UserError(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
     return {name: TASKS[name] for name in names}
 
 
@@ -91,7 +88,7 @@ def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
 
 
 def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks, from random weights as well where they can be; `ValueError` if none can."""
+    """The tasks, from random weights as well where they can be; `UserError` if none can."""
     changed = dict(tasks)
     for name, task in tasks.items():
         if hasattr(task.protocol, "scratch"):
@@ -99,7 +96,7 @@ def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
             changed[name] = dataclasses.replace(task, protocol=protocol)
     if changed == tasks:
         able = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
-        raise ValueError(f"--from-scratch is for {able}; none of them is among the tasks")
+        raise UserError(f"--from-scratch is for {able}; none of them is among the tasks")
     return changed
 
 
@@ -109,19 +106,19 @@ def match(
     """Which tasks to run on which data sets: wherever there is what they need.
 
     Raises:
-      ValueError: a task fits no data set, a data set no task, or a task finds fault with one.
+      UserError: a task fits no data set, a data set no task, or a task finds fault with one.
     """
     pairs = [(n, t, data) for data in datasets for n, t in tasks.items() if t.needs in data.offers]
     for name, task in tasks.items():
         if name not in {n for n, _, _ in pairs}:
-            raise ValueError(
+            raise UserError(
                 f"task {name} needs {task.needs} and none of the data sets has them: "
                 f"{', '.join(data.spec for data in datasets)}"
             )
     for data in datasets:
         if data not in [d for _, _, d in pairs]:
             needs = ", ".join(f"{name} ({task.needs})" for name, task in tasks.items())
-            raise ValueError(
+            raise UserError(
                 f"{data.spec} has {', '.join(sorted(data.offers))}; no task can use it: {needs}"
             )
     for _, task, data in pairs:
@@ -135,7 +132,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     *,
     bn_adapt: bool = False,
-) -> Iterator[Entry]:
+) -> Iterator[EvalRecord]:
     """Runs tasks on data sets, once for each seed where the seed matters.
 
     Args:
@@ -155,4 +152,4 @@ def evaluate(
                 "normalize": encoder.normalization,
                 "bn_adapt": bn_adapt,
             }
-            yield Entry(name, data.name, seed, findings, common | protocol)
+            yield EvalRecord(name, data.name, seed, findings, common | protocol)

@@ -11,7 +11,7 @@ from jaxssl.evaluation.features import FrozenEncoder
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class TaskResult:
     """What a task found out."""
 
     results: dict[str, float]  # the numbers by name, the main one first
@@ -31,7 +31,7 @@ def _nothing_to_check(data: DataSet, protocol: Any) -> None:
 class Task:
     """A function, the protocol that it follows by default, and what it needs."""
 
-    run: Callable[[FrozenEncoder, DataSet, Any, int], Findings]  # encoder, data, protocol, seed
+    run: Callable[[FrozenEncoder, DataSet, Any, int], TaskResult]  # encoder, data, protocol, seed
     protocol: Any  # a frozen dataclass; all of it is saved beside the results
     needs: str  # of a data set: one of `DataSet.offers`
     seeded: bool = True  # whether another seed may give another number

@@ -28,7 +28,7 @@ class Method(Protocol):
     needs_regions: bool  # whether it reads `View.planes`: the regions of every view
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError if the method cannot be trained so; called before anything compiles.
+        """Raises UserError if the method cannot be trained so; called before anything compiles.
 
         Args:
           batch_size: images a step, over all devices.

@@ -90,7 +90,7 @@ class BYOL:
         return MLP(hidden=self.hidden, out=self.dim, bias=True, final_bias=self.final_bias)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError without two global views."""
+        """Raises UserError without two global views."""
         check_targets("BYOL", views)
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:

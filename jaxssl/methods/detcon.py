@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxssl import regions
+from jaxssl.errors import UserError
+from jaxssl.image import region_pooling
 from jaxssl.losses import contrastive, embedding_std
 from jaxssl.methods.forward import forward, forward_arrays
 from jaxssl.models.heads import MLP
@@ -64,29 +65,29 @@ class DetCon:
 
     def __post_init__(self) -> None:
         if self.pooling not in (allowed := ("soft", "hard", "cell")):
-            raise ValueError(
+            raise UserError(
                 f"unknown method.pooling {self.pooling!r}; choose one of {', '.join(allowed)}"
             )
         if self.num_regions < 1 or self.images_compared < 0:
-            raise ValueError(
+            raise UserError(
                 "method.num_regions must be 1 or more and method.images_compared 0 or more"
             )
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError if regions could not be told apart, or have nothing to compare with."""
+        """Raises UserError if regions could not be told apart, or have nothing to compare with."""
         if len(views) < 2 and self.pooling != "cell":
-            raise ValueError(
+            raise UserError(
                 "DetCon on one view of each image compares cells of a region: "
                 "set method.pooling=cell, or views.num_global=2"
             )
         if self.images_compared and batch_size % self.images_compared:
-            raise ValueError(
+            raise UserError(
                 f"method.images_compared {self.images_compared} does not divide "
                 f"batch_size {batch_size}"
             )
         smallest = min(view.size for view in views)
         if not self.whole_view and self._cells(smallest) == 1:
-            raise ValueError(
+            raise UserError(
                 f"of a view of {smallest} pixels the encoder makes one cell, in which all regions "
                 "look alike: take larger views, or encoder.stem=cifar"
             )
@@ -137,7 +138,7 @@ class DetCon:
         pooled, region, number = [], [], []
         for i, k in enumerate(jax.random.split(key, len(views))):
             occupancy, ids = self._draw(k, views[i].planes, features[i].grid)
-            pooled.append(regions.pool(features[i].grid, occupancy))  # f32[b, r, d]
+            pooled.append(region_pooling.pool(features[i].grid, occupancy))  # f32[b, r, d]
             region.append(ids)
             cell = jnp.argmax(occupancy.reshape(*ids.shape, -1), axis=-1)
             number.append(cell if len(views) == 1 else jnp.full_like(ids, i))
@@ -157,13 +158,13 @@ class DetCon:
         """How much of each cell counts for the regions drawn in one view, and their ids."""
         key_region, key_cell = jax.random.split(key)
         planes = jnp.zeros_like(planes) if self.whole_view else planes
-        occupancy = regions.occupancy(planes, *grid.shape[1:3])
+        occupancy = region_pooling.occupancy(planes, *grid.shape[1:3])
         if self.pooling == "hard":
-            occupancy = regions.winners(occupancy)
-        occupancy = regions.or_whole(occupancy)
-        ids = regions.sample(key_region, occupancy, self.num_regions)
-        drawn = regions.take(occupancy, ids)
-        return regions.sample_cell(key_cell, drawn) if self.pooling == "cell" else drawn, ids
+            occupancy = region_pooling.winners(occupancy)
+        occupancy = region_pooling.or_whole(occupancy)
+        ids = region_pooling.sample(key_region, occupancy, self.num_regions)
+        drawn = region_pooling.take(occupancy, ids)
+        return region_pooling.sample_cell(key_cell, drawn) if self.pooling == "cell" else drawn, ids
 
     def contrast(self, p: Float[Array, "v b r d"], latents: Latents) -> Float[Array, ""]:
         """Equation (3): each row of p must pick the latents of its region in another view."""

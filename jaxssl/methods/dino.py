@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, unit
 from jaxssl.methods.forward import Network, forward_head_once, freeze
 from jaxssl.models.heads import MLP, gelu, torch_uniform, weight_normed_scores
@@ -80,12 +81,12 @@ class DINO:
         return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError if the views cannot be compared."""
+        """Raises UserError if the views cannot be compared."""
         sizes = [v.size for v in views]
         if sizes.count(max(sizes)) < 2:
-            raise ValueError("DINO compares global views: set --config.views.num_global=2 or more")
+            raise UserError("DINO compares global views: set --config.views.num_global=2 or more")
         if self.needs_local and len(set(sizes)) == 1:
-            raise ValueError(
+            raise UserError(
                 "method.needs_local asks for views smaller than the global ones, and there are "
                 "none: set --config.views.num_local=6, or --config.method.needs_local=False"
             )

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.errors import UserError
 from jaxssl.losses import embedding_std, info_nce, unit
 from jaxssl.methods.forward import Network, forward
 from jaxssl.methods.pairs import check_targets, pairs
@@ -76,17 +77,17 @@ class MoCo:
         return (0, 1) if self.symmetric else (1,)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError without two global views, or if the queue does not fit."""
+        """Raises UserError without two global views, or if the queue does not fit."""
         check_targets("MoCo", views)
         keys = batch_size * len(self._key_views)
         if self.queue_size < keys or self.queue_size % keys:
-            raise ValueError(
+            raise UserError(
                 f"method.queue_size is {self.queue_size}; each step makes {keys} keys, so set a "
                 f"multiple: --config.method.queue_size={max(self.queue_size // keys, 1) * keys}"
             )
         epoch = num_examples // batch_size * keys
         if self.queue_size > epoch > 0:  # a batch larger than the data is refused elsewhere
-            raise ValueError(
+            raise UserError(
                 f"method.queue_size is {self.queue_size}, more than the {epoch} keys of an epoch: "
                 f"images would be their own negatives; set --config.method.queue_size={epoch}"
             )

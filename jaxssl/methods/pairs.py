@@ -5,6 +5,7 @@ the targets and are none themselves, as in SwAV (arXiv 2006.09882, section 3.2) 
 2104.14294, section 3.1): a part is matched to what is seen of the whole, never the whole to a part.
 """
 
+from jaxssl.errors import UserError
 from jaxssl.types import ViewSpec
 
 
@@ -14,9 +15,9 @@ def pairs(num_views: int, targets: tuple[int, ...] = (0, 1)) -> list[tuple[int, 
 
 
 def check_targets(method: str, views: tuple[ViewSpec, ...]) -> None:
-    """Raises ValueError unless there are two views and both are global."""
+    """Raises UserError unless there are two views and both are global."""
     kinds = {(view.size, view.scale) for view in views[:2]}
     if len(views) < 2 or len(kinds) > 1:
-        raise ValueError(
+        raise UserError(
             f"{method} compares two global views of an image: set --config.views.num_global=2"
         )

@@ -16,6 +16,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.errors import UserError
 from jaxssl.losses import contrastive, embedding_std
 from jaxssl.methods.forward import Network, forward
 from jaxssl.models.heads import MLP
@@ -44,7 +45,7 @@ class SimCLR:
     # Of views of one size (SimCLR, s3same), or each has its own (lightly): `forward`.
     share_batch_norm: bool = True
     # In s3same's multi-view loss the other views of an image do not compete with the positive one.
-    positives_compete: bool = True
+    positives_in_denominator: bool = True
 
     @property
     def network(self) -> Network:
@@ -59,9 +60,9 @@ class SimCLR:
         return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError unless there are two views to compare."""
+        """Raises UserError unless there are two views to compare."""
         if len(views) < 2:
-            raise ValueError("SimCLR compares views of an image: views.num_global + num_local >= 2")
+            raise UserError("SimCLR compares views of an image: views.num_global + num_local >= 2")
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters and batch statistics; of `views` only the shapes matter."""
@@ -85,7 +86,12 @@ class SimCLR:
         image = jnp.tile(jnp.arange(batch), len(views))
         view = jnp.repeat(jnp.arange(len(views)), batch)
         loss = contrastive(
-            z, z, image, view, self.temperature, positives_compete=self.positives_compete
+            z,
+            z,
+            image,
+            view,
+            self.temperature,
+            positives_in_denominator=self.positives_in_denominator,
         )
         return loss, (State(batch_stats=batch_stats), {"embedding_std": embedding_std(z)})
 

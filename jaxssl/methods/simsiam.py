@@ -67,7 +67,7 @@ class SimSiam:
         )
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError without two global views."""
+        """Raises UserError without two global views."""
         check_targets("SimSiam", views)
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, sinkhorn, unit
 from jaxssl.methods.forward import Network, forward_head_once, freeze
 from jaxssl.models.heads import MLP, scores
@@ -61,18 +62,18 @@ class SwAV:
         return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises ValueError if views cannot be compared or the queue does not fit."""
+        """Raises UserError if views cannot be compared or the queue does not fit."""
         sizes = [v.size for v in views]
         if sizes.count(max(sizes)) < 2:
-            raise ValueError("SwAV compares global views: set --config.views.num_global=2 or more")
+            raise UserError("SwAV compares global views: set --config.views.num_global=2 or more")
         if self.queue_size < 0 or self.queue_size % batch_size:
             near = max(round(self.queue_size / batch_size), 1) * batch_size
-            raise ValueError(
+            raise UserError(
                 f"method.queue_size is {self.queue_size} and holds no whole number of batches of "
                 f"{batch_size}; take 0 or {near}, for example"
             )
         if self.queue_size > num_examples:
-            raise ValueError(
+            raise UserError(
                 f"method.queue_size is {self.queue_size} of {num_examples} images: images would "
                 f"meet themselves; take {num_examples // batch_size * batch_size} or less"
             )

@@ -25,7 +25,7 @@ def variable_shapes(encoder: nn.Module, size: int) -> Tree:
     """Shapes of an encoder's variables, once it has seen that it takes images of `size` pixels.
 
     Raises:
-      ValueError: it does not.
+      UserError: it does not.
     """
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), image)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxssl.errors import UserError
+
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
     """torch's default for weights and biases of linear layers: uniform in +-1/sqrt(fan_in).
@@ -54,7 +56,7 @@ class MLP(nn.Module):
 
     def __post_init__(self) -> None:
         if self.final_batch_norm not in (allowed := ("none", "affine", "scale", "fixed")):
-            raise ValueError(
+            raise UserError(
                 f"unknown final_batch_norm {self.final_batch_norm!r}; "
                 f"choose one of {', '.join(allowed)}"
             )

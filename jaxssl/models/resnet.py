@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxssl.errors import UserError
 from jaxssl.types import Features
 
 # Residual blocks per stage. From 50 layers on they are bottlenecks.
@@ -115,15 +116,15 @@ class ResNet(nn.Module):
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
-            raise ValueError(f"no ResNet of depth {self.depth}; choose one of {list(BLOCKS)}")
+            raise UserError(f"no ResNet of depth {self.depth}; choose one of {list(BLOCKS)}")
         if self.stem not in ("imagenet", "cifar"):
-            raise ValueError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
+            raise UserError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
         if self.padding not in ("torch", "same"):
-            raise ValueError(f"unknown encoder.padding {self.padding!r}; choose torch or same")
+            raise UserError(f"unknown encoder.padding {self.padding!r}; choose torch or same")
         if round(64 * self.width) < 1:
-            raise ValueError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
+            raise UserError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
         if self.dilated_stages not in range(4):
-            raise ValueError(
+            raise UserError(
                 f"encoder.dilated_stages is {self.dilated_stages}; 0 to 3 stages halve the grid"
             )
         super().__post_init__()
@@ -132,7 +133,7 @@ class ResNet(nn.Module):
     def __call__(self, images: Float[Array, "b h w 3"], train: bool) -> Features:
         _, height, width, _ = images.shape
         if height * width == 0:  # the only size too small, thanks to the padding
-            raise ValueError(f"images of {height} x {width} pixels; check views.size")
+            raise UserError(f"images of {height} x {width} pixels; check views.size")
         channels = round(64 * self.width)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxssl.errors import UserError
 from jaxssl.types import Features
 
 _NORMAL = nn.initializers.normal(0.02)
@@ -96,11 +97,11 @@ class ViT(nn.Module):
 
     def __post_init__(self) -> None:
         if self.pool not in ("cls", "mean"):
-            raise ValueError(f"unknown encoder.pool {self.pool!r}; choose cls or mean")
+            raise UserError(f"unknown encoder.pool {self.pool!r}; choose cls or mean")
         if not 0 <= self.drop_path < 1:
-            raise ValueError(f"encoder.drop_path {self.drop_path} is not in [0, 1)")
+            raise UserError(f"encoder.drop_path {self.drop_path} is not in [0, 1)")
         if not 1 <= self.patch <= self.image_size or self.image_size % self.patch:
-            raise ValueError(
+            raise UserError(
                 f"encoder.image_size {self.image_size} does not divide into patches of "
                 f"{self.patch}; take a multiple of encoder.patch"
             )
@@ -110,7 +111,7 @@ class ViT(nn.Module):
     def __call__(self, images: Float[Array, "b h w 3"], train: bool) -> Features:
         _, height, width, _ = images.shape
         if min(height, width) < 1 or height % self.patch or width % self.patch:
-            raise ValueError(
+            raise UserError(
                 f"images of {height} x {width} pixels do not divide into patches of {self.patch}; "
                 "take a multiple of encoder.patch"
             )

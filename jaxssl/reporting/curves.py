@@ -9,7 +9,7 @@ from jaxssl.reporting.runs import Group, spell
 
 WIDTH, HEIGHT = 360, 220  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 34  # margins
-MOST_POINTS = 300  # of a line
+MAX_POINTS = 300  # of a line
 COLOURS = 8  # in style.css
 
 # Key of metrics.jsonl: title, what it shows, key of a reference line or None.
@@ -25,7 +25,7 @@ MAIN = {
     "health/no_region": ("No region", "share of images without a usable region", None),
 }  # fmt: skip
 MORE = {
-    "fell_back": ("Fell back", "share of images whose views came from anywhere", None),
+    "fallback_fraction": ("Fell back", "share of images whose views came from anywhere", None),
     "learning_rate": ("Learning rate", "at the end of each interval", None),
     "grad_norm": ("Gradient norm", "mean over the steps since the last point", None),
     "images_per_sec": ("Images a second", "of the whole loop", None),
@@ -50,10 +50,12 @@ def main_charts(groups: Sequence[Group]) -> list[Markup]:
         key: (
             f"{spell(key.split('/')[2])} on {key.split('/')[1]}",
             "dashed: chance",
-            f"eval/{key.split('/')[1]}/chance",
+            f"eval/{key.split('/')[1]}/majority_baseline",
         )
         for key in keys
-        if key.startswith("eval/") and key.count("/") == 2 and not key.endswith(("/chance", "_lr"))
+        if key.startswith("eval/")
+        and key.count("/") == 2
+        and not key.endswith(("/majority_baseline", "_lr"))
     }
     loss, *rest = MAIN.items()
     charts = [chart(groups, key, *told) for key, told in (loss, *results.items(), *rest)]
@@ -142,8 +144,8 @@ def _draw_line(line: Line, places: Sequence[tuple[float, float]]) -> Markup:
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `MOST_POINTS`: means of equally many neighbours; the first and the last are kept."""
-    size = -(-len(points) // MOST_POINTS)
+    """At most `MAX_POINTS`: means of equally many neighbours; the first and the last are kept."""
+    size = -(-len(points) // MAX_POINTS)
     if size == 1:
         return list(points)
     chunks = [points[i : i + size] for i in range(0, len(points), size)]

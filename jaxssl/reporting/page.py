@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxssl.errors import UserError
 from jaxssl.reporting import curves, pictures, tables
-from jaxssl.reporting.looks import Looks, project
 from jaxssl.reporting.markup import Markup, element, figure, join, section, titled
+from jaxssl.reporting.run_arrays import RunArrays, project
 from jaxssl.reporting.runs import Group, spell
 
 log = logging.getLogger("jaxssl")
 STYLE = (pathlib.Path(__file__).parent / "style.css").read_text()
-MOST_BYTES = 9_000_000
+MAX_BYTES = 9_000_000
 IMAGES, QUERIES, NEAREST, HEATED, MASKS = 6, 6, 7, 6, 6
 
 
@@ -140,19 +141,19 @@ class Kind:
 
     title: str
     about: str
-    draw: Callable[[Looks, str], Markup | None]
+    draw: Callable[[RunArrays, str], Markup | None]
     narrow: bool = False  # groups side by side
 
 
 def picture_sections(groups: Sequence[Group], map_by: str) -> list[Markup]:
     """Sections with a part for each group: pictures of its first run, as far as they fit."""
     spent, sections = 0, []
-    looks = [Looks(group.first) for group in groups]
+    looks = [RunArrays(group.first) for group in groups]
     for kind in KINDS:
         parts = []
         for group, look in zip(groups, looks, strict=True):
             heading = element("h3", group.name) if len(groups) > 1 else None
-            content = attempt(kind, look, map_by) if spent < MOST_BYTES else _no_room(group)
+            content = attempt(kind, look, map_by) if spent < MAX_BYTES else _no_room(group)
             if content:
                 spent += len(content)
                 parts.append(element("div", heading, content))
@@ -166,30 +167,30 @@ def _no_room(group: Group) -> Markup:
     return element("p", f"Left out for {group.name}: the page would be too large.", class_="note")
 
 
-def attempt(kind: Kind, looks: Looks, map_by: str) -> Markup | None:
+def attempt(kind: Kind, looks: RunArrays, map_by: str) -> Markup | None:
     """The pictures, or a note that says why there are none."""
     try:
         return kind.draw(looks, map_by)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (UserError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         log.warning("%s: no %s: %s", looks.run.name, kind.title.lower(), reason)
         return element("p", f"Left out: {reason}", class_="note")
 
 
-def draw_views(looks: Looks, map_by: str) -> Markup:
+def draw_views(looks: RunArrays, map_by: str) -> Markup:
     return pictures.view_rows(looks.cut_views(IMAGES), looks.source)
 
 
-def draw_heat(looks: Looks, map_by: str) -> Markup:
+def draw_heat(looks: RunArrays, map_by: str) -> Markup:
     return _grid(pictures.heat_pictures(*looks.heat_maps(HEATED)))
 
 
-def draw_neighbours(looks: Looks, map_by: str) -> Markup:
+def draw_neighbours(looks: RunArrays, map_by: str) -> Markup:
     rows = pictures.neighbour_rows(looks.embedded, QUERIES, NEAREST)
     return figure(pictures.captions(looks.embedded.classes), rows)
 
 
-def draw_map(looks: Looks, map_by: str) -> Markup:
+def draw_map(looks: RunArrays, map_by: str) -> Markup:
     embedded = looks.embedded
     places = project(embedded.features, map_by)
     what = "First two principal components" if map_by == "pca" else "t-SNE"
@@ -197,7 +198,7 @@ def draw_map(looks: Looks, map_by: str) -> Markup:
     return figure(f"{caption} {looks.step}.", pictures.scatter(places, embedded))
 
 
-def draw_confusions(looks: Looks, map_by: str) -> Markup | None:
+def draw_confusions(looks: RunArrays, map_by: str) -> Markup | None:
     """The last one of each task and data set."""
     found = {
         (entry["task"], entry["dataset"]): entry["details"]
@@ -213,7 +214,7 @@ def draw_confusions(looks: Looks, map_by: str) -> Markup | None:
     return element("div", *figures, class_="parts beside") if figures else None
 
 
-def draw_masks(looks: Looks, map_by: str) -> Markup | None:
+def draw_masks(looks: RunArrays, map_by: str) -> Markup | None:
     figures = []
     for path in sorted((looks.run.workdir / "predictions").glob("*.npz")):
         with np.load(path, allow_pickle=False) as arrays:

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxssl.data import Source
-from jaxssl.data.example import Regions
-from jaxssl.reporting.looks import Cut, Embedded, neighbours
+from jaxssl.data.source import Regions
 from jaxssl.reporting.markup import Markup, element, figure, join, picture, table
+from jaxssl.reporting.run_arrays import Cut, Embedded, neighbours
 
 SIDE = 224  # longer side of a picture, pixels
 DRAWN_REGIONS = 24

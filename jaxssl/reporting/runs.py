@@ -10,8 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxssl.config import flatten
-from jaxssl.metrics import read_metrics
-from jaxssl.workdir import read_config
+from jaxssl.errors import UserError
+from jaxssl.training.metrics import read_metrics
+from jaxssl.training.workdir import read_config
 
 ENTRY = {"step", "task", "dataset", "seed", "results", "protocol"}  # of eval.json
 
@@ -54,12 +55,12 @@ class Group:
 
 
 def read_run(workdir: pathlib.Path) -> Run:
-    """Raises ValueError, one line, if there is no run or one of its files cannot be read."""
+    """Raises UserError, one line, if there is no run or one of its files cannot be read."""
     config = read_config(workdir)
     entries = _read_json(workdir / "eval.json", [])
     for entry in entries:
         if missing := ENTRY - set(entry):
-            raise ValueError(
+            raise UserError(
                 f"{workdir / 'eval.json'} has an entry without {', '.join(sorted(missing))}; move "
                 "it away and run python -m jaxssl.evaluate again"
             )
@@ -74,7 +75,7 @@ def _read_json(path: pathlib.Path, otherwise: Any) -> Any:
     except FileNotFoundError:
         return otherwise
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

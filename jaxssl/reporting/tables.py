@@ -74,7 +74,7 @@ def collect_results(groups: Sequence[Group]) -> Results:
     when = {"untrained": 0, "": 2}
 
     def rank(m: Measure) -> tuple[str, bool, str, int, tuple[str, ...]]:
-        return m.dataset, m.name != "chance", m.name, when.get(m.when, 1), m.protocol
+        return m.dataset, m.name != "majority_baseline", m.name, when.get(m.when, 1), m.protocol
 
     return {measure: found[measure] for measure in sorted(found, key=rank)}
 
@@ -104,7 +104,7 @@ def _reported(run: Run) -> dict[Measure, float]:
         for key, value in line.items():
             if key.startswith("eval/") and not key.endswith("_lr"):
                 _, dataset, name = key.split("/", 2)
-                at = "" if name == "chance" else when if line["step"] else "untrained"
+                at = "" if name == "majority_baseline" else when if line["step"] else "untrained"
                 found[Measure(dataset, name, at)] = value
     return found
 

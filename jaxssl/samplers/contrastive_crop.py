@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxssl.boxes import TRIES, centred_box, whole_box
+from jaxssl.errors import UserError
+from jaxssl.image.boxes import TRIES, centred_box, whole_box
 from jaxssl.samplers.random_crop import boxes_within
 from jaxssl.samplers.region_crop import RegionCrop
 from jaxssl.types import Batch, Leaf, Tree, ViewSpec
@@ -88,7 +89,7 @@ def boxes_about(
 
 def _check_alpha(alpha: float) -> None:
     if not 0 < alpha < math.inf:
-        raise ValueError(f"sampler.alpha is {alpha}; it must be above 0 (released: 0.1 and 0.6)")
+        raise UserError(f"sampler.alpha is {alpha}; it must be above 0 (released: 0.1 and 0.6)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +112,12 @@ class ContrastiveCrop:
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)
         if not 0 <= self.threshold < 1:
-            raise ValueError(
+            raise UserError(
                 f"sampler.threshold is {self.threshold}; it is compared with a heat map from 0 to "
                 "1: give 0 <= threshold < 1 (the paper's: 0.1)"
             )
         if self.warmup_epochs < 0 or self.interval_epochs < 1:
-            raise ValueError(
+            raise UserError(
                 f"sampler.warmup_epochs is {self.warmup_epochs} and sampler.interval_epochs "
                 f"{self.interval_epochs}; give 0 or more, and 1 or more"
             )
@@ -167,7 +168,7 @@ class SimCCrop:
         _check_alpha(self.alpha)
         low, high = self.box[:2], self.box[2:]
         if len(self.box) != 4 or not all(0 <= a <= b <= 1 for a, b in zip(low, high, strict=True)):
-            raise ValueError(
+            raise UserError(
                 f"sampler.box is {self.box}; give fractions y0 x0 y1 x1 with 0 <= y0 <= y1 <= 1 "
                 "and 0 <= x0 <= x1 <= 1"
             )

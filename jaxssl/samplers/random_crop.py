@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxssl.boxes import random_box, whole_box
+from jaxssl.image.boxes import random_box, whole_box
 from jaxssl.types import Batch, Tree, ViewSpec
 
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxssl.boxes import grow_box, whole_box
+from jaxssl.errors import UserError
+from jaxssl.image.boxes import grow_box, whole_box
 from jaxssl.samplers.random_crop import boxes_within
 from jaxssl.types import Batch, Tree, ViewSpec
 
@@ -33,7 +34,7 @@ class RegionCrop:
 
     def __post_init__(self) -> None:
         if not self.expand > 0:
-            raise ValueError(f"sampler.expand is {self.expand}; it must be above 0")
+            raise UserError(f"sampler.expand is {self.expand}; it must be above 0")
 
     def init(self, num_examples: int) -> Tree:
         """No memory."""

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.label_maps import read_one
-from mask_tools import coco_json, label_maps
-from mask_tools.regions import Region, from_labels
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
+from mask_tools.collect import Region, from_labels
+from mask_tools.segmenters import class_maps, coco_json
 
 # The values of a label map that are no region, unless --ignore says others: background and void.
 IGNORED = {
@@ -26,7 +27,7 @@ _ONE_MAP = {
     "instances": read_one,
     "semantic": read_one,
     "voc": read_one,
-    "cityscapes": label_maps.read_cityscapes,
+    "cityscapes": class_maps.read_cityscapes,
 }
 
 
@@ -56,7 +57,7 @@ class Annotation:
 
     def __post_init__(self) -> None:
         if self.format not in IGNORED:
-            raise ValueError(
+            raise UserError(
                 f"no annotation format {self.format!r}; choose --format {', '.join(IGNORED)}"
             )
         if self.format == "source":
@@ -64,7 +65,7 @@ class Annotation:
         path = pathlib.Path(self.path)
         if not self.path or not (path.is_file() if self._is_json else path.is_dir()):
             what = "the .json file" if self._is_json else "the folder"
-            raise ValueError(f"--path {self.path or '(none)'} is not {what} of the annotations")
+            raise UserError(f"--path {self.path or '(none)'} is not {what} of the annotations")
 
     def __call__(self, example: Example) -> list[Region]:
         """The annotated regions of the image."""
@@ -73,7 +74,7 @@ class Annotation:
         if self.format == "panoptic":
             return coco_json.panoptic(self.path, example)
         if self.format == "bsds":
-            maps = list(label_maps.read_bsds(pathlib.Path(self.path), example))
+            maps = list(class_maps.read_bsds(pathlib.Path(self.path), example))
         elif self.format == "source":
             maps = [_carried(example)]
         else:
@@ -83,7 +84,7 @@ class Annotation:
         for level, labels in enumerate(maps):
             ignored = np.isin(labels, ignore)
             if self.components:
-                labels = label_maps.split_components(labels)
+                labels = class_maps.split_components(labels)
             labels = np.where(ignored, -1, labels)
             regions += from_labels(labels, level=level, ignore=(-1,))
         return regions

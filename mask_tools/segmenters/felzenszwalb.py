@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from skimage.segmentation import felzenszwalb
 
-from jaxssl.data.example import Example
-from mask_tools.regions import Region, from_labels
+from jaxssl.data.source import Example
+from jaxssl.errors import UserError
+from mask_tools.collect import Region, from_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Felzenszwalb:
         if not self.min_size:
             object.__setattr__(self, "min_size", tuple(round(scale) for scale in self.scale))
         if not self.scale or min(self.scale) <= 0 or min(self.min_size) < 1 or self.sigma < 0:
-            raise ValueError(
+            raise UserError(
                 f"fh with scale {self.scale}, min size {self.min_size}, sigma {self.sigma}: "
                 "scales must be above 0, sizes at least 1, sigma not negative"
             )
         if len(self.min_size) != len(self.scale):
-            raise ValueError(
+            raise UserError(
                 f"fh with {len(self.scale)} scales and {len(self.min_size)} minimum sizes: "
                 "give one minimum size per scale, or none to use the scales"
             )

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxssl.data.example import Example
-from mask_tools.regions import Region, from_labels
+from jaxssl.data.source import Example
+from jaxssl.errors import UserError
+from mask_tools.collect import Region, from_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.cols < 1:
-            raise ValueError(f"a grid of {self.rows} x {self.cols} cells: give at least 1 x 1")
+            raise UserError(f"a grid of {self.rows} x {self.cols} cells: give at least 1 x 1")
 
     def __call__(self, example: Example) -> list[Region]:
         """The cells of the image, row by row."""

@@ -10,9 +10,9 @@ import functools
 import warnings
 from typing import Any
 
-from jaxssl.data.example import Example
-from mask_tools.regions import Region
-from mask_tools.segmenters.sam import Parameters, generate, installed, load, make_generator
+from jaxssl.data.source import Example
+from mask_tools.collect import Region
+from mask_tools.segmenters.sam import SamConfig, generate, installed, load, make_generator
 
 _FROM = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
 OFFICIAL = {
@@ -24,7 +24,7 @@ OFFICIAL = {
 
 
 @dataclasses.dataclass(frozen=True)
-class HqSam(Parameters):
+class HqSam(SamConfig):
     """HQ-SAM, model type vit_tiny, vit_b, vit_l or vit_h, with the options of sam."""
 
     def __post_init__(self) -> None:

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxssl.data.example import BrokenImage, Example
 from jaxssl.data.label_maps import find
-from mask_tools import coco_json
-from mask_tools.regions import Region, from_mask
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
+from mask_tools.collect import Region, from_mask
+from mask_tools.segmenters import coco_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Proposals:
 
     def __post_init__(self) -> None:
         if not self.path or not pathlib.Path(self.path).exists():
-            raise ValueError(
+            raise UserError(
                 f"--path {self.path or '(none)'} is no file of COCO results, nor a folder of .npz"
             )
         if self.top < 0:
-            raise ValueError(f"--top {self.top} is negative; give 0 for all masks")
+            raise UserError(f"--top {self.top} is negative; give 0 for all masks")
 
     def __call__(self, example: Example) -> list[Region]:
         """The masks of the image, best first."""
@@ -69,7 +70,7 @@ def _results(path: str) -> dict[str | int, list[Any]]:
     """The results of each image, by its id."""
     content = coco_json.load(path)
     if not isinstance(content, list) or not all("image_id" in result for result in content):
-        raise ValueError(f"{path} is no list of COCO results with an image_id each")
+        raise UserError(f"{path} is no list of COCO results with an image_id each")
     by_image: dict[str | int, list[Any]] = defaultdict(list)
     for result in content:
         by_image[result["image_id"]].append(result)

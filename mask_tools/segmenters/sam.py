@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxssl.data.example import BrokenImage, Example
-from mask_tools.regions import Region
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
+from mask_tools.collect import Region
 
 _FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
 OFFICIAL = {  # file of the weights of each model, and where it is to be had
@@ -30,7 +31,7 @@ _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameters:
+class SamConfig:
     """Which model runs where, and those of the automatic mask generator."""
 
     made_before: ClassVar[bool] = False
@@ -52,15 +53,15 @@ class Parameters:
     min_mask_region_area: int = 0
 
     def check(self, official: Mapping[str, str]) -> None:
-        """Raises `ValueError`, in one line, for what can be seen to be wrong without a model."""
+        """Raises `UserError`, in one line, for what can be seen to be wrong without a model."""
         if self.model_type not in official:
-            raise ValueError(f"no model {self.model_type!r}; --model-type {', '.join(official)}")
+            raise UserError(f"no model {self.model_type!r}; --model-type {', '.join(official)}")
         if self.precision not in _PRECISIONS:
-            raise ValueError(f"--precision {self.precision}: choose {', '.join(_PRECISIONS)}")
+            raise UserError(f"--precision {self.precision}: choose {', '.join(_PRECISIONS)}")
         if min(self.points_per_side, self.points_per_batch) < 1:
-            raise ValueError("--points-per-side and --points-per-batch must be at least 1")
+            raise UserError("--points-per-side and --points-per-batch must be at least 1")
         if not pathlib.Path(self.checkpoint).is_file():
-            raise ValueError(
+            raise UserError(
                 f"--checkpoint {self.checkpoint or '(none)'} is no file; "
                 f"{_where(official, self.model_type)}"
             )
@@ -68,7 +69,7 @@ class Parameters:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sam(Parameters):
+class Sam(SamConfig):
     """Segment Anything, model type vit_b, vit_l or vit_h; --checkpoint is its file of weights.
 
     --device is auto, cpu, cuda, cuda:1 or mps; --precision is that of autocast: auto is float16 on
@@ -98,7 +99,7 @@ def _import_first() -> None:
     Both bring LLVM; seen with torchvision 0.29 and TensorFlow 2.21.
     """
     if "tensorflow" in sys.modules and "torchvision" not in sys.modules:
-        raise ValueError("SAM cannot be loaded after TensorFlow; make it before a tfds: source")
+        raise UserError("SAM cannot be loaded after TensorFlow; make it before a tfds: source")
     with installed():
         import torchvision  # noqa: F401
 
@@ -109,17 +110,17 @@ def installed() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{error}; SAM needs torch and its own packages: pip install 'jaxssl[sam]'"
         ) from error
 
 
 def load(
-    parameters: Parameters,
+    parameters: SamConfig,
     registry: Mapping[str, Callable[[], Any]],
     official: Mapping[str, str],
 ) -> Any:
-    """The model with its weights, on its device; `ValueError` if they are not of its type."""
+    """The model with its weights, on its device; `UserError` if they are not of its type."""
     import torch
 
     model = registry[parameters.model_type]()
@@ -135,7 +136,7 @@ def load(
         model.to(torch.device(name)).eval()
     except (RuntimeError, AssertionError) as error:  # no such device, or no torch built for it
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"--device {name} cannot be used ({reason}); give auto, cpu, cuda, cuda:1 or mps"
         ) from error
     _set_precision(model, parameters.precision)
@@ -169,18 +170,18 @@ def _to_float(output: Any) -> Any:
     return output.float()
 
 
-def _read(parameters: Parameters, official: Mapping[str, str]) -> dict[str, Any]:
+def _read(parameters: SamConfig, official: Mapping[str, str]) -> dict[str, Any]:
     import torch
 
     try:
         weights = torch.load(parameters.checkpoint, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(
+        raise UserError(
             f"{parameters.checkpoint} is damaged or cut short, or holds no weights; "
             f"{_where(official, parameters.model_type)}"
         ) from error
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
-        raise ValueError(
+        raise UserError(
             f"{parameters.checkpoint} holds no weights of SAM; "
             f"{_where(official, parameters.model_type)}"
         )
@@ -190,19 +191,19 @@ def _read(parameters: Parameters, official: Mapping[str, str]) -> dict[str, Any]
 def _check_type(
     weights: Mapping[str, Any],
     expected: Mapping[str, Any],
-    parameters: Parameters,
+    parameters: SamConfig,
     official: Mapping[str, str],
 ) -> None:
     """Says what the weights are of, if not of the model."""
     what = f"{parameters.checkpoint} holds weights of"
     if (_OF_HQ in weights) != (_OF_HQ in expected):
         kind, name = ("HQ-SAM", "hq_sam") if _OF_HQ in weights else ("SAM", "sam")
-        raise ValueError(f"{what} {kind}: give --segmenter {name}, or other weights")
+        raise UserError(f"{what} {kind}: give --segmenter {name}, or other weights")
     wrong = [n for n in expected if n not in weights or weights[n].shape != expected[n].shape]
     if wrong:
         width = weights[_WIDTH].shape[-1] if _WIDTH in weights else 0
         kind = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}.get(width, "another model")
-        raise ValueError(
+        raise UserError(
             f"{what} {kind}, not of {parameters.model_type} ({wrong[0]} differs): give the "
             f"--model-type that they are of, or {_where(official, parameters.model_type)}"
         )
@@ -213,7 +214,7 @@ def _where(official: Mapping[str, str], model_type: str) -> str:
     return f"get {address.rpartition('/')[2]} from {address}"
 
 
-def make_generator(kind: Callable[..., Any], model: Any, parameters: Parameters) -> Any:
+def make_generator(kind: Callable[..., Any], model: Any, parameters: SamConfig) -> Any:
     """The automatic mask generator of a library, with these parameters."""
     given = dataclasses.asdict(parameters)
     for name in ("model_type", "checkpoint", "device", "precision"):
@@ -234,7 +235,7 @@ def generate(generator: Any, example: Example) -> list[Region]:
     try:
         found = generator.generate(example.image)
     except torch.OutOfMemoryError as error:
-        raise ValueError(
+        raise UserError(
             f"{example.key}: the GPU is out of memory; lower --points-per-batch or give --max-side"
         ) from error
     except ValueError as error:  # 1 pixel high and 1,000 wide: nothing is left at SAM's own size

@@ -1,0 +1,123 @@
+"""One `Example` as the bytes of one record: a tf.train.Example with the features
+
+    image/encoded, image/key       bytes        the original JPEG or PNG file; a stable name
+    image/height, image/width      int64        pixels, after EXIF orientation
+    label                          int64        class, -1 if none
+    regions/box                    float32[4R]  y0 x0 y1 x1, end-exclusive
+    regions/area, object, level    int64[R]     fields of `Regions`
+    regions/score                  float32[R]
+    regions/rle                    bytes[R]     COCO compressed run lengths
+    semantic/png                   bytes        label map, where the source has one
+
+Without regions/* the image was not segmented; with empty ones no region was found.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxssl.data import tfrecord
+from jaxssl.data.decode import decode_image, decode_squashed
+from jaxssl.data.source import BrokenImage, Example, Regions
+from jaxssl.errors import UserError
+
+
+def encode_example(example: Example) -> bytes:
+    """The bytes of one record; the same example always gives the same bytes."""
+    height, width = example.image.shape[:2]
+    features: dict[str, tfrecord.Feature] = {
+        "image/encoded": [example.encoded or _to_png(example.image)],
+        "image/key": [os.fsencode(example.key)],
+        "image/height": np.array([height]),
+        "image/width": np.array([width]),
+        "label": np.array([example.label]),
+    }
+    regions = example.regions
+    if regions is not None:
+        features |= {
+            "regions/box": np.asarray(regions.box, np.float32),
+            "regions/area": np.asarray(regions.area, np.int64),
+            "regions/object": np.asarray(regions.object, np.int64),
+            "regions/score": np.asarray(regions.score, np.float32),
+            "regions/level": np.asarray(regions.level, np.int64),
+            "regions/rle": list(regions.rle),
+        }
+    if example.semantic is not None:
+        features["semantic/png"] = [_label_map_to_png(example.semantic)]
+    return tfrecord.encode_features(features)
+
+
+def decode_example(data: bytes) -> Example:
+    """The example in one record; raises `BrokenImage` if its image cannot be decoded."""
+    features = tfrecord.decode_features(data)
+    key, encoded = _key(features), features["image/encoded"][0]
+    image = decode_image(encoded, key)
+    return _example(features, image, (image.shape[0], image.shape[1]))
+
+
+def decode_squashed_example(data: bytes, side: int) -> tuple[Example, tuple[int, int]]:
+    """The example with its image squashed to u8[side, side, 3]; its true height and width."""
+    features = tfrecord.decode_features(data)
+    image, size = decode_squashed(features["image/encoded"][0], _key(features), side)
+    return _example(features, image, size), size
+
+
+def _example(features: Mapping[str, Any], image: np.ndarray, size: tuple[int, int]) -> Example:
+    recorded = int(features["image/height"][0]), int(features["image/width"][0])
+    if size != recorded:
+        raise BrokenImage(f"{_key(features)}: has {size} pixels where its record says {recorded}")
+    semantic = features.get("semantic/png")
+    return Example(
+        key=_key(features),
+        image=image,
+        label=int(features["label"][0]),
+        regions=_decode_regions(features, size),
+        semantic=None if semantic is None else _label_map_from_png(semantic[0]),
+        encoded=features["image/encoded"][0],
+    )
+
+
+def read_key(data: bytes) -> str:
+    """The key of the example in one record."""
+    return _key(tfrecord.decode_features(data))
+
+
+def _key(features: Mapping[str, Any]) -> str:
+    return os.fsdecode(features["image/key"][0])
+
+
+def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regions | None:
+    if "regions/rle" not in features:
+        return None
+    return Regions(
+        size=size,
+        box=np.asarray(features["regions/box"], np.float32).reshape(-1, 4),
+        area=np.asarray(features["regions/area"], np.int64),
+        object=np.asarray(features["regions/object"], np.int64),
+        score=np.asarray(features["regions/score"], np.float32),
+        level=np.asarray(features["regions/level"], np.int64),
+        rle=tuple(features["regions/rle"]),
+    )
+
+
+def _to_png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _label_map_to_png(semantic: np.ndarray) -> bytes:
+    if semantic.min() < 0 or semantic.max() > 65535:
+        raise UserError(
+            f"a label map holds {semantic.min()}..{semantic.max()}; a record takes 0..65535"
+        )
+    return _to_png(semantic.astype(np.uint8 if semantic.max() < 256 else np.uint16))
+
+
+def _label_map_from_png(encoded: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image).astype(np.int32)

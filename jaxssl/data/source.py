@@ -1,0 +1,72 @@
+"""What one image is before it meets a network: pixels, label, regions. Numpy only."""
+
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxssl.data.rle import decode_mask
+from jaxssl.errors import UserError
+
+
+class BrokenImage(UserError):
+    """An image that cannot be read. The message names it and says why, in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+    """R regions of one image. They may overlap; pixels are those of the upright original image.
+
+    An *object* is a group of regions that lie inside one another (SAMCLR, section 3); its root is
+    its largest region.
+    """
+
+    size: tuple[int, int]  # height, width
+    box: np.ndarray  # f32[R, 4]: y0 x0 y1 x1, end-exclusive
+    area: np.ndarray  # i64[R]: pixels of the mask, not of the box
+    object: np.ndarray  # i64[R]: id of the object the region belongs to
+    score: np.ndarray  # f32[R]: the segmenter's confidence, 1 if it has none
+    level: np.ndarray  # i64[R]: which parameter set made it, 0 if there is one
+    rle: tuple[bytes, ...]  # R masks as COCO compressed run lengths
+
+    def __len__(self) -> int:
+        return len(self.rle)
+
+    def masks(self) -> np.ndarray:
+        """The masks, decoded: bool[R, height, width]."""
+        masks = np.zeros((len(self), *self.size), bool)
+        for mask, counts in zip(masks, self.rle, strict=True):
+            mask[:] = decode_mask(counts, self.size)
+        return masks
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One image of a source, decoded and upright."""
+
+    key: str  # a stable name, unique in the source
+    image: np.ndarray  # u8[h, w, 3]
+    label: int = -1  # class, -1 if none
+    regions: Regions | None = None
+    semantic: np.ndarray | None = None  # integer label map [h, w], where the source has one
+    depth: np.ndarray | None = None  # f32[h, w], metres, 0 where it is not known
+    encoded: bytes | None = None  # the file's own JPEG or PNG bytes, where there is a file
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A random-access sequence of examples. Picklable, so that worker processes can open it."""
+
+    spec: str  # the string that opened it, such as `folder:photos`
+    class_names: tuple[str, ...]  # () if unlabelled
+    has_regions: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example:
+        """The example at `index`; raises `BrokenImage` if it cannot be read."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever what `__getitem__` returns may have changed; names cached canvases."""
+        ...

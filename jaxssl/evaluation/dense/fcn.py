@@ -1,0 +1,81 @@
+"""Segmentation by fine-tuning a fully convolutional network, as DetCon does (arXiv 2103.10957).
+
+DetCon says 45 epochs on PASCAL VOC and 160 on Cityscapes, and for the rest to follow MoCo (arXiv
+1911.05722, appendix): the last stage dilated (so a stride of 16), two dilated 3x3 convolutions on
+it, images resized by a factor of 0.5 to 2, squares of 513 and 769 pixels, batches of 16, SGD with a
+tenth of the learning rate after 70 and 90 % of training. There images are tested at their own size;
+here all are squashed to squares of one size, so the numbers are not to be held against the paper's.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, UInt8
+
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.dense.confusion import VOID, score_maps
+from jaxssl.evaluation.dense.dense_training import Recipe, fine_tune
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.task import TaskResult
+from jaxssl.models.dense import Dense, FcnHead
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fcn(Recipe):
+    """The protocol. Defaults: PASCAL VOC, but for the crop, 513 there: it is the image here."""
+
+    epochs: int = 45
+    lr: float = 0.003
+    weight_decay: float = 1e-4
+    scale: tuple[float, ...] = (0.5, 2.0)
+    flip: float = 0.5
+    dilated_stages: int = 1  # of a ResNet; the grid then has a 16th of the side, with 2 an 8th
+    head_convs: int = 2
+    head_channels: int = 256
+    head_dilation: int = 6
+    head_dropout: float = 0.0
+
+
+CITYSCAPES = Fcn(epochs=160, lr=0.01)
+
+
+def cross_entropy(
+    logits: Float[Array, "b s s k"], truth: UInt8[Array, "b s s"]
+) -> Float[Array, ""]:
+    """Mean over the pixels that have a class."""
+    there = truth != VOID
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(there, truth, 0))
+    return jnp.sum(losses * there) / jnp.maximum(there.sum(), 1)
+
+
+def dilated(network: nn.Module, stages: int) -> nn.Module:
+    """The same encoder with a finer grid, if it is one that can have it: a ResNet."""
+    if any(field.name == "dilated_stages" for field in dataclasses.fields(network)):
+        return network.clone(dilated_stages=stages)
+    return network
+
+
+def run_fcn(encoder: FrozenEncoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResult:
+    """Mean IoU after fine-tuning; with `scratch_` that from random weights."""
+    pixels = data.label_maps
+    head = FcnHead(
+        len(pixels.classes),
+        protocol.head_convs,
+        protocol.head_channels,
+        protocol.head_dilation,
+        protocol.head_dropout,
+    )
+    network = Dense(dilated(encoder.network, protocol.dilated_stages), head)
+    predicted = fine_tune(network, encoder, pixels, protocol, cross_entropy, seed=seed)
+    results: dict[str, float] = {}
+    details: dict[str, Any] = {}
+    truth = pixels.truth("test", slice(None))
+    for prefix, maps in predicted.items():
+        found, more = score_maps(truth, maps, pixels.classes)
+        floor = {name: found.pop(name) for name in list(found) if name.startswith("baseline_")}
+        results |= {prefix + name: value for name, value in found.items()} | floor
+        details |= {prefix + name: value for name, value in more.items()}
+    return TaskResult(results, pixels.protocol, details, pixels.shown(predicted[""]))

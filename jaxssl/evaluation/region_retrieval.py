@@ -1,0 +1,179 @@
+"""Do regions find regions of their class? The quality of features where images show many things.
+
+A region is described by the mean of the frozen feature grid over it, its class is what most of its
+pixels are labelled. Every region of a known class is a query; it ranks the regions of all *other*
+images by cosine, so that a common image helps nobody.
+
+    AP(q) = 1 / |R| sum_{r in R} (relevant regions ranked up to r) / (rank of r)
+    mAP   = mean AP over queries,  recall@1 = share of queries whose first region is relevant
+
+R are the regions of the query's class. Queries whose class no other image shows are left out.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.errors import UserError
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.task import TaskResult
+from jaxssl.image.region_pooling import occupancy, pool
+from jaxssl.losses import unit
+
+NO_CLASS = 255  # in a label map
+MIN_POINTS = 4  # of the lattice of planes: smaller regions say little
+CHUNK_ENTRIES = 2**24  # similarities held at once
+STRIDE = 2  # pixels a point of the planes
+
+
+@functools.partial(jax.jit, static_argnames="chunk")
+def _ranked(
+    features: Float[Array, "n d"], classes: Int[Array, " n"], image: Int[Array, " n"], *, chunk: int
+) -> tuple[Float[Array, "c q"], Float[Array, "c q"]]:
+    """Average precision and whether the first is relevant, of each query; NaN without any."""
+    bank = unit(features)
+
+    def ranked(query: tuple[Array, ...]) -> tuple[Array, Array]:
+        row, its_class, its_image = query
+        similarity = jnp.matmul(row, bank.T, precision=jax.lax.Precision.HIGHEST)
+        left_out = (its_image[:, None] == image[None, :]) | (image < 0)[None, :]
+        similarity = jnp.where(left_out, -jnp.inf, similarity)
+        order = jnp.argsort(-similarity, axis=1, stable=True)
+        elsewhere = jnp.take_along_axis(similarity, order, axis=1) > -jnp.inf
+        relevant = (classes[order] == its_class[:, None]) & elsewhere
+        hits = jnp.cumsum(relevant, axis=1)
+        precision = hits / jnp.arange(1, len(classes) + 1)[None, :]
+        count = relevant.sum(axis=1)
+        average = jnp.where(relevant, precision, 0.0).sum(axis=1) / count
+        return average, jnp.where(count > 0, relevant[:, 0], jnp.nan)
+
+    chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (bank, classes, image))
+    return jax.lax.map(ranked, chunks)
+
+
+def retrieval(features: np.ndarray, classes: np.ndarray, image: np.ndarray) -> dict[str, float]:
+    """`map` and `recall_at_1` in [0, 1], and about what a random order would have for both.
+
+    Args:
+      features: f32[n, d], of regions.
+      classes: i32[n]; regions of a class below zero are left out.
+      image: i32[n], of the region.
+
+    Raises:
+      UserError: no class is seen in two images.
+    """
+    known = classes >= 0
+    features, classes, image = features[known], classes[known], image[known]
+    count = len(features)
+    chunk = max(1, min(count, CHUNK_ENTRIES // max(count, 1)))
+    missing = -count % chunk
+    # Rows that fill up the last chunk are of image -1, which is left out.
+    fill = [np.pad(x, (0, missing), constant_values=-1) for x in (classes, image)]
+    features = np.pad(features, ((0, missing), (0, 0)))
+    average, first = (
+        np.asarray(x).reshape(-1)[:count] for x in _ranked(features, *fill, chunk=chunk)
+    )
+    asked = np.isfinite(average)
+    if not asked.any():
+        raise UserError(
+            f"retrieval needs a class that regions of two images have; of {count} regions with a "
+            "class there is none"
+        )
+    relevant = _relevant_share(classes, image)[asked]
+    return {
+        "map": float(average[asked].mean()),
+        "recall_at_1": float(first[asked].mean()),
+        "baseline_map": float(relevant.mean()),
+        "regions": float(asked.sum()),
+    }
+
+
+def _relevant_share(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Of the regions of other images, the share that is of a region's class: f64[n]."""
+    _, c = np.unique(classes, return_inverse=True)
+    _, i = np.unique(image, return_inverse=True)
+    table = np.zeros((i.max() + 1, c.max() + 1))
+    np.add.at(table, (i, c), 1)
+    others = len(classes) - table.sum(axis=1)[i]
+    return (table.sum(axis=0)[c] - table[i, c]) / np.maximum(others, 1)
+
+
+def region_classes(planes: np.ndarray, semantic: np.ndarray) -> np.ndarray:
+    """What most labelled pixels of each region are: i32[n, 32 p]; -1 if none is, or it is tiny.
+
+    Args:
+      planes: u32[n, l, l, p].
+      semantic: u8[n, s, s], labels 0 to 254; s is a multiple of l.
+    """
+    stride = semantic.shape[1] // planes.shape[1]
+    labels = semantic[:, stride // 2 :: stride, stride // 2 :: stride]
+    found = np.full((len(planes), 32 * planes.shape[3]), -1, np.int32)
+    for n, p, bit in np.ndindex(len(planes), planes.shape[3], 32):
+        covered = labels[n][(planes[n, :, :, p] >> np.uint32(bit)) & 1 > 0]
+        counts = np.bincount(covered, minlength=NO_CLASS + 1)[:NO_CLASS]
+        if len(covered) >= MIN_POINTS and counts.any():
+            found[n, 32 * p + bit] = counts.argmax()
+    return found
+
+
+_pool = jax.jit(lambda grid, planes: pool(grid, occupancy(planes, *grid.shape[1:3])))
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """The protocol: the largest 32 regions of test images squashed to squares."""
+
+    images: int = 500
+
+    def __post_init__(self) -> None:
+        if self.images < 2:
+            raise UserError(f"retrieval.images is {self.images}; it must be 2 or more")
+
+
+def run_retrieval(
+    encoder: FrozenEncoder, data: DataSet, protocol: Retrieval, seed: int
+) -> TaskResult:
+    """`retrieval` over the regions of test images."""
+    canvases = load_regions(data, protocol.images)
+    results = evaluate_regions(encoder.grid, canvases, batch=encoder.batch_size)
+    return TaskResult(results, {"ignore_labels": data.ignore_labels})
+
+
+@functools.lru_cache(maxsize=4)  # for the next evaluation of the same training
+def load_regions(data: DataSet, images: int) -> dict[str, np.ndarray]:
+    """Canvases of some test images with `region_planes` and `semantic`."""
+    order = np.random.default_rng(0).permutation(len(data.test))[:images]
+    side = max(data.size // STRIDE, 1) * STRIDE
+    spec = CanvasSpec(side, planes=1, stride=STRIDE, maps=("semantic",))
+    loaded = [load_canvas(data.test, int(i), spec) for i in order]
+    canvases = {name: np.stack([c[name] for c in loaded]) for name in spec.arrays()}
+    canvases["semantic"][np.isin(canvases["semantic"], data.ignore_labels)] = NO_CLASS
+    return canvases
+
+
+def evaluate_regions(
+    encode_grid: Callable[[np.ndarray], np.ndarray], canvases: dict[str, np.ndarray], *, batch: int
+) -> dict[str, float]:
+    """`retrieval` over the regions of canvases with `image`, `region_planes` and `semantic`.
+
+    Args:
+      encode_grid: images u8[b, s, s, 3] to features f32[b, h, w, d].
+      canvases: an array of each name for all images.
+      batch: images whose grids are held at once.
+    """
+    classes = region_classes(canvases["region_planes"], canvases["semantic"])
+    image, region = np.nonzero(classes >= 0)
+    features = []
+    for start in range(0, len(classes), batch):
+        part = slice(start, start + batch)
+        pooled = _pool(encode_grid(canvases["image"][part]), canvases["region_planes"][part])
+        mine = (image >= start) & (image < start + batch)
+        features.append(np.asarray(pooled)[image[mine] - start, region[mine]])
+    return retrieval(np.concatenate(features), classes[image, region], image)

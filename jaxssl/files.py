@@ -1,0 +1,89 @@
+"""Files that appear under their name only when they are complete and on the disk."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_TRIES, _WAIT = 50, 0.1  # seconds
+_log = logging.getLogger("jaxssl.data")
+
+
+@contextlib.contextmanager
+def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to write beside `path`, which takes that name at the end unless something raises.
+
+    Raises `OSError` if another process goes on writing it, on this machine or another.
+    """
+    aside = path.with_name(f".{path.name}.tmp")
+    with _opened_alone(aside, path) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+    sync_folder(path.parent)
+
+
+def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:
+    """The file, emptied once no other process has it. One that was killed may be a while dying."""
+    for _ in range(_TRIES):
+        file = aside.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), aside.stat()):
+                file.truncate(0)
+                return file
+        except (BlockingIOError, FileNotFoundError):
+            pass  # it is another's, or got its name just now
+        file.close()
+        time.sleep(_WAIT)
+    raise OSError(errno.EBUSY, "another run is writing the same file", str(path))
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
+    """Holds back other processes that lock the same folder; ends with the process, however."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not _takes_locks(descriptor):
+            os.close(descriptor)
+            descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("waiting for another run that %s %s", purpose, folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _takes_locks(descriptor: int) -> bool:
+    """Whether it can be locked, now or later: on NFS only a file open for writing can."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return False
+    return True
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Makes the names in a folder last through a power cut, as fsync does for what files hold."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

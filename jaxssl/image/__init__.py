@@ -1,0 +1,1 @@
+"""Functions of one image: boxes, colors, augmentation, pooling over regions."""

@@ -1,0 +1,1 @@
+"""Encoders with weights: from files of other libraries, and into them."""

@@ -1,0 +1,116 @@
+"""The model card of an exported encoder: Markdown for those who get the file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxssl.config import flatten
+from jaxssl.models.resnet import BLOCKS
+from jaxssl.models.vit import ViT
+
+_DEPTHS = {"timm": tuple(BLOCKS), "torchvision": (18, 34, 50, 101, 152)}
+_CIFAR_STEM = """\
+net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+net.maxpool = torch.nn.Identity()
+"""
+
+
+def torch_code(network: Any, form: str, file: str) -> str:
+    """Python that makes `net`, the encoder in torch, out of the file; "" if torch has none like it.
+
+    Args:
+      network: the encoder.
+      form: "torchvision" or "timm"; "flax" is not for torch.
+      file: name of the file.
+    """
+    if form == "flax":
+        return ""
+    if isinstance(network, ViT):
+        made = _timm_vit(network)
+    elif (network.width, network.padding) != (1.0, "torch") or network.depth not in _DEPTHS[form]:
+        return ""
+    else:
+        made = _torch_resnet(network, form)
+    return (
+        f"import torch\nimport {form}\nfrom safetensors.torch import load_file\n\n"
+        f'{made}net.load_state_dict(load_file("{file}"))\nnet.eval()\n'
+    )
+
+
+def _timm_vit(network: Any) -> str:
+    pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
+    return (
+        "net = timm.models.vision_transformer.VisionTransformer(\n"
+        f"    img_size={network.image_size}, patch_size={network.patch}, num_classes=0,\n"
+        f"    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}\n)\n"
+    )
+
+
+def _torch_resnet(network: Any, form: str) -> str:
+    made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
+    if form == "torchvision":
+        made = f"net = torchvision.models.resnet{network.depth}()\nnet.fc = torch.nn.Identity()\n"
+    return made + (_CIFAR_STEM if network.stem == "cifar" else "")
+
+
+def model_card(
+    config: ConfigDict,
+    results: Sequence[tuple[str, float]],
+    metadata: Mapping[str, str],
+    file: str,
+    code: str,
+) -> str:
+    """What the encoder is, how to use it, how it was trained and how good it is.
+
+    Args:
+      config: of the run.
+      results: names and values of what was measured of these weights.
+      metadata: of the file named `file`.
+      code: of `torch_code`.
+    """
+    preprocessing = json.loads(metadata["preprocessing"])
+    in_torch = f"In torch:\n\n```python\n{code}```\n" if code else _why_not_in_torch(metadata)
+    rows = [f"| {name} | {value:.4g} |" for name, value in results]
+    table = "\n".join(["| result | value |", "| --- | --- |", *rows]) if rows else "None yet."
+    values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
+    return f"""# {file}
+
+| | |
+| --- | --- |
+| encoder | {config.encoder.name}: `{metadata["encoder"]}` |
+| trained by | {config.method.name} with views by {config.sampler.name}, without labels |
+| data | `{config.data.source}` |
+| length | {metadata["step"]} steps of {config.batch_size} images, of {config.epochs} epochs |
+| format | {metadata["format"]}, written by jaxssl {metadata["jaxssl"]} |
+
+## Use
+
+Images are divided by 255, less the mean {preprocessing["mean"]}, over the standard deviation
+{preprocessing["std"]} (RGB). The results below are at {preprocessing["size"]} pixels a side.
+
+```python
+import jaxssl
+
+encoder = jaxssl.load_encoder("{file}")
+features = encoder(images)  # uint8 [b, h, w, 3] to float32 [b, d]; encoder.grid(images): the grid
+```
+
+{in_torch}
+## Results
+
+{table}
+
+## Config
+
+```
+{values}
+```
+"""
+
+
+def _why_not_in_torch(metadata: Mapping[str, str]) -> str:
+    if metadata["format"] == "flax":
+        return "The names in the file are paths of Flax; export `timm` names for torch.\n"
+    return f"{metadata['format']} has no encoder like this one: load it as above.\n"

@@ -1,0 +1,64 @@
+"""Files of weights: `.safetensors` to and fro, and those of torch and numpy, read safely."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+import ml_dtypes  # noqa: F401 - makes numpy know bfloat16
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write
+from jaxssl.pretrained.safe_pickle import read_numpy, read_torch
+
+FORMATS = ".safetensors, .pth of torch.save, or .npy with a dictionary of arrays"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a file of weights holds."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+
+
+def read_weights(path: pathlib.Path) -> Weights:
+    """Tensors by the names they have in the file. Its format shows in its first bytes.
+
+    Raises:
+      UserError: one line, if the file is missing, damaged, none of `FORMATS`, or a pickle that
+        asks for anything but arrays.
+    """
+    if not path.is_file():
+        raise UserError(f"no file of weights {path}; give one that is {FORMATS}")
+    with path.open("rb") as file:
+        head = file.read(9)
+        file.seek(0)
+        try:
+            if head[8:9] == b"{":
+                return _read_safetensors(path)
+            if head.startswith(b"\x93NUMPY"):
+                return Weights(read_numpy(file), {})
+            if head.startswith((b"PK", b"\x80")):
+                return Weights(read_torch(file), {})
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"{path} cannot be read as weights: {reason}") from error
+    raise UserError(f"{path} is no file of weights; give one that is {FORMATS}")
+
+
+def _read_safetensors(path: pathlib.Path) -> Weights:
+    with safe_open(path, framework="np") as file:
+        return Weights({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
+
+
+def write_weights(
+    path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """A `.safetensors` file, which has its name only once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, dict(metadata))
+    with atomic_write(path) as file:
+        file.write(content)

@@ -1,0 +1,25 @@
+"""Names of earlier versions: runs that were saved under them are read by those of today."""
+
+# Keys of configs.
+CONFIG_KEYS = {
+    "eval.void": "eval.ignore_labels",
+    "method.positives_compete": "method.positives_in_denominator",
+    "optim.drop_at": "optim.milestones",
+    "optim.drop_factor": "optim.decay_factor",
+}
+
+# Last parts of the keys in `metrics.jsonl` and `eval.json`.
+RESULTS = {
+    "chance": "majority_baseline",
+    "fell_back": "fallback_fraction",
+    "floor_abs_rel": "baseline_abs_rel",
+    "floor_delta1": "baseline_delta1",
+    "floor_map": "baseline_map",
+    "floor_pixel_accuracy": "baseline_pixel_accuracy",
+}
+
+
+def current_result(key: str) -> str:
+    """The name of today for a key of results, such as `eval/objects/chance`."""
+    place, slash, name = key.rpartition("/")
+    return place + slash + RESULTS.get(name, name)

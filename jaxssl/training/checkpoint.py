@@ -1,0 +1,101 @@
+"""Checkpoints: the whole training state, at a step. Written aside, then renamed, by Orbax.
+
+The order of the data and all randomness are functions of seed and step, so a state restored
+continues bit for bit. A checkpoint that a kill left unfinished has no final name and is not seen;
+one that cannot be read is passed over for the one before it.
+"""
+
+import logging
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxssl import distributed
+from jaxssl.errors import UserError
+from jaxssl.types import Tree
+
+log = logging.getLogger("jaxssl")
+
+
+def has_checkpoint(folder: pathlib.Path) -> bool:
+    """Whether a checkpoint is in the folder."""
+    return any(path.name.isdigit() for path in folder.glob("*"))
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last. A context manager: leaving it waits for writes."""
+
+    def __init__(self, folder: pathlib.Path, keep: int = 1, *, read_only: bool = False):
+        self._read_only = read_only
+        self.restored = 0  # step of the last state or encoder restored
+        if read_only and not folder.is_dir():
+            raise UserError(f"no checkpoints in {folder.parent} yet; train it first")
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else keep,
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,  # what a kill left unfinished
+            ),
+        )
+
+    def newest(self) -> int:
+        """The newest step that is saved; 0 if there is none."""
+        return max(self._manager.all_steps(), default=0)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._manager.close()
+
+    def save(self, step: int, state: Tree, encoder: Tree) -> None:
+        """Starts writing in the background. A step already saved is left alone.
+
+        `encoder` holds the variables that evaluation and export load: the state has them too, but
+        who wants only the encoder should need to know neither method nor optimizer.
+        """
+        if step not in self._manager.all_steps():
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), encoder=ocp.args.StandardSave(encoder)
+            )
+            self._manager.save(step, args=items)
+
+    def restore(self, item: str, like: Tree) -> Tree | None:
+        """The newest `state` or `encoder` that can be read; None if nothing was saved.
+
+        Args:
+          item: "state" or "encoder".
+          like: a tree of arrays, or of shapes with shardings, that says what to expect and where
+            to put it.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read.
+        """
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        unreadable = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            items = ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)})
+            reason = ""
+            try:
+                tree = self._manager.restore(step, args=items)[item]
+            except Exception as error:  # whatever a damaged file makes the reader raise
+                reason = " ".join(str(error).split())[:200] or repr(error)
+            if distributed.any_process(bool(reason)):
+                reason = reason or "by another process"
+                unreadable.append((step, reason))
+                log.warning("checkpoint %d cannot be read (%s); trying an older one", step, reason)
+                continue
+            self.restored = step
+            if not self._read_only:
+                for damaged, _ in unreadable:  # Orbax saves no step before one that is there
+                    self._manager.delete(damaged)
+            return tree
+        if unreadable:
+            raise UserError(
+                f"no checkpoint in {self._manager.directory} can be read; the newest, of step "
+                f"{unreadable[0][0]}: {unreadable[0][1]}. Start again in a new --workdir"
+            )
+        return None

@@ -1,0 +1,98 @@
+"""At each evaluation: is the encoder collapsing, and do the images have regions to learn from?"""
+
+import logging
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl import sharding
+from jaxssl.data.canvas import load_canvas
+from jaxssl.data.pipeline import Pipeline
+from jaxssl.evaluation.collapse import advise, health, regions_used
+from jaxssl.image.augment import normalize
+from jaxssl.image.boxes import crop, whole_box
+from jaxssl.samplers import Sampler
+from jaxssl.types import Batch, Features, Tree
+from jaxssl.views import ViewConfig, make_views
+
+log = logging.getLogger("jaxssl")
+CHUNK = 64  # images at once
+
+
+class HealthMonitor:
+    """Measures on the same few training images each time, without labels; warns of a collapse."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        mesh: Mesh,
+        *,
+        pipeline: Pipeline,
+        encoder: nn.Module,
+        sampler: Sampler,
+    ):
+        """`config.eval.health` is the number of images; 0: none, and nothing is measured."""
+        self._method, self._sampler, self._pipeline = config.method.name, sampler, pipeline
+        views = ViewConfig(**config.views.to_dict() | {"num_global": 2, "num_local": 0})
+        self._look = sharding.jit_over_rows(
+            make_encode_fn(encoder, sampler, views), mesh, seldom=True
+        )
+        wanted = min(config.eval.health, pipeline.num_examples)
+        wanted -= wanted % CHUNK if wanted > CHUNK else 0  # chunks of one size, compiled once
+        order = np.random.default_rng(0).permutation(pipeline.num_examples)
+        images = np.sort(order[:wanted])
+        self._chunks = [images[i : i + CHUNK] for i in range(0, wanted, CHUNK)]
+
+    def __call__(self, variables: Tree, step: int) -> dict[str, float]:
+        """Measures by key, `health/...`; of an untrained encoder nothing is expected yet."""
+        if not self._chunks:
+            return {}
+        found, used = [], []
+        for index in self._chunks:
+            canvases = self._canvases(index)
+            found.append(jax.device_get(self._look(variables, canvases)))
+            used.append(regions_used(canvases, self._sampler))
+        features = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        measures = {name: float(value) for name, value in health(*features).items()}
+        if (regions := np.concatenate(used)).size:
+            measures |= {
+                "regions_per_image": float(regions.mean()),
+                "no_region": float(np.mean(regions == 0)),
+            }
+        if step:
+            for advice in advise(measures, self._method, max_rank=min(features[0].shape)):
+                log.warning("step %d: %s", step, advice)
+        return {f"health/{name}": value for name, value in measures.items()}
+
+    def _canvases(self, index: np.ndarray) -> Batch:
+        arrays, spec = self._pipeline.arrays, self._pipeline.spec
+        if arrays is not None:
+            return {name: array.take(index, axis=0) for name, array in arrays.items()}
+        loaded = [load_canvas(self._pipeline.source, int(i), spec) for i in index]
+        return {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
+
+
+def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable:
+    """Returns `look(variables, canvases)`, to be jitted: features of the images, and of two views.
+
+    The image is whole, of the size of a view, without augmentation. The views are those that an
+    image gets in the first epoch, always the same ones; BatchNorm is frozen.
+    """
+
+    def look(variables: Tree, canvases: Batch) -> tuple[jax.Array, ...]:
+        number = len(canvases["image"])
+        batch = canvases | {"index": jnp.arange(number)}
+        whole = jax.vmap(lambda image, hw: crop(image, whole_box(hw), hw, views.size, "bilinear"))(
+            batch["image"], batch["hw"]
+        )
+        cut, _ = make_views(jax.random.key(0), batch, sampler.init(number), sampler, views)
+        images = [normalize(whole, views.normalize), *(view.image for view in cut)]
+        features: list[Features] = [encoder.apply(variables, x, train=False) for x in images]  # type: ignore[misc]
+        return tuple(f.pooled.astype(jnp.float32) for f in features)
+
+    return look

@@ -1,0 +1,175 @@
+"""The folder of a run: which config it belongs to, and what machine it ran on."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxssl import distributed
+from jaxssl.config import complete, flatten
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write
+
+# Keys that may differ from the saved config when a run is continued: they change how fast or how
+# long it runs and what is reported, not what a step computes.
+MAY_CHANGE = ("log_every", "wandb", "data.input", "data.workers", "data.cache_dir")
+MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
+SECONDS_TO_APPEAR = 90.0  # network disks show new files late
+
+
+def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Raises UserError if the folder belongs to another config, naming the keys that differ.
+
+    More `epochs` than saved are allowed: schedules are functions of the progress t in [0, 1], and
+    t is then counted over the new length from the step reached so far.
+    """
+    if not (workdir / "config.json").exists():
+        return
+    saved, now = flatten(read_config(workdir)), flatten(config)
+    differing = [
+        f"{key}: {saved.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
+        for key in sorted({*saved, *now})
+        if saved.get(key) != now.get(key) and not _may_change(key, saved, now)
+    ]
+    if differing:
+        raise UserError(
+            f"{workdir} holds a run with another config ({'; '.join(differing)}); "
+            "give another --workdir, or delete that folder to start over"
+        )
+
+
+def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> None:
+    """Writes `config.json` and `environment.json`, making the folder if need be.
+
+    Raises UserError if the run that is continued had another number of images: their order, and
+    with it where the run is in its data, would be another.
+    """
+    try:
+        before = json.loads((workdir / "environment.json").read_text())["images"]
+    except (OSError, KeyError, json.JSONDecodeError):
+        before = num_examples
+    if before != num_examples:
+        raise UserError(
+            f"{workdir} was begun on {before} images and {config.data.source} now has "
+            f"{num_examples}; give another --workdir, or the images of before"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / "config.json", config.to_dict())
+        _write_json(workdir / "environment.json", environment() | {"images": num_examples})
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> Iterator[None]:
+    """Creates and locks the folder, which all processes of a run must share."""
+    with contextlib.ExitStack() as stack:
+        with distributed.raise_together():
+            if distributed.is_first():
+                create_workdir(workdir, config, num_examples)
+                stack.enter_context(locked(workdir))
+        with distributed.raise_together():
+            wait_for(workdir / "config.json")
+        yield
+
+
+def wait_for(path: pathlib.Path, seconds: float = SECONDS_TO_APPEAR) -> None:
+    """Waits for a file that another host has written; UserError if it does not appear."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{path} is not where process 0 wrote it; --workdir must be on a disk that all "
+                "processes share"
+            )
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; a run that dies leaves it open."""
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another run is writing to {workdir}; give another --workdir"
+            ) from None
+        yield
+
+
+def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    if key == "epochs":
+        return bool(now[key] >= saved[key])
+    return key in MAY_CHANGE or key.startswith(MAY_CHANGE_SECTIONS)
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config of a run, complete: keys that came after it have their defaults."""
+    path = workdir / "config.json"
+    try:
+        saved = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"no run in {workdir} (config.json is missing); "
+            "start one with python -m jaxssl.train --config CONFIG --workdir DIR"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    return complete(ConfigDict(_with_tuples(saved)))
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists only; configs hold tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the git revision of the code."""
+    packages = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in packages},
+        "devices": [str(device) for device in jax.devices()],
+        "git": _revision(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """Of the code that runs, if it runs from a checkout and there is git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Where an export runs: processes of this machine, or a Ray cluster."""

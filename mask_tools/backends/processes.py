@@ -1,0 +1,97 @@
+"""Shards made by several processes at once, one thread each, none of which outlives the run."""
+
+import concurrent.futures
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
+
+from jaxssl.errors import UserError
+from mask_tools.shards import Finished, Job, make
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_POLL = 0.2  # seconds between two looks at how far the processes are
+
+
+def make_all(
+    job: Job, numbers: Sequence[int], workers: int, advance: Callable[[int], object]
+) -> Generator[Finished, None, None]:
+    """The shards of these numbers as they are completed, in any order.
+
+    Args:
+        workers: processes to start; below 2, all is done in this one.
+        advance: called with the number of images done since the call before.
+    """
+    if min(workers, len(numbers)) < 2:
+        yield from (make(job, number, lambda: advance(1)) for number in numbers)
+        return
+    context = multiprocessing.get_context("spawn")
+    done = context.Value(ctypes.c_int64)
+    os.environ |= dict.fromkeys(_THREADS, "1")  # read by the processes when they load numpy
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(numbers)), context, _start, (job, done)
+    )
+    try:
+        yield from _collect(pool, numbers, done, advance)
+        pool.shutdown()
+    except BaseException as error:  # an interrupt, too, and being closed by the caller
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                "a worker process was killed, most likely for want of memory; the same command "
+                f"with fewer than --workers {workers} continues from the complete shards"
+            ) from None
+        raise
+
+
+def _collect(
+    pool: concurrent.futures.Executor,
+    numbers: Sequence[int],
+    done: "Synchronized[int]",
+    advance: Callable[[int], object],
+) -> Iterator[Finished]:
+    waiting = {pool.submit(_make, number) for number in numbers}
+    shown = 0
+    while waiting:
+        finished, waiting = concurrent.futures.wait(
+            waiting, _POLL, concurrent.futures.FIRST_COMPLETED
+        )
+        count = done.value
+        advance(count - shown)
+        shown = count
+        yield from (future.result() for future in finished)
+
+
+# What a worker process was started for: sent once, for a source may hold a million paths.
+_assignment: tuple[Job, "Synchronized[int]"]
+
+
+def _start(job: Job, done: "Synchronized[int]") -> None:
+    global _assignment
+    _assignment = job, done
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make(number: int) -> Finished:
+    job, done = _assignment
+
+    def tick() -> None:
+        with done.get_lock():
+            done.value += 1
+
+    return make(job, number, tick)

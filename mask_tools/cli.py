@@ -1,0 +1,158 @@
+"""The command line of `mask_tools.export`: its own options, and the fields of every segmenter."""
+
+import argparse
+import dataclasses
+import inspect
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxssl.errors import UserError
+from jaxssl.terminal import Parser
+from mask_tools.segmenters import SEGMENTERS, Segmenter
+
+EXACT = "exact"  # no segmenter: the regions that the source carries
+
+_DESCRIPTION = """Segments a data set once: writes its images with their regions as records.
+
+example:
+  python -m mask_tools.export --source folder:photos --segmenter fh --out data/photos_fh
+
+The records are read as `records:data/photos_fh`. A run that was stopped, however it was, continues
+when the same command is given again, and ends with the same bytes.
+"""
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; `UserError` if they are not understood."""
+    parser = Parser(
+        prog="python -m mask_tools.export",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--source",
+        required=True,
+        help="folder:PATH, records:PATH, scenes:N, objects:N or tfds:NAME/SPLIT",
+    )
+    add(
+        "--segmenter",
+        required=True,
+        choices=(EXACT, *SEGMENTERS),
+        help=f"what finds the regions; {EXACT}: keep those that the source carries",
+    )
+    add("--out", required=True, type=pathlib.Path, metavar="DIR", help="folder of the records")
+    add("--split", default="train", help="name of the split to write (default: train)")
+    add(
+        "--part",
+        default="all",
+        choices=("all", "train", "test"),
+        help="of the source; all: its train split if it has one, else everything (default)",
+    )
+    add("--shards", type=positive, metavar="N", help="files to write (default: 64 images each)")
+    add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
+    add(
+        "--max-broken",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of images that cannot be read, before the export fails (default: 0.01)",
+    )
+    _add_workers(parser)
+    _add_segmenters(parser)
+    return parser.parse_args(argv)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("who makes the files").add_argument
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: one for each CPU core; for sam and hq_sam one)",
+    )
+    add("--num-shards", type=positive, default=1, metavar="N", help="jobs that share the files")
+    add(
+        "--shard-index",
+        type=int,
+        default=0,
+        metavar="I",
+        help="which of these jobs this is, from 0 on: it makes every N-th file; the last to end "
+        "writes info.json",
+    )
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="make the files on a Ray cluster: auto, HOST:PORT, or local for all GPUs of this "
+        "machine; nodes must see the images, DIR and the current folder under the same paths",
+    )
+
+
+def _add_segmenters(parser: argparse.ArgumentParser) -> None:
+    groups = {
+        name: parser.add_argument_group(f"--segmenter {name}", inspect.getdoc(kind))
+        for name, kind in SEGMENTERS.items()
+    }
+    for field_name, names in _owners().items():
+        field = SEGMENTERS[names[0]].__dataclass_fields__[field_name]
+        default = str(field.default).replace("()", "none").strip("(,)") or "none"
+        also = f"; also of {', '.join(names[1:])}" if names[1:] else ""
+        settings: dict[str, Any] = {"action": "store_true"}
+        if not isinstance(field.default, bool):
+            metavar = "A,B,..." if isinstance(field.default, tuple) else "X"
+            settings = {"type": _reader(field.default), "metavar": metavar}
+        groups[names[0]].add_argument(
+            _flag(field_name),
+            default=argparse.SUPPRESS,
+            help=f"default: {default}{also}",
+            **settings,
+        )
+
+
+def _owners() -> dict[str, list[str]]:
+    """The segmenters that each option belongs to."""
+    owners: dict[str, list[str]] = {}
+    for name, kind in SEGMENTERS.items():
+        for field in dataclasses.fields(kind):
+            owners.setdefault(field.name, []).append(name)
+    return owners
+
+
+def positive(text: str) -> int:
+    """An option's whole number above 0."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def build_segmenter(options: argparse.Namespace) -> Segmenter | None:
+    """The segmenter that the options describe; None for `exact`."""
+    given = {field_name: names for field_name, names in _owners().items() if field_name in options}
+    for field_name, names in given.items():
+        if options.segmenter not in names:
+            raise UserError(
+                f"{_flag(field_name)} is an option of --segmenter {' and '.join(names)}, "
+                f"not of {options.segmenter}; leave it out"
+            )
+    if options.segmenter == EXACT:
+        return None
+    segmenter: Segmenter = SEGMENTERS[options.segmenter](
+        **{field_name: getattr(options, field_name) for field_name in given}
+    )
+    return segmenter
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _reader(default: object) -> Callable[[str], Any]:
+    return _numbers if isinstance(default, tuple) else type(default)
+
+
+def _numbers(text: str) -> tuple[float | int, ...]:
+    try:
+        return tuple(int(part) if part.isdigit() else float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list like 500,1000") from None

@@ -1,0 +1,115 @@
+"""COCO's JSON files: instances, panoptic segments, and results of other programs."""
+
+import functools
+import json
+import pathlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from jaxssl.data.label_maps import read_one
+from jaxssl.data.rle import run_ends
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
+from mask_tools.collect import Region, from_labels
+
+_Entries = Mapping[str, tuple[tuple[int, int], list[Any]]]
+
+
+def load(path: str) -> Any:
+    """What a JSON file says; `UserError` if it is none."""
+    try:
+        return json.loads(pathlib.Path(path).read_bytes())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is no JSON file that can be read: {error}") from error
+
+
+def instances(path: str, example: Example) -> list[Region]:
+    """The instances of an image that `annotations` of a file lists, without those of crowds."""
+    size, annotations = _entry(_instances(path), path, example)
+    objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
+    return decode(objects, size, path, example)
+
+
+def decode(
+    found: Sequence[Mapping[str, Any]], size: tuple[int, int], path: str, example: Example
+) -> list[Region]:
+    """The regions of annotations or results of one image; `BrokenImage` if one is damaged."""
+    try:
+        return [
+            Region(_encode(each["segmentation"], size), size, float(each.get("score", 1)))
+            for each in found
+        ]
+    except Exception as error:  # pycocotools raises whatever it likes, bare exceptions too
+        raise BrokenImage(f"{example.key}: a mask of {path} is damaged: {error}") from error
+
+
+def panoptic(path: str, example: Example) -> list[Region]:
+    """The segments of an image, things and stuff, from the PNG files in the folder beside a file.
+
+    The folder has the name of the file without its ending, as in COCO's own archives.
+    """
+    _, segments = _entry(_panoptic(path), path, example)
+    labels = read_one(pathlib.Path(path).with_suffix(""), example)
+    listed = {segment["id"] for segment in segments}
+    return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
+
+
+def _encode(segmentation: Any, size: tuple[int, int]) -> bytes:
+    """Polygons or run lengths, compressed or not, as compressed run lengths."""
+    height, width = size
+    if not isinstance(segmentation, dict):
+        coded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        coded = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        coded = segmentation
+    counts = coded["counts"]
+    counts = counts.encode() if isinstance(counts, str) else counts
+    pixels = int(run_ends(counts)[-1])
+    if tuple(coded["size"]) != size or pixels != height * width:
+        raise UserError(f"{pixels} pixels of {tuple(coded['size'])} in an image of {size}")
+    return counts
+
+
+def _entry(entries: _Entries, path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:
+    entry = entries.get(example.key) or entries.get(pathlib.PurePath(example.key).name)
+    if entry is None:
+        raise BrokenImage(f"{example.key}: is not among the images of {path}")
+    if entry[0] != example.image.shape[:2]:
+        raise BrokenImage(
+            f"{example.key}: has {entry[0]} pixels in {path}, the image {example.image.shape[:2]}"
+        )
+    return entry
+
+
+@functools.lru_cache(maxsize=1)
+def _instances(path: str) -> _Entries:
+    """Size and annotations of each image, by its file name."""
+    content = load(path)
+    found: dict[int, list[Any]] = defaultdict(list)
+    for annotation in _list(content, "annotations", path):
+        found[annotation["image_id"]].append(annotation)
+    return {
+        image["file_name"]: ((image["height"], image["width"]), found[image["id"]])
+        for image in _list(content, "images", path)
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _panoptic(path: str) -> _Entries:
+    content = load(path)
+    segments = {a["image_id"]: a["segments_info"] for a in _list(content, "annotations", path)}
+    return {
+        image["file_name"]: ((image["height"], image["width"]), segments.get(image["id"], []))
+        for image in _list(content, "images", path)
+    }
+
+
+def _list(content: Any, name: str, path: str) -> list[Any]:
+    if not isinstance(content, dict) or not isinstance(content.get(name), list):
+        raise UserError(f"{path} has no list of {name}, so it is no COCO annotation file")
+    listed: list[Any] = content[name]
+    return listed

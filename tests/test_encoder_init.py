@@ -1,0 +1,253 @@
+"""Out of a run and into another: export, load_encoder, evaluate --encoder, encoder.init."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_weights import harmful_files
+
+from jaxssl import evaluate, export, sharding, train
+from jaxssl.config import base, build_method, defaults
+from jaxssl.image.augment import normalize
+from jaxssl.methods import METHODS
+from jaxssl.models import variable_shapes
+from jaxssl.pretrained.encoder import load_encoder
+from jaxssl.pretrained.param_names import to_flax
+from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.step import with_pretrained_encoder
+from jaxssl.training.workdir import create_workdir
+from jaxssl.types import TrainState, View
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+
+
+pytestmark = pytest.mark.usefixtures("small_encoders")
+
+
+def make_run(workdir, encoder, **options):
+    """The folder of a run that has just saved random variables; the variables."""
+    config = base()
+    config.encoder = defaults("encoder", encoder, **options)
+    config.views.size, config.dtype = 32, "float32"
+    create_workdir(workdir, config, num_examples=10)
+    shapes = variable_shapes(build_method(config)[1], 32)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda s: rng.uniform(0.01, 0.1, s.shape).astype(s.dtype), shapes)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(7, {"a": jnp.zeros(1)}, variables)
+    return variables
+
+
+def run_export(workdir, form, out):
+    return export.main(["--workdir", str(workdir), "--format", form, "--out", str(out)])
+
+
+def test_export_and_load(tmp_path, tiny_encoder, capsys):
+    variables = make_run(tmp_path / "run", "tiny")
+    out = tmp_path / "new" / "tiny.safetensors"
+    assert run_export(tmp_path / "run", "flax", out) == 0
+    printed = capsys.readouterr().out
+    assert "7 of 7 tensors, of step 7" in printed
+    assert "they differ by 0.0e+00" in printed
+    assert sorted(p.name for p in out.parent.iterdir()) == ["tiny.md", "tiny.safetensors"]
+    encoder = load_encoder(out)
+    pixels = normalize(jnp.asarray(IMAGES, jnp.float32) / 255, "imagenet")
+    expected = tiny_encoder.apply(variables, pixels, train=False)
+    np.testing.assert_allclose(encoder(IMAGES), expected.pooled, rtol=1e-5)
+    np.testing.assert_allclose(encoder.grid(IMAGES), expected.grid, rtol=1e-5)
+    assert (encoder.size, encoder.metadata["step"], encoder.metadata["method"]) == (32, 7, "simclr")
+    with pytest.raises(ValueError, match="give uint8"):
+        encoder(IMAGES / 255)
+
+
+@pytest.mark.parametrize(
+    ("form", "encoder", "options"),
+    [
+        ("torchvision", "resnet18", {"stem": "cifar"}),
+        ("timm", "vit", {"image_size": 32, "patch": 8, "pool": "mean"}),
+    ],
+)
+def test_torch_agrees_with_the_code_of_the_card(tmp_path, capsys, form, encoder, options):
+    make_run(tmp_path, encoder, **options)
+    out = tmp_path / "encoder.safetensors"
+    assert run_export(tmp_path, form, out) == 0
+    printed = capsys.readouterr().out
+    features, difference = (
+        float(re.search(pattern, printed)[1])
+        for pattern in (r"features up to (\S+);", rf"in {form}, they differ by (\S+)")
+    )
+    assert difference <= 1e-5 * max(1, features)
+    card = out.with_suffix(".md").read_text()
+    code = re.search(r"In torch:\n\n```python\n(.*?)```", card, re.DOTALL)[1]
+    assert "load_state_dict" in code
+
+
+def test_the_card_has_results_of_the_same_step(tmp_path):
+    make_run(tmp_path, "tiny")
+    lines = [{"step": s, "epoch": 1, "eval/a/knn_top1": s / 10} for s in (5, 7)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    entry = {"task": "linear", "dataset": "b", "seed": 0, "results": {"top1": 0.25}}
+    entries = [entry | {"step": 7}, entry | {"step": 5, "results": {"top1": 0.125}}]
+    (tmp_path / "eval.json").write_text(json.dumps(entries))
+    assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 0
+    card = (tmp_path / "a.md").read_text()
+    assert "| eval/a/knn_top1 | 0.7 |" in card
+    assert "| b/linear, seed 0: top1 | 0.25 |" in card
+    assert "0.125" not in card
+    assert "| 0.5 |" not in card
+    assert "method.temperature = 0.07" in card
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "form", "message"),
+    [
+        ("vit", {"image_size": 32}, "torchvision", "give --format timm"),
+        ("tiny", {}, "onnx", "choose from"),
+    ],
+)
+def test_exports_that_cannot_be(tmp_path, capsys, encoder, options, form, message):
+    make_run(tmp_path / "run", encoder, **options)
+    assert run_export(tmp_path / "run", form, tmp_path / "a.safetensors") == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error:")
+    assert message in error
+    assert run_export(tmp_path / "nowhere", "flax", tmp_path / "a.safetensors") == 1
+    assert run_export(tmp_path / "run", "flax", tmp_path / "a.pth") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_encoders_that_cannot_be_loaded(tmp_path):
+    make_run(tmp_path, "tiny")
+    out = tmp_path / "a.safetensors"
+    assert run_export(tmp_path, "flax", out) == 0
+    content = out.read_bytes()
+    out.write_bytes(content.replace(b'\\"width\\"', b'\\"depht\\"'))
+    with pytest.raises(ValueError, match="needs a newer jaxssl, which knows depht"):
+        load_encoder(out)
+    out.write_bytes(content[:-10])
+    with pytest.raises(ValueError, match=r"a.safetensors cannot be read"):
+        load_encoder(out)
+    save_file({"a": torch.ones(2)}, out)
+    with pytest.raises(ValueError, match="does not say what encoder it is of"):
+        load_encoder(out)
+
+
+def test_an_exported_encoder_is_evaluated_as_the_run_is(tmp_path, capsys):
+    make_run(tmp_path, "tiny")
+    out = tmp_path / "a.safetensors"
+    assert run_export(tmp_path, "flax", out) == 0
+    options = ["--tasks", "knn", "--datasets", "objects:60", "--set", "knn.k=5"]
+    assert evaluate.main(["--workdir", str(tmp_path), *options]) == 0
+    assert evaluate.main(["--encoder", str(out), *options]) == 0
+    (of_run,) = json.loads((tmp_path / "eval.json").read_text())
+    (of_file,) = json.loads((tmp_path / "a.eval.json").read_text())
+    assert of_run["results"]["top1"] > 0
+    assert of_file == of_run
+    for wrong in (["--encoder", "no.safetensors"], [], ["--encoder", "a", "--workdir", "b"]):
+        assert evaluate.main([*wrong, *options]) == 1
+
+
+SMALL = {"hidden": (8,), "dim": 6, "predictor_hidden": (4,), "queue_size": 32}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_encoder_of_a_method_starts_from_the_file(name, tiny_encoder):
+    cls = METHODS[name]
+    fields = {f.name for f in dataclasses.fields(cls)}
+    method = cls(tiny_encoder, **{k: v for k, v in SMALL.items() if k in fields})
+    planes = jnp.zeros((2, 4, 4, 1), jnp.uint32)
+    views = [View(image=jnp.zeros((2, 16, 16, 3)), planes=planes)] * 2
+    shapes = jax.eval_shape(method.init, jax.random.key(0), views)
+    params, extra = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    variables = jax.tree.map(
+        lambda s: np.ones(s.shape, np.float32), variable_shapes(tiny_encoder, 16)
+    )
+    before = TrainState(step=0, params=params, opt_state=(), method=extra, sampler=())
+    after = with_pretrained_encoder(before, variables)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        method.encoder_variables(after.params, after.method),
+        variables,
+    )
+    networks = {"byol", "moco", "dino", "detcon_b"}  # with a target
+    size = sum(x.size for x in jax.tree.leaves(variables))
+    total = sum(float(jnp.sum(x)) for x in jax.tree.leaves((after.params, after.method)))
+    assert total == size * (2 if name in networks else 1)
+
+
+RUN = {
+    "epochs": 1,
+    "batch_size": 16,
+    "data.source": "scenes:32",
+    "data.canvas": 32,
+    "views.size": 16,
+    "method.hidden": "(8,)",
+    "method.dim": 8,
+    "encoder.name": "tiny",
+    "eval.datasets": "objects:60",
+    "eval.linear": False,
+}
+
+
+def run_train(workdir, **changes):
+    options = RUN | {k.replace("__", "."): v for k, v in changes.items()}
+    overrides = [f"--config.{k}={v}" for k, v in options.items()]
+    return train.main(["--config", f"{CONFIG}:byol", "--workdir", str(workdir), *overrides])
+
+
+def test_a_run_starts_from_the_file_and_continues_without_it(tmp_path, tiny_encoder, capsys):
+    shapes, rng = variable_shapes(tiny_encoder, 16), np.random.default_rng(0)
+    variables = jax.tree.map(lambda s: rng.uniform(0, 1, s.shape).astype(s.dtype), shapes)
+    tensors = {f"backbone/{k}": torch.tensor(v) for k, v in to_flax(variables).items()}
+    path = tmp_path / "start.pth"
+    torch.save({"state_dict": tensors | {"head.bias": torch.ones(1), "queue": torch.ones(1)}}, path)
+    # So slow that the first steps change nothing.
+    options = {"encoder__init": path, "optim__lr": 1e-12, "method__momentum": 0.5}
+    assert run_train(tmp_path / "run", **options) == 0
+    printed = capsys.readouterr().err
+    assert "start.pth: 7 of 7 tensors loaded, by flax names" in printed
+    assert "ignored state_dict.queue" in printed
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        like = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), shapes)
+        trained = checkpoints.restore("encoder", like)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4)
+    jax.tree.map(close, trained["params"], variables["params"])
+    path.unlink()
+    assert run_train(tmp_path / "run", **options | {"epochs": 2}) == 0
+    assert "tensors loaded" not in capsys.readouterr().err
+
+
+def test_files_that_cannot_start_a_run(tmp_path, tiny_encoder, capsys, monkeypatch):
+    def compiling(*_):
+        raise AssertionError("compiled before the file was read")
+
+    monkeypatch.setattr(sharding, "jit_init", compiling)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    paths = harmful_files(folder, tmp_path / "marker")
+    variables = jax.tree.map(
+        lambda s: np.zeros(s.shape, np.float32), variable_shapes(tiny_encoder, 16)
+    )
+    tensors = {k: torch.tensor(v) for k, v in to_flax(variables).items()}
+    save_file(tensors, folder / "cut.safetensors")
+    cut = (folder / "cut.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(cut[:-9])
+    save_file(tensors | {"params/Conv_1/bias": torch.zeros(13)}, folder / "wide.safetensors")
+    save_file({"layer1.0.conv1.weight": torch.ones(2)}, folder / "other.safetensors")
+    paths += [folder / f"{name}.safetensors" for name in ("cut", "wide", "other", "missing")]
+    for path in paths:
+        assert run_train(tmp_path / "run", encoder__init=path) == 1
+        errors = capsys.readouterr().err.strip().splitlines()
+        assert len(errors) == 1
+        assert errors[0].startswith("error:")
+        assert path.name in errors[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["files"]

@@ -1,0 +1,71 @@
+"""What a run measures of itself at each evaluation, and what it says of a collapse."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxssl import sharding
+from jaxssl.config import base
+from jaxssl.data import open_source
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.pipeline import open_pipeline
+from jaxssl.samplers import RegionCrop
+from jaxssl.training import health_monitor
+from jaxssl.training.health_monitor import HealthMonitor
+
+
+@pytest.fixture
+def make(tiny_encoder, tmp_path):
+    def make_checkup(mode, images):
+        config = base()
+        config.eval.health, config.views.size, config.views.recipe = images, 16, "none"
+        source = open_source("scenes:40")
+        options = {"batch_size": 8, "seed": 0, "mode": mode, "cache_dir": tmp_path}
+        spec = CanvasSpec(size=32, objects=8)
+        pipeline = open_pipeline(source, spec, **options, device_bytes=2**40)
+        sampler = RegionCrop(min_area=200)
+        parts = {"pipeline": pipeline, "encoder": tiny_encoder, "sampler": sampler}
+        return HealthMonitor(config, sharding.make_mesh(), **parts), source
+
+    return make_checkup
+
+
+@pytest.fixture
+def variables(tiny_encoder):
+    return tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+
+
+def test_measures_do_not_depend_on_where_images_are(make, variables, monkeypatch):
+    monkeypatch.setattr(health_monitor, "CHUNK", 12)
+    (stream, source), (host, _) = make("stream", 30), make("host", 30)
+    measures = host(variables, 0)
+    assert stream(variables, 0) == measures
+    assert set(measures) == {
+        f"health/{name}"
+        for name in (
+            "std", "std_if_even", "dead_dimensions", "rank_me", "alignment", "uniformity",
+            "regions_per_image", "no_region",
+        )
+    }  # fmt: skip
+    assert measures["health/alignment"] > 0
+    everything = [sum(example.regions.area >= 200) for example in (source[i] for i in range(40))]
+    assert min(everything) <= measures["health/regions_per_image"] <= max(everything)
+
+
+def test_a_collapse_is_warned_of_once_training_began(make, variables, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        health_monitor.log, "warning", lambda text, *values: said.append(text % values)
+    )
+    look, _ = make("host", 16)
+    dead = jax.tree.map(jnp.zeros_like, variables)
+    look(dead, 0)
+    assert said == []
+    assert look(dead, 8)["health/dead_dimensions"] == 1
+    (line,) = said
+    assert line.startswith("step 8: the features are collapsing")
+    assert "optim.lr" in line
+
+
+def test_none_are_measured_where_none_are_wanted(make, variables):
+    assert make("stream", 0)[0](variables, 8) == {}

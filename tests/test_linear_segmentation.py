@@ -1,0 +1,94 @@
+"""The probe of the grid: histograms of cells against a plain loop, the fit against sklearn's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from jaxssl.evaluation.dense.confusion import VOID
+from jaxssl.evaluation.dense.linear_segmentation import (
+    LEARNING_RATES,
+    Segmentation,
+    class_shares,
+    grid_probe,
+    predict,
+)
+
+PROTOCOL = Segmentation(steps=100, batch_size=256)
+
+
+def test_shares_of_classes_equal_a_plain_loop():
+    truth = np.random.default_rng(0).choice(np.array([0, 1, 2, VOID], np.uint8), (3, 10, 10))
+    found = class_shares(truth, (3, 4), 3)
+    expected = np.zeros((3, 3, 4, 3))
+    pixels = np.zeros((3, 4))
+    for y in range(10):
+        for x in range(10):
+            cell = int((y + 0.5) / 10 * 3), int((x + 0.5) / 10 * 4)
+            pixels[cell] += 1
+            for i in range(3):
+                if truth[i, y, x] != VOID:
+                    expected[i, *cell, truth[i, y, x]] += 1
+    np.testing.assert_allclose(found, expected / pixels[None, ..., None], rtol=1e-6)
+
+
+def test_the_loss_of_shares_is_that_of_the_pixels():
+    rng = np.random.default_rng(0)
+    truth, logits = rng.integers(0, 3, (1, 8, 8), np.uint8), rng.normal(size=(1, 2, 2, 3))
+    log_p = np.asarray(jax.nn.log_softmax(jnp.asarray(logits)))
+    by_cells = -np.mean(np.sum(class_shares(truth, (2, 2), 3) * log_p, axis=-1))
+    by_pixels = -np.mean(
+        [log_p[0, y // 4, x // 4, truth[0, y, x]] for y in range(8) for x in range(8)]
+    )
+    assert by_cells == pytest.approx(by_pixels, rel=1e-5)
+
+
+def make_data(n, seed):
+    """Grids of four cells a side whose features speak of the class of the cell, not plainly."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).normal(size=(4, 6))
+    cells = rng.integers(0, 4, (n, 4, 4), np.uint8)
+    grid = (centres[cells] + 0.8 * rng.normal(size=(n, 4, 4, 6))) * np.geomspace(0.01, 100, 6)
+    return grid.astype(np.float32), cells.repeat(4, axis=1).repeat(4, axis=2)
+
+
+def test_as_good_as_logistic_regression():
+    (train, truth), (test, expected) = make_data(60, 1), make_data(60, 2)
+    predicted, rate = grid_probe(train, truth, test, PROTOCOL, classes=4)
+    assert rate in LEARNING_RATES
+    scale = train.std(axis=(0, 1, 2))
+    flat, labels = (train / scale).reshape(-1, 6), truth[:, ::4, ::4].ravel()
+    theirs = LogisticRegression(max_iter=1000).fit(flat, labels)
+    score = theirs.score((test / scale).reshape(-1, 6), expected[:, ::4, ::4].ravel())
+    assert 0.6 < score < 0.95
+    # In the middle of cells, where the resized logits are the cell's own for the most part.
+    ours = np.mean((predicted == expected)[:, 1::4, 1::4])
+    assert ours > score - 0.1
+    # With a grid as fine as the label map, nothing is resized.
+    fine, _ = grid_probe(train, truth[:, ::4, ::4], test, PROTOCOL, classes=4)
+    assert abs(np.mean(fine == expected[:, ::4, ::4]) - score) < 0.01
+
+
+def test_void_pixels_are_not_learnt_from():
+    (train, truth), (test, expected) = make_data(60, 1), make_data(60, 2)
+    wrong = np.random.default_rng(0).random((60, 4, 4)) < 0.6
+    train[wrong] = -train[wrong]
+    truth[wrong.repeat(4, axis=1).repeat(4, axis=2)] = VOID
+    predicted, _ = grid_probe(train, truth[:, ::4, ::4], test, PROTOCOL, classes=4)
+    assert np.mean(predicted == expected[:, ::4, ::4]) > 0.6
+
+
+def test_logits_are_resized_between_cells():
+    grid = np.array([[[[1.0], [-3.0]], [[1.0], [-3.0]]]], np.float32)
+    predicted = predict(grid, jnp.array([[-1.0, 1.0]]), jnp.zeros(2), 8)
+    # Cells at pixels 1.5 and 5.5: the feature is 0 at 2.5, a quarter of the way.
+    np.testing.assert_array_equal(predicted[0, 0], [1, 1, 1, 0, 0, 0, 0, 0])
+
+
+def test_mistakes():
+    train, truth = make_data(9, 1)
+    with pytest.raises(ValueError, match="needs 10 training images; there are 9"):
+        grid_probe(train, truth, train, PROTOCOL, classes=4)
+    with pytest.raises(ValueError, match=r"segmentation\.steps is 0"):
+        Segmentation(steps=0)

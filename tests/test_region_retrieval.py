@@ -1,0 +1,127 @@
+"""Retrieval of regions against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl import sharding
+from jaxssl.evaluation import region_retrieval as module
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.region_retrieval import (
+    evaluate_regions,
+    load_regions,
+    region_classes,
+    retrieval,
+)
+from jaxssl.evaluation.suite import choose_tasks, evaluate, match
+
+
+def make_regions(count=40):
+    rng = np.random.default_rng(0)
+    classes = rng.integers(-1, 4, count).astype(np.int32)
+    features = rng.standard_normal((count, 5)).astype(np.float32)
+    features[np.arange(count), classes] += 1.5  # of class -1: the last dimension
+    return features, classes, rng.integers(0, 9, count).astype(np.int32)
+
+
+def by_loops(features, classes, image):
+    unit = [f / np.linalg.norm(f) for f in features.astype(np.float64)]
+    averages, firsts, chances = [], [], []
+    for q in range(len(unit)):
+        others = [r for r in range(len(unit)) if image[r] != image[q] and classes[r] >= 0]
+        ranking = sorted(others, key=lambda r: -(unit[q] @ unit[r]))
+        relevant = [classes[r] == classes[q] for r in ranking]
+        if classes[q] < 0 or not any(relevant):
+            continue
+        found = [sum(relevant[: k + 1]) / (k + 1) for k in range(len(ranking)) if relevant[k]]
+        averages.append(np.mean(found))
+        firsts.append(relevant[0])
+        chances.append(np.mean(relevant))
+    return {
+        "map": np.mean(averages),
+        "recall_at_1": np.mean(firsts),
+        "baseline_map": np.mean(chances),
+        "regions": len(averages),
+    }
+
+
+@pytest.mark.parametrize("entries", [2**24, 7 * 33])  # all at once, and in chunks that do not fit
+def test_retrieval_equals_loops(monkeypatch, entries):
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", entries)
+    regions = make_regions()
+    assert retrieval(*regions) == pytest.approx(by_loops(*regions), rel=1e-5)
+
+
+def test_perfect_features_find_everything_and_own_image_does_not_count():
+    classes, image = np.int32([0, 0, 1, 1, 2, 2]), np.int32([0, 1, 0, 1, 0, 0])
+    found = retrieval(np.eye(3, dtype=np.float32)[classes], classes, image)
+    assert (found["map"], found["recall_at_1"], found["regions"]) == (1.0, 1.0, 4)
+
+
+def test_no_class_in_two_images_is_a_mistake():
+    with pytest.raises(ValueError, match="of 2 regions with a class there is none"):
+        retrieval(np.eye(2, dtype=np.float32), np.int32([0, 1]), np.int32([0, 1]))
+
+
+def test_region_classes():
+    planes = np.zeros((1, 4, 4, 1), np.uint32)
+    planes[0, :2] = 0b001  # 8 points: 5 of class 3, 2 of class 1, one of none
+    planes[0, 3] = 0b010  # no label
+    planes[0, 2, :3] = 0b100  # too small
+    labels = np.full((4, 4), 255, np.uint8)
+    labels[:2] = [[3, 3, 3, 1], [3, 3, 1, 255]]
+    labels[2] = 7
+    semantic = labels.repeat(2, axis=0).repeat(2, axis=1)[None]
+    assert region_classes(planes, semantic)[0, :4].tolist() == [3, -1, -1, -1]
+
+
+def test_evaluate_regions_pools_the_grid():
+    rng = np.random.default_rng(0)
+    semantic = np.zeros((5, 8, 8), np.uint8)
+    semantic[:, :, 4:] = 1 + (np.arange(5) % 2)[:, None, None]
+    planes = np.where(np.arange(4) < 2, 1, 2).astype(np.uint32)
+    planes = np.broadcast_to(planes[None, None, :, None], (5, 4, 4, 1)).copy()
+    images = rng.integers(0, 9, (5, 8, 8, 3)).astype(np.uint8)
+    images[..., 0] = 40 * semantic
+
+    def encode_grid(images):
+        return images[:, 1::4, 1::4].astype(np.float32)
+
+    canvases = {"image": images, "region_planes": planes, "semantic": semantic}
+    found = evaluate_regions(encode_grid, canvases, batch=2)
+    left, right = (images[:, 1::4, c].astype(np.float32).mean(axis=1) for c in (1, 5))
+    features = np.stack([left, right], axis=1).reshape(10, 3)
+    classes = np.stack([semantic[:, 0, 0], semantic[:, 0, -1]], axis=1).astype(np.int32).ravel()
+    assert found == pytest.approx(by_loops(features, classes, np.arange(10) // 2), rel=1e-5)
+
+
+def test_the_tasks_on_scenes(tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = FrozenEncoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
+    datasets = open_datasets(("scenes:80",), 16)
+    found = {
+        entry.task: entry
+        for entry in evaluate(encoder, match(choose_tasks(("retrieval", "health")), datasets))
+    }
+    results, health = (found[name].findings.results for name in ("retrieval", "health"))
+    assert 0 < results["map"] < 1
+    assert results["regions"] > 40
+    assert found["retrieval"].protocol["images"] == 500
+    assert next(iter(health)) == "rank_me"
+    assert health["images"] == 20
+    assert 0 < health["alignment"] < 4
+    with pytest.raises(ValueError, match="task retrieval needs labelled regions"):
+        match(choose_tasks(("retrieval",)), open_datasets(("objects:80",), 16))
+
+
+def test_classes_of_scenes_are_those_of_their_regions():
+    (data,) = open_datasets(("scenes:40",), 96)
+    canvases = load_regions(data, 3)
+    classes = region_classes(canvases["region_planes"], canvases["semantic"])
+    order = np.random.default_rng(0).permutation(10)[:3]
+    for index, found in zip(order, classes, strict=True):
+        example = data.test[int(index)]
+        expected = [int(example.semantic[mask][0]) for mask in example.regions.masks()]
+        assert sorted(found[found >= 0].tolist()) == sorted(expected)

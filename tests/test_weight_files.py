@@ -1,0 +1,184 @@
+"""Files of weights: what is read is what was written, and nothing in them is run."""
+
+import argparse
+import collections
+import os
+import pickle
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from jaxssl.pretrained.safe_pickle import Storage, Tensor
+from jaxssl.pretrained.weight_files import read_weights, write_weights
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "conv1.weight": RNG.standard_normal((4, 3, 2, 2)).astype(np.float32),
+    "bn1.running_mean": RNG.standard_normal(4).astype(np.float32),
+    "scalar": np.array(3, np.float32),
+    "empty": np.zeros((0, 3), np.float32),
+}
+
+
+def save_torch(path, tree, zipped):
+    torch.save(tree, path, _use_new_zipfile_serialization=zipped)
+
+
+def in_torch():
+    return collections.OrderedDict((k, torch.tensor(v)) for k, v in ARRAYS.items())
+
+
+def assert_arrays(read, expected=ARRAYS):
+    assert set(read) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_safetensors_come_back_with_their_metadata(tmp_path):
+    arrays = ARRAYS | {"transposed": ARRAYS["conv1.weight"].transpose(2, 3, 1, 0)}
+    write_weights(tmp_path / "new" / "a.safetensors", arrays, {"format": "timm"})
+    read = read_weights(tmp_path / "new" / "a.safetensors")
+    assert_arrays(read.tensors, arrays)
+    assert read.metadata == {"format": "timm"}
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_are_read_as_torch_reads_them(tmp_path, zipped):
+    whole = torch.arange(24.0).reshape(4, 6)
+    net = torch.nn.BatchNorm1d(3)
+    tree = {
+        "state_dict": in_torch(),
+        "epoch": 3,
+        "args": argparse.Namespace(lr=0.1),
+        "views": [whole],
+        "part": {"row": whole[2], "column": whole[:, 1], "transposed": whole.T, "whole": whole},
+        "net": net.state_dict(),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "half": torch.ones(3, dtype=torch.bfloat16) / 3,
+        "long": torch.arange(3),
+    }
+    save_torch(tmp_path / "a.pth", tree, zipped)
+    read = read_weights(tmp_path / "a.pth").tensors
+    expected = {f"state_dict.{k}": v for k, v in ARRAYS.items()}
+    expected |= {f"part.{k}": v.numpy() for k, v in tree["part"].items()}
+    expected |= {f"net.{k}": v.numpy() for k, v in net.state_dict().items()}
+    expected |= {"parameter": np.ones(2), "long": np.arange(3)}
+    expected["half"] = np.asarray(jnp.full(3, 1 / 3, jnp.bfloat16))
+    assert_arrays(read, expected)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_numpy_files_of_nested_dictionaries(tmp_path, protocol):
+    tree = {
+        "online": {"net/~/conv": {"w": ARRAYS["conv1.weight"]}, "step": np.int64(3)},
+        "state": {"fortran": np.asfortranarray(ARRAYS["conv1.weight"]), "none": None},
+        "jax": jnp.arange(3.0),
+    }
+    path = tmp_path / "a.npy"
+    np.save(path, tree)  # as numpy does it
+    if protocol == 2:  # as older ones did
+        head = path.read_bytes()[:128]
+        path.write_bytes(head + pickle.dumps(np.array(tree, object), protocol=2))
+    expected = {"online/net/~/conv/w": ARRAYS["conv1.weight"], "jax": np.arange(3.0)}
+    expected["state/fortran"] = ARRAYS["conv1.weight"]
+    assert_arrays(read_weights(path).tensors, expected)
+
+
+class Harmful:
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+def harmful_files(folder, marker):
+    """A pickle with code in it, in every format that has pickles."""
+    tree = {"a": torch.ones(3), "b": Harmful(marker)}
+    save_torch(folder / "zipped.pth", tree, True)
+    save_torch(folder / "legacy.pth", tree, False)
+    np.save(folder / "a.npy", {"a": np.ones(3), "b": Harmful(marker)})
+    (folder / "bare.pth").write_bytes(pickle.dumps(Harmful(marker), protocol=2))
+    return sorted(folder.iterdir())
+
+
+def assert_refused(path, message):
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        read_weights(path)
+    assert message in str(error.value), error.value
+    assert str(path) in str(error.value)
+
+
+def test_code_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "marker"
+    (tmp_path / "files").mkdir()
+    paths = harmful_files(tmp_path / "files", marker)
+    assert len(paths) == 4
+    for path in paths:
+        assert_refused(path, "asks for posix.mkdir")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.999])
+def test_truncated_files_are_refused(tmp_path, share):
+    paths = [tmp_path / name for name in ("a.safetensors", "zipped.pth", "legacy.pth", "a.npy")]
+    large = {"w": RNG.standard_normal((64, 64)).astype(np.float32)}
+    write_weights(paths[0], large, {})
+    save_torch(paths[1], {"w": torch.from_numpy(large["w"])}, True)
+    save_torch(paths[2], {"w": torch.from_numpy(large["w"])}, False)
+    np.save(paths[3], large)
+    for path in paths:
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        assert_refused(path, "")
+
+
+def test_what_is_no_file_of_weights(tmp_path):
+    assert_refused(tmp_path / "nothing.pth", "no file of weights")
+    assert_refused(tmp_path, "no file of weights")
+    (tmp_path / "a.txt").write_text("hello, I am a text")
+    assert_refused(tmp_path / "a.txt", "give one that is .safetensors")
+    np.save(tmp_path / "a.npy", np.ones(3))
+    assert_refused(tmp_path / "a.npy", "not a dictionary")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", "b")
+    assert_refused(tmp_path / "a.zip", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [
+        (0, (5,), (1,)),
+        (4, (1,), (1,)),
+        (-1, (2,), (1,)),
+        (0, (2, 2), (3, 1)),
+        (3, (2,), (-1,)),
+        (0, (100, 100), (0, 0)),
+        (0, (2,), (2**62,)),
+    ],
+)
+def test_tensors_stay_inside_their_storage(offset, shape, strides):
+    numbers = np.arange(4, dtype=np.float32)
+    storage = Storage("0", "<f4", 4)
+    np.testing.assert_array_equal(Tensor(storage, 2, (2,), (1,)).read(numbers), [2, 3])
+    with pytest.raises(ValueError, match="it holds a tensor of"):
+        Tensor(storage, offset, shape, strides).read(numbers)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    write_weights(path, ARRAYS, {})
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_weights(path, {"other": np.ones(3)}, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
