@@ -97,7 +97,7 @@ def make_canvas(
     # Stable, so that the earlier of two equal regions is the larger.
     order = np.argsort(-regions.area, kind="stable") if regions is not None else np.zeros(0, int)
     if spec.objects:
-        canvas |= _roots(regions, order, spec.objects)
+        canvas |= _roots(regions, spec.objects)
     if spec.planes:
         rle = [regions.rle[r] for r in order[: 32 * spec.planes]] if regions is not None else []
         canvas["region_planes"] = bit_planes(rle, size, spec.size // spec.stride, spec.planes)
@@ -174,11 +174,10 @@ def _cut_centre(image: np.ndarray, side: int) -> np.ndarray:
     )
 
 
-def _roots(regions: Regions | None, order: np.ndarray, objects: int) -> dict[str, np.ndarray]:
-    """Box and area of the largest region of each object; `order` sorts regions by falling area."""
+def _roots(regions: Regions | None, objects: int) -> dict[str, np.ndarray]:
+    """Box and area of the largest region of each object, largest first."""
     boxes, areas = np.zeros((objects, 4), np.float32), np.zeros(objects, np.float32)
     if regions is not None:
-        _, first = np.unique(regions.object[order], return_index=True)
-        roots = order[np.sort(first)][:objects]
+        roots = regions.roots()[:objects]
         boxes[: len(roots)], areas[: len(roots)] = regions.box[roots], regions.area[roots]
     return {"region_boxes": boxes, "region_areas": areas}

@@ -39,6 +39,16 @@ class Regions:
             mask[:] = decode_mask(counts, self.size)
         return masks
 
+    def roots(self) -> np.ndarray:
+        """Index of the largest region of each object, largest first: i64[objects].
+
+        Of regions of equal area the earlier is the larger.
+        """
+        by_area = np.argsort(-self.area, kind="stable")
+        _, first = np.unique(self.object[by_area], return_index=True)
+        roots: np.ndarray = by_area[np.sort(first)]
+        return roots
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
