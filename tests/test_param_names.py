@@ -18,6 +18,7 @@ from jaxssl.models import ENCODERS, variable_shapes
 from jaxssl.models.resnet import BLOCKS, ResNet
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained.param_names import from_tensors, to_flax, to_torch
+from jaxssl.pretrained.weight_files import read_weights, write_weights
 
 SIZE = 64
 
@@ -98,15 +99,18 @@ def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_haiku_features_are_the_same(golden, monkeypatch):
+def test_haiku_features_are_the_same(golden, monkeypatch, tmp_path):
     monkeypatch.setitem(BLOCKS, 50, (1, 1, 1, 1))
     expected = golden("haiku_resnet")
     sizes = [tuple(map(int, filter(None, s.split(",")))) for s in expected["shapes"]]
     weights = make_haiku_resnet.draw_weights(dict(zip(expected["names"], sizes, strict=True)))
     images = jnp.asarray(make_haiku_resnet.draw_images())
     net = ResNet(depth=50, padding="same")
-    loaded = from_tensors(weights, variable_shapes(net, SIZE))
-    assert (loaded.naming, loaded.ignored) == ("haiku", ())
+    np.savez(tmp_path / "byol.npz", **weights)
+    write_weights(tmp_path / "byol.safetensors", weights, {})
+    for path in tmp_path.iterdir():
+        loaded = from_tensors(read_weights(path).tensors, variable_shapes(net, SIZE))
+        assert (loaded.naming, loaded.ignored) == ("haiku", ())
     pooled = net.apply(loaded.variables, images, train=False).pooled
     largest = abs(expected["pooled"]).max()
     np.testing.assert_allclose(pooled, expected["pooled"], rtol=0, atol=1e-5 * largest)

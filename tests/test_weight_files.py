@@ -4,6 +4,8 @@ import argparse
 import collections
 import os
 import pickle
+import sys
+import types
 import zipfile
 
 import jax.numpy as jnp
@@ -71,21 +73,39 @@ def test_torch_files_are_read_as_torch_reads_them(tmp_path, zipped):
     assert_arrays(read, expected)
 
 
+def test_npz_files_hold_arrays_by_flat_names(tmp_path):
+    arrays = ARRAYS | {"params/res_net50/~/initial_conv/w": ARRAYS["conv1.weight"]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez_compressed(tmp_path / "b.npz", **arrays)
+    for name in ("a.npz", "b.npz"):
+        read = read_weights(tmp_path / name)
+        assert_arrays(read.tensors, arrays)
+        assert read.metadata == {}
+    np.savez(tmp_path / "text.npz", w=np.array(["a"]))
+    assert_refused(tmp_path / "text.npz", "not numbers")
+
+
+class FlatMapping(dict):
+    """As Haiku's, which the parameters of BYOL's authors are saved in."""
+
+
+FlatMapping.__module__ = "haiku._src.data_structures"
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_numpy_files_of_nested_dictionaries(tmp_path, protocol):
-    tree = {
-        "online": {"net/~/conv": {"w": ARRAYS["conv1.weight"]}, "step": np.int64(3)},
-        "state": {"fortran": np.asfortranarray(ARRAYS["conv1.weight"]), "none": None},
-        "jax": jnp.arange(3.0),
-    }
-    path = tmp_path / "a.npy"
-    np.save(path, tree)  # as numpy does it
-    if protocol == 2:  # as older ones did
-        head = path.read_bytes()[:128]
-        path.write_bytes(head + pickle.dumps(np.array(tree, object), protocol=2))
-    expected = {"online/net/~/conv/w": ARRAYS["conv1.weight"], "jax": np.arange(3.0)}
-    expected["state/fortran"] = ARRAYS["conv1.weight"]
-    assert_arrays(read_weights(path).tensors, expected)
+def test_pickles_of_numpy_and_haiku_are_refused_with_the_way_to_convert_them(
+    tmp_path, protocol, monkeypatch
+):
+    for name in ("haiku", "haiku._src", FlatMapping.__module__):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules[FlatMapping.__module__].FlatMapping = FlatMapping
+    tree = {"experiment_state": {"params": FlatMapping(conv={"w": ARRAYS["conv1.weight"]})}}
+    (tmp_path / "haiku.pkl").write_bytes(pickle.dumps(tree, protocol=protocol))
+    (tmp_path / "numpy.pkl").write_bytes(pickle.dumps(ARRAYS, protocol=protocol))
+    np.save(tmp_path / "a.npy", tree)
+    for path in sorted(tmp_path.iterdir()):
+        assert_refused(path, "save its arrays under the same names, flat, to .safetensors or")
+    assert_refused(tmp_path / "haiku.pkl", "it asks for haiku._src.data_structures.FlatMapping")
 
 
 class Harmful:
@@ -102,6 +122,7 @@ def harmful_files(folder, marker):
     save_torch(folder / "zipped.pth", tree, True)
     save_torch(folder / "legacy.pth", tree, False)
     np.save(folder / "a.npy", {"a": np.ones(3), "b": Harmful(marker)})
+    np.savez(folder / "a.npz", a=np.ones(3), b=np.array(Harmful(marker), object))
     (folder / "bare.pth").write_bytes(pickle.dumps(Harmful(marker), protocol=2))
     return sorted(folder.iterdir())
 
@@ -117,20 +138,21 @@ def test_code_is_refused_and_not_run(tmp_path):
     marker = tmp_path / "marker"
     (tmp_path / "files").mkdir()
     paths = harmful_files(tmp_path / "files", marker)
-    assert len(paths) == 4
+    assert len(paths) == 5
+    refused_as = {"a.npy": "a pickle in it", "a.npz": "Object arrays"}
     for path in paths:
-        assert_refused(path, "asks for posix.mkdir")
+        assert_refused(path, refused_as.get(path.name, "asks for posix.mkdir"))
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.999])
 def test_truncated_files_are_refused(tmp_path, share):
-    paths = [tmp_path / name for name in ("a.safetensors", "zipped.pth", "legacy.pth", "a.npy")]
+    paths = [tmp_path / name for name in ("a.safetensors", "zipped.pth", "legacy.pth", "a.npz")]
     large = {"w": RNG.standard_normal((64, 64)).astype(np.float32)}
     write_weights(paths[0], large, {})
     save_torch(paths[1], {"w": torch.from_numpy(large["w"])}, True)
     save_torch(paths[2], {"w": torch.from_numpy(large["w"])}, False)
-    np.save(paths[3], large)
+    np.savez(paths[3], **large)
     for path in paths:
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
@@ -143,7 +165,7 @@ def test_what_is_no_file_of_weights(tmp_path):
     (tmp_path / "a.txt").write_text("hello, I am a text")
     assert_refused(tmp_path / "a.txt", "give one that is .safetensors")
     np.save(tmp_path / "a.npy", np.ones(3))
-    assert_refused(tmp_path / "a.npy", "not a dictionary")
+    assert_refused(tmp_path / "a.npy", "it is one array")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a", "b")
     assert_refused(tmp_path / "a.zip", "cannot be read")

@@ -1,8 +1,8 @@
-"""Weights in pickles, read without running them: those of `torch.save` and of `numpy.save`.
+"""Weights in files of `torch.save`, read without torch and without executing their pickles.
 
-A pickle is a program that may call anything. The readers here know tensors, arrays and mappings of
-them, for which they have stand-ins of their own; any other name in a pickle ends the reading
-before anything is called. Neither torch nor Haiku is needed.
+A pickle is a program that may call anything. The reader knows tensors and mappings of them, for
+which it has stand-ins of its own; any other name in a pickle ends the reading before anything is
+called.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -20,14 +20,11 @@ import numpy as np
 from jaxssl.errors import UserError
 
 LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin with, as a pickle
+CONVERT = "save its arrays under the same names, flat, to .safetensors or by numpy.savez to .npz"
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads a pickle in which only the names of `known` occur."""
-
-    def __init__(self, file: io.BufferedIOBase, known: Mapping[tuple[str, str], Any]):
-        super().__init__(file)
-        self._known = known
+    """Reads a pickle in which only names of `STAND_INS` occur."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name.
@@ -35,15 +32,15 @@ class Unpickler(pickle.Unpickler):
         Raises:
           UserError: there is none.
         """
-        if (module, name) not in self._known:
+        if (module, name) not in STAND_INS:
             raise UserError(
-                f"it asks for {module}.{name}, and nothing but arrays is read; where it was made, "
-                "save a dictionary of arrays with torch.save or numpy.save"
+                f"it asks for {module}.{name}, and of pickles only tensors of torch.save are read; "
+                f"where it can be opened, {CONVERT}"
             )
-        return self._known[module, name]
+        return STAND_INS[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """What torch writes beside the pickle: a storage, by its key."""
+        """A storage, which torch writes beside the pickle, by its key."""
         kind, dtype, key, _, numel, *view = pid
         if kind != "storage" or any(view):
             raise UserError(f"it holds a {kind} that is no plain storage")
@@ -54,18 +51,13 @@ class Fields(dict):
     """Stands for mappings and for objects whose attributes do not matter."""
 
 
-def flatten(tree: Any, separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values in nested mappings."""
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names, joined with dots, and values in nested mappings."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield from flatten(
-                value, separator, f"{prefix}{separator}{key}" if prefix else f"{key}"
-            )
+            yield from flatten(value, f"{prefix}.{key}" if prefix else f"{key}")
     else:
         yield prefix, tree
-
-
-# ---- torch ---------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +71,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """What part of a storage a tensor shows."""
+    """A view of part of a storage."""
 
     storage: Storage
     offset: int
@@ -87,7 +79,11 @@ class Tensor:
     strides: tuple[int, ...]  # in numbers, not in bytes
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The tensor; none that reaches out of its storage or repeats parts of it."""
+        """The tensor.
+
+        Raises:
+          UserError: it reaches out of its storage or repeats parts of it.
+        """
         sizes = (self.offset, *self.shape, *self.strides)
         if not all(isinstance(n, int) and n >= 0 for n in sizes):
             raise UserError(f"it holds a tensor of {self.shape} with strides {self.strides}")
@@ -104,7 +100,7 @@ def _rebuild_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple,
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-_TORCH: dict[tuple[str, str], Any] = {
+STAND_INS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Fields,
     ("argparse", "Namespace"): Fields,  # the options of a run, in DINO's full checkpoints
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
@@ -139,7 +135,7 @@ def _read_torch_zip(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
         (root,) = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise UserError("it is of a machine with another order of bytes")
-        tree = Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), _TORCH).load()
+        tree = Unpickler(io.BytesIO(archive.read(f"{root}data.pkl"))).load()
 
         @functools.cache
         def numbers(storage: Storage) -> np.ndarray:
@@ -151,10 +147,10 @@ def _read_torch_zip(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
 def _read_torch_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """Before 1.6: five pickles, the fourth with the tensors, then the storages one by one."""
     file.seek(0)
-    magic, _, _, tree, keys = (Unpickler(file, _TORCH).load() for _ in range(5))
+    magic, _, _, tree, keys = (Unpickler(file).load() for _ in range(5))
     if magic != LEGACY_TORCH:
         raise UserError("it is not of torch.save")
-    tensors = [value for _, value in flatten(tree, ".") if isinstance(value, Tensor)]
+    tensors = [value for _, value in flatten(tree) if isinstance(value, Tensor)]
     dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors}
     numbers = {}
     for key in keys:
@@ -167,71 +163,6 @@ def _read_torch_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
 def _read_tensors(tree: Any, numbers: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: value.read(numbers(value.storage))
-        for name, value in flatten(tree, ".")
+        for name, value in flatten(tree)
         if isinstance(value, Tensor)
-    }
-
-
-# ---- numpy ---------------------------------------------------------------------------------------
-
-
-class DType:
-    """Stands for a dtype of plain numbers."""
-
-    def __init__(self, code: str, *_: Any):
-        self.code = code
-
-    def __setstate__(self, state: tuple) -> None:
-        _, order, *structure = state
-        if any(structure[:3]):
-            raise UserError("it holds arrays of records")
-        self.code = order.replace("|", "") + self.code
-
-
-class NumpyArray:
-    """Stands for an array."""
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, is_fortran, data = state
-        if isinstance(data, list):  # of objects
-            self.value: Any = data
-        else:
-            flat = np.frombuffer(data, np.dtype(dtype.code))
-            self.value = flat.reshape(shape, order="F" if is_fortran else "C")
-
-
-def _rebuild_jax_array(build: Callable, args: tuple, state: tuple, _: Any) -> NumpyArray:
-    array: NumpyArray = build(*args)
-    array.__setstate__(state)
-    return array
-
-
-_NUMPY: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): Fields,
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): DType,
-    ("_codecs", "encode"): lambda text, *_: text.encode("latin1"),  # bytes, in protocol 2
-    ("jax._src.array", "_reconstruct_array"): _rebuild_jax_array,
-    ("jax._src.device_array", "reconstruct_device_array"): _rebuild_jax_array,
-}
-for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _NUMPY[_core, "_reconstruct"] = lambda *_: NumpyArray()
-    _NUMPY[_core, "scalar"] = lambda *_: None
-for _name in ("FlatMapping", "FlatMap", "frozendict"):
-    _NUMPY["haiku._src.data_structures", _name] = Fields
-
-
-def read_numpy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
-    """The arrays in nested mappings that `numpy.save` wrote, by their names joined with slashes."""
-    version = np.lib.format.read_magic(file)
-    header = {(1, 0): np.lib.format.read_array_header_1_0}.get(version)
-    header = header or np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(file)
-    if shape != () or dtype != np.dtype(object):
-        raise UserError(f"it holds an array of {shape}, not a dictionary of arrays")
-    (tree,) = Unpickler(file, _NUMPY).load().value
-    return {
-        name: array.value
-        for name, array in flatten(tree, "/")
-        if isinstance(array, NumpyArray) and isinstance(array.value, np.ndarray)
     }

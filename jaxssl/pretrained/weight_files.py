@@ -1,7 +1,8 @@
-"""Files of weights: `.safetensors` to and fro, and those of torch and numpy, read safely."""
+"""Files of weights: `.safetensors`, read and written; `.npz` and files of `torch.save`, read."""
 
 import dataclasses
 import pathlib
+import zipfile
 from collections.abc import Mapping
 
 import ml_dtypes  # noqa: F401 - makes numpy know bfloat16
@@ -11,14 +12,14 @@ from safetensors.numpy import save
 
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
-from jaxssl.pretrained.safe_pickle import read_numpy, read_torch
+from jaxssl.pretrained.safe_pickle import CONVERT, read_torch
 
-FORMATS = ".safetensors, .pth of torch.save, or .npy with a dictionary of arrays"
+FORMATS = ".safetensors, .npz of numpy.savez or .pth of torch.save"
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a file of weights holds."""
+    """Tensors by name, and the metadata of their file."""
 
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str]
@@ -28,8 +29,8 @@ def read_weights(path: pathlib.Path) -> Weights:
     """Tensors by the names they have in the file. Its format shows in its first bytes.
 
     Raises:
-      UserError: one line, if the file is missing, damaged, none of `FORMATS`, or a pickle that
-        asks for anything but arrays.
+      UserError: the file is missing, damaged, none of `FORMATS`, or a pickle that asks for
+        anything but tensors of torch.
     """
     if not path.is_file():
         raise UserError(f"no file of weights {path}; give one that is {FORMATS}")
@@ -40,7 +41,9 @@ def read_weights(path: pathlib.Path) -> Weights:
             if head[8:9] == b"{":
                 return _read_safetensors(path)
             if head.startswith(b"\x93NUMPY"):
-                return Weights(read_numpy(file), {})
+                raise UserError(f"it is one array of numpy.save, or a pickle in it; {CONVERT}")
+            if head.startswith(b"PK") and _is_npz(path):
+                return Weights(_read_npz(path), {})
             if head.startswith((b"PK", b"\x80")):
                 return Weights(read_torch(file), {})
         except Exception as error:  # whatever a damaged file makes a reader raise
@@ -54,10 +57,24 @@ def _read_safetensors(path: pathlib.Path) -> Weights:
         return Weights({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
 
 
+def _is_npz(path: pathlib.Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist())
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        tensors = dict(arrays)
+    for name, array in tensors.items():
+        if array.dtype.kind not in "fiub":
+            raise UserError(f"{name} holds {array.dtype}, not numbers; save it as float32")
+    return tensors
+
+
 def write_weights(
     path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """A `.safetensors` file, which has its name only once it is complete."""
+    """Writes a `.safetensors` file, which has its name only once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, dict(metadata))
     with atomic_write(path) as file:
