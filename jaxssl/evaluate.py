@@ -30,7 +30,7 @@ from jaxssl.evaluation.suite import (
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.training.results import restore_encoder
+from jaxssl.training.results import read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
 
 
@@ -68,6 +68,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument(
         "--void",
+        dest="ignore_labels",
         type=_whole_numbers,
         metavar="VALUE,VALUE",
         help="label values of pixels that are no class, besides 255 (default: the run's)",
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
 def save(path: pathlib.Path, step: int, entry: EvalRecord) -> None:
     """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
     findings = entry.findings
-    earlier = json.loads(path.read_text()) if path.exists() else []
+    earlier = read_eval_records(path)
     new: dict[str, Any] = {
         "step": step,
         "task": entry.task,

@@ -13,13 +13,17 @@ from sklearn.decomposition import PCA
 
 from jaxssl import report
 from jaxssl.config import base, defaults
+from jaxssl.evaluate import save
+from jaxssl.evaluation.suite import EvalRecord
+from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, WIDTH, Line, draw, nice_ticks, thin
 from jaxssl.reporting.markup import Markup, element
-from jaxssl.reporting.papers import published
 from jaxssl.reporting.pictures import colour, paint_labels
+from jaxssl.reporting.published import published
 from jaxssl.reporting.run_arrays import neighbours, project
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.results import read_eval_records
 
 VOID = {"img", "meta"}
 ODD = """a<b>&"quoted" 'run'"""
@@ -223,6 +227,22 @@ def test_mistakes_are_one_line(tmp_path, capsys, words, message):
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_results_of_earlier_versions_have_their_names_of_today(tmp_path):
+    old = entry("segmentation", 0.5)
+    old["results"] = {"miou": 0.5, "floor_pixel_accuracy": 0.4}
+    workdir = make_run(tmp_path / "old", make_config(), entries=[old])
+    log = (workdir / "metrics.jsonl").read_text().replace("majority_baseline", "chance")
+    (workdir / "metrics.jsonl").write_text(log)
+    page = make_page(tmp_path, workdir)
+    assert page.row("objects", "majority baseline")[0] == "10.0 %"
+    assert page.row("objects", "segmentation baseline pixel accuracy")[0] == "40.0 %"
+    assert not {"chance", "floor"} & set(" ".join(page.text).split())
+    record = EvalRecord("knn", "objects", 0, TaskResult({"top1": 0.5}), {})
+    save(workdir / "eval.json", 8, record)
+    results = [r["results"] for r in read_eval_records(workdir / "eval.json")]
+    assert results == [{"miou": 0.5, "baseline_pixel_accuracy": 0.4}, {"top1": 0.5}]
 
 
 def test_names_of_groups(tmp_path):

@@ -49,7 +49,7 @@ def main_charts(groups: Sequence[Group]) -> list[Markup]:
     results = {
         key: (
             f"{spell(key.split('/')[2])} on {key.split('/')[1]}",
-            "dashed: chance",
+            "dashed: majority baseline",
             f"eval/{key.split('/')[1]}/majority_baseline",
         )
         for key in keys

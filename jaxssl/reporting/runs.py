@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import flatten
 from jaxssl.errors import UserError
 from jaxssl.training.metrics import read_metrics
+from jaxssl.training.results import read_eval_records
 from jaxssl.training.workdir import read_config
 
 ENTRY = {"step", "task", "dataset", "seed", "results", "protocol"}  # of eval.json
@@ -55,27 +56,30 @@ class Group:
 
 
 def read_run(workdir: pathlib.Path) -> Run:
-    """Raises UserError, one line, if there is no run or one of its files cannot be read."""
+    """The run of a workdir.
+
+    Raises:
+      UserError: there is no run, or one of its files cannot be read.
+    """
     config = read_config(workdir)
-    entries = _read_json(workdir / "eval.json", [])
+    entries = read_eval_records(workdir / "eval.json")
     for entry in entries:
         if missing := ENTRY - set(entry):
             raise UserError(
                 f"{workdir / 'eval.json'} has an entry without {', '.join(sorted(missing))}; move "
                 "it away and run python -m jaxssl.evaluate again"
             )
-    environment = _read_json(workdir / "environment.json", {})
     name = workdir.resolve().name
-    return Run(workdir, name, config, read_metrics(workdir), entries, environment)
+    return Run(workdir, name, config, read_metrics(workdir), entries, _read_environment(workdir))
 
 
-def _read_json(path: pathlib.Path, otherwise: Any) -> Any:
+def _read_environment(workdir: pathlib.Path) -> dict[str, Any]:
+    path = workdir / "environment.json"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return otherwise
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     except json.JSONDecodeError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    return found
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

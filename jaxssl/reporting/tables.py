@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxssl.config import KNOWN, base, defaults, flatten
 from jaxssl.reporting.markup import Markup, element, join, table
-from jaxssl.reporting.papers import published
+from jaxssl.reporting.published import published
 from jaxssl.reporting.runs import Group, Run, spell
 
 # Of a protocol, what each run chose on its training images: it may differ between seeds.
@@ -70,7 +70,7 @@ def collect_results(groups: Sequence[Group]) -> Results:
         for run in group.runs:
             for measure, value in (_reported(run) | _evaluated(run)).items():
                 found.setdefault(measure, {}).setdefault(group.name, []).append(value)
-    # By data set, chance first; of the same measure, before training comes first.
+    # By data set, majority baseline first; of the same measure, before training comes first.
     when = {"untrained": 0, "": 2}
 
     def rank(m: Measure) -> tuple[str, bool, str, int, tuple[str, ...]]:

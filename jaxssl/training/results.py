@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import Any
 
 import flax.linen as nn
 from jax.sharding import Mesh
@@ -11,6 +12,7 @@ from jaxssl import sharding
 from jaxssl.config import build_method
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
+from jaxssl.renamed import current_result
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
 from jaxssl.types import Tree
@@ -33,14 +35,29 @@ def restore_encoder(
         return network, variables, checkpoints.restored
 
 
+def read_eval_records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The entries of an `eval.json`, results by their names of today; [] if there is no file.
+
+    Raises:
+      UserError: the file is not JSON.
+    """
+    try:
+        records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} cannot be read: {error}; move it away") from None
+    for record in records:
+        if "results" in record:
+            record["results"] = {current_result(k): v for k, v in record["results"].items()}
+    return records
+
+
 def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
     """What was measured of the weights of a step: during training, and by `jaxssl.evaluate`."""
     found: dict[str, float] = {}
     for line in read_metrics(workdir):
         if line["step"] == step:
             found |= {k: v for k, v in line.items() if k.startswith("eval/")}
-    path = workdir / "eval.json"
-    for entry in json.loads(path.read_text()) if path.exists() else []:
+    for entry in read_eval_records(workdir / "eval.json"):
         if entry["step"] == step:
             name = f"{entry['dataset']}/{entry['task']}, seed {entry['seed']}"
             found |= {f"{name}: {k}": v for k, v in entry["results"].items()}
