@@ -23,14 +23,26 @@ def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
     aside = path.with_name(f".{path.name}.tmp")
     with _opened_alone(aside, path) as file:
         try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            aside.replace(path)
+            with naming(path):
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Gives an `OSError` that names no file, as a failed write raises on a full disk, this name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:

@@ -15,6 +15,7 @@ import jax
 from conftest import TinyEncoder
 
 from jaxssl import config, train
+from jaxssl.errors import UserError
 from jaxssl.data.pipeline import Pipeline
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -56,7 +57,7 @@ def interrupt(number: int, at: int) -> None:
         for step, batch in enumerate(batches(self, start), start=start + 1):
             if step == at + 2:  # two are fetched ahead
                 if not number:
-                    raise ValueError("no such batch")
+                    raise UserError("no such batch")
                 os.kill(os.getpid(), number)
             yield batch
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_weights import harmful_files
+from test_weight_files import harmful_files
 
 from jaxssl import evaluate, export, sharding, train
 from jaxssl.config import base, build_method, defaults
