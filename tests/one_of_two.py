@@ -15,8 +15,8 @@ import jax
 from conftest import TinyEncoder
 
 from jaxssl import config, train
-from jaxssl.errors import UserError
 from jaxssl.data.pipeline import Pipeline
+from jaxssl.errors import UserError
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 OPTIONS = {
