@@ -16,8 +16,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m jaxssl.report",
         description="Writes one self-contained HTML page about one run or several: curves, results "
-        "beside the papers', configs, views, neighbours, heat maps. Runs that differ only in their "
-        "seed are taken together.",
+        "beside the papers', configs, views, nearest neighbors, heat maps. Runs that differ only "
+        "in their seed are taken together.",
         epilog="example: python -m jaxssl.report runs/samclr_0 runs/samclr_1 runs/simclr --out "
         "report.html",
         allow_abbrev=False,

@@ -16,17 +16,18 @@ from jaxssl.config import base, defaults
 from jaxssl.evaluate import save
 from jaxssl.evaluation.suite import EvalRecord
 from jaxssl.evaluation.task import TaskResult
-from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, WIDTH, Line, draw, nice_ticks, thin
-from jaxssl.reporting.markup import Markup, element
-from jaxssl.reporting.pictures import colour, paint_labels
+from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, Line, draw, nice_ticks, thin
+from jaxssl.reporting.page import render
+from jaxssl.reporting.pictures import Picture, color, paint_labels
 from jaxssl.reporting.published import published
-from jaxssl.reporting.run_arrays import neighbours, project
+from jaxssl.reporting.run_arrays import nearest_neighbors, project
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
 
 VOID = {"img", "meta"}
 ODD = """a<b>&"quoted" 'run'"""
+SCRIPT = "<script>alert(1)</script>"
 
 
 pytestmark = pytest.mark.usefixtures("small_encoders")
@@ -128,11 +129,15 @@ def make_page(tmp_path, *workdirs, **flags):
 def whole(small_encoders, tiny_encoder, tmp_path_factory):
     """The page of two seeds with everything there is, and of a run with another sampler."""
     folder = tmp_path_factory.mktemp("runs")
-    classes = ["<script>alert(1)</script>", "ring"]
+    classes = [SCRIPT, "ring"]
     said = entry(
         "linear", 0.75, classes=classes, confusion=[[3, 1], [0, 4]], per_class=[0.75, None]
     )
-    first = make_run(folder / f"{ODD}_0", make_config(), entries=[said], encoder=tiny_encoder)
+    odd = said | {"dataset": ODD}
+    first = make_run(folder / f"{ODD}_0", make_config(), entries=[said, odd], encoder=tiny_encoder)
+    key, log = json.dumps("eval/objects/majority_baseline"), first / "metrics.jsonl"
+    odd_key = json.dumps(f"eval/{ODD}/knn_top1")
+    log.write_text(log.read_text().replace(key, f"{odd_key}: 0.5, {key}"))
     rng = np.random.default_rng(0)
     (first / "predictions").mkdir()
     np.savez(
@@ -150,7 +155,7 @@ def whole(small_encoders, tiny_encoder, tmp_path_factory):
 
 def test_a_page_has_all_sections_and_needs_nothing_else(whole):
     assert whole.sections() == [
-        "summary", "curves", "results", "configuration", "views", "neighbours", "map",
+        "summary", "curves", "results", "configuration", "views", "neighbors", "map",
         "heat-maps", "confusion", "masks", "machine",
     ]  # fmt: skip
     links = [attributes["href"][1:] for tag, attributes in whole.tags if tag == "a"]
@@ -163,7 +168,7 @@ def test_a_page_has_all_sections_and_needs_nothing_else(whole):
     assert "url(" not in whole.source
     assert "@import" not in whole.source
     assert len(whole.source) < 10_000_000
-    # Twice 6 images with 2 views; 6 queries with 7 neighbours; 6 pairs; 3 rows of 3 masks.
+    # Twice 6 images with 2 views; 6 queries with 7 neighbors; 6 pairs; 3 rows of 3 masks.
     assert whole.count("img") == 2 * 6 * 3 + 6 * 8 + 6 * 2 + 3 * 3
     assert "jax" in "".join(whole.text)
     assert "1.2.3" in whole.text
@@ -171,10 +176,22 @@ def test_a_page_has_all_sections_and_needs_nothing_else(whole):
 
 def test_names_are_text_whatever_they_hold(whole):
     assert ODD in whole.text
-    assert "<script>alert(1)</script>" in whole.text
-    assert element("p", "<i>", Markup("<b></b>"), title='"') == (
-        '<p title="&quot;">&lt;i&gt;<b></b></p>'
-    )
+    assert SCRIPT in whole.text
+    assert f"kNN top-1 on {ODD}" in whole.text
+    assert f"linear on {ODD}" in whole.text
+    assert {"b", "script"}.isdisjoint(tag for tag, _ in whole.tags)
+    titles = {attributes.get("title") for _, attributes in whole.tags}
+    assert f"{SCRIPT} as ring" in titles
+    assert SCRIPT not in whole.source
+    assert "a<b>" not in whole.source
+
+
+def test_templates_escape_text_and_attributes():
+    picture = Picture("data:", 'x" onerror="alert(1)', 1, 1, caption="<i>")
+    drawn = render("rows", rows=[[picture]], caption=ODD)
+    assert 'alt="x&#34; onerror=&#34;alert(1)"' in drawn
+    assert "&lt;i&gt;" in drawn
+    assert "a&lt;b&gt;&amp;&#34;quoted&#34; &#39;run&#39;" in drawn
 
 
 def test_seeds_are_taken_together(whole):
@@ -274,10 +291,11 @@ def test_published_numbers(data, method, sampler, dataset, measure, value):
 
 
 def test_a_line_is_drawn_where_its_numbers_are():
-    drawn = draw([Line("a", 0, [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])], "title")
-    path = drawn.partition('points="')[2].partition('"')[0]
+    drawn = draw("title", "", [Line("a", 0, [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])])
+    page = render("curves", entries=[], main=[drawn], more=[])
+    path = page.partition('points="')[2].partition('"')[0]
     (x0, y0), (x1, y1), (x2, y2) = (map(float, place.split(",")) for place in path.split())
-    assert (x0, x1, x2) == (LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT)
+    assert (x0, x1, x2) == (LEFT, (LEFT + RIGHT) / 2, RIGHT)
     assert y1 < y2 < y0 < HEIGHT
     assert y2 == pytest.approx((y0 + y1) / 2)
 
@@ -292,10 +310,10 @@ def test_ticks_and_thinning():
     assert (thinned[0], thinned[-1], thinned[1]) == (points[0], points[-1], (5.5, 0.5))
 
 
-def test_neighbours_and_map():
+def test_neighbors_and_map():
     features = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    for query, *nearest in neighbours(features, 5, 3):
+    for query, *nearest in nearest_neighbors(features, 5, 3):
         others = sorted(set(range(20)) - {query}, key=lambda i: -(features[i] @ features[query]))
         assert nearest == others[:3]
     ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
@@ -306,5 +324,5 @@ def test_neighbours_and_map():
 def test_labels_are_painted():
     painted = paint_labels(np.uint8([[0, 1], [200, 255]]))
     assert [tuple(p) for p in painted.reshape(-1, 3)] == [
-        colour(0), colour(1), colour(200), (0, 0, 0)
+        color(0), color(1), color(200), (0, 0, 0)
     ]  # fmt: skip

@@ -1,36 +1,37 @@
-"""Curves as SVG, drawn with the colours of the page, so that they fit light and dark."""
+"""Curves of the page: which there are, and where their points and ticks are drawn."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
-from jaxssl.reporting.markup import Markup, element, join
 from jaxssl.reporting.runs import Group, spell
 
 WIDTH, HEIGHT = 360, 220  # units of the drawing
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 34  # margins
+LEFT, RIGHT, TOP, BOTTOM = 48, WIDTH - 12, 10, HEIGHT - 34  # of the part with the lines
 MAX_POINTS = 300  # of a line
-COLOURS = 8  # in style.css
+COLORS = 8  # in style.css
 
-# Key of metrics.jsonl: title, what it shows, key of a reference line or None.
+# Key of metrics.jsonl: title, explanation, key of a reference line or None.
 MAIN = {
     "loss": ("Training loss", "mean over the steps since the last point", None),
     "embedding_std": ("Spread of the projections", "1 if even, 0 if collapsed", None),
     "health/std": ("Spread of the features", "std of a dimension; dashed: even",
                    "health/std_if_even"),
-    "health/rank_me": ("RankMe", "directions that the features use; more is better", None),
+    "health/rank_me": ("RankMe", "effective rank of the features; higher is better", None),
     "health/alignment": ("Alignment", "squared distance of two views; lower is better", None),
     "health/uniformity": ("Uniformity", "0 if all features are the same; lower is better", None),
-    "health/regions_per_image": ("Regions an image", "that are large enough to draw from", None),
+    "health/regions_per_image": ("Regions per image", "large enough to draw from", None),
     "health/no_region": ("No region", "share of images without a usable region", None),
 }  # fmt: skip
 MORE = {
-    "fallback_fraction": ("Fell back", "share of images whose views came from anywhere", None),
+    "fallback_fraction": ("Fallback", "share of images with views from anywhere", None),
     "learning_rate": ("Learning rate", "at the end of each interval", None),
     "grad_norm": ("Gradient norm", "mean over the steps since the last point", None),
-    "images_per_sec": ("Images a second", "of the whole loop", None),
+    "images_per_sec": ("Images/s", "of the whole training loop", None),
     "data_wait": ("Waiting for data", "share of the time", None),
 }  # fmt: skip
+
+Points = list[tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +39,24 @@ class Line:
     """One line of a chart."""
 
     name: str
-    colour: int
-    points: list[tuple[float, float]]  # epoch, value
+    color: int
+    points: Points  # epoch and value, or where they are drawn
     dashed: bool = False
 
 
-def main_charts(groups: Sequence[Group]) -> list[Markup]:
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart as it is drawn: lines and ticks in units of the drawing."""
+
+    title: str
+    about: str
+    lines: list[Line]
+    x_ticks: list[tuple[float, str]]  # place, label
+    y_ticks: list[tuple[float, str]]
+    width, height, left, right, bottom = WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM
+
+
+def main_charts(groups: Sequence[Group]) -> list[Chart]:
     """Loss, every result of the evaluations during training, health."""
     keys = dict.fromkeys(key for g in groups for r in g.runs for line in r.lines for key in line)
     results = {
@@ -58,21 +71,29 @@ def main_charts(groups: Sequence[Group]) -> list[Markup]:
         and not key.endswith(("/majority_baseline", "_lr"))
     }
     loss, *rest = MAIN.items()
-    charts = [chart(groups, key, *told) for key, told in (loss, *results.items(), *rest)]
+    charts = [chart(groups, key, *texts) for key, texts in (loss, *results.items(), *rest)]
     return [c for c in charts if c]
 
 
-def more_charts(groups: Sequence[Group]) -> list[Markup]:
+def more_charts(groups: Sequence[Group]) -> list[Chart]:
     """Speed and the course of the optimizer."""
-    return [c for c in (chart(groups, key, *told) for key, told in MORE.items()) if c]
+    return [c for c in (chart(groups, key, *texts) for key, texts in MORE.items()) if c]
 
 
 def chart(
     groups: Sequence[Group], key: str, title: str, about: str, reference: str | None
-) -> Markup | None:
-    """A line for each run, coloured by group; None if there is nothing to draw."""
+) -> Chart | None:
+    """A line for each run, colored by group; None if there is nothing to draw.
+
+    Args:
+      groups: runs that differ in their seed alone.
+      key: of metrics.jsonl.
+      title: of the chart.
+      about: an explanation beside the title.
+      reference: key of a dashed line, of the first run; None: no such line.
+    """
     lines = [
-        Line(run.name, number % COLOURS, points)
+        Line(run.name, number % COLORS, points)
         for number, group in enumerate(groups)
         for run in group.runs
         if (points := _finite(run.curve(key)))
@@ -83,68 +104,48 @@ def chart(
         lines.append(Line(reference.rpartition("/")[2], -1, points, dashed=True))
     elif "dashed" in about:
         about = about.partition("; dashed")[0] if ";" in about else ""
-    heading = element("strong", title)
-    caption = element("figcaption", heading, f" {about}" if about else None)
-    return element("figure", caption, draw(lines, title), class_="chart")
+    return draw(title, about, lines)
 
 
-def legend(groups: Sequence[Group]) -> Markup | None:
-    """Which colour is which group; None for a single run, which needs none."""
-    if len(groups) < 2:
-        return None
-    entries = []
-    for number, group in enumerate(groups):
-        seeds = f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else ""
-        swatch = element("span", class_=f"swatch b{number % COLOURS}")
-        entries.append(element("li", swatch, f"{group.name}{seeds}"))
-    return element("ul", *entries, class_="legend")
+def legend(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """The name of each group and the color of its lines."""
+    return [
+        (
+            group.name + (f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else ""),
+            f"var(--c{number % COLORS})",
+        )
+        for number, group in enumerate(groups)
+    ]
 
 
-def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _finite(points: Points) -> Points:
     return [(x, y) for x, y in points if math.isfinite(y)]
 
 
-def draw(lines: Sequence[Line], title: str) -> Markup:
-    """The chart: ticks, grid, lines; the end of each line is marked."""
+def draw(title: str, about: str, lines: Sequence[Line]) -> Chart:
+    """The lines, from epoch 0 on, and round ticks around their values."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     x_ticks, y_ticks = nice_ticks(0.0, max(xs), 5), nice_ticks(min(ys), max(ys), 4)
-    x_low, x_high = 0.0, max(max(xs), 1e-9)
+    x_high = max(max(xs), 1e-9)
     y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-        up = (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
-        return round(LEFT + across, 1), round(HEIGHT - BOTTOM - up, 1)
+    def across(x: float) -> float:
+        return round(LEFT + x / x_high * (RIGHT - LEFT), 1)
 
-    parts = [element("title", f"{title}, by epoch")]
-    for y in y_ticks:
-        _, at = place(x_low, y)
-        parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
-        parts.append(element("text", short(y), x=LEFT - 6, y=at + 4, text_anchor="end"))
-    for x in (x for x in x_ticks if x <= x_high):
-        at, _ = place(x, y_low)
-        parts.append(element("text", short(x), x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
-    parts.append(
-        element("text", "epoch", x=WIDTH - RIGHT, y=HEIGHT - 2, text_anchor="end", class_="axis")
-    )
-    for line in lines:
-        parts.append(_draw_line(line, [place(*point) for point in thin(line.points)]))
-    return element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)
+    def down(y: float) -> float:
+        return round(BOTTOM - (y - y_low) / (y_high - y_low) * (BOTTOM - TOP), 1)
+
+    drawn = [
+        dataclasses.replace(line, points=[(across(x), down(y)) for x, y in thin(line.points)])
+        for line in lines
+    ]
+    x_labels = [(across(x), short(x)) for x in x_ticks if x <= x_high]
+    return Chart(title, about, drawn, x_labels, [(down(y), short(y)) for y in y_ticks])
 
 
-def _draw_line(line: Line, places: Sequence[tuple[float, float]]) -> Markup:
-    colour = "reference" if line.dashed else f"c{line.colour}"
-    path = " ".join(f"{x},{y}" for x, y in places)
-    drawn = element("polyline", element("title", line.name), points=path, class_=f"line {colour}")
-    if line.dashed:
-        return drawn
-    x, y = places[-1]
-    return join(drawn, element("circle", cx=x, cy=y, r=3, class_=f"dot b{line.colour}"))
-
-
-def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `MAX_POINTS`: means of equally many neighbours; the first and the last are kept."""
+def thin(points: Points) -> Points:
+    """At most `MAX_POINTS`: means of equally many neighbors; the first and the last are kept."""
     size = -(-len(points) // MAX_POINTS)
     if size == 1:
         return list(points)

@@ -1,79 +1,99 @@
-"""The page: which sections there are, in which order, and what is left out and why."""
+"""The page: its sections in their order, rendered from the templates of this package."""
 
 import dataclasses
 import logging
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from jaxssl.errors import UserError
 from jaxssl.reporting import curves, pictures, tables
-from jaxssl.reporting.markup import Markup, element, figure, join, section, titled
 from jaxssl.reporting.run_arrays import RunArrays, project
 from jaxssl.reporting.runs import Group, spell
 
 log = logging.getLogger("jaxssl")
-STYLE = (pathlib.Path(__file__).parent / "style.css").read_text()
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 MAX_BYTES = 9_000_000
 IMAGES, QUERIES, NEAREST, HEATED, MASKS = 6, 6, 7, 6, 6
 
 
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading; `#anchor` leads to it."""
+
+    title: str
+    about: str
+    content: Markup
+
+    @property
+    def anchor(self) -> str:
+        return self.title.lower().replace(" ", "-")
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """A group in the summary: its last kNN accuracy or else its loss, and the facts of its runs."""
+
+    name: str
+    headline: tables.Number | None
+    measure: str
+    facts: dict[str, str]
+
+
 def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
-    """The whole page, self-contained: nothing is fetched when it is looked at."""
-    charts, more = curves.main_charts(groups), curves.more_charts(groups)
-    results = tables.result_tables(groups)
-    nothing = element(
-        "p", "No evaluation yet: python -m jaxssl.evaluate --workdir DIR", class_="note"
-    )
-    folded = element("details", element("summary", "Speed and optimizer"), _grid(more))
-    parts = [
-        section("Summary", None, element("div", *map(card, groups), class_="cards")),
-        section(
+    """The whole page, self-contained: nothing is fetched when it is looked at.
+
+    Args:
+      groups: runs that differ in their seed alone.
+      title: of the page.
+      map_by: "pca" or "tsne", how features become two numbers.
+    """
+    main, more = curves.main_charts(groups), curves.more_charts(groups)
+    differing, everything = tables.config_tables(groups)
+    sections = [
+        Section("Summary", "", render("summary", cards=[make_card(group) for group in groups])),
+        Section(
             "Curves",
             "Each line is one run, from metrics.jsonl.",
-            curves.legend(groups),
-            _grid(charts) if charts else element("p", "Nothing measured yet.", class_="note"),
-            folded if more else None,
+            render("curves", entries=curves.legend(groups), main=main, more=more),
         ),
-        section(
+        Section(
             "Results",
             "Mean ± standard deviation over training seeds (n runs). A paper's number stands where "
             "method and data are those of its table; other settings may differ.",
-            *(results or [nothing]),
+            render("results", results=tables.result_tables(groups)),
         ),
-        section("Configuration", _configuration(groups), *tables.config_tables(groups)),
+        Section(
+            "Configuration",
+            "Differences from the defaults of jaxssl."
+            if len(groups) == 1
+            else "Differences between the runs, apart from the seed.",
+            render("configuration", differing=differing, everything=everything),
+        ),
         *picture_sections(groups, map_by),
-        section("Machine", "From environment.json.", tables.machine_table(groups)),
-    ]
-    return render(title, _lead(groups), parts)
-
-
-def render(title: str, lead: str, parts: Sequence[Markup]) -> str:
-    """A document of sections, with a bar that leads to them."""
-    names = [part.partition("<h2>")[2].partition("</h2>")[0] for part in parts]
-    links = [
-        element("li", element("a", Markup(name), href=f"#{name.lower().replace(' ', '-')}"))
-        for name in names
-    ]
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", Markup(STYLE)),
-    )
-    body = element(
-        "body",
-        element("header", element("h1", title), element("p", lead, class_="lead"), class_="top"),
-        element("nav", element("ul", *links), aria_label="sections"),
-        element("main", *parts),
-        element(
-            "footer", "Made by python -m jaxssl.report; nothing here is loaded from elsewhere."
+        Section(
+            "Machine",
+            "From environment.json.",
+            render("machine", machine=tables.machine_table(groups)),
         ),
-    )
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    ]
+    return render("page", title=title, lead=_lead(groups), sections=sections)
+
+
+def render(template: str, **values: Any) -> Markup:
+    """A template filled in; text that is not `Markup` is escaped."""
+    return Markup(TEMPLATES.get_template(f"{template}.html").render(**values))
 
 
 def _lead(groups: Sequence[Group]) -> str:
@@ -85,14 +105,8 @@ def _lead(groups: Sequence[Group]) -> str:
     return f"{runs} runs of {many}; runs that differ only in their seed are taken together"
 
 
-def _configuration(groups: Sequence[Group]) -> str:
-    if len(groups) == 1:
-        return "What differs from the defaults of jaxssl."
-    return "What differs between the runs, apart from the seed."
-
-
-def card(group: Group) -> Markup:
-    """What a group is and where it got to."""
+def make_card(group: Group) -> Card:
+    """The summary of a group."""
     run, config = group.first, group.first.config
     facts = {
         "method": f"{config.method.name} · {config.sampler.name}",
@@ -100,39 +114,16 @@ def card(group: Group) -> Markup:
         "data": config.data.source,
         "epochs": f"{run.epochs_done:g} of {config.epochs}",
         "seeds": ", ".join(str(r.config.seed) for r in group.runs),
-        "images/s": f"{speeds[-1][1]:,.0f}" if (speeds := run.curve("images_per_sec")) else None,
+        "images/s": f"{speeds[-1][1]:,.0f}" if (speeds := run.curve("images_per_sec")) else "",
     }
-    listed = [join(element("dt", k), element("dd", v)) for k, v in facts.items() if v]
-    return element(
-        "article",
-        element("h3", group.name),
-        _headline(group),
-        element("dl", *listed),
-        class_="card",
-    )
-
-
-def _headline(group: Group) -> Markup:
-    """The one number of a group: its last kNN, or else its loss."""
-    for key in dict.fromkeys(k for run in group.runs for line in run.lines for k in line):
-        if key.startswith("eval/") and key.endswith("_top1"):
-            ends = [points[-1][1] for run in group.runs if (points := run.curve(key))]
-            _, dataset, name = key.split("/")
-            told = f"{spell(name)} on {dataset}"
-            return element(
-                "div",
-                tables.spread(name, ends),
-                element("small", told),
-                class_="big",
-            )
-    losses = [points[-1][1] for run in group.runs if (points := run.curve("loss"))]
-    if not losses:
-        return element("p", "Nothing measured yet.", class_="note")
-    return element("div", tables.spread("loss", losses), element("small", "loss"), class_="big")
-
-
-def _grid(figures: Sequence[Markup]) -> Markup:
-    return element("div", *figures, class_="grid")
+    keys = dict.fromkeys(key for run in group.runs for line in run.lines for key in line)
+    accuracies = [k for k in keys if k.startswith("eval/") and k.endswith("_top1")]
+    for key in (*accuracies[:1], "loss"):
+        if last := [points[-1][1] for run in group.runs if (points := run.curve(key))]:
+            _, dataset, name = key.split("/") if "/" in key else ("", "", key)
+            measure = f"{spell(name)} on {dataset}" if dataset else name
+            return Card(group.name, tables.summarize(name, last), measure, facts)
+    return Card(group.name, None, "", facts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,96 +132,98 @@ class Kind:
 
     title: str
     about: str
-    draw: Callable[[RunArrays, str], Markup | None]
+    draw: Callable[[RunArrays, str], Markup]  # "" where a run has none
     narrow: bool = False  # groups side by side
 
 
-def picture_sections(groups: Sequence[Group], map_by: str) -> list[Markup]:
+def picture_sections(groups: Sequence[Group], map_by: str) -> list[Section]:
     """Sections with a part for each group: pictures of its first run, as far as they fit."""
     spent, sections = 0, []
-    looks = [RunArrays(group.first) for group in groups]
+    arrays = [RunArrays(group.first) for group in groups]
     for kind in KINDS:
         parts = []
-        for group, look in zip(groups, looks, strict=True):
-            heading = element("h3", group.name) if len(groups) > 1 else None
-            content = attempt(kind, look, map_by) if spent < MAX_BYTES else _no_room(group)
-            if content:
-                spent += len(content)
-                parts.append(element("div", heading, content))
+        for group, run_arrays in zip(groups, arrays, strict=True):
+            content, note = Markup(), f"Left out for {group.name}: the page would be too large."
+            if spent < MAX_BYTES:
+                content, note = attempt(kind, run_arrays, map_by)
+            spent += len(content)
+            if content or note:
+                parts.append((group.name if len(groups) > 1 else "", content, note))
         if parts:
-            beside = "parts beside" if kind.narrow else "parts"
-            sections.append(section(kind.title, kind.about, element("div", *parts, class_=beside)))
+            content = render("parts", parts=parts, narrow=kind.narrow)
+            sections.append(Section(kind.title, kind.about, content))
     return sections
 
 
-def _no_room(group: Group) -> Markup:
-    return element("p", f"Left out for {group.name}: the page would be too large.", class_="note")
-
-
-def attempt(kind: Kind, looks: RunArrays, map_by: str) -> Markup | None:
-    """The pictures, or a note that says why there are none."""
+def attempt(kind: Kind, arrays: RunArrays, map_by: str) -> tuple[Markup, str]:
+    """The pictures and "", or none and the reason why."""
     try:
-        return kind.draw(looks, map_by)
+        return kind.draw(arrays, map_by), ""
     except (UserError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
-        log.warning("%s: no %s: %s", looks.run.name, kind.title.lower(), reason)
-        return element("p", f"Left out: {reason}", class_="note")
+        log.warning("%s: no %s: %s", arrays.run.name, kind.title.lower(), reason)
+        return Markup(), f"Left out: {reason}"
 
 
-def draw_views(looks: RunArrays, map_by: str) -> Markup:
-    return pictures.view_rows(looks.cut_views(IMAGES), looks.source)
+def draw_views(arrays: RunArrays, map_by: str) -> Markup:
+    rows = pictures.view_rows(arrays.cropped_views(IMAGES), arrays.source)
+    return render("rows", rows=rows, caption="")
 
 
-def draw_heat(looks: RunArrays, map_by: str) -> Markup:
-    return _grid(pictures.heat_pictures(*looks.heat_maps(HEATED)))
+def draw_heat_maps(arrays: RunArrays, map_by: str) -> Markup:
+    rows = pictures.heat_rows(*arrays.heat_maps(HEATED))
+    return render("grid", titled_rows=[("", rows)])
 
 
-def draw_neighbours(looks: RunArrays, map_by: str) -> Markup:
-    rows = pictures.neighbour_rows(looks.embedded, QUERIES, NEAREST)
-    return figure(pictures.captions(looks.embedded.classes), rows)
+def draw_neighbors(arrays: RunArrays, map_by: str) -> Markup:
+    embedded = arrays.embedded
+    frames = "; green frames: the query's class, orange ones: another" if embedded.classes else ""
+    caption = (
+        f"Nearest neighbors of images of {embedded.name}. Blue frames: queries; to their right the "
+        f"most similar images, by cosine{frames}."
+    )
+    return render("rows", rows=pictures.neighbor_rows(embedded, QUERIES, NEAREST), caption=caption)
 
 
-def draw_map(looks: RunArrays, map_by: str) -> Markup:
-    embedded = looks.embedded
-    places = project(embedded.features, map_by)
-    what = "First two principal components" if map_by == "pca" else "t-SNE"
-    caption = f"{what} of the features of {len(places)} images of {embedded.name}, at step"
-    return figure(f"{caption} {looks.step}.", pictures.scatter(places, embedded))
+def draw_map(arrays: RunArrays, map_by: str) -> Markup:
+    embedded = arrays.embedded
+    drawn = pictures.feature_map(project(embedded.features, map_by), embedded)
+    projection = "First two principal components" if map_by == "pca" else "t-SNE"
+    caption = f"{projection} of the features of {len(drawn.dots)} images of {embedded.name}"
+    return render("map", map=drawn, caption=f"{caption}, at step {arrays.step}.")
 
 
-def draw_confusions(looks: RunArrays, map_by: str) -> Markup | None:
+def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
     """The last one of each task and data set."""
     found = {
-        (entry["task"], entry["dataset"]): entry["details"]
-        for entry in looks.run.entries
+        f"{spell(entry['task'])} on {entry['dataset']}": entry["details"]
+        for entry in arrays.run.entries
         if "confusion" in entry.get("details", {})
     }
-    figures = [
-        titled(
-            f"{spell(task)} on {dataset}", pictures.confusion(details), pictures.per_class(details)
-        )
-        for (task, dataset), details in found.items()
+    matrices = [
+        (title, pictures.confusion_matrix(details), pictures.class_table(details))
+        for title, details in found.items()
     ]
-    return element("div", *figures, class_="parts beside") if figures else None
+    return render("confusion", matrices=matrices) if matrices else Markup()
 
 
-def draw_masks(looks: RunArrays, map_by: str) -> Markup | None:
-    figures = []
-    for path in sorted((looks.run.workdir / "predictions").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            rows = pictures.mask_rows(dict(arrays), MASKS)
-            figures.append(titled(path.stem, rows))
-    return element("div", *figures, class_="parts") if figures else None
+def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
+    titled_rows = []
+    for path in sorted((arrays.run.workdir / "predictions").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as predictions:
+            titled_rows.append((path.stem, pictures.mask_rows(dict(predictions), MASKS)))
+    return render("grid", titled_rows=titled_rows) if titled_rows else Markup()
 
 
 KINDS = (
-    Kind("Views", "Training images with their regions, the rectangles that views are cut from, and "
-         "these views with their augmentation, as in the first epoch.", draw_views),
-    Kind("Neighbours", "What the frozen encoder takes for alike.", draw_neighbours),
-    Kind("Map", "Images near each other have features near each other.", draw_map, narrow=True),
-    Kind("Heat maps", "How much the encoder makes of each place: its features summed over the "
-         "channels, bright is much.", draw_heat),
-    Kind("Confusion", "Rows are true classes, columns predicted ones; per cent of the row. Blue is "
-         "right, orange wrong.", draw_confusions),
-    Kind("Masks", "Labels and what was predicted; black has no label.", draw_masks),
+    Kind("Views", "Training images with their regions and the boxes that views are cut from, then "
+         "the views. Views as in the first epoch.", draw_views),
+    Kind("Neighbors", "Images with similar features of the frozen encoder.", draw_neighbors),
+    Kind("Map", "Features in two dimensions: similar images lie close together.", draw_map,
+         narrow=True),
+    Kind("Heat maps", "Features summed over the channels at each place; bright is high.",
+         draw_heat_maps),
+    Kind("Confusion", "Rows are true classes, columns predicted ones, in percent of the row. Blue "
+         "is right, orange wrong.", draw_confusions),
+    Kind("Masks", "Labels and predictions; black has no label.", draw_masks),
 )  # fmt: skip

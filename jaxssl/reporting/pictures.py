@@ -1,7 +1,9 @@
-"""Pictures of a run: views, neighbours, a map of the features, heat maps, confusions, masks."""
+"""Pictures of a run: views, neighbors, a map of the features, heat maps, confusions, masks."""
 
+import base64
 import colorsys
-from collections.abc import Sequence
+import dataclasses
+import io
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,15 @@ from PIL import Image, ImageDraw
 
 from jaxssl.data import Source
 from jaxssl.data.source import Regions
-from jaxssl.reporting.markup import Markup, element, figure, join, picture, table
-from jaxssl.reporting.run_arrays import Cut, Embedded, neighbours
+from jaxssl.reporting.run_arrays import CroppedViews, EmbeddedImages, nearest_neighbors
+from jaxssl.reporting.tables import Table
 
 SIDE = 224  # longer side of a picture, pixels
+SMALL = 64  # pixels: smaller pictures are kept without loss and enlarged with sharp edges
 DRAWN_REGIONS = 24
-NAMED_CLASSES = 20  # of a confusion matrix, or of the colours of a map
-VIEW_COLOURS = ((47, 111, 222), (217, 98, 43), (31, 157, 120), (178, 66, 157))
-COLOURS = (
+NAMED_CLASSES = 20  # of a confusion matrix, or of the colors of a map
+VIEW_COLORS = ((47, 111, 222), (217, 98, 43), (31, 157, 120), (178, 66, 157))
+COLORS = (
     (66, 115, 190), (240, 140, 50), (85, 165, 90), (215, 75, 80), (145, 105, 185),
     (145, 100, 80), (225, 125, 190), (125, 130, 140), (190, 185, 50), (60, 190, 205),
 )  # fmt: skip
@@ -24,35 +27,76 @@ HEAT = np.array([(10, 8, 40), (110, 25, 110), (215, 65, 75), (250, 160, 60), (25
 NO_CLASS = 255
 
 
-def row(*cells: str, class_: str = "row") -> Markup:
-    """Pictures side by side, equally wide; narrow pages scroll rather than shrink them away."""
-    return element(
-        "div", element("div", *cells, class_=class_, style=f"--n:{len(cells)}"), class_="strip",
-        tabindex="0",
-    )  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image inside the page."""
+
+    source: str  # a data URL
+    alt: str
+    width: int
+    height: int
+    caption: str = ""
+    frame: str = ""  # class of its figure: query, right, wrong
+
+    @property
+    def is_small(self) -> bool:
+        return max(self.width, self.height) <= SMALL
 
 
-def view_rows(cut: Cut, source: Source) -> Markup:
-    """A row for each image: its regions and where views are cut, then the views."""
+Row = list[Picture]
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureMap:
+    """A dot for each image, colored by class if there are few classes."""
+
+    dots: list[tuple[float, float, str, str]]  # x, y, color, name of the class
+    legend: list[tuple[str, str]]  # name of the class, color
+    width, height, margin = 640, 440, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfusionMatrix:
+    """Shares of the predicted among the images of each true class; as an image if they are many."""
+
+    classes: list[str]
+    rows: list[tuple[str, list[tuple[str, float]]]]  # true class, (predicted class, share)
+    image: Picture | None = None
+
+
+def picture(
+    pixels: np.ndarray | Image.Image, alt: str, caption: str = "", frame: str = "", side: int = SIDE
+) -> Picture:
+    """An image inside the page: a small one as PNG, others as JPEG.
+
+    Args:
+      pixels: u8[h, w, 3]; shrunk if need be.
+      alt: text for those who cannot see it.
+      caption: text below it.
+      frame: class of its figure in style.css.
+      side: its longer side at most, pixels.
+    """
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    buffer, kind = io.BytesIO(), "png" if max(image.size) <= SMALL else "jpeg"
+    image.save(buffer, kind, optimize=kind == "png", quality=82)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Picture(f"data:image/{kind};base64,{data}", alt, *image.size, caption, frame)
+
+
+def view_rows(views: CroppedViews, source: Source) -> list[Row]:
+    """A row for each image: it with its regions and where views are cut, then the views."""
     rows = []
-    for n, index in enumerate(cut.indices):
+    for n, index in enumerate(views.indices):
         example = source[index]
         drawn = draw_regions(example.image, example.regions)
-        draw_boxes(drawn, cut.boxes[n], cut.hw[n])
-        cells = [figure(None, picture(drawn, f"{example.key} with its regions and views"))]
-        cells += [
-            figure(None, picture(shrink(view[n]), f"view {number + 1} of {example.key}"))
-            for number, view in enumerate(cut.views)
+        draw_boxes(drawn, views.boxes[n], views.hw[n])
+        rows.append([picture(drawn, f"{example.key} with its regions and views")])
+        rows[-1] += [
+            picture(pixels[n], f"view {number + 1} of {example.key}")
+            for number, pixels in enumerate(views.pixels)
         ]
-        rows.append(row(*cells))
-    return element("div", *rows, class_="rows" if len(cut.views) > 3 else "rows short")
-
-
-def shrink(image: np.ndarray) -> Image.Image:
-    """The image, at most `SIDE` pixels wide and high."""
-    small = Image.fromarray(image)
-    small.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return small
+    return rows
 
 
 def draw_regions(image: np.ndarray, regions: Regions | None) -> Image.Image:
@@ -67,148 +111,123 @@ def draw_regions(image: np.ndarray, regions: Regions | None) -> Image.Image:
         mask = np.asarray(small)
         edge = mask & ~(np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1)
                         & np.roll(mask, -1, 1))  # fmt: skip
-        pixels[mask] = 0.72 * pixels[mask] + 0.28 * np.array(colour(number))
+        pixels[mask] = 0.72 * pixels[mask] + 0.28 * np.array(color(number))
         pixels[edge] = 255
     return Image.fromarray(pixels.astype(np.uint8))
 
 
 def draw_boxes(drawn: Image.Image, boxes: np.ndarray, hw: np.ndarray) -> None:
-    """Rectangles where views are cut, in pixels of the original of height and width `hw`."""
+    """Draws boxes f32[v, 4], in pixels of the original of height and width `hw`."""
     draw = ImageDraw.Draw(drawn)
     scale = np.tile(SIDE / hw, 2)
     for number, box in enumerate(boxes):
         y0, x0, y1, x1 = (box * scale).tolist()
         place = (x0, y0, max(x1 - 1, x0 + 1), max(y1 - 1, y0 + 1))
         draw.rectangle(place, outline=(255, 255, 255), width=4)
-        draw.rectangle(place, outline=VIEW_COLOURS[number % len(VIEW_COLOURS)], width=2)
+        draw.rectangle(place, outline=VIEW_COLORS[number % len(VIEW_COLORS)], width=2)
 
 
-def colour(number: int) -> tuple[int, int, int]:
-    """Ten colours that are told apart easily, then steps of the golden ratio around the wheel."""
-    if number < len(COLOURS):
-        return COLOURS[number]
+def color(number: int) -> tuple[int, int, int]:
+    """Ten colors that are told apart easily, then steps of the golden ratio around the wheel."""
+    if number < len(COLORS):
+        return COLORS[number]
     rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.9)
     return tuple(round(255 * part) for part in rgb)  # type: ignore[return-value]
 
 
-def neighbour_rows(embedded: Embedded, queries: int, k: int) -> Markup:
-    """A row for each query: it, then its nearest images; with labels, whether they are alike."""
+def neighbor_rows(embedded: EmbeddedImages, queries: int, k: int) -> list[Row]:
+    """A row for each query: it, then its k nearest images; labels say whether they are right."""
     rows = []
-    for query, *nearest in neighbours(embedded.features, queries, k).tolist():
+    for query, *nearest in nearest_neighbors(embedded.features, queries, k).tolist():
         label = embedded.labels[query]
-        cells = [_labelled(embedded, query, "query")]
+        rows.append([_labeled(embedded, query, "query")])
         for other in nearest:
             known = min(label, embedded.labels[other]) >= 0
-            alike = "right" if label == embedded.labels[other] else "wrong"
-            cells.append(_labelled(embedded, other, alike if known else None))
-        rows.append(row(*cells))
-    return element("div", *rows, class_="rows")
+            frame = "right" if label == embedded.labels[other] else "wrong"
+            rows[-1].append(_labeled(embedded, other, frame if known else ""))
+    return rows
 
 
-def _labelled(embedded: Embedded, index: int, class_: str | None) -> Markup:
+def _labeled(embedded: EmbeddedImages, index: int, frame: str) -> Picture:
     label = int(embedded.labels[index])
-    name = embedded.classes[label] if 0 <= label < len(embedded.classes) else None
+    name = embedded.classes[label] if 0 <= label < len(embedded.classes) else ""
     alt = f"image {index}" + (f", {name}" if name else "")
-    return figure(name, picture(shrink(embedded.images[index]), alt), class_=class_)
+    return picture(embedded.images[index], alt, name, frame)
 
 
-def scatter(places: np.ndarray, embedded: Embedded) -> Markup:
-    """The map: a dot for each image, coloured by class if there are few classes."""
-    low, high = places.min(axis=0), places.max(axis=0)
-    spots = (places - low) / np.maximum(high - low, 1e-12) * np.array([620, 420]) + 10
-    labels, count = embedded.labels, len(embedded.classes)
-    coloured = 0 < count <= NAMED_CLASSES
+def feature_map(positions: np.ndarray, embedded: EmbeddedImages) -> FeatureMap:
+    """Positions f32[n, 2] of the images as dots."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    margin = FeatureMap.margin
+    extent = np.array([FeatureMap.width, FeatureMap.height]) - 2 * margin
+    spots = ((positions - low) / np.maximum(high - low, 1e-12) * extent + margin).round(1)
+    count = len(embedded.classes)
+    colored = 0 < count <= NAMED_CLASSES
     dots = []
-    for (x, y), label in zip(spots.round(1), labels, strict=True):
-        fill = f"rgb{colour(int(label))}" if coloured and label >= 0 else "var(--faint)"
+    for (x, y), label in zip(spots.tolist(), embedded.labels.tolist(), strict=True):
+        fill = f"rgb{color(label)}" if colored and label >= 0 else "var(--faint)"
         name = embedded.classes[label] if 0 <= label < count else "no label"
-        dots.append(element("circle", element("title", name), cx=x, cy=y, r=3.2, fill=fill))
-    drawn = element(
-        "svg", *dots, viewBox="0 0 640 440", role="img", aria_label="map of the features",
-        class_="map",
-    )  # fmt: skip
-    if not coloured:
-        return drawn
-    entries = [
-        element("li", element("span", class_="swatch", style=f"background:rgb{colour(i)}"), name)
-        for i, name in enumerate(embedded.classes)
-    ]
-    return join(drawn, element("ul", *entries, class_="legend"))
+        dots.append((x, y, fill, name))
+    entries = [(name, f"rgb{color(i)}") for i, name in enumerate(embedded.classes)]
+    return FeatureMap(dots, entries if colored else [])
 
 
-def heat_pictures(images: np.ndarray, maps: np.ndarray) -> list[Markup]:
-    """Pairs: the image, and its heat map laid over it."""
+def heat_rows(images: np.ndarray, maps: np.ndarray) -> list[Row]:
+    """Pairs: the image, and its heat map f32[s, s] in [0, 1] laid over it."""
     pairs = []
     for image, heat in zip(images, maps, strict=True):
         along = np.clip(heat, 0, 1) * (len(HEAT) - 1)
         shade = [np.interp(along, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)]
         mixed = 0.35 * image + 0.65 * np.stack(shade, axis=-1)
-        cells = (picture(shrink(image), "image"),
-                 picture(shrink(mixed.astype(np.uint8)), "its heat map"))  # fmt: skip
-        pairs.append(element("div", *cells, class_="row", style="--n:2"))
+        pairs.append([picture(image, "image"), picture(mixed.astype(np.uint8), "its heat map")])
     return pairs
 
 
-def confusion(details: dict[str, Any]) -> Markup:
-    """Rows are true classes, columns predicted ones; a cell is the share of its row."""
-    matrix = np.asarray(details["confusion"], float)
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    classes = [str(name) for name in details.get("classes", range(len(matrix)))]
-    if len(matrix) > NAMED_CLASSES:
-        grey = np.rint(255 * (1 - share)).astype(np.uint8)
-        side = max(1, 640 // len(grey))
-        return picture(
-            np.repeat(np.kron(grey, np.ones((side, side), np.uint8))[..., None], 3, axis=2),
-            f"confusion of {len(matrix)} classes: rows true, columns predicted, dark is often",
-        )
-    rows = []
-    for i, name in enumerate(classes):
-        cells = [element("th", name, scope="row")]
-        for j, value in enumerate(share[i]):
-            tint = f"var(--c{0 if i == j else 1}) {80 * value:.0f}%"
-            style = f"background:color-mix(in srgb, {tint}, transparent)"
-            shown = f"{100 * value:.0f}" if value >= 0.005 else ""
-            cells.append(element("td", shown, style=style, title=f"{name} as {classes[j]}"))
-        rows.append(element("tr", *cells))
-    head = element("tr", element("td"), *(element("th", name, scope="col") for name in classes))
-    whole = element("table", element("thead", head), element("tbody", *rows), class_="confusion")
-    return element("div", whole, class_="scroll", tabindex="0")
+def confusion_matrix(details: dict[str, Any]) -> ConfusionMatrix:
+    """Counts [true, predicted] of an entry of eval.json as shares of each row."""
+    counts = np.asarray(details["confusion"], float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = [str(name) for name in details.get("classes", range(len(counts)))]
+    if len(counts) <= NAMED_CLASSES:
+        rows = [
+            (name, list(zip(classes, row, strict=True)))
+            for name, row in zip(classes, shares.tolist(), strict=True)
+        ]
+        return ConfusionMatrix(classes, rows)
+    gray = np.rint(255 * (1 - shares)).astype(np.uint8)
+    side = max(1, 640 // len(gray))
+    alt = f"confusion of {len(counts)} classes: rows true, columns predicted, dark is often"
+    pixels = np.repeat(np.kron(gray, np.ones((side, side), np.uint8))[..., None], 3, axis=2)
+    return ConfusionMatrix(classes, [], picture(pixels, alt, side=max(pixels.shape)))
 
 
-def per_class(details: dict[str, Any]) -> Markup | None:
-    """A number for each class, folded up."""
+def class_table(details: dict[str, Any]) -> Table | None:
+    """The result of each class, if an entry of eval.json has them."""
     if "per_class" not in details:
         return None
     names = details.get("classes", range(len(details["per_class"])))
-    rows = [[str(n), f"{100 * v:.1f} %" if np.isfinite(v) else "-"]
-            for n, v in zip(names, map(_number, details["per_class"]), strict=False)]  # fmt: skip
-    summary = element("summary", "By class")
-    return element("details", summary, table(["class", "value"], rows))
+    rows: list[list[Any]] = [
+        [str(name), "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f} %"]
+        for name, value in zip(names, details["per_class"], strict=False)
+    ]
+    return Table(["class", "value"], rows)
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def mask_rows(predictions: dict[str, np.ndarray], wanted: int) -> Markup:
-    """Image, true labels, predicted labels."""
-    rows = []
-    for n in range(min(wanted, len(predictions["image"]))):
-        cells = [figure("image", picture(shrink(predictions["image"][n]), "image"))]
-        for name in ("truth", "predicted"):
-            painted = paint_labels(predictions[name][n])
-            cells.append(figure(name, picture(shrink(painted), f"{name} labels")))
-        rows.append(element("div", *cells, class_="row", style=f"--n:{len(cells)}"))
-    return element("div", *rows, class_="grid")
+def mask_rows(predictions: dict[str, np.ndarray], count: int) -> list[Row]:
+    """Of each image: it, its true labels, the predicted ones."""
+    return [
+        [
+            picture(predictions["image"][n], "image", "image"),
+            *(
+                picture(paint_labels(predictions[name][n]), f"{name} labels", name)
+                for name in ("truth", "predicted")
+            ),
+        ]
+        for n in range(min(count, len(predictions["image"])))
+    ]
 
 
 def paint_labels(labels: np.ndarray) -> np.ndarray:
-    """Label map u8[h, w] as colours; black where there is no label."""
-    colours = np.array([colour(n) for n in range(NO_CLASS)] + [(0, 0, 0)], np.uint8)
-    return colours[labels]
-
-
-def captions(classes: Sequence[str]) -> str:
-    """What the frames of neighbours mean."""
-    known = "; green frames are of the query's class, orange ones of another" if classes else ""
-    return f"Blue frames are the queries, their nearest images follow by falling cosine{known}."
+    """Label map u8[h, w] as colors u8[h, w, 3]; black where there is no label."""
+    colors = np.array([color(n) for n in range(NO_CLASS)] + [(0, 0, 0)], np.uint8)
+    return colors[labels]

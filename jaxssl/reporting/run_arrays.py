@@ -1,4 +1,4 @@
-"""What an encoder sees: its features of a few images, for pictures. The arrays behind the page."""
+"""Arrays of a run for the pictures of its page: views, features, heat maps of a few images."""
 
 import dataclasses
 import functools
@@ -21,19 +21,19 @@ from jaxssl.views import ViewConfig, choose_boxes, make_views
 
 BATCH = 64  # images encoded at once
 CELL = 32  # pixels: a side that is a multiple of it suits every encoder
-EMBEDDED = 800  # images among which neighbours are looked for
+EMBEDDED = 800  # images among which neighbors are searched
 
 
-def choose(count: int, wanted: int) -> list[int]:
-    """Indices of at most `wanted` of `count` things, at random but always the same, in order.
+def sample_indices(count: int, size: int) -> list[int]:
+    """Indices of at most `size` of `count` things, at random but always the same, in order.
 
     Evenly spaced ones would miss classes that take turns.
     """
     order = np.random.default_rng(0).permutation(count)
-    return sorted(order[:wanted].tolist())
+    return sorted(order[:size].tolist())
 
 
-def load(source: Source, indices: list[int], spec: CanvasSpec) -> Batch:
+def load_batch(source: Source, indices: list[int], spec: CanvasSpec) -> Batch:
     """Canvases of some images, stacked, with the `index` of each."""
     loaded = [load_canvas(source, i, spec) for i in indices]
     stacked = {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
@@ -41,18 +41,18 @@ def load(source: Source, indices: list[int], spec: CanvasSpec) -> Batch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
-    """Views of some images, as training would cut them."""
+class CroppedViews:
+    """Views of some images as training makes them."""
 
     indices: list[int]  # of the images in the source
-    hw: np.ndarray  # i32[n, 2]
+    hw: np.ndarray  # i32[n, 2]: height and width of the original images, pixels
     boxes: np.ndarray  # f32[n, v, 4]: y0 x0 y1 x1, pixels of the original image
-    views: list[np.ndarray]  # u8[n, s, s, 3] each
+    pixels: list[np.ndarray]  # u8[n, s, s, 3] for each of the v views
 
 
 @dataclasses.dataclass(frozen=True)
-class Embedded:
-    """Images and what the encoder makes of them."""
+class EmbeddedImages:
+    """Images and the features of the frozen encoder for them."""
 
     name: str  # of the source
     images: np.ndarray  # u8[n, s, s, 3]
@@ -62,9 +62,10 @@ class Embedded:
 
 
 class RunArrays:
-    """A run with what is opened to look at it, each when it is first asked for.
+    """The data and the encoder of a run, each opened when it is first needed.
 
-    Raises UserError or OSError, one line, where data or checkpoint are not there.
+    Raises:
+      UserError: the data or the checkpoint are not there.
     """
 
     def __init__(self, run: Run):
@@ -73,69 +74,81 @@ class RunArrays:
 
     @functools.cached_property
     def source(self) -> Source:
-        """What was trained on."""
+        """The training images."""
         return open_source(self.run.config.data.source, seed=self.run.config.seed)
 
     @functools.cached_property
     def encoder(self) -> FrozenEncoder:
-        """Of the newest checkpoint; sets `step`."""
+        """The encoder of the newest checkpoint, whose step `step` is from now on."""
         config, mesh = self.run.config, make_mesh()
         network, variables, self.step = restore_encoder(config, self.run.workdir, mesh)
         normalization = config.views.normalize
         return FrozenEncoder(network, variables, normalization, mesh, BATCH, show=False)
 
     @functools.cached_property
-    def embedded(self) -> Embedded:
+    def embedded(self) -> EmbeddedImages:
         """Test images of the first data set of the evaluation, else training images."""
         config, source = self.run.config, None
         if config.eval.datasets:
             source = open_source(config.eval.datasets[0], "test")
         source = source or self.source
         spec = CanvasSpec(size=config.eval.size or config.views.size, fit="center")
-        batch = load(source, choose(len(source), EMBEDDED), spec)
+        batch = load_batch(source, sample_indices(len(source), EMBEDDED), spec)
         pooled = self.encoder.pooled(batch["image"])
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-        return Embedded(source.spec, batch["image"], batch["label"], source.class_names, features)
+        return EmbeddedImages(
+            source.spec, batch["image"], batch["label"], source.class_names, features
+        )
 
-    def cut_views(self, wanted: int) -> Cut:
-        """Views of `wanted` training images, as of the first step, before they are normalised."""
+    def cropped_views(self, count: int) -> CroppedViews:
+        """Views of `count` training images as in the first epoch, before normalization."""
         config = self.run.config
         sampler = build("sampler", config.sampler)
         views = ViewConfig(**config.views.to_dict() | {"normalize": "none"})
         objects = config.data.max_objects if sampler.needs_regions else 0
-        indices = choose(len(self.source), wanted)
-        batch = load(self.source, indices, CanvasSpec(config.data.canvas, objects))
+        indices = sample_indices(len(self.source), count)
+        batch = load_batch(self.source, indices, CanvasSpec(config.data.canvas, objects))
         key, memory = jax.random.key(config.seed), sampler.init(len(indices))
         boxes, *_ = choose_boxes(key, batch, memory, sampler, views.specs())
         made, _ = jax.jit(lambda b: make_views(key, b, memory, sampler, views))(batch)
         pixels = [np.asarray(view.image) for view in made]
         as_bytes = [np.clip(np.rint(255 * p), 0, 255).astype(np.uint8) for p in pixels]
-        return Cut(indices, batch["hw"], np.asarray(boxes), as_bytes)
+        return CroppedViews(indices, batch["hw"], np.asarray(boxes), as_bytes)
 
-    def heat_maps(self, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-        """Training images u8[n, s, s, 3] as squares, and their heat maps f32[n, s, s].
+    def heat_maps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Square training images u8[n, s, s, 3] and the heat maps f32[n, s, s] of their features.
 
-        As large as they are kept: of a small view an encoder may make a single cell.
+        The side is that of the canvas: for a small view the grid may be a single cell.
         """
         config = self.run.config
         side = max(config.data.canvas // CELL * CELL, config.views.size)
-        batch = load(self.source, choose(len(self.source), wanted), CanvasSpec(side))
+        batch = load_batch(self.source, sample_indices(len(self.source), count), CanvasSpec(side))
         grid = jnp.asarray(self.encoder.grid(batch["image"]))
         maps = jax.vmap(lambda g: heat_map(g, side))(grid)
         return batch["image"], np.asarray(maps)
 
 
-def neighbours(features: np.ndarray, wanted: int, k: int) -> np.ndarray:
-    """For `wanted` rows of length one, their own index and those of the k nearest others."""
-    queries = np.array(choose(len(features), wanted))
-    similarity = features[queries] @ features.T
-    similarity[np.arange(len(queries)), queries] = -np.inf
+def nearest_neighbors(features: np.ndarray, queries: int, k: int) -> np.ndarray:
+    """Indices i64[queries, 1 + k] of query rows, and of the k other rows most similar to each.
+
+    Args:
+      features: f32[n, d], rows of length one.
+      queries: number of query rows.
+      k: neighbors of each; fewer where there are fewer rows.
+    """
+    chosen = np.array(sample_indices(len(features), queries))
+    similarity = features[chosen] @ features.T
+    similarity[np.arange(len(chosen)), chosen] = -np.inf
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(features) - 1)]
-    return np.concatenate([queries[:, None], nearest], axis=1)
+    return np.concatenate([chosen[:, None], nearest], axis=1)
 
 
 def project(features: np.ndarray, how: str) -> np.ndarray:
-    """Features in two dimensions f32[n, 2]: their principal components, or t-SNE."""
+    """Features in two dimensions f32[n, 2]: their principal components, or t-SNE.
+
+    Raises:
+      UserError: t-SNE is asked for and scikit-learn is not installed.
+    """
     if how == "tsne":
         try:
             from sklearn.manifold import TSNE  # an extra: imported when asked for
@@ -143,6 +156,6 @@ def project(features: np.ndarray, how: str) -> np.ndarray:
             raise UserError("--map tsne needs: pip install 'jaxssl[report]'") from None
         perplexity = min(30.0, (len(features) - 1) / 3)
         return np.asarray(TSNE(perplexity=perplexity, random_state=0).fit_transform(features))
-    centred = features - features.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = features - features.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     return (left * singular)[:, :2]

@@ -1,4 +1,4 @@
-"""What is read of a run, and which runs are the same but for their seed."""
+"""The files of a run, and the groups of runs that differ in their seed alone."""
 
 import dataclasses
 import itertools
@@ -83,7 +83,7 @@ def _read_environment(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups in the order of their first runs. Where the data lie and are kept is no difference."""
+    """Groups in the order of their first runs. The folder of caches is no difference."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         same = {k: v for k, v in run.flat.items() if k not in ("seed", "data.cache_dir", "wandb")}
@@ -98,7 +98,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _name(names: Sequence[str]) -> str:
-    """What the names start with, less what counts the seeds: `samclr` of samclr_0 and samclr_1."""
+    """The common start of the names without the seed: `samclr` of samclr_0 and samclr_1."""
     if len(names) == 1:
         return names[0]
     alike = itertools.takewhile(lambda c: len(set(c)) == 1, zip(*names, strict=False))

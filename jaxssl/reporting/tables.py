@@ -1,4 +1,4 @@
-"""Tables: what differs between configs, and results with their spread beside the papers'."""
+"""Tables: differences between configs, and results with their spread beside the papers'."""
 
 import dataclasses
 import statistics
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxssl.config import KNOWN, base, defaults, flatten
-from jaxssl.reporting.markup import Markup, element, join, table
 from jaxssl.reporting.published import published
 from jaxssl.reporting.runs import Group, Run, spell
 
@@ -17,8 +16,45 @@ PLAIN = ("lr", "loss", "regions", "images", "rank_me", "std", "std_if_even", "al
          "uniformity", "rmse", "abs_rel")  # fmt: skip
 
 
-def config_tables(groups: Sequence[Group]) -> list[Markup]:
-    """What differs between the groups, or from the defaults if there is one; then everything."""
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of the page. A cell is text, a `Number` or a `Protocol`."""
+
+    head: list[str]
+    rows: list[list[Any]]
+    style: str = ""  # class in style.css
+    names: int = 1  # how many columns at the left are names
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """Mean and standard deviation over `count` runs, with their unit; none if `count` is 0."""
+
+    text: str
+    count: int
+    paper: str = ""  # the number of a paper beside it
+    footnote: int = 0  # its source
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The settings of an evaluation, folded up under those that tell it from others."""
+
+    summary: str
+    whole: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultTables:
+    """The main results of each task, all results, and the sources of papers' numbers."""
+
+    main: Table
+    everything: Table
+    sources: list[str]
+
+
+def config_tables(groups: Sequence[Group]) -> tuple[Table, Table]:
+    """The keys that differ between groups, or from the defaults for a single one; then all keys."""
     names = [group.name for group in groups]
     flat = [group.first.flat for group in groups]
     if len(groups) == 1:
@@ -26,15 +62,11 @@ def config_tables(groups: Sequence[Group]) -> list[Markup]:
     keys = list(dict.fromkeys(key for f in flat for key in f if key != "seed"))
     rows = {key: [_show(f.get(key, "-")) for f in flat] for key in keys}
     differing = [[key, *cells] for key, cells in rows.items() if len(set(cells)) > 1]
-    shown = table(["key", *names], differing, class_="config")
-    nothing = element("p", "Nothing differs.")
-    everything = table(
-        ["key", *names[-len(groups) :]],
-        [[key, *cells[-len(groups) :]] for key, cells in rows.items()],
-        class_="config",
+    everything = [[key, *cells[-len(groups) :]] for key, cells in rows.items()]
+    return (
+        Table(["key", *names], differing, "config"),
+        Table(["key", *names[-len(groups) :]], everything, "config"),
     )
-    summary = element("summary", f"All {len(keys)} keys")
-    return [shown if differing else nothing, element("details", summary, everything)]
 
 
 def default_config(run: Run) -> dict[str, Any]:
@@ -51,12 +83,12 @@ def _show(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One number: of what, when and how it was found. The text of a protocol has an item a key."""
+    """The identity of a result: its data set, name, time and protocol."""
 
     dataset: str
     name: str  # such as knn_top1
     when: str = ""  # of those that training reported
-    protocol: tuple[str, ...] = ()  # of those of eval.json
+    protocol: tuple[str, ...] = ()  # of those of eval.json: an item for each key
     is_main: bool = dataclasses.field(default=True, compare=False)  # of its task
 
 
@@ -95,7 +127,7 @@ def _evaluated(run: Run) -> dict[Measure, float]:
 
 
 def _reported(run: Run) -> dict[Measure, float]:
-    """What the first evaluation of training found, of the untrained encoder, and the last."""
+    """Results of the first evaluation in training, of the untrained encoder, and of the last."""
     lines = [line for line in run.lines if any(key.startswith("eval/") for key in line)]
     found = {}
     for line in (lines[0], lines[-1]) if lines else ():
@@ -109,68 +141,54 @@ def _reported(run: Run) -> dict[Measure, float]:
     return found
 
 
-def result_tables(groups: Sequence[Group]) -> list[Markup]:
-    """The main results of each task, and all of them folded up. Below, where papers' are from."""
-    results, cited = collect_results(groups), dict[str, int]()
+def result_tables(groups: Sequence[Group]) -> ResultTables:
+    """Results by data set and name, a column for each group."""
+    results, sources = collect_results(groups), dict[str, int]()
     main = {measure: values for measure, values in results.items() if measure.is_main}
-    if not results:
-        return []
-    shown = [_result_table(groups, main, cited)]
-    if len(main) < len(results):
-        everything = _result_table(groups, results, cited)
-        shown.append(
-            element("details", element("summary", f"All {len(results)} numbers"), everything)
-        )
-    if cited:
-        shown.insert(1, element("ol", *(element("li", c) for c in cited), class_="notes"))
-    return shown
+    shown, everything = (_result_table(groups, r, sources) for r in (main, results))
+    return ResultTables(shown, everything, list(sources))
 
 
-def _result_table(groups: Sequence[Group], results: Results, cited: dict[str, int]) -> Markup:
-    def cell(measure: Measure, group: Group) -> Markup:
-        value = spread(measure.name, results[measure].get(group.name, []))
+def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, int]) -> Table:
+    def cell(measure: Measure, group: Group) -> Number:
+        number = summarize(measure.name, results[measure].get(group.name, []))
         paper = published(group.first.config, measure.dataset, measure.name)
-        if paper is None or group.name not in results[measure]:
-            return value
-        note = element("sup", cited.setdefault(paper.source, len(cited) + 1))
-        return join(value, element("span", f"paper {paper.value:.1f} %", note, class_="paper"))
+        if paper is None or not number.count:
+            return number
+        footnote = sources.setdefault(paper.source, len(sources) + 1)
+        return dataclasses.replace(number, paper=f"{paper.value:.1f} %", footnote=footnote)
 
     rows = [
         [m.dataset, spell(m.name), *(cell(m, group) for group in groups), _how(m, results)]
         for m in results
     ]
     head = ["data set", "result", *(group.name for group in groups), "how"]
-    return table(head, rows, class_="results", names=2)
+    return Table(head, rows, "results", names=2)
 
 
-def _how(measure: Measure, results: Results) -> str:
-    """When, or what sets its protocol apart from others of the same; the whole one folded up."""
+def _how(measure: Measure, results: Results) -> str | Protocol:
+    """When it was found, or what tells its protocol from others of the same result."""
     if not measure.protocol:
         return measure.when
     same = [m for m in results if (m.dataset, m.name) == (measure.dataset, measure.name)]
     others = [set(m.protocol) for m in same if m.protocol]
     apart = [item for item in measure.protocol if item not in set.intersection(*others)]
-    summary = element("summary", ", ".join(apart) or "protocol")
-    return element("details", summary, ", ".join(measure.protocol))
+    return Protocol(", ".join(apart) or "protocol", ", ".join(measure.protocol))
 
 
-def spread(measure: str, values: Sequence[float]) -> Markup:
-    """Mean ± standard deviation, and of how many."""
+def summarize(measure: str, values: Sequence[float]) -> Number:
+    """Mean ± standard deviation of the values of several runs, in per cent if it is a share."""
     if not values:
-        return element("span", "-", class_="none")
+        return Number("", 0)
     plain = measure in PLAIN or any(measure.endswith(f"_{name}") for name in PLAIN)
     digits, factor, unit = (3, 1, "") if plain else (1, 100, " %")
-    mean = statistics.fmean(values) * factor
-    if len(values) == 1:
-        return join(f"{mean:.{digits}f}{unit}")
-    deviation = statistics.stdev(values) * factor
-    return join(
-        f"{mean:.{digits}f} ± {deviation:.{digits}f}{unit} ",
-        element("small", f"n {len(values)}", class_="n"),
-    )
+    text = f"{statistics.fmean(values) * factor:.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values) * factor:.{digits}f}"
+    return Number(text + unit, len(values))
 
 
-def machine_table(groups: Sequence[Group]) -> Markup:
+def machine_table(groups: Sequence[Group]) -> Table:
     """Versions, devices and revision, a column for each run; of runs all alike, one column."""
     runs = [run for group in groups for run in group.runs]
     flat = [{k: _show(v) for k, v in flatten(run.environment).items()} for run in runs]
@@ -178,4 +196,4 @@ def machine_table(groups: Sequence[Group]) -> Markup:
     if all(f == flat[0] for f in flat):
         flat, names = flat[:1], ["all runs" if len(runs) > 1 else names[0]]
     keys = dict.fromkeys(key for f in flat for key in f)
-    return table(["", *names], [[key, *(f.get(key, "-") for f in flat)] for key in keys])
+    return Table(["", *names], [[key, *(f.get(key, "-") for f in flat)] for key in keys])
