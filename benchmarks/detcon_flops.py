@@ -14,6 +14,7 @@ gradient (four products of matrices, not three), which is not counted here.
 
 import argparse
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -21,11 +22,8 @@ import numpy as np
 from jaxssl.config import base, build_method, defaults
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.methods import METHODS
-from jaxssl.optim import Lars
-from jaxssl.samplers import RandomCrop
 from jaxssl.terminal import format_table
-from jaxssl.training.step import init_state, make_train_step
-from jaxssl.views import ViewConfig
+from jaxssl.training.step import make_train_step
 
 COUNTED = (4, 8, 16)  # batches: small enough that the loss is computed in one block
 PAIRS = (("simclr", "detcon_s", 2048, 128), ("byol", "detcon_b", 4096, 256))
@@ -37,23 +35,16 @@ def flops(name: str, batch_size: int, args: argparse.Namespace, head: dict) -> f
     config.encoder = defaults("encoder", args.encoder)
     fields = {field.name for field in dataclasses.fields(METHODS[name])}
     config.method = defaults("method", name, **{k: v for k, v in head.items() if k in fields})
+    config.optim = defaults("optim", "lars", warmup_epochs=0.0)
+    config.batch_size, config.epochs, config.views.size = batch_size, 10, args.size
     method, _ = build_method(config)
-    optim = Lars(warmup_epochs=0.0)
-    parts = {
-        "method": method,
-        "sampler": RandomCrop(),
-        "views": ViewConfig(size=args.size),
-        "optimizer": optim.transform(batch_size, 100, 10),
-    }
+    step = make_train_step(config, method, steps_per_epoch=100)
     spec = CanvasSpec(size=256, planes=1 if method.needs_regions else 0)
     arrays = spec.arrays() | {"index": ((), np.dtype(np.int32))}
     batch = {k: jax.ShapeDtypeStruct((batch_size, *s), t) for k, (s, t) in arrays.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(lambda k, b: init_state(k, b, num_examples=1000, **parts), key, batch)
-    step = make_train_step(
-        **parts, learning_rate=optim.schedule(batch_size, 100, 10), total_steps=1000
-    )
-    return jax.jit(step).lower(state, batch, {}, key).cost_analysis()["flops"]
+    state = jax.eval_shape(functools.partial(step.init, num_examples=1000), key, batch)
+    return jax.jit(step).lower(state, batch, key).cost_analysis()["flops"]
 
 
 def main() -> None:

@@ -24,12 +24,11 @@ from jaxssl.config import base, build_method, defaults
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.pipeline import open_pipeline
-from jaxssl.optim import Sgd
-from jaxssl.samplers import RandomCrop
 from jaxssl.terminal import format_table
-from jaxssl.training.step import init_state, make_train_step
+from jaxssl.training.step import make_train_step
+from jaxssl.training.trainer import Trainer
 from jaxssl.training.workdir import environment
-from jaxssl.views import ViewConfig, make_views
+from jaxssl.views import make_views
 
 
 def write_photographs(folder: pathlib.Path, count: int) -> None:
@@ -49,17 +48,11 @@ class Setting:
         config.dtype = args.dtype
         width = {} if args.width is None else {"width": args.width}
         config.encoder = defaults("encoder", args.encoder, **width)
-        self.args, self.mesh = args, sharding.make_mesh()
+        config.batch_size, config.epochs, config.views.size = args.batch_size, 10, args.size
+        self.mesh = sharding.make_mesh()
         method, _ = build_method(config)
         source = open_source(f"folder:{folder}")
-        optim = Sgd()
-        parts = {
-            "method": method,
-            "sampler": RandomCrop(),
-            "views": ViewConfig(size=args.size),
-            "optimizer": optim.transform(args.batch_size, 100, 10),
-        }
-        self.parts = parts
+        step = make_train_step(config, method, steps_per_epoch=100)
         self.pipelines = {
             mode: open_pipeline(
                 source,
@@ -72,34 +65,30 @@ class Setting:
             )
             for mode in ("device", "host", "stream")
         }
-        example = self.pipelines["host"].example_batch()
-        init = sharding.jit_init(
-            lambda key, batch: init_state(key, batch, num_examples=args.images, **parts), self.mesh
-        )
-        self.state = init(jax.random.key(0), example)
-        rate = optim.schedule(args.batch_size, 100, 10)
-        step = make_train_step(**parts, learning_rate=rate, total_steps=1000)
-        self.step = sharding.jit_step(step, self.mesh)
+        self.trainers = {
+            mode: Trainer(step, pipeline, self.mesh, seed=0)
+            for mode, pipeline in self.pipelines.items()
+        }
+        self.state = self.trainers["host"].init()
         self.views = jax.jit(
-            lambda key, batch: make_views(key, batch, (), parts["sampler"], parts["views"])
+            lambda key, batch: make_views(key, batch, (), step.sampler, step.views)
         )
-        self.batch = next(sharding.prefetch(self.pipelines["host"].batches(0), self.mesh))
-        self.resident = sharding.replicate(self.pipelines["device"].resident, self.mesh)
+        self.batch = next(self.trainers["host"].batches(0))
 
     def make_views(self) -> None:
         jax.block_until_ready(self.views(jax.random.key(1), self.batch))
 
     def train_step(self) -> None:
-        self.state, metrics = self.step(self.state, self.batch, {}, jax.random.key(1))
+        self.state, metrics = self.trainers["host"](self.state, self.batch)
         jax.block_until_ready(metrics)
 
     def loop(self, mode: str) -> Callable[[], None]:
         """A function that takes one more step from the pipeline of a mode."""
-        batches = sharding.prefetch(self.pipelines[mode].batches(0), self.mesh)
-        resident = self.resident if mode == "device" else {}
+        trainer = self.trainers[mode]
+        batches = trainer.batches(0)
 
         def run() -> None:
-            self.state, metrics = self.step(self.state, next(batches), resident, jax.random.key(1))
+            self.state, metrics = trainer(self.state, next(batches))
             jax.block_until_ready(metrics)
 
         return run

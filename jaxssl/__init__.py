@@ -20,21 +20,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxssl.config import load_config as load_config
+    from jaxssl.config_file import load_config as load_config
     from jaxssl.data import open_source as open_source
     from jaxssl.pretrained.encoder import load_encoder as load_encoder
     from jaxssl.preview import draw_views as draw_views
-    from jaxssl.train import pretrain as pretrain
+    from jaxssl.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
 __all__ = ["draw_views", "load_config", "load_encoder", "open_source", "pretrain"]
 
 _PLACES = {
     "draw_views": "preview",
-    "load_config": "config",
+    "load_config": "config_file",
     "load_encoder": "pretrained.encoder",
     "open_source": "data",
-    "pretrain": "train",
+    "pretrain": "training.pretrain",
 }
 
 

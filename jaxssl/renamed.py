@@ -8,6 +8,9 @@ CONFIG_KEYS = {
     "optim.drop_factor": "optim.decay_factor",
 }
 
+# Fields of the state in checkpoints.
+STATE_FIELDS = {"method": "method_state", "sampler": "sampler_state"}
+
 # Last parts of the keys in `metrics.jsonl` and `eval.json`.
 RESULTS = {
     "chance": "majority_baseline",

@@ -1,4 +1,4 @@
-"""The only file that knows there are devices.
+"""Where arrays lie on the devices, and functions compiled for all of them.
 
 The step is written for one device. It runs on many because its arguments say where they lie: the
 batch is split over the mesh's one axis, the state is the same on every device, and `jit` does the
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxssl.errors import UserError
-from jaxssl.types import Tree
+from jaxssl.types import Batch, Tree
 
 
 def make_mesh() -> Mesh:
@@ -126,20 +126,40 @@ def machine_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
 
 
 def jit_step(step: Callable, mesh: Mesh) -> Callable:
-    """`step(state, batch, resident, key)` of `step.py`, for all devices; `state` is donated."""
+    """`step(state, batch, key)`, for all devices, as `run(state, batch, resident, key)`.
+
+    `resident` holds the arrays of the whole data set when they live on the devices, and `batch` is
+    then just the index of each image; else it is empty and `batch` holds the images. The state is
+    donated.
+    """
+
+    def run(state: Tree, batch: Batch, resident: Batch, key: jax.Array) -> Tree:
+        return step(state, _gather(batch, resident), key)
+
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(
-        step,
+        run,
         in_shardings=(same, rows, same, same),
         out_shardings=(same, same),
         donate_argnums=0,
     )
 
 
-def jit_refresh(look: Callable, mesh: Mesh) -> Callable:
-    """`look(memory, variables, batch, resident)` of `refresh.py`, for all devices."""
+def jit_refresh(encode: Callable, mesh: Mesh) -> Callable:
+    """`encode(memory, variables, batch)`, for all devices: `(memory, variables, batch, resident)`.
+
+    Batch and resident arrays are those of `jit_step`.
+    """
+
+    def run(memory: Tree, variables: Tree, batch: Batch, resident: Batch) -> Tree:
+        return encode(memory, variables, _gather(batch, resident))
+
     same, rows = replicated(mesh), split(mesh)
-    return jax.jit(look, in_shardings=(same, same, rows, same), out_shardings=same)
+    return jax.jit(run, in_shardings=(same, same, rows, same), out_shardings=same)
+
+
+def _gather(batch: Batch, resident: Batch) -> Batch:
+    return batch | {name: array[batch["index"]] for name, array in resident.items()}
 
 
 def jit_init(init: Callable, mesh: Mesh) -> Callable:

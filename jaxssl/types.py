@@ -31,7 +31,7 @@ class View:
 
 @flax.struct.dataclass
 class Features:
-    """What an encoder makes of a batch of views."""
+    """Features of a batch of views."""
 
     grid: Leaf  # f32[b, h, w, d]
     pooled: Leaf  # f32[b, d]: mean of the grid, or a ViT's class token
@@ -39,10 +39,10 @@ class Features:
 
 @flax.struct.dataclass
 class TrainState:
-    """All that lives between two steps: with it, the seed and the config, a run continues."""
+    """Training state: with it, the seed and the config, a run continues."""
 
     step: Leaf  # i32[]
     params: Tree  # what the gradient moves
     opt_state: Tree
-    method: Tree  # the method's other state: batch statistics, target network, queue, centre
-    sampler: Tree  # the sampler's memory: () or one entry per image of the data set
+    method_state: Tree  # what else a method keeps: batch statistics, target network, queue, center
+    sampler_state: Tree  # what a sampler keeps: () or one entry per image of the data set

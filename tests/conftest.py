@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jaxtyping import install_import_hook
 
@@ -24,7 +25,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
 
 from jaxssl import config  # noqa: E402 - after the hook that checks shapes
+from jaxssl.methods import SimCLR  # noqa: E402
 from jaxssl.models.vit import ViT  # noqa: E402
+from jaxssl.training.step import TrainStep  # noqa: E402
+from jaxssl.training.trainer import Trainer  # noqa: E402
 from jaxssl.types import Features  # noqa: E402
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -66,6 +70,25 @@ class GivenFeatures(nn.Module):
 @pytest.fixture(scope="session")
 def given_features():
     return GivenFeatures()
+
+
+class EncoderAlone(SimCLR):
+    """Not to be trained: the parameters are the encoder's variables."""
+
+    def encoder_variables(self, params, state):
+        return params
+
+
+@pytest.fixture(scope="session")
+def make_trainer(tiny_encoder):
+    """`make_trainer(sampler, views, pipeline, mesh)`: for what works with an encoder as it is."""
+
+    def make(sampler, views, pipeline, mesh):
+        method = EncoderAlone(tiny_encoder)
+        step = TrainStep(method, sampler, views, optax.identity(), lambda step: 0.1, total_steps=1)
+        return Trainer(step, pipeline, mesh, seed=0)
+
+    return make
 
 
 @pytest.fixture(scope="module")

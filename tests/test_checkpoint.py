@@ -1,10 +1,15 @@
 """Checkpoints: what is damaged is passed over, and the run goes on saving."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.types import TrainState
 
 STATE = {"a": jnp.arange(3.0), "step": jnp.int32(0)}
 
@@ -68,3 +73,21 @@ def test_all_damaged(tmp_path):
     damage(tmp_path, 3)
     with Checkpoints(tmp_path, 5) as checkpoints, pytest.raises(ValueError, match="of step 3"):
         checkpoints.restore("state", STATE)
+
+
+def test_a_state_of_an_earlier_version_is_restored(tmp_path):
+    """Its fields `method_state` and `sampler_state` were called `method` and `sampler`."""
+    params, stats = {"w": jnp.arange(3.0)}, {"queue": jnp.arange(4), "batch_stats": {}}
+    opt_state = optax.chain(optax.trace(0.9), optax.scale_by_schedule(lambda step: 1)).init(params)
+    state = TrainState(jnp.int32(7), params, opt_state, stats, ())
+    names = {"method_state": "method", "sampler_state": "sampler"}
+    fields = {names.get(f.name, f.name): getattr(state, f.name) for f in dataclasses.fields(state)}
+    with Checkpoints(tmp_path, 5) as checkpoints:
+        checkpoints.save(7, fields, params)
+    like = jax.tree.map(jnp.zeros_like, state)
+    with Checkpoints(tmp_path, 5) as checkpoints:
+        restored = checkpoints.restore("state", like)
+        assert jax.tree.structure(restored) == jax.tree.structure(state)
+        jax.tree.map(np.testing.assert_array_equal, restored, state)
+        checkpoints.save(8, restored, params)
+        assert set(checkpoints.read(8, "state")) == {f.name for f in dataclasses.fields(state)}

@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from jaxssl.config import base, build, complete, defaults, flatten, load_config
+from jaxssl.config import base, build, complete, defaults, flatten
+from jaxssl.config_file import load_config
 from jaxssl.methods import SimCLR
 from jaxssl.samplers import RegionCrop
 

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.config import build, flatten, load_config
+from jaxssl.config import build, flatten
+from jaxssl.config_file import load_config
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.train import check_sizes
-from jaxssl.training.step import init_state, make_train_step
-from jaxssl.views import ViewConfig
+from jaxssl.training.pretrain import check_sizes
+from jaxssl.training.step import make_train_step
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -46,16 +46,10 @@ def images_of(config):
     return next(n for name, n in IMAGES.items() if name in config.data.source)
 
 
-def parts_of(config, encoder):
-    """Method, sampler, views and optimizer, built; and the optimizer's learning rate."""
-    optim = build("optim", config.optim)
-    length = (config.batch_size, images_of(config) // config.batch_size, config.epochs)
-    return {
-        "method": build("method", config.method, encoder=encoder),
-        "sampler": build("sampler", config.sampler),
-        "views": ViewConfig(**config.views.to_dict()),
-        "optimizer": optim.transform(*length),
-    }, optim.schedule(*length)
+def step_of(config, encoder):
+    """The training step, as `pretrain` puts it together, with another encoder."""
+    method = build("method", config.method, encoder=encoder)
+    return make_train_step(config, method, images_of(config) // config.batch_size)
 
 
 @every_file
@@ -72,8 +66,8 @@ def test_says_how_to_run_it_and_has_the_variants_it_names(path):
 @every_file
 def test_builds_and_fits_its_data_set(path, tiny_encoder):
     for config in in_every_variant(path).values():
-        parts, _ = parts_of(config, tiny_encoder)
-        method, sampler, views = parts["method"], parts["sampler"], parts["views"]
+        step = step_of(config, tiny_encoder)
+        method, sampler, views = step.method, step.sampler, step.views
         method.check(
             batch_size=config.batch_size, num_examples=images_of(config), views=views.specs()
         )
@@ -104,20 +98,19 @@ def test_each_method_and_each_sampler_traces(path, tiny_encoder):
 
 
 def trace(config, encoder):
-    """The first state and a step, as `train` puts them together."""
-    parts, learning_rate = parts_of(config, encoder)
+    """The first state and a step."""
+    step = step_of(config, encoder)
     spec = CanvasSpec(
         config.data.canvas,
-        objects=config.data.max_objects if parts["sampler"].needs_regions else 0,
-        planes=config.data.region_planes if parts["method"].needs_regions else 0,
+        objects=config.data.max_objects if step.sampler.needs_regions else 0,
+        planes=config.data.region_planes if step.method.needs_regions else 0,
     )
     batch = {
         name: jax.ShapeDtypeStruct((config.batch_size, *shape), dtype)
         for name, (shape, dtype) in {**spec.arrays(), "index": ((), np.int32)}.items()
     }
-    init = functools.partial(init_state, num_examples=images_of(config), **parts)
-    step = make_train_step(**parts, learning_rate=learning_rate, total_steps=100)
+    init = functools.partial(step.init, num_examples=images_of(config))
     before = jax.eval_shape(init, jax.random.key(0), batch)
-    after, metrics = jax.eval_shape(step, before, batch, {}, jax.random.key(0))
+    after, metrics = jax.eval_shape(step, before, batch, jax.random.key(0))
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, before)
     assert metrics["loss"].shape == ()

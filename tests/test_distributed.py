@@ -10,7 +10,6 @@ import sys
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh
 from one_of_two import arguments
@@ -87,8 +86,7 @@ def as_of(workdir, step, copy):
 def final_state(workdir, like=None):
     """All leaves of the newest checkpoint, as numpy arrays."""
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-        state = checkpoints._manager.restore(checkpoints.newest(), args=items)["state"]
+        state = checkpoints.read(checkpoints.newest(), "state", like)
     assert int(state["step"]) == 8
     return jax.tree.map(np.asarray, state) if like else state
 

@@ -12,11 +12,13 @@ from jaxssl.data.pipeline import open_pipeline
 from jaxssl.samplers import RegionCrop
 from jaxssl.training import health_monitor
 from jaxssl.training.health_monitor import HealthMonitor
+from jaxssl.types import TrainState
+from jaxssl.views import ViewConfig
 
 
 @pytest.fixture
-def make(tiny_encoder, tmp_path):
-    def make_checkup(mode, images):
+def make(make_trainer, tmp_path):
+    def make_monitor(mode, images):
         config = base()
         config.eval.health, config.views.size, config.views.recipe = images, 16, "none"
         source = open_source("scenes:40")
@@ -24,22 +26,24 @@ def make(tiny_encoder, tmp_path):
         spec = CanvasSpec(size=32, objects=8)
         pipeline = open_pipeline(source, spec, **options, device_bytes=2**40)
         sampler = RegionCrop(min_area=200)
-        parts = {"pipeline": pipeline, "encoder": tiny_encoder, "sampler": sampler}
-        return HealthMonitor(config, sharding.make_mesh(), **parts), source
+        views = ViewConfig(**config.views.to_dict())
+        trainer = make_trainer(sampler, views, pipeline, sharding.make_mesh())
+        return HealthMonitor(config, trainer), source
 
-    return make_checkup
+    return make_monitor
 
 
 @pytest.fixture
-def variables(tiny_encoder):
-    return tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+def state(tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    return TrainState(0, variables, (), (), ())
 
 
-def test_measures_do_not_depend_on_where_images_are(make, variables, monkeypatch):
+def test_measures_do_not_depend_on_where_images_are(make, state, monkeypatch):
     monkeypatch.setattr(health_monitor, "CHUNK", 12)
     (stream, source), (host, _) = make("stream", 30), make("host", 30)
-    measures = host(variables, 0)
-    assert stream(variables, 0) == measures
+    measures = host(0, state)
+    assert stream(0, state) == measures
     assert set(measures) == {
         f"health/{name}"
         for name in (
@@ -52,20 +56,20 @@ def test_measures_do_not_depend_on_where_images_are(make, variables, monkeypatch
     assert min(everything) <= measures["health/regions_per_image"] <= max(everything)
 
 
-def test_a_collapse_is_warned_of_once_training_began(make, variables, monkeypatch):
+def test_a_collapse_is_warned_of_once_training_began(make, state, monkeypatch):
     said = []
     monkeypatch.setattr(
         health_monitor.log, "warning", lambda text, *values: said.append(text % values)
     )
-    look, _ = make("host", 16)
-    dead = jax.tree.map(jnp.zeros_like, variables)
-    look(dead, 0)
+    monitor, _ = make("host", 16)
+    dead = jax.tree.map(jnp.zeros_like, state)
+    monitor(0, dead)
     assert said == []
-    assert look(dead, 8)["health/dead_dimensions"] == 1
+    assert monitor(8, dead)["health/dead_dimensions"] == 1
     (line,) = said
     assert line.startswith("step 8: the features are collapsing")
     assert "optim.lr" in line
 
 
-def test_none_are_measured_where_none_are_wanted(make, variables):
-    assert make("stream", 0)[0](variables, 8) == {}
+def test_none_are_measured_where_none_are_wanted(make, state):
+    assert make("stream", 0)[0](8, state) == {}

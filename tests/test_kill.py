@@ -9,7 +9,6 @@ import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
@@ -44,8 +43,7 @@ def finish(process):
 def final_state(workdir):
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.newest() == 30
-        items = ocp.args.Composite(state=ocp.args.StandardRestore())
-        return jax.tree.map(np.asarray, checkpoints._manager.restore(30, args=items)["state"])
+        return jax.tree.map(np.asarray, checkpoints.read(30, "state"))
 
 
 def test_killed_and_started_again(tmp_path):

@@ -17,6 +17,7 @@ LAYERS = [
     {"views", "methods"},
     {"sharding"},
     {"distributed", "config"},
+    {"config_file"},
     {"pretrained"},
     {"evaluation"},
     {"training"},

@@ -15,7 +15,7 @@ from jaxssl.methods import METHODS, Method
 from jaxssl.models.vit import ViT
 from jaxssl.samplers import SAMPLERS
 from jaxssl.training.checkpoint import Checkpoints
-from jaxssl.training.step import init_state, make_train_step
+from jaxssl.training.step import TrainStep
 from jaxssl.types import View
 from jaxssl.views import ViewConfig
 
@@ -80,17 +80,11 @@ def test_step_keeps_the_state_in_form(name, sampler, regions, encoder, tiny_enco
     method, optimizer = small(name, encoder), optax.sgd(0.1)
     assert isinstance(method, Method)
     method.check(batch_size=BATCH_SIZE, num_examples=IMAGES, views=VIEWS.specs())
-    parts = {
-        "method": method,
-        "sampler": SAMPLERS[sampler](),
-        "views": VIEWS,
-        "optimizer": optimizer,
-    }
-    init = functools.partial(init_state, num_examples=IMAGES, **parts)
-    step = make_train_step(**parts, learning_rate=lambda step: jnp.float32(0.1), total_steps=10)
+    rate = lambda step: jnp.float32(0.1)  # noqa: E731
+    step = TrainStep(method, SAMPLERS[sampler](), VIEWS, optimizer, rate, total_steps=10)
     key, batch = jax.random.key(0), make_batch(regions)
-    before = jax.eval_shape(init, key, batch)
-    after, metrics = jax.eval_shape(step, before, batch, {}, key)
+    before = jax.eval_shape(functools.partial(step.init, num_examples=IMAGES), key, batch)
+    after, metrics = jax.eval_shape(step, before, batch, key)
     form = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
     assert form(after) == form(before)
     assert {"loss", "embedding_std", "grad_norm"} <= set(metrics)

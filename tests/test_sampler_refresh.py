@@ -9,7 +9,6 @@ import signal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh
 
@@ -53,31 +52,22 @@ def scenes(mode):
 class Setting:
     """A run's data, its refresh and the state it starts from."""
 
-    def __init__(self, encoder, mode="device", num_devices=8, sampler=SAMPLER, epochs=3):
-        self.mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
-        self.pipeline = scenes(mode)
-        self.resident = sharding.replicate(self.pipeline.resident or {}, self.mesh)
-        self.refresh = Refresh(
-            sampler,
-            ViewConfig(size=SIZE),
-            self.mesh,
-            epochs=epochs,
-            pipeline=self.pipeline,
-            resident=self.resident,
-            encoder=encoder,
-            encoder_of=lambda state: state.params,
-        )
+    def __init__(self, make_trainer, mode="device", num_devices=8, sampler=SAMPLER, epochs=3):
+        mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
+        self.trainer = make_trainer(sampler, ViewConfig(size=SIZE), scenes(mode), mesh)
+        self.refresh = Refresh(self.trainer, epochs)
+        encoder = self.trainer.step.method.encoder
         variables = encoder.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
         state = TrainState(jnp.int32(0), variables, (), (), sampler.init(COUNT))
-        self.state = sharding.replicate(state, self.mesh)
+        self.state = sharding.replicate(state, mesh)
 
 
 @pytest.mark.parametrize(("mode", "num_devices"), [("device", 8), ("host", 8), ("stream", 1)])
-def test_boxes_are_those_of_the_whole_images(tiny_encoder, mode, num_devices):
-    setting = Setting(tiny_encoder, mode, num_devices)
-    memory = jax.device_get(setting.refresh(setting.state, lambda: False).sampler)
+def test_boxes_are_those_of_the_whole_images(make_trainer, tiny_encoder, mode, num_devices):
+    setting = Setting(make_trainer, mode, num_devices)
+    memory = jax.device_get(setting.refresh(setting.state, lambda: False).sampler_state)
     assert memory.in_use
-    source, spec = setting.pipeline.source, CanvasSpec(32)
+    source, spec = setting.trainer.pipeline.source, CanvasSpec(32)
     canvases = jnp.stack([load_canvas(source, i, spec)["image"] for i in range(COUNT)])
     whole, hw = jnp.array([0, 0, 32, 32], jnp.float32), jnp.array([32, 32])
 
@@ -93,70 +83,58 @@ def test_boxes_are_those_of_the_whole_images(tiny_encoder, mode, num_devices):
     assert len(np.unique(memory.box, axis=0)) > COUNT / 4
 
 
-def test_when_it_is_due_and_that_it_can_be_stopped(tiny_encoder):
-    setting = Setting(tiny_encoder)
+def test_when_it_is_due_and_that_it_can_be_stopped(make_trainer):
+    setting = Setting(make_trainer)
     assert [step for step in range(13) if setting.refresh.is_due(step)] == [4, 8, 12]
     assert setting.refresh(setting.state, lambda: True) is setting.state
-    never = Setting(tiny_encoder, sampler=RandomCrop())
+    never = Setting(make_trainer, sampler=RandomCrop())
     assert not any(never.refresh.is_due(step) for step in range(13))
 
 
-def test_boxes_that_are_never_found_are_said(tiny_encoder, caplog, monkeypatch):
+def test_boxes_that_are_never_found_are_said(make_trainer, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("jaxssl"), "propagate", True)
-    Setting(tiny_encoder, sampler=RandomCrop())
-    Setting(tiny_encoder, sampler=ContrastiveCrop(), epochs=101)
+    Setting(make_trainer, sampler=RandomCrop())
+    Setting(make_trainer, sampler=ContrastiveCrop(), epochs=101)
     assert not caplog.records
-    Setting(tiny_encoder, sampler=ContrastiveCrop(), epochs=100)
+    Setting(make_trainer, sampler=ContrastiveCrop(), epochs=100)
     assert "lower sampler.warmup_epochs" in caplog.text
 
 
 def train_step(state, batch):
     """In place of training: what the images' boxes and the step make of the weights."""
-    seen = state.sampler.box[batch["index"]].sum() + state.sampler.in_use
+    seen = state.sampler_state.box[batch["index"]].sum() + state.sampler_state.in_use
     noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), state.step), (12,))
     params = jax.tree.map(lambda p: p + 0.01 * seen * noise[: p.shape[-1]].mean(), state.params)
     metrics = {"loss": seen, "grad_norm": seen, "learning_rate": seen}
-    return TrainState(state.step + 1, params, (), (), state.sampler), metrics
+    return TrainState(state.step + 1, params, (), (), state.sampler_state), metrics
 
 
 def run(setting, workdir):
     config = config_module.base()
     config.epochs, config.batch_size, config.checkpoint.keep = 3, 16, 9
     workdir.mkdir(exist_ok=True)
-    return Loop(
-        config,
-        workdir,
-        setting.mesh,
-        pipeline=setting.pipeline,
-        train_step=jax.jit(train_step),
-        encoder_of=lambda state: state.params,
-        evaluate=lambda variables, last: {},
-        checkup=lambda variables, step: {},
-        refresh=setting.refresh,
-    ).run(setting.state)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setting.trainer, "_jitted", jax.jit(lambda s, b, *rest: train_step(s, b)))
+        return Loop(config, workdir, setting.trainer, [], setting.refresh).run(setting.state)
 
 
 def states(workdir):
     """All leaves of every checkpoint, by step."""
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        items = ocp.args.Composite(state=ocp.args.StandardRestore())
-        restored = {
-            step: checkpoints._manager.restore(step, args=items)["state"]
-            for step in checkpoints._manager.all_steps()
-        }
+        restored = {step: checkpoints.read(step, "state") for step in checkpoints.steps()}
     return jax.tree.map(np.asarray, restored)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_encoder, tmp_path_factory):
+def undisturbed(make_trainer, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed")
-    assert run(Setting(tiny_encoder), workdir)
+    assert run(Setting(make_trainer), workdir)
     return states(workdir)
 
 
 def test_a_checkpoint_before_each_refresh(undisturbed):
     assert sorted(undisturbed) == [4, 8, 12]
-    plain, first, second = (undisturbed[step]["sampler"] for step in (4, 8, 12))
+    plain, first, second = (undisturbed[step]["sampler_state"] for step in (4, 8, 12))
     assert not plain["in_use"]
     assert first["in_use"]
     assert (first["box"] != second["box"]).any()
@@ -171,7 +149,7 @@ def test_a_checkpoint_before_each_refresh(undisturbed):
     ],
 )
 def test_stopped_anywhere_a_run_ends_the_same(
-    undisturbed, tiny_encoder, tmp_path, monkeypatch, number, stopped_at
+    undisturbed, make_trainer, tmp_path, monkeypatch, number, stopped_at
 ):
     batches, counter = Pipeline.batches, itertools.count(1)
 
@@ -183,9 +161,9 @@ def test_stopped_anywhere_a_run_ends_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "batches", interrupted)
-        assert not run(Setting(tiny_encoder), tmp_path / "run")
+        assert not run(Setting(make_trainer), tmp_path / "run")
     assert max(states(tmp_path / "run")) == stopped_at
-    assert run(Setting(tiny_encoder), tmp_path / "run")
+    assert run(Setting(make_trainer), tmp_path / "run")
     stopped = states(tmp_path / "run")
     for step in undisturbed:
         jax.tree.map(np.testing.assert_array_equal, undisturbed[step], stopped[step])
@@ -209,7 +187,7 @@ def test_the_command_from_end_to_end(small_encoders, tmp_path):
     config = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
     overrides = [f"--config.{k}={v}" for k, v in options.items()]
     assert train.main(["--config", str(config), "--workdir", str(tmp_path), *overrides]) == 0
-    before, after = (states(tmp_path)[step]["sampler"] for step in (4, 8))
+    before, after = (states(tmp_path)[step]["sampler_state"] for step in (4, 8))
     assert (before["in_use"], after["in_use"]) == (False, True)
     np.testing.assert_array_equal(np.unique(before["box"], axis=0), [[0, 0, 1, 1]])
     assert len(np.unique(after["box"], axis=0)) > COUNT / 4

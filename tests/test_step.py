@@ -1,5 +1,7 @@
 """The step on one device and on eight, and what it draws its randomness from."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jaxssl import sharding
 from jaxssl.methods import SimCLR
 from jaxssl.optim import Sgd
 from jaxssl.samplers import RegionCrop
-from jaxssl.training.step import init_state, make_train_step
+from jaxssl.training.step import TrainStep
 from jaxssl.views import ViewConfig, make_views
 
 BATCH_SIZE, STEPS = 16, 10
@@ -37,18 +39,16 @@ class Setting:
         self.sampler, self.views = RegionCrop(min_area=1), ViewConfig(size=16)
         # A small step: what rounding leaves must not grow between two steps.
         optim = Sgd(lr=0.01, scale_lr_by_batch="none")
-        parts = {
-            "method": self.method,
-            "sampler": self.sampler,
-            "views": self.views,
-            "optimizer": optim.transform(BATCH_SIZE, STEPS, 1),
-        }
-        self.init = sharding.jit_init(
-            lambda key, batch: init_state(key, batch, num_examples=BATCH_SIZE, **parts), self.mesh
+        step = TrainStep(
+            method=self.method,
+            sampler=self.sampler,
+            views=self.views,
+            optimizer=optim.transform(BATCH_SIZE, STEPS, 1),
+            learning_rate=optim.schedule(BATCH_SIZE, STEPS, 1),
+            total_steps=STEPS,
         )
-        step = make_train_step(
-            **parts, learning_rate=optim.schedule(BATCH_SIZE, STEPS, 1), total_steps=STEPS
-        )
+        init = functools.partial(step.init, num_examples=BATCH_SIZE)
+        self.init = sharding.jit_init(init, self.mesh)
         self.step = sharding.jit_step(step, self.mesh)
         self.key = jax.random.key(7)
 
@@ -72,7 +72,9 @@ def loss_and_gradient(setting):
 
     def loss(params, batch):
         views, _ = make_views(setting.key, batch, (), setting.sampler, setting.views)
-        return setting.method.loss(params, state.method, views, key=setting.key, t=jnp.zeros(()))
+        return setting.method.loss(
+            params, state.method_state, views, key=setting.key, t=jnp.zeros(())
+        )
 
     same, rows = sharding.replicated(setting.mesh), sharding.split(setting.mesh)
     return jax.jit(

@@ -10,7 +10,6 @@ import types
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -53,8 +52,7 @@ def run(workdir, **changes):
 def final_state(workdir):
     """All leaves of the newest checkpoint, as numpy arrays."""
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        items = ocp.args.Composite(state=ocp.args.StandardRestore())
-        state = checkpoints._manager.restore(checkpoints.newest(), args=items)["state"]
+        state = checkpoints.read(checkpoints.newest(), "state")
     return jax.tree.map(np.asarray, state)
 
 

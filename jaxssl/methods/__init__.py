@@ -6,6 +6,7 @@ its name in `METHODS`.
 
 from typing import Any, Protocol, runtime_checkable
 
+import flax.linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.methods.byol import BYOL
@@ -26,6 +27,11 @@ class Method(Protocol):
     """A check and four pure functions. `t` is the progress of training, in [0, 1]."""
 
     needs_regions: bool  # whether it reads `View.planes`: the regions of every view
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder to be trained, without its variables."""
+        ...
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises UserError if the method cannot be trained so; called before anything compiles.

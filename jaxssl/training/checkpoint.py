@@ -2,9 +2,10 @@
 
 The order of the data and all randomness are functions of seed and step, so a state restored
 continues bit for bit. A checkpoint that a kill left unfinished has no final name and is not seen;
-one that cannot be read is passed over for the one before it.
+one that cannot be read is skipped for the one before it.
 """
 
+import dataclasses
 import logging
 import pathlib
 
@@ -13,7 +14,8 @@ import orbax.checkpoint as ocp
 
 from jaxssl import distributed
 from jaxssl.errors import UserError
-from jaxssl.types import Tree
+from jaxssl.renamed import STATE_FIELDS
+from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
 
@@ -31,8 +33,9 @@ class Checkpoints:
         self.restored = 0  # step of the last state or encoder restored
         if read_only and not folder.is_dir():
             raise UserError(f"no checkpoints in {folder.parent} yet; train it first")
+        self._folder = folder.resolve()  # Orbax wants absolute paths
         self._manager = ocp.CheckpointManager(
-            folder.resolve(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=None if read_only else keep,
                 create=not read_only,
@@ -41,9 +44,13 @@ class Checkpoints:
             ),
         )
 
+    def steps(self) -> list[int]:
+        """The steps that are saved, in order."""
+        return sorted(self._manager.all_steps())
+
     def newest(self) -> int:
         """The newest step that is saved; 0 if there is none."""
-        return max(self._manager.all_steps(), default=0)
+        return max(self.steps(), default=0)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -57,7 +64,7 @@ class Checkpoints:
         `encoder` holds the variables that evaluation and export load: the state has them too, but
         who wants only the encoder should need to know neither method nor optimizer.
         """
-        if step not in self._manager.all_steps():
+        if step not in self.steps():
             items = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), encoder=ocp.args.StandardSave(encoder)
             )
@@ -76,11 +83,10 @@ class Checkpoints:
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         unreadable = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            items = ocp.args.Composite(**{item: ocp.args.StandardRestore(shapes)})
+        for step in reversed(self.steps()):
             reason = ""
             try:
-                tree = self._manager.restore(step, args=items)[item]
+                tree = self._read(step, item, shapes)
             except Exception as error:  # whatever a damaged file makes the reader raise
                 reason = " ".join(str(error).split())[:200] or repr(error)
             if distributed.any_process(bool(reason)):
@@ -95,7 +101,24 @@ class Checkpoints:
             return tree
         if unreadable:
             raise UserError(
-                f"no checkpoint in {self._manager.directory} can be read; the newest, of step "
+                f"no checkpoint in {self._folder} can be read; the newest, of step "
                 f"{unreadable[0][0]}: {unreadable[0][1]}. Start again in a new --workdir"
             )
         return None
+
+    def read(self, step: int, item: str, like: Tree | None = None) -> Tree:
+        """The `state` or `encoder` of a step; without `like`, nested dictionaries of arrays."""
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(like)})
+        return self._manager.restore(step, args=args)[item]
+
+    def _read(self, step: int, item: str, like: Tree) -> Tree:
+        """The same, if need be under the names that a state's fields had in earlier versions."""
+        saved = set(ocp.StandardCheckpointHandler().metadata(self._folder / str(step) / item))
+        former = {now: old for old, now in STATE_FIELDS.items() if old in saved}
+        if not (former and isinstance(like, TrainState)):
+            return self.read(step, item, like)
+        names = {
+            field.name: former.get(field.name, field.name) for field in dataclasses.fields(like)
+        }
+        fields = self.read(step, item, {old: getattr(like, now) for now, old in names.items()})
+        return TrainState(**{now: fields[old] for now, old in names.items()})

@@ -1,5 +1,6 @@
 """At each evaluation: is the encoder collapsing, and do the images have regions to learn from?"""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 
@@ -7,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.data.canvas import load_canvas
-from jaxssl.data.pipeline import Pipeline
 from jaxssl.evaluation.collapse import advise, health, regions_used
 from jaxssl.image.augment import normalize
 from jaxssl.image.boxes import crop, whole_box
 from jaxssl.samplers import Sampler
-from jaxssl.types import Batch, Features, Tree
+from jaxssl.training.hooks import evaluation_schedule
+from jaxssl.training.trainer import Trainer
+from jaxssl.types import Batch, Features, TrainState, Tree
 from jaxssl.views import ViewConfig, make_views
 
 log = logging.getLogger("jaxssl")
@@ -27,35 +28,35 @@ CHUNK = 64  # images at once
 class HealthMonitor:
     """Measures on the same few training images each time, without labels; warns of a collapse."""
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        mesh: Mesh,
-        *,
-        pipeline: Pipeline,
-        encoder: nn.Module,
-        sampler: Sampler,
-    ):
+    def __init__(self, config: ConfigDict, trainer: Trainer):
         """`config.eval.health` is the number of images; 0: none, and nothing is measured."""
-        self._method, self._sampler, self._pipeline = config.method.name, sampler, pipeline
-        views = ViewConfig(**config.views.to_dict() | {"num_global": 2, "num_local": 0})
-        self._look = sharding.jit_over_rows(
-            make_encode_fn(encoder, sampler, views), mesh, seldom=True
+        self._method, self._trainer = config.method.name, trainer
+        self._sampler, self._pipeline = trainer.step.sampler, trainer.pipeline
+        self._schedule = evaluation_schedule(config, self._pipeline.steps_per_epoch)
+        views = dataclasses.replace(trainer.step.views, num_global=2, num_local=0)
+        self._encode = sharding.jit_over_rows(
+            make_encode_fn(trainer.step.method.encoder, self._sampler, views),
+            trainer.mesh,
+            seldom=True,
         )
-        wanted = min(config.eval.health, pipeline.num_examples)
+        wanted = min(config.eval.health, self._pipeline.num_examples)
         wanted -= wanted % CHUNK if wanted > CHUNK else 0  # chunks of one size, compiled once
-        order = np.random.default_rng(0).permutation(pipeline.num_examples)
+        order = np.random.default_rng(0).permutation(self._pipeline.num_examples)
         images = np.sort(order[:wanted])
         self._chunks = [images[i : i + CHUNK] for i in range(0, wanted, CHUNK)]
 
-    def __call__(self, variables: Tree, step: int) -> dict[str, float]:
+    def is_due(self, step: int) -> bool:
+        """Whether to measure after `step` steps: at each evaluation."""
+        return self._schedule.is_due(step)
+
+    def __call__(self, step: int, state: TrainState) -> dict[str, float]:
         """Measures by key, `health/...`; of an untrained encoder nothing is expected yet."""
         if not self._chunks:
             return {}
-        found, used = [], []
+        variables, found, used = self._trainer.encoder_variables(state), [], []
         for index in self._chunks:
             canvases = self._canvases(index)
-            found.append(jax.device_get(self._look(variables, canvases)))
+            found.append(jax.device_get(self._encode(variables, canvases)))
             used.append(regions_used(canvases, self._sampler))
         features = [np.concatenate(parts) for parts in zip(*found, strict=True)]
         measures = {name: float(value) for name, value in health(*features).items()}
@@ -78,13 +79,13 @@ class HealthMonitor:
 
 
 def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable:
-    """Returns `look(variables, canvases)`, to be jitted: features of the images, and of two views.
+    """Returns `encode(variables, canvases)`, to be jitted: features of images and of two views.
 
     The image is whole, of the size of a view, without augmentation. The views are those that an
     image gets in the first epoch, always the same ones; BatchNorm is frozen.
     """
 
-    def look(variables: Tree, canvases: Batch) -> tuple[jax.Array, ...]:
+    def encode(variables: Tree, canvases: Batch) -> tuple[jax.Array, ...]:
         number = len(canvases["image"])
         batch = canvases | {"index": jnp.arange(number)}
         whole = jax.vmap(lambda image, hw: crop(image, whole_box(hw), hw, views.size, "bilinear"))(
@@ -95,4 +96,4 @@ def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> C
         features: list[Features] = [encoder.apply(variables, x, train=False) for x in images]  # type: ignore[misc]
         return tuple(f.pooled.astype(jnp.float32) for f in features)
 
-    return look
+    return encode

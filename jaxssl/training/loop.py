@@ -6,22 +6,22 @@ import logging
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import distributed, sharding
-from jaxssl.data.pipeline import Pipeline
+from jaxssl import distributed
 from jaxssl.errors import DivergenceError
 from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.hooks import Measurement
 from jaxssl.training.metrics import MetricsWriter, ProgressLine, read_metrics
 from jaxssl.training.sampler_refresh import Refresh
-from jaxssl.types import TrainState, Tree
+from jaxssl.training.trainer import Trainer
+from jaxssl.types import TrainState
 
 log = logging.getLogger("jaxssl")
 # Queued on the device: enough to keep it busy, few enough to bound memory.
@@ -108,20 +108,22 @@ class Loop:
         self,
         config: ConfigDict,
         workdir: pathlib.Path,
-        mesh: Mesh,
-        *,
-        pipeline: Pipeline,
-        train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
-        encoder_of: Callable[[TrainState], Tree],
-        evaluate: Callable[[Tree, bool], dict[str, float]],
-        checkup: Callable[[Tree, int], dict[str, float]],
+        trainer: Trainer,
+        measurements: Sequence[Measurement],
         refresh: Refresh,
     ):
-        self._config, self._workdir, self._mesh = config, workdir, mesh
-        self._pipeline, self._train_step = pipeline, train_step
-        self._encoder_of, self._evaluate, self._refresh = encoder_of, evaluate, refresh
-        self._checkup = checkup
-        self._per_epoch = pipeline.steps_per_epoch
+        """Measurements that are due after the same step are reported in one line.
+
+        Args:
+          config: of the run.
+          workdir: where metrics and checkpoints go.
+          trainer: computes the steps.
+          measurements: hooks that read the state.
+          refresh: the hook that renews the sampler's part of the state.
+        """
+        self._config, self._workdir, self._trainer = config, workdir, trainer
+        self._measurements, self._refresh = measurements, refresh
+        self._per_epoch = trainer.pipeline.steps_per_epoch
         self._total = config.epochs * self._per_epoch
 
     def run(self, state: TrainState) -> bool:
@@ -129,13 +131,13 @@ class Loop:
         folder, keep = self._workdir / "checkpoints", self._config.checkpoint.keep
         with Checkpoints(folder, keep) as checkpoints:
             state = checkpoints.restore("state", state) or state
-            start = int(state.step)
+            start = int(jax.device_get(state.step))
             distributed.check_same(checkpoint=start)
             with self._open_writer(start) as writer:
                 if 0 < start < self._total:
                     log.info("continuing at step %d of %d", start, self._total)
-                if self._is_evaluation_due(start) and not self._is_evaluated(start):
-                    self._report_evaluation(writer, start, state)
+                if self._is_any_due(start) and not self._is_measured(start):
+                    self._measure(writer, start, state)
                 with StopSignal() as stop:
                     try:
                         return self._steps(state, start, checkpoints, writer, stop=stop)
@@ -157,8 +159,8 @@ class Loop:
         interval = Interval(self._config.batch_size)
         stream = None if distributed.is_first() else io.StringIO()  # which nobody reads
         progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size, stream)
-        agreement = distributed.StopConsensus(self._mesh)
-        batches = sharding.prefetch(self._pipeline.batches(start), self._mesh)
+        consensus = distributed.StopConsensus(self._trainer.mesh)
+        batches = self._trainer.batches(start)
         for step in range(start + 1, self._total + 1):
             if self._refresh.is_due(step - 1):
                 progress.end()
@@ -166,52 +168,52 @@ class Loop:
                 if distributed.any_process(stop.received):
                     break
                 interval.restart()
-            state, metrics = self._train_step(state, interval.next_batch(batches))
+            state, metrics = self._trainer(state, interval.next_batch(batches))
             interval.add(metrics)
             if step == start + 1:  # its time went into compiling
                 jax.block_until_ready(metrics)
                 interval.restart()
-            stopping, evaluate = agreement.reached(stop.received), self._is_evaluation_due(step)
+            stopping, measure = consensus.reached(stop.received), self._is_any_due(step)
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
             save = save or self._refresh.is_due(step)
-            if save or evaluate or step % self._config.log_every == 0:
+            if save or measure or step % self._config.log_every == 0:
                 means = interval.end(step)
                 if writer:
                     writer.write(step, step / self._per_epoch, means)
                 progress.show(step, means)
-            if save:  # before evaluation and refresh: a run that continues makes up for them
-                checkpoints.save(step, state, self._encoder_of(state))
+            if save:  # before measurements and refresh: a run that continues makes up for them
+                checkpoints.save(step, state, self._trainer.encoder_variables(state))
             if stopping:
                 break
-            if evaluate:
+            if measure:
                 progress.end()
-                self._report_evaluation(writer, step, state)
-            if save or evaluate:
+                self._measure(writer, step, state)
+            if save or measure:
                 interval.restart()
         else:
             return True
         progress.end()
-        log.info("stopped at step %d; the same command continues from here", state.step)
-        return int(state.step) == self._total
+        stopped = int(jax.device_get(state.step))
+        log.info("stopped at step %d; the same command continues from here", stopped)
+        return stopped == self._total
 
     def _open_writer(self, step: int) -> contextlib.AbstractContextManager[MetricsWriter | None]:
         if distributed.is_first():
             return MetricsWriter(self._workdir, step, wandb=self._config.wandb)
         return contextlib.nullcontext()
 
-    def _is_evaluation_due(self, step: int) -> bool:
-        every = self._config.eval.every * self._per_epoch
-        return step in (0, self._total) or (every > 0 and step % every == 0)
+    def _is_any_due(self, step: int) -> bool:
+        return any(measurement.is_due(step) for measurement in self._measurements)
 
-    def _is_evaluated(self, step: int) -> bool:
+    def _is_measured(self, step: int) -> bool:
         lines = read_metrics(self._workdir) if distributed.is_first() else []
         return distributed.any_process(any(x["step"] == step and "loss" not in x for x in lines))
 
-    def _report_evaluation(
-        self, writer: MetricsWriter | None, step: int, state: TrainState
-    ) -> None:
-        variables = self._encoder_of(state)
-        results = self._evaluate(variables, step == self._total) | self._checkup(variables, step)
+    def _measure(self, writer: MetricsWriter | None, step: int, state: TrainState) -> None:
+        results: dict[str, float] = {}
+        for measurement in self._measurements:
+            if measurement.is_due(step):
+                results |= measurement(step, state)
         if results and writer:
             writer.write(step, step / self._per_epoch, results)
             shown = [f"{k} {v:.3f}" for k, v in results.items() if not k.startswith("health/")]

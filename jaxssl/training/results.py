@@ -1,4 +1,4 @@
-"""What a run has come to: its encoder, and what was measured of it."""
+"""Results of a run: its encoder, and what was measured of it."""
 
 import json
 import pathlib
@@ -13,6 +13,7 @@ from jaxssl.config import build_method
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
 from jaxssl.renamed import current_result
+from jaxssl.terminal import format_table
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
 from jaxssl.types import Tree
@@ -62,3 +63,27 @@ def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
             name = f"{entry['dataset']}/{entry['task']}, seed {entry['seed']}"
             found |= {f"{name}: {k}": v for k, v in entry["results"].items()}
     return list(found.items())
+
+
+def accuracy_table(workdir: pathlib.Path) -> str:
+    """Accuracy before and after training, by data set, from what the run has reported."""
+    lines = [line for line in read_metrics(workdir) if any(k.startswith("eval/") for k in line)]
+    if not lines:
+        return ""
+    last = lines[-1]
+    first = lines[0] if lines[0]["step"] == 0 else {}  # evaluation may have been off at first
+    keys = {
+        "majority baseline": ("majority_baseline", last),
+        "kNN untrained": ("knn_top1", first),
+        "kNN trained": ("knn_top1", last),
+        "linear trained": ("linear_top1", last),
+        "mIoU untrained": ("miou", first),
+        "mIoU trained": ("miou", last),
+    }
+    if not any(key.endswith("/miou") for key in last):
+        keys = {header: key for header, key in keys.items() if key[0] != "miou"}
+    rows = [["data set", *keys]]
+    for name in dict.fromkeys(k.split("/")[1] for k in last if k.startswith("eval/")):
+        values = [line.get(f"eval/{name}/{key}") for key, line in keys.values()]
+        rows.append([name, *("-" if v is None else f"{v:.1%}" for v in values)])
+    return format_table(rows)

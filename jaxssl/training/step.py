@@ -1,41 +1,105 @@
 """One training step for every method, and the state it starts from."""
 
 import dataclasses
-from collections.abc import Callable
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
+from ml_collections import ConfigDict
 
-from jaxssl.methods import Method
+from jaxssl.config import build
+from jaxssl.methods import Method, Metrics
+from jaxssl.optim import LearningRate
 from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, TrainState, Tree
 from jaxssl.views import ViewConfig, make_views
 
+ENCODER = "/encoder/"  # in the path of each of an encoder's variables within a state
 
-def init_state(
-    key: PRNGKeyArray,
-    batch: Batch,
-    *,
-    method: Method,
-    sampler: Sampler,
-    views: ViewConfig,
-    optimizer: optax.GradientTransformation,
-    num_examples: int,
-) -> TrainState:
-    """The state before the first step. Of `batch` only the shapes matter."""
-    memory = sampler.init(num_examples)
-    shapes, _ = jax.eval_shape(lambda k, b: make_views(k, b, memory, sampler, views), key, batch)
-    blank = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), shapes)
-    params, method_state = method.init(key, blank)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt_state=optimizer.init(params),
-        method=method_state,
-        sampler=memory,
+
+@dataclasses.dataclass(frozen=True)
+class TrainStep:
+    """What a step computes, on arrays wherever they lie: two functions to be jitted."""
+
+    method: Method
+    sampler: Sampler
+    views: ViewConfig
+    optimizer: optax.GradientTransformation
+    learning_rate: LearningRate  # that of the optimizer, to be reported
+    total_steps: int
+
+    def init(self, key: PRNGKeyArray, batch: Batch, num_examples: int) -> TrainState:
+        """The state before the first step.
+
+        Args:
+          key: for the weights.
+          batch: of canvases; only the shapes matter.
+          num_examples: images of the data set, about each of which the sampler may keep something.
+        """
+        memory = self.sampler.init(num_examples)
+        shapes, _ = jax.eval_shape(
+            lambda k, b: make_views(k, b, memory, self.sampler, self.views), key, batch
+        )
+        blank = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), shapes)
+        params, method_state = self.method.init(key, blank)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=self.optimizer.init(params),
+            method_state=method_state,
+            sampler_state=memory,
+        )
+
+    def __call__(
+        self, state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """The state after one more step, and metrics of it, f32[] each.
+
+        Args:
+          state: after the steps before.
+          batch: of canvases.
+          key: the run's; all randomness is drawn from it and the number of the step.
+        """
+        t = state.step / self.total_steps
+        key_views, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
+        views, fallback_fraction = make_views(
+            key_views, batch, state.sampler_state, self.sampler, self.views
+        )
+        loss_fn = jax.value_and_grad(self.method.loss, has_aux=True)
+        (loss, (method_state, metrics)), gradient = loss_fn(
+            state.params, state.method_state, views, key=key_loss, t=t
+        )
+        updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        params, method_state = self.method.after_step(params, method_state, t=t)
+        metrics = metrics | {
+            "loss": loss,
+            "learning_rate": self.learning_rate(state.step),
+            "grad_norm": optax.tree.norm(gradient),
+            "fallback_fraction": fallback_fraction,
+        }
+        after = TrainState(state.step + 1, params, opt_state, method_state, state.sampler_state)
+        return after, metrics
+
+    def encoder_variables(self, state: TrainState) -> Tree:
+        """The encoder's variables, as evaluation and export load them."""
+        return self.method.encoder_variables(state.params, state.method_state)
+
+
+def make_train_step(config: ConfigDict, method: Method, steps_per_epoch: int) -> TrainStep:
+    """The step of a run of `config.epochs` epochs of so many steps."""
+    optim = build("optim", config.optim)
+    length = (config.batch_size, steps_per_epoch, config.epochs)
+    return TrainStep(
+        method=method,
+        sampler=build("sampler", config.sampler),
+        views=ViewConfig(**config.views.to_dict()),
+        optimizer=optim.transform(*length),
+        learning_rate=optim.schedule(*length),
+        total_steps=config.epochs * steps_per_epoch,
     )
 
 
@@ -45,49 +109,23 @@ def with_pretrained_encoder(state: TrainState, encoder: Tree) -> TrainState:
     values = {name.partition("/")[2]: value for name, value in flat.items()}
 
     def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
-        name = "/" + jax.tree_util.keystr(path, simple=True, separator="/")
-        _, found, inside = name.partition("/encoder/")
+        _, found, inside = _name(path).partition(ENCODER)
         return jax.device_put(values[inside], leaf.sharding) if found else leaf
 
-    params, method = jax.tree_util.tree_map_with_path(replaced, (state.params, state.method))
-    return dataclasses.replace(state, params=params, method=method)
+    trees = (state.params, state.method_state)
+    params, method_state = jax.tree_util.tree_map_with_path(replaced, trees)
+    return dataclasses.replace(state, params=params, method_state=method_state)
 
 
-def make_train_step(
-    *,
-    method: Method,
-    sampler: Sampler,
-    views: ViewConfig,
-    optimizer: optax.GradientTransformation,
-    learning_rate: Callable,
-    total_steps: int,
-) -> Callable[[TrainState, Batch, Batch, PRNGKeyArray], tuple[TrainState, Tree]]:
-    """Returns `step(state, batch, resident, root_key) -> (state, metrics)`, to be jitted.
+def count_parameters(params: Tree) -> tuple[int, int]:
+    """How many numbers the gradient moves: in the encoder, and in heads and prototypes."""
+    sizes = [
+        (ENCODER in _name(path), int(np.prod(leaf.shape)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    encoder = sum(size for in_encoder, size in sizes if in_encoder)
+    return encoder, sum(size for _, size in sizes) - encoder
 
-    `resident` holds the arrays of the whole data set when they live on the device, and `batch` is
-    then just the index of each image; otherwise `resident` is empty and `batch` holds the images.
-    All randomness is drawn from `root_key` and the number of the step.
-    """
 
-    def step(
-        state: TrainState, batch: Batch, resident: Batch, root_key: PRNGKeyArray
-    ) -> tuple[TrainState, Tree]:
-        batch = batch | {name: array[batch["index"]] for name, array in resident.items()}
-        t = state.step / total_steps
-        key_views, key_loss = jax.random.split(jax.random.fold_in(root_key, state.step))
-        cut, fallback_fraction = make_views(key_views, batch, state.sampler, sampler, views)
-        (loss, (method_state, metrics)), gradient = jax.value_and_grad(method.loss, has_aux=True)(
-            state.params, state.method, cut, key=key_loss, t=t
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params, method_state = method.after_step(params, method_state, t=t)
-        metrics = metrics | {
-            "loss": loss,
-            "learning_rate": learning_rate(state.step),
-            "grad_norm": optax.tree.norm(gradient),
-            "fallback_fraction": fallback_fraction,
-        }
-        return TrainState(state.step + 1, params, opt_state, method_state, state.sampler), metrics
-
-    return step
+def _name(path: tuple) -> str:
+    return "/" + jax.tree_util.keystr(path, simple=True, separator="/")

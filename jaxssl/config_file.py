@@ -1,0 +1,115 @@
+"""Config files, and what the command line changes in them."""
+
+import difflib
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxssl.config import KNOWN, all_keys, check, defaults, flatten
+from jaxssl.errors import UserError
+from jaxssl.renamed import CONFIG_KEYS
+
+
+def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file, changed and locked.
+
+    Args:
+      where: path of a Python file with `get_config()`, or `path:variant` for
+        `get_config(variant)`.
+      overrides: `--config.key=value` each. Setting `method.name` (or that of another section)
+        resets the section to the defaults of what was chosen; the other overrides come after.
+    """
+    path, _, variant = where.partition(":")
+    config = _get_config(path, variant)
+    _check_file(config, path)
+    overrides = _join_values(overrides)
+    for section in KNOWN:
+        for override in overrides:
+            key, _, value = override.partition("=")
+            if key == f"--config.{section}.name" and value != config[section].name:
+                config[section] = defaults(section, value)
+    for override in overrides:
+        _check_key(config, override.partition("=")[0].removeprefix("--config."))
+    config.lock()
+    values = flags.FlagValues()
+    argv = ["", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except flags.Error as error:
+        raise UserError(f"{' '.join(str(error).split())} (see --help)") from error
+    return check(values.config)
+
+
+def _get_config(path: str, variant: str) -> ConfigDict:
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"no config file {path!r}; the configs folder holds {_config_names()}")
+    spec = importlib.util.spec_from_file_location("config", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"config file {path!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise UserError(f"config file {path} does not load: {error}") from error
+    get_config = getattr(module, "get_config", None)
+    if not inspect.isfunction(get_config):
+        raise UserError(f"{path} defines no get_config(); see configs/quickstart.py")
+    if variant and not inspect.signature(get_config).parameters:
+        raise UserError(f"{path} has no variants; leave out ':{variant}'")
+    config: ConfigDict = get_config(*([variant] if variant else []))
+    return config
+
+
+def _check_file(config: ConfigDict, path: str) -> None:
+    """Raises UserError unless the file has set exactly the keys there are."""
+    known, given = sorted(flatten(all_keys(config))), set(flatten(config))
+    for key in sorted(given - set(known)):
+        raise UserError(f"{path}: {_unknown_key(key, known)}")
+    if missing := set(known) - given:
+        raise UserError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
+
+
+def _config_names() -> str:
+    return ", ".join(sorted(p.name for p in pathlib.Path("configs").glob("*.py"))) or "none here"
+
+
+def _join_values(overrides: Sequence[str]) -> list[str]:
+    """`--config.key value` as `--config.key=value`."""
+    joined: list[str] = []
+    for word in overrides:
+        if word.startswith("--config."):
+            joined.append(word)
+        elif joined and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            raise UserError(f"unknown argument {word!r}; overrides look like --config.epochs=10")
+    if missing := [j for j in joined if "=" not in j]:
+        raise UserError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
+    return joined
+
+
+def _check_key(config: ConfigDict, key: str) -> None:
+    known = sorted(flatten(config))
+    if key in known:
+        return
+    if any(k.startswith(f"{key}.") for k in known):
+        raise UserError(f"config key {key!r} is a section; set one of its keys, as in {key}.KEY")
+    raise UserError(_unknown_key(key, known))
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    near = [CONFIG_KEYS[key]] if key in CONFIG_KEYS else difflib.get_close_matches(key, known, 1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
+    return f"unknown config key {key!r}. {hint}"
+
+
+def format_config(config: ConfigDict) -> str:
+    """One line `key = value` for each key, section by section: overrides that give this config."""
+    flat = flatten(config)
+    ordered = sorted(flat, key=lambda key: ("." in key, key))  # first the keys of no section
+    return "\n".join(f"{key} = {flat[key]}" for key in ordered)

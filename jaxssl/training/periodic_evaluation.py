@@ -1,0 +1,58 @@
+"""Evaluation during training: kNN and segmentation each time, a linear probe at the end."""
+
+from ml_collections import ConfigDict
+
+from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.evaluation.suite import Task, choose_tasks, evaluate, match, with_config
+from jaxssl.training.hooks import evaluation_schedule
+from jaxssl.training.trainer import Trainer
+from jaxssl.types import TrainState
+
+Pairs = list[tuple[str, Task, DataSet]]  # name of the task, the task, what to run it on
+
+
+def open_evaluation(config: ConfigDict) -> Pairs:
+    """The data sets `config.eval.datasets`, opened, and the tasks they have labels for.
+
+    Raises:
+      UserError: a data set is unavailable, or unfit.
+    """
+    datasets = open_datasets(
+        config.eval.datasets,
+        config.eval.size or config.views.size,
+        config.data.cache_dir or None,
+        ignore_labels=config.eval.ignore_labels,
+    )
+    offered = frozenset().union(*(data.offers for data in datasets))
+    labelled = "labels" in offered or "label maps" not in offered
+    names = ["knn", "linear"] if labelled else []
+    names += ["segmentation"] if "label maps" in offered else []
+    names += ["retrieval"] if "labelled regions" in offered else []
+    return match(with_config(choose_tasks(names), config.eval), datasets) if datasets else []
+
+
+class PeriodicEvaluation:
+    """The hook: runs the tasks with the encoder as it is then."""
+
+    def __init__(self, config: ConfigDict, trainer: Trainer, pairs: Pairs):
+        self._config, self._trainer, self._pairs = config, trainer, pairs
+        self._schedule = evaluation_schedule(config, trainer.pipeline.steps_per_epoch)
+
+    def is_due(self, step: int) -> bool:
+        """Whether to evaluate after `step` steps."""
+        return self._schedule.is_due(step)
+
+    def __call__(self, step: int, state: TrainState) -> dict[str, float]:
+        """Results by key, `eval/...`; of a linear probe only after the last step."""
+        linear = step == self._schedule.total and self._config.eval.linear
+        frozen = FrozenEncoder(
+            self._trainer.step.method.encoder,
+            self._trainer.encoder_variables(state),
+            self._config.views.normalize,
+            self._trainer.mesh,
+            self._config.eval.batch_size,
+            show=False,
+        )
+        now = [pair for pair in self._pairs if pair[0] != "linear" or linear]
+        return {k: v for entry in evaluate(frozen, now) for k, v in entry.as_metrics().items()}

@@ -1,0 +1,131 @@
+"""Pre-training from a config: what it names is checked and opened, then the loop runs."""
+
+import logging
+import pathlib
+
+import flax.linen as nn
+import jax
+import jaxlib
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl import distributed, sharding
+from jaxssl.config import build, build_method, canvas_for
+from jaxssl.data import open_source
+from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data.store import cache_folder
+from jaxssl.errors import UserError
+from jaxssl.methods import Method
+from jaxssl.models import variable_shapes
+from jaxssl.pretrained.encoder import load_init_variables
+from jaxssl.training.checkpoint import has_checkpoint
+from jaxssl.training.health_monitor import HealthMonitor
+from jaxssl.training.hooks import Measurement
+from jaxssl.training.loop import Loop
+from jaxssl.training.periodic_evaluation import PeriodicEvaluation, open_evaluation
+from jaxssl.training.sampler_refresh import Refresh
+from jaxssl.training.step import count_parameters, make_train_step, with_pretrained_encoder
+from jaxssl.training.trainer import Trainer
+from jaxssl.training.workdir import check_workdir, open_workdir
+from jaxssl.types import TrainState
+from jaxssl.views import ViewConfig
+
+log = logging.getLogger("jaxssl")
+
+
+def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
+    """Trains, or continues what was begun in `workdir`; returns whether it came to the end.
+
+    It stops before on SIGTERM or Ctrl-C, once a checkpoint is saved. What can be checked is checked
+    before anything is compiled or written.
+
+    Raises:
+      UserError: something that the config names is wrong or unavailable, or the loss diverges.
+    """
+    workdir = pathlib.Path(workdir)
+    sharding.enable_compilation_cache(cache_folder(config.data.cache_dir) / "programs")
+    mesh = sharding.make_mesh()
+    if not distributed.is_first():
+        log.setLevel(logging.WARNING)
+    device_bytes = distributed.process_min(sharding.memory_per_device())
+    with distributed.raise_together():
+        sharding.check_batch_size(config.batch_size, mesh)
+        check_workdir(workdir, config)
+        method, encoder = build_method(config)
+        check_sizes(config, encoder)
+        begun = has_checkpoint(workdir / "checkpoints")
+        weights = (
+            load_init_variables(config, encoder) if config.encoder.init and not begun else None
+        )
+        evaluation = open_evaluation(config)
+        pipeline = open_data(config, method, device_bytes)
+    distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
+    step = make_train_step(config, method, pipeline.steps_per_epoch)
+    trainer = Trainer(step, pipeline, mesh, config.seed)
+    state = trainer.init()
+    if weights is not None:
+        state = with_pretrained_encoder(state, weights)
+    measurements: list[Measurement] = [
+        PeriodicEvaluation(config, trainer, evaluation),
+        HealthMonitor(config, trainer),
+    ]
+    loop = Loop(config, workdir, trainer, measurements, Refresh(trainer, config.epochs))
+    with open_workdir(workdir, config, pipeline.num_examples), distributed.exit_on_peer_failure():
+        log_start(workdir, mesh, state)
+        return loop.run(state)
+
+
+def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:
+    """Raises UserError if the encoder takes no images of a size that it will get."""
+    sizes = {"views.size": config.views.size, "eval.size": config.eval.size or config.views.size}
+    if config.views.num_local:
+        sizes["views.local_size"] = config.views.local_size
+    for key, size in sizes.items():
+        try:
+            variable_shapes(encoder, size)
+        except UserError as error:
+            raise UserError(f"{key} is {size}: {error}") from error
+
+
+def open_data(config: ConfigDict, method: Method, device_bytes: int) -> Pipeline:
+    """The pipeline that yields batches of canvases, decoded where its mode wants that.
+
+    `device_bytes`, the memory of a device, decides on the mode "auto".
+
+    Raises:
+      UserError: the source is unavailable, or has too few images or no regions where some are
+        needed.
+    """
+    source = open_source(config.data.source, seed=config.seed)
+    canvas = canvas_for(config, source, build("sampler", config.sampler), method)
+    views = ViewConfig(**config.views.to_dict()).specs()
+    method.check(batch_size=config.batch_size, num_examples=len(source), views=views)
+    pipeline = open_pipeline(
+        source,
+        canvas,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        mode=config.data.input,
+        workers=config.data.workers,
+        cache_dir=config.data.cache_dir or None,
+        device_bytes=device_bytes,
+        share=sharding.share(),
+        progress=distributed.is_first(),
+    )
+    log.info("%s: %d images; %s", source.spec, pipeline.num_examples, pipeline.reason)
+    return pipeline
+
+
+def log_start(workdir: pathlib.Path, mesh: Mesh, state: TrainState) -> None:
+    """Logs what is about to run, and on what."""
+    encoder, heads = count_parameters(state.params)
+    device = mesh.devices.flat[0]
+    log.info(
+        "jax %s, jaxlib %s, %d x %s",
+        jax.__version__,
+        jaxlib.__version__,
+        mesh.size,
+        device.device_kind,
+    )
+    log.info("parameters: %s in the encoder, %s in heads", f"{encoder:,}", f"{heads:,}")
+    log.info("writing to %s; compiling", workdir)

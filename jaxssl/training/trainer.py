@@ -1,0 +1,51 @@
+"""A training step on all devices, with the images it learns from."""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import Mesh
+
+from jaxssl import sharding
+from jaxssl.data.pipeline import Pipeline
+from jaxssl.methods import Metrics
+from jaxssl.training.step import TrainStep
+from jaxssl.types import Batch, TrainState, Tree
+
+
+class Trainer:
+    """What the loop and its hooks work with: `trainer(state, batch)` is one more step."""
+
+    def __init__(self, step: TrainStep, pipeline: Pipeline, mesh: Mesh, seed: int):
+        """`seed` is that of the weights and of all randomness of the steps."""
+        self.step, self.pipeline, self.mesh = step, pipeline, mesh
+        # The arrays of the whole data set, if they are to live on the devices; else {}.
+        self.resident = sharding.replicate(pipeline.resident or {}, mesh)
+        self._key_init, self._key_steps = jax.random.split(jax.random.key(seed))
+        self._jitted = sharding.jit_step(step, mesh)
+
+    def init(self) -> TrainState:
+        """The state before the first step."""
+        number = self.pipeline.num_examples
+        init = sharding.jit_init(functools.partial(self.step.init, num_examples=number), self.mesh)
+        state: TrainState = init(self._key_init, self.pipeline.example_batch())
+        return state
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """The state after a step, and metrics of it. The state before is no more."""
+        result: tuple[TrainState, Metrics] = self._jitted(
+            state, batch, self.resident, self._key_steps
+        )
+        return result
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Endless batches from a step on, on the devices."""
+        return sharding.prefetch(self.pipeline.batches(start), self.mesh)
+
+    def sweep(self) -> Iterator[Batch]:
+        """Batches, on the devices, of every image in its order."""
+        return sharding.prefetch(self.pipeline.sweep(), self.mesh)
+
+    def encoder_variables(self, state: TrainState) -> Tree:
+        """The encoder's variables, as evaluation and export load them."""
+        return self.step.encoder_variables(state)
