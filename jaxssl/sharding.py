@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxssl.errors import UserError
-from jaxssl.types import Batch, Tree
+from jaxssl.types import Tree
 
 
 def make_mesh() -> Mesh:
@@ -126,19 +126,13 @@ def machine_memory(root: pathlib.Path = pathlib.Path("/")) -> int:
 
 
 def jit_step(step: Callable, mesh: Mesh) -> Callable:
-    """`step(state, batch, key)`, for all devices, as `run(state, batch, resident, key)`.
+    """`step(state, batch, resident, key)`, for all devices; the state is donated.
 
-    `resident` holds the arrays of the whole data set when they live on the devices, and `batch` is
-    then just the index of each image; else it is empty and `batch` holds the images. The state is
-    donated.
+    The batch is split over the devices; what is resident is whole on each of them.
     """
-
-    def run(state: Tree, batch: Batch, resident: Batch, key: jax.Array) -> Tree:
-        return step(state, _gather(batch, resident), key)
-
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(
-        run,
+        step,
         in_shardings=(same, rows, same, same),
         out_shardings=(same, same),
         donate_argnums=0,
@@ -146,20 +140,9 @@ def jit_step(step: Callable, mesh: Mesh) -> Callable:
 
 
 def jit_refresh(encode: Callable, mesh: Mesh) -> Callable:
-    """`encode(memory, variables, batch)`, for all devices: `(memory, variables, batch, resident)`.
-
-    Batch and resident arrays are those of `jit_step`.
-    """
-
-    def run(memory: Tree, variables: Tree, batch: Batch, resident: Batch) -> Tree:
-        return encode(memory, variables, _gather(batch, resident))
-
+    """`encode(memory, variables, batch, resident)`, for all devices."""
     same, rows = replicated(mesh), split(mesh)
-    return jax.jit(run, in_shardings=(same, same, rows, same), out_shardings=same)
-
-
-def _gather(batch: Batch, resident: Batch) -> Batch:
-    return batch | {name: array[batch["index"]] for name, array in resident.items()}
+    return jax.jit(encode, in_shardings=(same, same, rows, same), out_shardings=same)
 
 
 def jit_init(init: Callable, mesh: Mesh) -> Callable:

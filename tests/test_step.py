@@ -13,6 +13,7 @@ from jaxssl.methods import SimCLR
 from jaxssl.optim import Sgd
 from jaxssl.samplers import RegionCrop
 from jaxssl.training.step import TrainStep
+from jaxssl.training.trainer import jit_train_step
 from jaxssl.views import ViewConfig, make_views
 
 BATCH_SIZE, STEPS = 16, 10
@@ -49,7 +50,7 @@ class Setting:
         )
         init = functools.partial(step.init, num_examples=BATCH_SIZE)
         self.init = sharding.jit_init(init, self.mesh)
-        self.step = sharding.jit_step(step, self.mesh)
+        self.step = jit_train_step(step, self.mesh)
         self.key = jax.random.key(7)
 
     def put(self, tree):

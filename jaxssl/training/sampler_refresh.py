@@ -12,7 +12,7 @@ from jaxssl.image.augment import RECIPES, normalize
 from jaxssl.image.boxes import crop, whole_box
 from jaxssl.progress import progress
 from jaxssl.samplers import RefreshingSampler
-from jaxssl.training.trainer import Trainer
+from jaxssl.training.trainer import Trainer, look_up
 from jaxssl.types import Batch, Features, TrainState, Tree
 from jaxssl.views import ViewConfig
 
@@ -20,13 +20,14 @@ log = logging.getLogger("jaxssl")
 
 
 def make_encode_fn(encoder: nn.Module, sampler: RefreshingSampler, views: ViewConfig) -> Callable:
-    """Returns `encode(memory, variables, batch) -> memory`, to be jitted.
+    """Returns `encode(memory, variables, batch, resident) -> memory`, to be jitted.
 
     The images are whole, of the size of a view, without augmentation; BatchNorm is frozen.
     """
     interpolation = RECIPES[views.recipe].interpolation
 
-    def encode(memory: Tree, variables: Tree, batch: Batch) -> Tree:
+    def encode(memory: Tree, variables: Tree, batch: Batch, resident: Batch) -> Tree:
+        batch = look_up(batch, resident)
         images = jax.vmap(lambda im, hw: crop(im, whole_box(hw), hw, views.size, interpolation))(
             batch["image"], batch["hw"]
         )

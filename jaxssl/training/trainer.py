@@ -1,7 +1,7 @@
 """A training step on all devices, with the images it learns from."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -13,6 +13,24 @@ from jaxssl.training.step import TrainStep
 from jaxssl.types import Batch, TrainState, Tree
 
 
+def look_up(batch: Batch, resident: Batch) -> Batch:
+    """The images of a batch of which only the indices are given where the images are resident."""
+    return batch | {name: array[batch["index"]] for name, array in resident.items()}
+
+
+def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable:
+    """`run(state, batch, resident, key)`, for all devices; the state is donated.
+
+    `resident` holds the arrays of the whole data set when they live on the devices, and `batch` is
+    then just the index of each image; else it is empty and `batch` holds the images.
+    """
+
+    def run(state: TrainState, batch: Batch, resident: Batch, key: jax.Array) -> Tree:
+        return step(state, look_up(batch, resident), key)
+
+    return sharding.jit_step(run, mesh)
+
+
 class Trainer:
     """What the loop and its hooks work with: `trainer(state, batch)` is one more step."""
 
@@ -22,7 +40,7 @@ class Trainer:
         # The arrays of the whole data set, if they are to live on the devices; else {}.
         self.resident = sharding.replicate(pipeline.resident or {}, mesh)
         self._key_init, self._key_steps = jax.random.split(jax.random.key(seed))
-        self._jitted = sharding.jit_step(step, mesh)
+        self._jitted = jit_train_step(step, mesh)
 
     def init(self) -> TrainState:
         """The state before the first step."""
