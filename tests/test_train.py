@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import signal
-import types
 
 import jax
 import numpy as np
@@ -273,12 +272,15 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
     [("gpu", None, True), ("gpu", "elsewhere", False), ("cpu", None, False)],
 )
 def test_programs_are_kept_for_accelerators(tmp_path, monkeypatch, backend, chosen, kept):
-    folders = {"jax_compilation_cache_dir": chosen}
-    config = types.SimpleNamespace(read=folders.get, update=folders.__setitem__)
-    fake = types.SimpleNamespace(default_backend=lambda: backend, config=config)
-    monkeypatch.setattr(sharding, "jax", fake)
-    sharding.enable_compilation_cache(tmp_path)
-    assert folders == {"jax_compilation_cache_dir": str(tmp_path) if kept else chosen}
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", chosen)
+    try:
+        sharding.enable_compilation_cache(tmp_path)
+        folder = jax.config.jax_compilation_cache_dir
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert folder == (str(tmp_path) if kept else chosen)
 
 
 def test_two_runs_in_one_workdir(undisturbed, capsys):
