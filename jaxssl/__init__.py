@@ -5,7 +5,8 @@
     config = jaxssl.load_config("configs/quickstart.py:simclr", ["--config.epochs=4"])
     views = jaxssl.draw_views(config)                 # what it would learn from
     jaxssl.pretrain(config, "runs/try")               # continues if it was begun
-    encoder = jaxssl.load_encoder("encoder.safetensors")  # made by python -m jaxssl.export
+    jaxssl.export_encoder("runs/try", "timm", "encoder.safetensors")
+    encoder = jaxssl.load_encoder("encoder.safetensors")
     features = encoder(images)                        # u8[b, h, w, 3] to f32[b, d]
 
 The commands do the same and more: `python -m jaxssl.train`, `evaluate`, `export`, `report`. Parts
@@ -22,15 +23,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxssl.config_file import load_config as load_config
     from jaxssl.data import open_source as open_source
+    from jaxssl.export import export_encoder as export_encoder
     from jaxssl.pretrained.encoder import load_encoder as load_encoder
     from jaxssl.preview import draw_views as draw_views
     from jaxssl.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
-__all__ = ["draw_views", "load_config", "load_encoder", "open_source", "pretrain"]
+__all__ = ["draw_views", "export_encoder", "load_config", "load_encoder", "open_source", "pretrain"]
 
 _PLACES = {
     "draw_views": "preview",
+    "export_encoder": "export",
     "load_config": "config_file",
     "load_encoder": "pretrained.encoder",
     "open_source": "data",

@@ -1,13 +1,14 @@
-"""Writes the encoder of a run for others: `python -m jaxssl.export --workdir runs/quickstart`.
+"""Exports the encoder of a run: `python -m jaxssl.export --workdir runs/quickstart`.
 
-The variables are those that evaluation uses, as the method says: DINO's teacher, BYOL's online
-network. `torchvision` and `timm` name and lay out a ResNet alike; a Vision Transformer has timm's
-names, which are DINO's too. `jaxssl.load_encoder` reads every format.
+The method chooses the variables, the same as for evaluation: DINO's teacher, BYOL's online network.
+`torchvision` and `timm` name and lay out a ResNet alike; a Vision Transformer has timm's names,
+which are DINO's too. `jaxssl.load_encoder` reads every format.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -63,29 +64,50 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def export(workdir: pathlib.Path, form: str, out: pathlib.Path) -> None:
-    """Writes the file and its card, and prints what was compared."""
+def export_encoder(workdir: str | os.PathLike, format: str, out: str | os.PathLike) -> Encoder:
+    """Writes the encoder of the newest checkpoint of a run, and a model card beside it.
+
+    Prints how far features of the file are from those of the run, and from those that torch
+    computes with it where the library of the format is installed.
+
+    Args:
+      workdir: of the run.
+      format: one of `FORMATS`.
+      out: the file, which ends in `.safetensors`.
+
+    Returns:
+      The encoder as `load_encoder` reads it from the file.
+
+    Raises:
+      UserError: there is no checkpoint, the format has no such encoder, or the library of the
+        format cannot load the file.
+    """
+    workdir, out = pathlib.Path(workdir), pathlib.Path(out)
+    if format not in FORMATS:
+        raise UserError(f"no format {format!r}; choose from {', '.join(FORMATS)}")
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
     config = read_config(workdir)
     network, variables, step = restore_encoder(config, workdir, sharding.make_mesh())
-    if form == "torchvision" and isinstance(network, ViT):
+    if format == "torchvision" and isinstance(network, ViT):
         raise UserError("torchvision names a Vision Transformer otherwise; give --format timm")
     variables = jax.device_get(variables)
-    tensors = (param_names.to_flax if form == "flax" else param_names.to_torch)(variables)
-    metadata = describe(config, form, step)
-    code = torch_code(network, form, out.name)
+    tensors = (param_names.to_flax if format == "flax" else param_names.to_torch)(variables)
+    metadata = file_metadata(config, format, step)
+    code = torch_code(network, format, out.name)
     write_weights(out, tensors, metadata)
     card, results = out.with_suffix(".md"), read_results(workdir, step)
     with atomic_write(card) as file:
         file.write(model_card(config, results, metadata, out.name, code).encode())
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
     print(f"{card}: the model card")
-    compare(load_encoder(out), variables, out, code)
+    loaded = load_encoder(out)
+    compare_features(loaded, variables, out, code)
+    return loaded
 
 
-def describe(config: ConfigDict, form: str, step: int) -> dict[str, str]:
-    """The metadata of the file: what the encoder is and how its images are prepared."""
+def file_metadata(config: ConfigDict, format: str, step: int) -> dict[str, str]:
+    """The metadata of the file: the encoder's config and the preprocessing of its images."""
     mean, std = NORMALIZE[config.views.normalize]
     preprocessing = {
         "normalize": config.views.normalize,
@@ -95,7 +117,7 @@ def describe(config: ConfigDict, form: str, step: int) -> dict[str, str]:
     }
     encoder = {k: v for k, v in config.encoder.to_dict().items() if k != "init"}
     return {
-        "format": form,
+        "format": format,
         "encoder": json.dumps(encoder),
         "preprocessing": json.dumps(preprocessing),
         "method": config.method.name,
@@ -104,29 +126,43 @@ def describe(config: ConfigDict, form: str, step: int) -> dict[str, str]:
     }
 
 
-def compare(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> None:
-    """Prints how far features from the file are from those of the run, here and in torch."""
+def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> None:
+    """Prints how far features from the file are from those of the run, here and in torch.
+
+    Args:
+      loaded: from the file.
+      variables: of the run.
+      out: the file.
+      code: of `torch_code`; "": torch has no such encoder.
+
+    Raises:
+      UserError: torch cannot load the file.
+    """
     size = loaded.size
     if code and isinstance(loaded.network, ViT):  # timm takes no other
         size = loaded.network.image_size
     scenes = open_source(f"scenes:{CHECKED}")
     images = np.stack([load_canvas(scenes, i, CanvasSpec(size))["image"] for i in range(CHECKED)])
     features = Encoder(loaded.network, variables, loaded.metadata)(images)
-    largest = float(abs(features).max())
     difference = float(abs(loaded(images) - features).max())
+    largest = float(abs(features).max())
     print(f"features up to {largest:.3g}; read back, they differ by {difference:.1e}")
-    if not code:
-        return
     library = loaded.metadata["format"]
-    if not all(importlib.util.find_spec(name) for name in ("torch", library)):
+    if code and not all(importlib.util.find_spec(name) for name in ("torch", library)):
         print(f"{library} is not installed: not compared with it")
-        return
-    preprocessing = loaded.metadata["preprocessing"]
-    mean, std = (np.float32(preprocessing[k]) for k in ("mean", "std"))
-    pixels = (images.astype(np.float32) / 255 - mean) / std
+    elif code:
+        preprocessing = loaded.metadata["preprocessing"]
+        mean, std = (np.float32(preprocessing[k]) for k in ("mean", "std"))
+        pixels = (images.astype(np.float32) / 255 - mean) / std
+        output = _run_torch(code, out, pixels=pixels, features=np.asarray(features))
+        print(f"in {library}, they differ by {float(output):.1e}")
+
+
+def _run_torch(code: str, out: pathlib.Path, **arrays: np.ndarray) -> str:
+    """What `_COMPARE` prints after `code`, in a process of its own: jaxssl imports no torch."""
     with tempfile.TemporaryDirectory() as folder:
         given = pathlib.Path(folder, "given.npz")
-        np.savez(given, pixels=pixels, features=features)
+        np.savez(given, allow_pickle=False, **arrays)
         run = subprocess.run(
             [sys.executable, "-c", code + _COMPARE, given],
             cwd=out.parent,
@@ -135,15 +171,15 @@ def compare(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> N
             check=False,
         )
     if run.returncode:
-        raise UserError(f"{library} cannot load {out}: {run.stderr.strip().splitlines()[-1]}")
-    print(f"in {library}, they differ by {float(run.stdout):.1e}")
+        raise UserError(f"torch cannot load {out}: {run.stderr.strip().splitlines()[-1]}")
+    return run.stdout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        export(args.workdir, args.format, args.out)
+        export_encoder(args.workdir, args.format, args.out)
     return status.code
 
 

@@ -27,7 +27,9 @@ def test_importing_starts_neither_jax_nor_a_device():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("name", ["draw_views", "load_config", "open_source", "pretrain"])
+@pytest.mark.parametrize(
+    "name", ["draw_views", "export_encoder", "load_config", "open_source", "pretrain"]
+)
 def test_names_are_documented(name):
     assert name in jaxssl.__all__
     assert name in dir(jaxssl)

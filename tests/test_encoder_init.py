@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 from test_weight_files import harmful_files
 
+import jaxssl
 from jaxssl import evaluate, export, sharding, train
 from jaxssl.config import base, build_method, defaults
+from jaxssl.errors import UserError
 from jaxssl.image.augment import normalize
 from jaxssl.methods import METHODS
 from jaxssl.models import variable_shapes
@@ -125,6 +127,14 @@ def test_exports_that_cannot_be(tmp_path, capsys, encoder, options, form, messag
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+def test_exports_from_python(tmp_path):
+    make_run(tmp_path, "tiny")
+    encoder = jaxssl.export_encoder(str(tmp_path), "flax", str(tmp_path / "a.safetensors"))
+    np.testing.assert_array_equal(encoder(IMAGES), load_encoder(tmp_path / "a.safetensors")(IMAGES))
+    with pytest.raises(UserError, match="no format 'onnx'; choose from torchvision, timm, flax"):
+        jaxssl.export_encoder(tmp_path, "onnx", tmp_path / "b.safetensors")
+
+
 def test_encoders_that_cannot_be_loaded(tmp_path):
     make_run(tmp_path, "tiny")
     out = tmp_path / "a.safetensors"
@@ -171,16 +181,16 @@ def test_every_encoder_of_a_method_starts_from_the_file(name, tiny_encoder):
     variables = jax.tree.map(
         lambda s: np.ones(s.shape, np.float32), variable_shapes(tiny_encoder, 16)
     )
-    before = TrainState(step=0, params=params, opt_state=(), method=extra, sampler=())
+    before = TrainState(step=0, params=params, opt_state=(), method_state=extra, sampler_state=())
     after = with_pretrained_encoder(before, variables)
     jax.tree.map(
         np.testing.assert_array_equal,
-        method.encoder_variables(after.params, after.method),
+        method.encoder_variables(after.params, after.method_state),
         variables,
     )
     networks = {"byol", "moco", "dino", "detcon_b"}  # with a target
     size = sum(x.size for x in jax.tree.leaves(variables))
-    total = sum(float(jnp.sum(x)) for x in jax.tree.leaves((after.params, after.method)))
+    total = sum(float(jnp.sum(x)) for x in jax.tree.leaves((after.params, after.method_state)))
     assert total == size * (2 if name in networks else 1)
 
 
