@@ -1,5 +1,6 @@
-"""Views to look at: what a run with a config would learn from."""
+"""Views to look at, cut by the code that cuts them in training."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -7,11 +8,55 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.config import build, build_method, canvas_for
-from jaxssl.data import open_source
+from jaxssl.config import base, build, build_method, canvas_for, defaults, load_config
+from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import load_canvas
-from jaxssl.image.augment import NORMALIZE
-from jaxssl.views import ViewConfig, make_views
+from jaxssl.types import Batch
+from jaxssl.views import ViewConfig, choose_boxes, make_views
+
+
+@dataclasses.dataclass(frozen=True)
+class CutViews:
+    """Views of b images, and where they were cut."""
+
+    hw: np.ndarray  # i32[b, 2]: height and width of the original images
+    boxes: np.ndarray  # f32[b, v, 4]: y0 x0 y1 x1, pixels of the original images
+    views: list[np.ndarray]  # v times f32[b, s, s, 3]: augmented, colors in [0, 1]
+
+
+def cut_views(
+    config: ConfigDict, source: Source, indices: Sequence[int], *, seed: int = 0
+) -> CutViews:
+    """Random views of some images of a source, as in the first epoch, before normalization.
+
+    A sampler that looks at images between epochs has not done so yet.
+
+    Args:
+      config: of a run, as `load_config` returns it; its `data.source` is not used.
+      source: holds the images.
+      indices: of the b images.
+      seed: another one gives other views.
+
+    Raises:
+      UserError: the sampler or the method needs regions and the source has none.
+    """
+    method, _ = build_method(config)
+    sampler = build("sampler", config.sampler)
+    views = ViewConfig(**config.views.to_dict() | {"normalize": "none"})
+    spec = canvas_for(config, source, sampler, method)
+    canvases = [load_canvas(source, i, spec) for i in indices]
+    batch = {name: np.stack([c[name] for c in canvases]) for name in canvases[0]}
+    batch["index"] = np.array(indices, np.int32)
+
+    @jax.jit
+    def cut(batch: Batch) -> tuple[jax.Array, list[jax.Array]]:
+        key, memory = jax.random.key(seed), sampler.init(len(source))
+        boxes, *_ = choose_boxes(key, batch, memory, sampler, views.specs())
+        made, _ = make_views(key, batch, memory, sampler, views)
+        return boxes, [jnp.clip(view.image, 0, 1) for view in made]
+
+    boxes, images = cut(batch)
+    return CutViews(batch["hw"], np.asarray(boxes), [np.asarray(image) for image in images])
 
 
 def draw_views(
@@ -19,8 +64,7 @@ def draw_views(
 ) -> list[np.ndarray]:
     """Random views of some images of `config.data.source`: one f32[b, s, s, 3] for each view.
 
-    Cut and coloured as in training, colours in [0, 1]. A sampler that looks at images between
-    epochs has not done so yet.
+    Cut and colored as in the first epoch, colors in [0, 1].
 
     Args:
       config: of a run, as `load_config` returns it.
@@ -30,19 +74,38 @@ def draw_views(
     Raises:
       UserError: the sampler or the method needs regions and the source has none.
     """
-    method, _ = build_method(config)
-    sampler, views = build("sampler", config.sampler), ViewConfig(**config.views.to_dict())
     source = open_source(config.data.source, seed=config.seed)
-    spec = canvas_for(config, source, sampler, method)
-    canvases = [load_canvas(source, i, spec) for i in indices]
-    batch = {name: np.stack([c[name] for c in canvases]) for name in canvases[0]}
-    batch["index"] = np.array(indices, np.int32)
+    return cut_views(config, source, indices, seed=seed).views
 
-    @jax.jit
-    def draw(batch: dict[str, jax.Array]) -> list[jax.Array]:
-        memory = sampler.init(len(source))
-        cut, _ = make_views(jax.random.key(seed), batch, memory, sampler, views)
-        mean, deviation = (jnp.array(s)[None, None, None] for s in NORMALIZE[views.normalize])
-        return [jnp.clip(view.image * deviation + mean, 0, 1) for view in cut]
 
-    return [np.asarray(images) for images in draw(batch)]
+def preview_config(
+    where: str = "", *, sampler: str = "", min_area: int | None = None
+) -> ConfigDict:
+    """The config that a preview draws views by.
+
+    Args:
+      where: a config file, or `path:variant`; "": the defaults of SAMCLR, SimCLR's with the sampler
+        `region_crop`.
+      sampler: another sampler, with its defaults.
+      min_area: of that sampler, if it has such an option; None: as it is.
+
+    Raises:
+      UserError: there is no such config or sampler.
+    """
+    config = load_config(where) if where else base()
+    sampler = sampler or ("" if where else "region_crop")
+    if sampler and sampler != config.sampler.name:
+        config.sampler = defaults("sampler", sampler)
+    if min_area is not None and "min_area" in config.sampler:
+        config.sampler.min_area = min_area
+    return config
+
+
+def describe_views(config: ConfigDict) -> str:
+    """How the global views of a config are cut, in a line."""
+    views, (low, high) = config.views, config.views.scale
+    options = [f"{key} {value}" for key, value in config.sampler.items() if key != "name"]
+    return (
+        f"{views.size} px, area {low:g} to {high:g} of the image's or the region's, recipe "
+        f"{views.recipe}; {', '.join([f'sampler {config.sampler.name}', *options])}"
+    )

@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.config import build
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
 from jaxssl.errors import UserError
 from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.preview import cut_views
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
 from jaxssl.sharding import make_mesh
 from jaxssl.training.results import restore_encoder
 from jaxssl.types import Batch
-from jaxssl.views import ViewConfig, choose_boxes, make_views
 
 BATCH = 64  # images encoded at once
 CELL = 32  # pixels: a side that is a multiple of it suits every encoder
@@ -102,18 +101,10 @@ class RunArrays:
 
     def cropped_views(self, count: int) -> CroppedViews:
         """Views of `count` training images as in the first epoch, before normalization."""
-        config = self.run.config
-        sampler = build("sampler", config.sampler)
-        views = ViewConfig(**config.views.to_dict() | {"normalize": "none"})
-        objects = config.data.max_objects if sampler.needs_regions else 0
         indices = sample_indices(len(self.source), count)
-        batch = load_batch(self.source, indices, CanvasSpec(config.data.canvas, objects))
-        key, memory = jax.random.key(config.seed), sampler.init(len(indices))
-        boxes, *_ = choose_boxes(key, batch, memory, sampler, views.specs())
-        made, _ = jax.jit(lambda b: make_views(key, b, memory, sampler, views))(batch)
-        pixels = [np.asarray(view.image) for view in made]
-        as_bytes = [np.clip(np.rint(255 * p), 0, 255).astype(np.uint8) for p in pixels]
-        return CroppedViews(indices, batch["hw"], np.asarray(boxes), as_bytes)
+        cut = cut_views(self.run.config, self.source, indices, seed=self.run.config.seed)
+        as_bytes = [np.rint(255 * view).astype(np.uint8) for view in cut.views]
+        return CroppedViews(indices, cut.hw, cut.boxes, as_bytes)
 
     def heat_maps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Square training images u8[n, s, s, 3] and the heat maps f32[n, s, s] of their features.
