@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _TRIES, _WAIT = 50, 0.1  # seconds
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # others are not the file's
 _log = logging.getLogger("jaxssl.data")
 
 
@@ -40,7 +41,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.filename is None and error.errno in _WRITE_ERRORS:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

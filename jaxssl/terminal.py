@@ -80,12 +80,22 @@ def _log_plain_lines() -> None:
     logger.handlers = [logging.StreamHandler(sys.stderr)]
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as aligned text; the first row is the heading, the first column the names."""
+def format_table(rows: Sequence[Sequence[str]], *, heading: bool = True) -> str:
+    """Rows of cells as aligned text; the first column holds the names.
+
+    With a heading, which is the first row, the other cells are numbers and stand to the right;
+    without one they are text and stand to the left.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        first, *rest = zip(cells, widths, strict=True)
-        return "  ".join([first[0].ljust(first[1]), *(c.rjust(w) for c, w in rest)])
+        padded = [
+            cell.rjust(width) if heading and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
 
-    return "\n".join([line(rows[0]), "  ".join("-" * w for w in widths), *map(line, rows[1:])])
+    lines = [line(row) for row in rows]
+    return "\n".join(
+        [lines[0], "  ".join("-" * w for w in widths), *lines[1:]] if heading else lines
+    )

@@ -1,4 +1,4 @@
-"""The command line of `mask_tools.export`: its own options, and the fields of every segmenter."""
+"""The flags of both commands; `mask_tools.export` has the fields of every segmenter, too."""
 
 import argparse
 import dataclasses
@@ -9,11 +9,11 @@ from typing import Any
 
 from jaxssl.errors import UserError
 from jaxssl.terminal import Parser
-from mask_tools.segmenters import SEGMENTERS, Segmenter
+from mask_tools.dataset_export import MAX_BROKEN
+from mask_tools.region_statistics import MIN_AREA
+from mask_tools.segmenters import EXACT, SEGMENTERS, Segmenter
 
-EXACT = "exact"  # no segmenter: the regions that the source carries
-
-_DESCRIPTION = """Segments a data set once: writes its images with their regions as records.
+_EXPORT = """Segments a data set once: writes its images with their regions as records.
 
 example:
   python -m mask_tools.export --source folder:photos --segmenter fh --out data/photos_fh
@@ -22,12 +22,62 @@ The records are read as `records:data/photos_fh`. A run that was stopped, howeve
 when the same command is given again, and ends with the same bytes.
 """
 
+_INSPECT = """Shows the regions in a folder of records, in numbers and in a picture.
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options; `UserError` if they are not understood."""
+example:
+  python -m mask_tools.inspect data/photos_fh --preview preview.png
+  python -m mask_tools.inspect data/bsds_fh --annotations bsds:data/BSDS500/labels
+"""
+
+
+def parse_inspect(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of `mask_tools.inspect`; `UserError` if they are not understood."""
+    parser = Parser(
+        prog="python -m mask_tools.inspect",
+        description=_INSPECT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", type=pathlib.Path, metavar="DIR", help="records written by mask_tools.export")
+    add("--split", help="the split to look at (default: the first)")
+    add(
+        "--preview",
+        type=pathlib.Path,
+        metavar="FILE.png",
+        help="draw some images there, with their regions and with views as training cuts them",
+    )
+    add(
+        "--config",
+        default="",
+        metavar="FILE.py[:VARIANT]",
+        help="whose views to draw (default: SAMCLR's, with the defaults of region_crop)",
+    )
+    add(
+        "--min-area",
+        type=positive,
+        metavar="PIXELS",
+        help="of the largest region of an object that gives views "
+        f"(default: {MIN_AREA}; for views, the config's)",
+    )
+    add(
+        "--annotations",
+        metavar="FORMAT[:PATH]",
+        help="compare the regions with these, as --format and --path of mask_tools.export "
+        "--segmenter annotation name them; of classes, with their connected parts (default: "
+        "source, the label maps in the records, if they have any)",
+    )
+    add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
+    options = parser.parse_args(argv)
+    if options.config and not options.preview:
+        raise UserError("--config says which views --preview draws; give --preview FILE.png, too")
+    return options
+
+
+def parse_export(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of `mask_tools.export`; `UserError` if they are not understood."""
     parser = Parser(
         prog="python -m mask_tools.export",
-        description=_DESCRIPTION,
+        description=_EXPORT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -40,7 +90,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--segmenter",
         required=True,
         choices=(EXACT, *SEGMENTERS),
-        help=f"what finds the regions; {EXACT}: keep those that the source carries",
+        help=f"finds the regions; {EXACT}: keep those that the source carries",
     )
     add("--out", required=True, type=pathlib.Path, metavar="DIR", help="folder of the records")
     add("--split", default="train", help="name of the split to write (default: train)")
@@ -55,9 +105,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--max-broken",
         type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of images that cannot be read, before the export fails (default: 0.01)",
+        default=MAX_BROKEN,
+        metavar="FRACTION",
+        help="of the images that may be unreadable before the export fails "
+        f"(default: {MAX_BROKEN})",
     )
     _add_workers(parser)
     _add_segmenters(parser)
@@ -65,7 +116,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("who makes the files").add_argument
+    add = parser.add_argument_group("processes, jobs, clusters").add_argument
     add(
         "--workers",
         type=int,
@@ -78,8 +129,8 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="I",
-        help="which of these jobs this is, from 0 on: it makes every N-th file; the last to end "
-        "writes info.json",
+        help="number of this job, from 0 on: it makes every N-th file; the last to end writes "
+        "info.json",
     )
     add(
         "--ray",
@@ -111,7 +162,7 @@ def _add_segmenters(parser: argparse.ArgumentParser) -> None:
 
 
 def _owners() -> dict[str, list[str]]:
-    """The segmenters that each option belongs to."""
+    """For each option the segmenters that have it."""
     owners: dict[str, list[str]] = {}
     for name, kind in SEGMENTERS.items():
         for field in dataclasses.fields(kind):

@@ -1,43 +1,44 @@
-"""All that decides the bytes of a split, by the names of options: what two runs must agree on."""
+"""The settings that decide the bytes of a split, which two runs must agree on, by option."""
 
 import dataclasses
 import hashlib
 import json
 import pathlib
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
 from jaxssl.errors import UserError
-from mask_tools.cli import EXACT
-from mask_tools.segmenters import SEGMENTERS
+from mask_tools.segmenters import EXACT, SEGMENTERS
 from mask_tools.shards import Job
 
 Settings = dict[str, Any]
 
 _FILES = ("checkpoint", "path")  # options of segmenters that name what they read
-# Which may change between two runs: of files the checksums count, the rest decides the speed.
+# May differ between two runs: of files the checksums count, the others only affect the speed.
 _FREE = (*_FILES, "device", "points_per_batch")
 
 
 def describe_segmenter(job: Job) -> Settings:
-    """What `info.json` says of it, in the types that JSON gives back."""
-    kind = type(job.segmenter)
-    parameters = {} if job.segmenter is None else dataclasses.asdict(job.segmenter)
+    """The entry of `info.json` on the segmenter, in the types that JSON gives back."""
+    name, parameters = EXACT, {}
+    if job.segmenter is not None:
+        kind = type(job.segmenter)
+        name = next((n for n in SEGMENTERS if SEGMENTERS[n] is kind), kind.__name__)
+        parameters = dataclasses.asdict(job.segmenter)
     described = {
-        "name": next((name for name in SEGMENTERS if SEGMENTERS[name] is kind), EXACT),
+        "name": name,
         "parameters": parameters,
         "max_side": job.max_side,
     }
-    for name in _FILES:
-        path = parameters.get(name)
-        described[f"{name}_sha256"] = _checksum(pathlib.Path(path)) if path else None
+    for option in _FILES:
+        path = parameters.get(option)
+        described[f"{option}_sha256"] = _checksum(pathlib.Path(path)) if path else None
     plain: Settings = json.loads(json.dumps(described))
     return plain
 
 
 def _checksum(path: pathlib.Path) -> str:
-    """Of what a file holds; of a folder, of the names and sizes of the files in it."""
+    """The sha256 of a file's content, or of the names and sizes of the files in a folder."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -47,7 +48,7 @@ def _checksum(path: pathlib.Path) -> str:
 
 
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
-    """The settings that a segmenter of `info.json` stands for."""
+    """The settings that an entry of `info.json` on a segmenter stands for."""
     others = {"max_side": None} | {f"{name}_sha256": None for name in _FILES}
     parameters = {n: value for n, value in segmenter["parameters"].items() if n not in _FREE}
     return {
@@ -57,13 +58,13 @@ def flatten(segmenter: Mapping[str, Any]) -> Settings:
     }
 
 
-def describe(options: Namespace, job: Job) -> Settings:
-    """The settings of a run."""
+def describe(job: Job, source: str, part: str) -> Settings:
+    """The settings of a run on a part of a source."""
     return {
         **flatten(describe_segmenter(job)),
         "classes": list(job.source.class_names),
-        "source": options.source,
-        "part": options.part,
+        "source": source,
+        "part": part,
         "shards": job.shards,
         "images": len(job.source),
         "content": job.source.fingerprint(),  # of the source's files
@@ -71,7 +72,7 @@ def describe(options: Namespace, job: Job) -> Settings:
 
 
 def refuse_difference(folder: pathlib.Path, before: Settings, now: Settings) -> None:
-    """Raises `UserError` that names the settings that differ from those of an earlier run."""
+    """Raises `UserError`, naming the settings that differ from those of an earlier run, if any."""
     different = [
         key if key == "content" else f"{key} ({before[key]} before, {now[key]} now)"
         for key in now

@@ -1,16 +1,16 @@
 """A picture of regions: a row per image, with its regions, objects and views beside it."""
 
 import colorsys
-import os
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Example, Regions
-from mask_tools.crops import cut, draw_object
-from mask_tools.segment import pick
+from mask_tools.shrink import pick
 
 PANEL = 320  # width of one picture, pixels
 GAP = 14
@@ -19,63 +19,106 @@ CAPTION = 22
 LEVELS = 3  # of regions, side by side
 BACKGROUND, INK, FAINT = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
+Color = tuple[int, int, int]
+# Of views, by their column: the first sampler's in blue, the second's in orange.
+FRAMES: tuple[tuple[Color, Color], ...] = (
+    ((40, 100, 230), (95, 185, 255)),
+    ((225, 75, 30), (255, 185, 50)),
+)
 
-def draw_gallery(examples: Sequence[Example], *, title: str, min_area: int) -> Image.Image:
-    """Rows of pictures under a heading; `min_area` is that of the objects that get a box."""
+
+class FramedView(NamedTuple):
+    """A view of an image, and where it was cut."""
+
+    image: np.ndarray  # f32[s, s, 3] in [0, 1]
+    box: np.ndarray  # f32[4]: y0 x0 y1 x1 in fractions of the height and width
+
+
+def draw_gallery(
+    examples: Sequence[Example],
+    views: Mapping[str, Sequence[Sequence[FramedView]]],
+    *,
+    title: str,
+    subtitle: str,
+    min_area: int,
+) -> Image.Image:
+    """Rows of pictures under headings.
+
+    Args:
+      examples: an image and its regions each.
+      views: by the heading of their column, some views of each example.
+      title: of the picture.
+      subtitle: a line below it.
+      min_area: pixels of the largest region of the objects that get a box.
+    """
     levels = max((int(e.regions.level.max(initial=0)) for e in examples if e.regions), default=0)
     levels = min(levels + 1, LEVELS)
-    headings = ["image"]
+    headings = ["image, framed where views are cut"]
     headings += [f"regions, level {n}" for n in range(levels)] if levels > 1 else ["regions"]
-    headings.append(f"objects; boxes: roots of {min_area} px or more")
-    headings += ["two views by SimCLR", "two views by SAMCLR"]
-    rows = [_draw_row(example, levels, min_area) for example in examples]
+    headings += [f"objects (boxes: {min_area} px or more)", *views]
+    rows = []
+    for i, example in enumerate(examples):
+        pictures = _draw_regions(example, levels, min_area)
+        for column, colors in zip(views.values(), itertools.cycle(FRAMES)):
+            boxes = np.array([view.box for view in column[i]])
+            _draw_boxes(pictures[0], boxes, colors)
+            pictures.append(_draw_views([view.image for view in column[i]], colors))
+        rows.append(_draw_row(pictures, _caption(example)))
     width = GAP + len(headings) * (PANEL + GAP)
-    height = 2 * HEADING + sum(row.height + GAP for row in rows)
+    height = 3 * HEADING + sum(row.height + GAP for row in rows)
     gallery = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(gallery)
     draw.text((GAP, GAP), title, INK, ImageFont.load_default(17))
-    for column, heading in enumerate(headings):
-        place = (GAP + column * (PANEL + GAP), HEADING + GAP)
+    draw.text((GAP, HEADING), subtitle, FAINT, ImageFont.load_default(15))
+    for number, heading in enumerate(headings):
+        place = (GAP + number * (PANEL + GAP), 2 * HEADING + GAP)
         draw.text(place, heading, INK, ImageFont.load_default(15))
-    top = 2 * HEADING
+    top = 3 * HEADING
     for row in rows:
         gallery.paste(row, (GAP, top))
         top += row.height + GAP
     return gallery
 
 
-def _draw_row(example: Example, levels: int, min_area: int) -> Image.Image:
-    image, regions = _fit(example.image), example.regions
-    pictures = [image]
-    if regions is not None:
-        ids = np.arange(len(regions))
-        pictures += [
-            _paint(image, regions, np.where(regions.level == level, ids, -1))
-            for level in range(levels)
-        ]
-        roots = _roots(regions)
-        pictures.append(_paint(image, regions, roots))
-        _draw_boxes(pictures[-1], regions, roots[regions.area[roots] >= min_area])
-        rng = np.random.default_rng(list(os.fsencode(example.key)))
-        whole = np.array([0, 0, *regions.size], float)
-        pictures.append(_draw_views(rng, example.image, whole))
-        pictures.append(_draw_views(rng, example.image, draw_object(rng, regions, min_area)))
+def _draw_row(pictures: Sequence[Image.Image], caption: str) -> Image.Image:
     step = PANEL + GAP
     height = max(picture.height for picture in pictures)
     row = Image.new("RGB", (len(pictures) * step, height + CAPTION), BACKGROUND)
     for column, picture in enumerate(pictures):
         row.paste(picture, (column * step, 0))
-    place = (0, height + 3)
-    ImageDraw.Draw(row).text(place, _caption(example), FAINT, ImageFont.load_default(13))
+    ImageDraw.Draw(row).text((0, height + 3), caption, FAINT, ImageFont.load_default(13))
     return row
 
 
-def _draw_views(rng: np.random.Generator, image: np.ndarray, within: np.ndarray) -> Image.Image:
-    """Two crops within a box, side by side."""
-    side = (PANEL - GAP // 2) // 2
+def _draw_regions(example: Example, levels: int, min_area: int) -> list[Image.Image]:
+    """The image, the regions of each level on it, and its objects."""
+    image, regions = _fit(example.image), example.regions
+    if regions is None:
+        return [image] * (levels + 2)
+    ids = np.arange(len(regions))
+    drawn = [
+        _paint(image, regions, np.where(regions.level == level, ids, -1)) for level in range(levels)
+    ]
+    roots = regions.roots()
+    root_of = dict(zip(regions.object[roots].tolist(), roots.tolist(), strict=True))
+    owner = np.array([root_of[number] for number in regions.object.tolist()], np.int64)
+    objects = _paint(image, regions, owner)
+    usable = roots[regions.area[roots] >= min_area]
+    boxes = regions.box[usable] / np.tile(regions.size, 2)
+    _draw_boxes(objects, boxes, [_color(index) for index in usable.tolist()])
+    return [image, *drawn, objects]
+
+
+def _draw_views(views: Sequence[np.ndarray], colors: Sequence[Color]) -> Image.Image:
+    """Square views f32[s, s, 3] side by side, framed."""
+    side = (PANEL - GAP // 2 * (len(views) - 1)) // len(views)
     picture = Image.new("RGB", (PANEL, side), BACKGROUND)
-    for left in (0, PANEL - side):
-        picture.paste(cut(rng, image, within, side), (left, 0))
+    draw = ImageDraw.Draw(picture)
+    for number, (view, color) in enumerate(zip(views, colors, strict=False)):
+        square = Image.fromarray(np.rint(255 * view).astype(np.uint8))
+        left = number * (side + GAP // 2)
+        picture.paste(square.resize((side, side), Image.Resampling.BILINEAR), (left, 0))
+        draw.rectangle((left, 0, left + side - 1, side - 1), outline=color, width=3)
     return picture
 
 
@@ -95,7 +138,7 @@ def _fit(image: np.ndarray) -> Image.Image:
 
 
 def _paint(image: Image.Image, regions: Regions, ids: np.ndarray) -> Image.Image:
-    """The picture in grey, tinted by the ids i64[R] of the regions on it; -1 is not drawn.
+    """The picture in gray, tinted by the ids i64[R] of the regions on it; -1 is not drawn.
 
     Smaller regions lie on larger ones, and where the id changes there is a white line.
     """
@@ -104,35 +147,26 @@ def _paint(image: Image.Image, regions: Regions, ids: np.ndarray) -> Image.Image
         if ids[index] >= 0:
             owner[decode_mask(regions.rle[index], regions.size)] = ids[index]
     owner = pick(owner, (image.height, image.width))
-    colours = np.array([_colour(n) for n in range(int(owner.max()) + 1)] + [BACKGROUND])
-    grey = np.asarray(image.convert("L"))[..., None]
-    tinted = np.where(owner[..., None] < 0, grey, 0.45 * grey + 0.55 * colours[owner])
+    colors = np.array([_color(n) for n in range(int(owner.max()) + 1)] + [BACKGROUND])
+    gray = np.asarray(image.convert("L"))[..., None]
+    tinted = np.where(owner[..., None] < 0, gray, 0.45 * gray + 0.55 * colors[owner])
     tinted[:-1][owner[:-1] != owner[1:]] = 255
     tinted[:, :-1][owner[:, :-1] != owner[:, 1:]] = 255
     return Image.fromarray(tinted.astype(np.uint8))
 
 
-def _colour(number: int) -> tuple[int, int, int]:
-    """Colours far apart for numbers close together: steps of the golden ratio around the wheel."""
+def _color(number: int) -> Color:
+    """Colors far apart for numbers close together: steps of the golden ratio around the wheel."""
     red, green, blue = colorsys.hsv_to_rgb(
         number * 0.618034 % 1, 0.85 - 0.3 * (number % 3 == 1), 0.95
     )
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _roots(regions: Regions) -> np.ndarray:
-    """For each region the largest one of its object: i64[R]."""
-    by_area = np.argsort(-regions.area, kind="stable")
-    _, first, member = np.unique(regions.object[by_area], return_index=True, return_inverse=True)
-    roots = np.empty(len(regions), np.int64)
-    roots[by_area] = by_area[first][member]
-    return roots
-
-
-def _draw_boxes(picture: Image.Image, regions: Regions, which: np.ndarray) -> None:
+def _draw_boxes(picture: Image.Image, boxes: np.ndarray, colors: Sequence[Color]) -> None:
+    """Frames around boxes f32[n, 4] in fractions of height and width."""
     draw = ImageDraw.Draw(picture)
-    scale = np.array([picture.height, picture.width]) / regions.size
-    for index in np.unique(which):
-        y0, x0, y1, x1 = (regions.box[index] * np.tile(scale, 2)).tolist()
+    for box, color in zip(boxes, colors, strict=False):
+        y0, x0, y1, x1 = (box * np.tile([picture.height, picture.width], 2)).tolist()
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=INK, width=3)
-        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=_colour(int(index)), width=2)
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=color, width=2)

@@ -15,9 +15,10 @@ import numpy as np
 from jaxssl.data.records import ShardInfo, shard_name, write_shard
 from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.files import atomic_write
-from mask_tools.segment import segment
+from mask_tools.region_statistics import MIN_AREA, Row, as_array, measure
+from mask_tools.regions import collect
 from mask_tools.segmenters import Segmenter
-from mask_tools.statistics import MIN_AREA, Row, as_array, measure
+from mask_tools.shrink import shrink
 
 WORK = ".work"
 
@@ -49,7 +50,7 @@ class Job:
 
 @dataclasses.dataclass
 class Finished:
-    """What is known of a shard that is complete."""
+    """A complete shard."""
 
     info: ShardInfo
     broken: list[str]  # a line for each image left out
@@ -66,7 +67,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
     def examples() -> Iterator[Example]:
         for index in job.indices(number):
             try:
-                example = segment(job.source[index], job.segmenter, job.max_side)
+                example = _segment_image(job, index)
             except BrokenImage as error:
                 broken.append(str(error))
             else:
@@ -83,8 +84,36 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
     return finished
 
 
+def _segment_image(job: Job, index: int) -> Example:
+    """The example with its regions; whatever is raised is noted to be of this image."""
+    name = f"number {index}"
+    try:
+        example = job.source[index]
+        name = example.key
+        return segment(example, job.segmenter, job.max_side)
+    except Exception as error:
+        error.add_note(f"Raised for the image {name} of {job.source.spec}.")
+        raise
+
+
+def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:
+    """The example with the regions that `segmenter` finds; None keeps those that it carries.
+
+    An image with a side over `max_side` pixels is shrunk before it is segmented, or after, with its
+    masks, if they were made for it as it is; and then its file is a new one.
+    """
+    if segmenter is None:
+        return shrink(example, max_side)
+    example = dataclasses.replace(example, regions=None)
+    if not segmenter.made_before:
+        example = shrink(example, max_side)
+    size = example.image.shape[0], example.image.shape[1]
+    example = dataclasses.replace(example, regions=collect(segmenter(example), size))
+    return shrink(example, max_side)
+
+
 def recall(job: Job, number: int) -> Finished | None:
-    """What an earlier run left of a shard: None if it did not complete it."""
+    """What an earlier run noted on a shard; None if it did not complete it."""
     if not job.note(number).is_file() or not job.path(number).is_file():
         return None
     note = json.loads(job.note(number).read_bytes())

@@ -298,8 +298,10 @@ def test_inspect_counts_and_draws(tmp_path, photos, capsys):
     run_export(tmp_path / "out", f"folder:{photos}", "grid", "--rows", 2, "--cols", 2)
     capsys.readouterr()
     picture = tmp_path / "preview.png"
-    words = [str(tmp_path / "out"), "--min-area", "500", "--verify", "--preview", str(picture)]
-    assert inspect.main(words) == 0
+    words = [str(tmp_path / "out"), "--min-area", "500", "--config", "configs/quickstart.py"]
+    assert inspect.main(words) == 1
+    assert "give --preview FILE.png" in the_error(capsys)
+    assert inspect.main([*words, "--verify", "--preview", str(picture)]) == 0
     text = capsys.readouterr().out
     assert "regions per image          3.2 (1 to 4)\n" in text
     assert "  of 500 px or more        2.0 (0 to 4)\n" in text

@@ -5,7 +5,7 @@ import pytest
 
 from jaxssl.data.rle import encode_mask
 from mask_tools import hierarchy
-from mask_tools.collect import collect, from_mask
+from mask_tools.regions import collect, from_mask
 
 
 def objects(masks):

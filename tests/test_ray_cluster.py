@@ -1,12 +1,14 @@
 """Shards made by several jobs, or by a Ray cluster of two nodes, are those of a single run."""
 
+import dataclasses
+import re
 import warnings
 
 import pytest
 from PIL import Image
 
 from jaxssl.data import open_source
-from mask_tools import export
+from mask_tools import export, segment_dataset
 from mask_tools.backends.ray_cluster import share
 from mask_tools.segmenters.grid import Grid
 from mask_tools.segmenters.sam import Sam
@@ -112,6 +114,20 @@ def test_what_an_actor_raises_ends_the_run_in_one_line(tmp_path, cluster, capsys
     words += ["--out", str(tmp_path / "out"), "--ray", cluster.address]
     assert export.main(words) == 1
     assert f"{masks} is no list of COCO results" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_bug_in_an_actor_keeps_its_traceback(tmp_path, cluster):
+    @dataclasses.dataclass(frozen=True)
+    class Buggy(Grid):
+        def __call__(self, example):
+            _, _ = example.image.shape  # three values
+            return []
+
+    with pytest.raises(ValueError, match="too many values") as error:
+        segment_dataset("folder:images", Buggy(), tmp_path / "out", ray=cluster.address)
+    assert re.match("Raised for the image .*png of folder:images", error.value.__notes__[0])
+    assert "test_ray_cluster.py" in str(error.value.__cause__)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -5,7 +5,7 @@ import pytest
 
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Example
-from mask_tools.collect import collect
+from mask_tools.regions import collect
 from mask_tools.segmenters import SEGMENTERS
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid

@@ -44,8 +44,9 @@ def make_all(
             process.terminate()
         if isinstance(error, BrokenProcessPool):
             raise UserError(
-                "a worker process was killed, most likely for want of memory; the same command "
-                f"with fewer than --workers {workers} continues from the complete shards"
+                "a worker process was killed, most likely for want of memory, or could not start; "
+                f"the same command with fewer than --workers {workers} continues from the complete "
+                "shards"
             ) from None
         raise
 

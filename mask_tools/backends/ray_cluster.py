@@ -91,11 +91,12 @@ def _collect(
         try:
             finished: Finished = ray.get(ready)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None  # what the code of the shard raised
+            raise error.cause from error  # what the code of the shard raised; Ray's tells where
         except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
             raise UserError(
-                f"a Ray actor was lost ({type(error).__name__}); the same command continues from "
-                "the complete shards"
-            ) from None
+                f"a Ray actor was lost ({type(error).__name__}: {reason}); the same command "
+                "continues from the complete shards"
+            ) from error
         advance(len(finished.rows) + len(finished.broken))
         yield finished

@@ -7,7 +7,7 @@ To add one: a file here, and a line in `SEGMENTERS`; its fields become options o
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxssl.data.source import Example
-from mask_tools.collect import Region
+from mask_tools.regions import Region
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
@@ -30,6 +30,8 @@ class Segmenter(Protocol):
         """
         ...
 
+
+EXACT = "exact"  # no segmenter: the regions that the source carries
 
 SEGMENTERS: dict[str, Any] = {
     "grid": Grid,

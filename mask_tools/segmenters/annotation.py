@@ -9,8 +9,8 @@ import numpy as np
 from jaxssl.data.label_maps import read_one
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.collect import Region, from_labels
-from mask_tools.segmenters import class_maps, coco_json
+from mask_tools.regions import Region, from_labels
+from mask_tools.segmenters import coco_json, label_pngs
 
 # The values of a label map that are no region, unless --ignore says others: background and void.
 IGNORED = {
@@ -27,7 +27,7 @@ _ONE_MAP = {
     "instances": read_one,
     "semantic": read_one,
     "voc": read_one,
-    "cityscapes": class_maps.read_cityscapes,
+    "cityscapes": label_pngs.read_cityscapes,
 }
 
 
@@ -74,7 +74,7 @@ class Annotation:
         if self.format == "panoptic":
             return coco_json.panoptic(self.path, example)
         if self.format == "bsds":
-            maps = list(class_maps.read_bsds(pathlib.Path(self.path), example))
+            maps = list(label_pngs.read_bsds(pathlib.Path(self.path), example))
         elif self.format == "source":
             maps = [_carried(example)]
         else:
@@ -84,7 +84,7 @@ class Annotation:
         for level, labels in enumerate(maps):
             ignored = np.isin(labels, ignore)
             if self.components:
-                labels = class_maps.split_components(labels)
+                labels = label_pngs.split_components(labels)
             labels = np.where(ignored, -1, labels)
             regions += from_labels(labels, level=level, ignore=(-1,))
         return regions

@@ -13,7 +13,7 @@ from jaxssl.data.label_maps import read_one
 from jaxssl.data.rle import run_ends
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.collect import Region, from_labels
+from mask_tools.regions import Region, from_labels
 
 _Entries = Mapping[str, tuple[tuple[int, int], list[Any]]]
 
@@ -37,13 +37,21 @@ def decode(
     found: Sequence[Mapping[str, Any]], size: tuple[int, int], path: str, example: Example
 ) -> list[Region]:
     """The regions of annotations or results of one image; `BrokenImage` if one is damaged."""
-    try:
-        return [
-            Region(_encode(each["segmentation"], size), size, float(each.get("score", 1)))
-            for each in found
-        ]
-    except Exception as error:  # pycocotools raises whatever it likes, bare exceptions too
-        raise BrokenImage(f"{example.key}: a mask of {path} is damaged: {error}") from error
+    regions = []
+    for each in found:
+        try:
+            counts, coded_size = _compress(each["segmentation"], size)
+            score = float(each.get("score", 1))
+        except Exception as error:  # pycocotools raises whatever it likes, bare exceptions too
+            raise BrokenImage(f"{example.key}: a mask of {path} is damaged: {error}") from error
+        pixels = int(run_ends(counts)[-1]) if counts else 0
+        if coded_size != size or pixels != size[0] * size[1]:
+            raise BrokenImage(
+                f"{example.key}: a mask of {path} is damaged: {pixels} pixels of {coded_size} in "
+                f"an image of {size}"
+            )
+        regions.append(Region(counts, size, score))
+    return regions
 
 
 def panoptic(path: str, example: Example) -> list[Region]:
@@ -57,8 +65,8 @@ def panoptic(path: str, example: Example) -> list[Region]:
     return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
 
 
-def _encode(segmentation: Any, size: tuple[int, int]) -> bytes:
-    """Polygons or run lengths, compressed or not, as compressed run lengths."""
+def _compress(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
+    """Polygons or run lengths, compressed or not, as compressed run lengths and their size."""
     height, width = size
     if not isinstance(segmentation, dict):
         coded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
@@ -67,11 +75,8 @@ def _encode(segmentation: Any, size: tuple[int, int]) -> bytes:
     else:
         coded = segmentation
     counts = coded["counts"]
-    counts = counts.encode() if isinstance(counts, str) else counts
-    pixels = int(run_ends(counts)[-1])
-    if tuple(coded["size"]) != size or pixels != height * width:
-        raise UserError(f"{pixels} pixels of {tuple(coded['size'])} in an image of {size}")
-    return counts
+    height, width = coded["size"]
+    return counts.encode() if isinstance(counts, str) else counts, (height, width)
 
 
 def _entry(entries: _Entries, path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:

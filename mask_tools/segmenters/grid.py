@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
-from mask_tools.collect import Region, from_labels
+from mask_tools.regions import Region, from_labels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from jaxssl.data.source import Example
-from mask_tools.collect import Region
+from mask_tools.regions import Region
 from mask_tools.segmenters.sam import SamConfig, generate, installed, load, make_generator
 
 _FROM = "https://huggingface.co/lkeab/hq-sam/resolve/main/"

@@ -13,7 +13,7 @@ import numpy as np
 from jaxssl.data.label_maps import find
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.collect import Region, from_mask
+from mask_tools.regions import Region, from_mask
 from mask_tools.segmenters import coco_json
 
 
@@ -69,12 +69,16 @@ def _from_results(path: str, example: Example) -> list[Region]:
 def _results(path: str) -> dict[str | int, list[Any]]:
     """The results of each image, by its id."""
     content = coco_json.load(path)
-    if not isinstance(content, list) or not all("image_id" in result for result in content):
+    if not isinstance(content, list) or not all(map(_has_image_id, content)):
         raise UserError(f"{path} is no list of COCO results with an image_id each")
     by_image: dict[str | int, list[Any]] = defaultdict(list)
     for result in content:
         by_image[result["image_id"]].append(result)
     return dict(by_image)
+
+
+def _has_image_id(result: Any) -> bool:
+    return isinstance(result, dict) and "image_id" in result
 
 
 def _from_npz(root: pathlib.Path, example: Example) -> list[Region]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.collect import Region
+from mask_tools.regions import Region
 
 _FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
 OFFICIAL = {  # file of the weights of each model, and where it is to be had
@@ -232,17 +232,18 @@ def generate(generator: Any, example: Example) -> list[Region]:
     """The masks that a generator finds in the image."""
     import torch
 
+    size = example.image.shape[0], example.image.shape[1]
+    resize = generator.predictor.transform
+    if min(resize.get_preprocess_shape(*size, resize.target_length)) < 1:  # very long and thin
+        raise BrokenImage(
+            f"{example.key}: SAM takes no image of {size} pixels: at its own size nothing is left"
+        )
     try:
         found = generator.generate(example.image)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{example.key}: the GPU is out of memory; lower --points-per-batch or give --max-side"
         ) from error
-    except ValueError as error:  # 1 pixel high and 1,000 wide: nothing is left at SAM's own size
-        raise BrokenImage(
-            f"{example.key}: SAM takes no image of {example.image.shape[:2]} pixels: {error}"
-        ) from error
-    size = example.image.shape[0], example.image.shape[1]
     return [
         Region(mask["segmentation"]["counts"].encode(), size, mask["predicted_iou"])
         for mask in found

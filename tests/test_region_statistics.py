@@ -1,4 +1,4 @@
-"""How well regions meet annotations, against plain loops over pixels; and what inspect says."""
+"""How well regions match annotations, against plain loops over pixels, also by `inspect`."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,8 @@ from PIL import Image
 
 from jaxssl.data import open_source
 from mask_tools import export, inspect
-from mask_tools.collect import collect, from_labels
-from mask_tools.crops import cut, draw_object, grow
-from mask_tools.quality import compare, compare_levels, summarise
+from mask_tools.region_statistics import average, compare, compare_levels
+from mask_tools.regions import collect, from_labels
 
 SIZE = (12, 18)
 
@@ -59,7 +58,7 @@ def test_the_same_regions_meet_themselves_and_none_meet_nothing():
     assert (same.overlap, same.covering) == (len(regions), 1.0)
     assert (nothing.masks, nothing.overlap, nothing.covering) == (len(regions), 0.0, 0.0)
     empty = compare(collect([], SIZE), regions)
-    assert summarise([same, nothing, empty]) == {
+    assert average([same, nothing, empty]).texts() == {
         "annotated masks": "10 in 2 images",
         "average best overlap": "0.500",
         "covering": "0.500",
@@ -111,21 +110,3 @@ def test_inspect_compares_annotators_with_each_other(annotated, capsys):
     assert "annotators, each against the others\n" in text
     assert "average best overlap       0.500\n" in text
     assert "covering                   0.500\n" in text
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_views_are_cut_from_within_a_usable_object(seed):
-    rng = np.random.default_rng(seed)
-    labels = np.zeros((60, 80), np.uint8)
-    labels[5:45, 50:75] = 1
-    labels[50:52, 3:5] = 2
-    regions = collect(from_labels(labels, ignore=(0,)), (60, 80))
-    within = draw_object(rng, regions, min_area=1000)
-    np.testing.assert_allclose(within, [0, 46.25, 51, 78.75])
-    assert draw_object(rng, regions, min_area=1001).tolist() == [0, 0, 60, 80]
-    assert grow(np.array([0, 0, 60, 80]), (60, 80)).tolist() == [0, 0, 60, 80]
-    image = np.zeros((60, 80, 3), np.uint8)
-    image[0:51, 46:79] = 255
-    view = np.asarray(cut(rng, image, within, 16))
-    assert view.shape == (16, 16, 3)
-    assert (view[2:-2, 2:-2] == 255).all()

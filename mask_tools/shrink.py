@@ -1,4 +1,4 @@
-"""One example with the regions it is to be written with: shrunk if too large, then segmented."""
+"""Examples made smaller: image, regions and label map alike."""
 
 import dataclasses
 import io
@@ -9,24 +9,7 @@ from PIL import Image
 from jaxssl.data.decode import decode_image
 from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from jaxssl.data.source import Example, Regions
-from mask_tools.collect import Region, collect
-from mask_tools.segmenters import Segmenter
-
-
-def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:
-    """The example with the regions that `segmenter` finds; None keeps those that it carries.
-
-    An image with a side over `max_side` pixels is shrunk before it is segmented, or after, with its
-    masks, if they were made for it as it is; and then its file is a new one.
-    """
-    if segmenter is None:
-        return shrink(example, max_side)
-    example = dataclasses.replace(example, regions=None)
-    if not segmenter.made_before:
-        example = shrink(example, max_side)
-    size = example.image.shape[0], example.image.shape[1]
-    example = dataclasses.replace(example, regions=collect(segmenter(example), size))
-    return shrink(example, max_side)
+from mask_tools.regions import Region, collect
 
 
 def shrink(example: Example, max_side: int | None) -> Example:

@@ -1,0 +1,280 @@
+"""Segments a data set once, from Python: what `python -m mask_tools.export` calls.
+
+Files are complete when they have their name, and `info.json` is the last of them. Until then the
+hidden folder `.work` holds the settings of the run and a note on every complete shard.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+
+from jaxssl.data import open_source
+from jaxssl.data.records import Info, read_info, write_info
+from jaxssl.errors import UserError
+from jaxssl.files import atomic_write, locked
+from jaxssl.progress import progress
+from jaxssl.terminal import format_table
+from mask_tools.backends.processes import make_all
+from mask_tools.backends.ray_cluster import make_on_ray
+from mask_tools.export_fingerprint import (
+    Settings,
+    describe,
+    describe_segmenter,
+    flatten,
+    refuse_difference,
+)
+from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
+from mask_tools.segmenters import SEGMENTERS, Segmenter
+from mask_tools.segmenters.sam import SamConfig
+from mask_tools.shards import WORK, Finished, Job, recall
+
+IMAGES_PER_SHARD = 64
+MAX_SHARDS = 1024
+MAX_BROKEN = 0.01  # fraction of the images
+
+_Make = Callable[[Job, Sequence[int], Callable[[int], object]], Generator[Finished, None, None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportResult:
+    """The state of a split after a call of `segment_dataset`; as text, a table."""
+
+    folder: pathlib.Path
+    split: str
+    shards: int
+    complete_shards: int  # fewer where other jobs of an array still make the rest
+    # Of what this call completed:
+    statistics: RegionStatistics | None = None
+    broken: tuple[str, ...] = ()  # a line for each image that was skipped
+    bytes: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the split can be read."""
+        return self.complete_shards == self.shards
+
+    def __str__(self) -> str:
+        if not self.is_complete:
+            return (
+                f"{self.complete_shards} of {self.shards} files are complete; "
+                "other jobs make the rest."
+            )
+        if self.statistics is None:
+            return f"{self.folder} holds all of split {self.split!r} already: nothing to do."
+        texts = self.statistics.texts()
+        if self.broken:
+            first = f"{len(self.broken)}, named in info.json; first: {self.broken[0]}"
+            texts["broken images skipped"] = first
+        texts["size"] = f"{self.bytes / 1e6:.1f} MB in {self.shards} files"
+        return format_table([*texts.items()], heading=False)
+
+
+def segment_dataset(
+    source: str,
+    segmenter: Segmenter | None,
+    out: str | os.PathLike[str],
+    *,
+    split: str = "train",
+    part: str = "all",
+    shards: int | None = None,
+    max_side: int | None = None,
+    max_broken: float = MAX_BROKEN,
+    workers: int | None = None,
+    num_shards: int = 1,
+    shard_index: int = 0,
+    ray: str | None = None,
+) -> ExportResult:
+    """Segments the images of a source and writes them, with their regions, as records.
+
+    What an earlier call has completed is kept: after a stop, the same call continues.
+
+    Args:
+      source: folder:PATH, records:PATH, scenes:N, objects:N or tfds:NAME/SPLIT.
+      segmenter: finds the regions, as `Felzenszwalb(scale=(500,))`; None keeps those that the
+        source carries. For several processes it must be picklable.
+      out: folder of the records.
+      split: name of the split to write.
+      part: of the source: "train", "test", or "all" for its train split if it has one, else
+        everything.
+      shards: files to write; None: one for 64 images.
+      max_side: shrink images with a side of more pixels; None: none.
+      max_broken: fraction of the images that may be unreadable.
+      workers: processes; below 2, all is done in this one; None: one per CPU core, for SAM one.
+        With several, a script must call this under `if __name__ == "__main__":`.
+      num_shards: jobs of an array that share the files.
+      shard_index: of this job, from 0; it makes every `num_shards`-th file.
+      ray: address of a Ray cluster to make the files on: auto, HOST:PORT, or local.
+
+    Returns:
+      The split's statistics, if this call completed it.
+
+    Raises:
+      UserError: the source cannot be opened or has no regions to keep, the arguments do not fit
+        it or an earlier call on the same folder, or too many images are broken.
+    """
+    opened = open_source(source, None if part == "all" else part)
+    if segmenter is None and not opened.has_regions:
+        raise UserError(
+            f"{source} carries no regions; choose --segmenter {' or '.join(SEGMENTERS)}"
+        )
+    if shards is None:
+        shards = min(MAX_SHARDS, -(-len(opened) // IMAGES_PER_SHARD))
+    if not 1 <= shards <= len(opened):
+        raise UserError(f"--shards {shards} for {len(opened)} images; give 1 to {len(opened)}")
+    if not 0 <= shard_index < num_shards:
+        raise UserError(
+            f"--shard-index {shard_index} of --num-shards {num_shards}: "
+            f"give one from 0 to {num_shards - 1}"
+        )
+    job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards)
+    settings = describe(job, source, part)
+    if _holds_split(job, _previous(job, settings)):
+        _clear_work(job)  # in case that the run that completed it was killed before it did
+        return ExportResult(job.folder, split, shards, shards)
+    _begin(job, settings)
+    own = range(shard_index, shards, num_shards)
+    _make_missing(job, own, _backend(segmenter, workers, ray), max_broken)
+    return _finish(job, settings, max_broken)
+
+
+def _backend(segmenter: Segmenter | None, workers: int | None, ray: str | None) -> _Make:
+    """The function that makes shards."""
+    if ray is not None:
+        address = ray
+        return lambda job, numbers, advance: make_on_ray(job, numbers, address, advance)
+    if workers is None:  # a network takes all cores, or a GPU, by itself
+        workers = 1 if isinstance(segmenter, SamConfig) else os.cpu_count() or 1
+    count = workers
+    return lambda job, numbers, advance: make_all(job, numbers, count, advance)
+
+
+def _previous(job: Job, settings: Settings) -> Info | None:
+    """The folder's `info.json`, if it is there; `UserError` if the new split does not fit it."""
+    if not (job.folder / "info.json").exists():
+        return None
+    info = read_info(job.folder)
+    if info.segmenter is None:
+        raise UserError(f"{job.folder} holds records without regions; give another --out")
+    before = {**flatten(info.segmenter), "classes": list(info.class_names)}
+    if set(info.splits) != {
+        job.split
+    }:  # each split has its own annotations: only the last's are noted
+        del before["path_sha256"]
+    shards = info.splits.get(job.split)
+    if shards is not None:
+        broken = info.segmenter.get("broken", {}).get(job.split, [])
+        before["shards"] = len(shards)
+        if settings["source"] not in info.source.split(", "):
+            before["source"] = info.source
+        before["images"] = sum(shard.count for shard in shards) + len(broken)
+    refuse_difference(job.folder, before, settings)
+    return info
+
+
+def _holds_split(job: Job, info: Info | None) -> bool:
+    return info is not None and job.split in info.splits
+
+
+def _begin(job: Job, settings: Settings) -> None:
+    """Leaves a note on the settings, so that no run with others takes this one for its own."""
+    note = job.folder / WORK / f"{job.split}.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with locked(job.folder, "begins in"):
+        # A run that has completed no shard binds nobody: its options may have been a mistake.
+        if note.is_file() and any(note.parent.glob(f"{job.split}-*.tfrecord.json")):
+            refuse_difference(job.folder, json.loads(note.read_bytes()), settings)
+        else:
+            with atomic_write(note) as file:
+                file.write(json.dumps(settings).encode())
+
+
+def _make_missing(job: Job, own: Sequence[int], make: _Make, max_broken: float) -> None:
+    """Makes those of this job's shards that are not there."""
+    found = {number: recall(job, number) for number in own}
+    results = [finished for finished in found.values() if finished is not None]
+    missing = [number for number in own if found[number] is None]
+    total = sum(len(job.indices(number)) for number in own)
+    done = total - sum(len(job.indices(number)) for number in missing)
+    with (
+        progress(total, "exporting", done=done) as advance,
+        contextlib.closing(make(job, missing, advance)) as made,
+    ):
+        for finished in made:
+            results.append(finished)
+            _check_broken(job, results, max_broken)
+
+
+def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
+    """Writes `info.json` if all shards are there: whichever job of an array comes to it last."""
+    with locked(job.folder, "finishes"):
+        info = _previous(job, settings)
+        if _holds_split(job, info):
+            return ExportResult(job.folder, job.split, job.shards, job.shards)
+        results = [recall(job, number) for number in range(job.shards)]
+        complete = [finished for finished in results if finished is not None]
+        if len(complete) < job.shards:
+            return ExportResult(job.folder, job.split, job.shards, len(complete))
+        _check_broken(job, complete, max_broken)
+        rows = np.concatenate([finished.rows for finished in complete])
+        if not len(rows):
+            raise UserError(f"no image of {job.source.spec} can be read: there is nothing to write")
+        write_info(job.folder, _add_split(info, job, settings["source"], complete))
+        _clear_work(job)
+    return ExportResult(
+        job.folder,
+        job.split,
+        job.shards,
+        job.shards,
+        statistics=summarize(rows, min_area=MIN_AREA),
+        broken=tuple(_broken(complete)),
+        bytes=sum(finished.info.bytes for finished in complete),
+    )
+
+
+def _broken(results: Sequence[Finished]) -> list[str]:
+    return [line for finished in results for line in finished.broken]
+
+
+def _check_broken(job: Job, results: Sequence[Finished], max_broken: float) -> None:
+    broken = _broken(results)
+    if len(broken) > max_broken * len(job.source):
+        raise UserError(
+            f"{len(broken)} of {len(job.source)} images are broken so far, more than --max-broken "
+            f"{max_broken:g} allows: repair or remove them, or raise it; the first: {broken[0]}"
+        )
+
+
+def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
+    segmenter = describe_segmenter(job)
+    new = Info(
+        source=source,
+        segmenter=segmenter | {"broken": {job.split: _broken(results)}},
+        splits={job.split: tuple(finished.info for finished in results)},
+        class_names=job.source.class_names,
+        has_semantic=any(finished.has_semantic for finished in results),
+    )
+    if info is None:
+        return new
+    broken = (info.segmenter or {}).get("broken", {}) | {job.split: _broken(results)}
+    return dataclasses.replace(
+        new,
+        source=", ".join(dict.fromkeys([*info.source.split(", "), source])),
+        segmenter=segmenter | {"broken": broken},
+        splits=info.splits | new.splits,
+        has_semantic=info.has_semantic or new.has_semantic,
+    )
+
+
+def _clear_work(job: Job) -> None:
+    """Removes what only unfinished splits need, once `info.json` has this one."""
+    work = job.folder / WORK
+    notes = [work / f"{job.split}.json", *map(job.note, range(job.shards))]
+    for path in [*notes, *job.folder.glob(f".{job.split}-*.tfrecord.tmp")]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another split is being written, or it is gone
+        work.rmdir()

@@ -1,0 +1,199 @@
+"""The regions of a folder of records in numbers: what `python -m mask_tools.inspect` prints."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxssl.data.record_codec import decode_example
+from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info
+from jaxssl.data.rle import mask_areas, mask_boxes
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.tfrecord import read_all
+from jaxssl.errors import UserError
+from jaxssl.progress import progress
+from jaxssl.terminal import format_table
+from mask_tools.region_statistics import (
+    MIN_AREA,
+    AnnotationMatch,
+    RegionStatistics,
+    Row,
+    as_array,
+    average,
+    compare,
+    compare_levels,
+    measure,
+    summarize,
+)
+from mask_tools.regions import collect
+from mask_tools.segmenters.annotation import Annotation
+
+AREAS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 10**12)
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionReport:
+    """The regions of one split of a folder of records; as text, a table and a histogram."""
+
+    title: str  # the split and how it was segmented
+    source: str  # that it was made from
+    statistics: RegionStatistics
+    areas: np.ndarray  # i64[n]: regions with `AREAS[i]` to `AREAS[i + 1]` pixels
+    compared_with: str = ""  # the annotations; "": none
+    match: AnnotationMatch | None = None
+    unannotated_images: int = 0
+
+    def __str__(self) -> str:
+        texts = self.statistics.texts()
+        if self.match is not None:
+            texts |= {"compared with": self.compared_with} | self.match.texts()
+        if self.unannotated_images:
+            texts["images without annotation"] = f"{self.unannotated_images}"
+        table = format_table([*texts.items()], heading=False)
+        return "\n".join([self.title, f"made from {self.source}", table, _histogram(self.areas)])
+
+
+def inspect_regions(
+    folder: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    min_area: int = MIN_AREA,
+    annotations: str | None = None,
+    verify: bool = False,
+) -> RegionReport:
+    """Counts the regions of records, and compares them with annotations.
+
+    Args:
+      folder: written by `mask_tools.export`.
+      split: None: the first.
+      min_area: pixels of the largest region of an object that gives views in training.
+      annotations: FORMAT or FORMAT:PATH, as the options of the segmenter `annotation`; None: label
+        maps in the records, if they have any; of records of BSDS, the annotators with one another.
+      verify: check files, checksums, boxes and areas first.
+
+    Raises:
+      UserError: there are no such records or annotations, or the records are damaged.
+    """
+    folder = pathlib.Path(folder)
+    info, split, shards = open_split(folder, split)
+    if verify:
+        _verify(folder, shards)
+    rows: list[Row] = []
+    areas = np.zeros(len(AREAS) - 1, int)
+    with progress(sum(shard.count for shard in shards), "inspecting") as advance:
+        for example in _read(folder, shards):
+            rows.append(measure(example, min_area=min_area))
+            if example.regions is not None:
+                areas += np.histogram(example.regions.area, AREAS)[0]
+            advance(1)
+    report = RegionReport(
+        title=describe_split(folder, split, info),
+        source=info.source,
+        statistics=summarize(as_array(rows), min_area=min_area),
+        areas=areas,
+    )
+    return _with_match(report, annotations, info, folder, shards)
+
+
+def open_split(folder: pathlib.Path, split: str | None) -> tuple[Info, str, Sequence[ShardInfo]]:
+    """The folder's `info.json`, the name of the split (None: the first), and its files."""
+    info = read_info(folder)
+    split = split or next(iter(info.splits))
+    if split not in info.splits:
+        raise UserError(f"{folder} has no split {split!r}; choose from {', '.join(info.splits)}")
+    return info, split, info.splits[split]
+
+
+def describe_split(folder: pathlib.Path, split: str, info: Info) -> str:
+    """The heading of what is shown of a split: its folder and how it was segmented."""
+    return f"{folder.name}, split {split}: {_describe(info.segmenter)}"
+
+
+def _describe(segmenter: dict[str, Any] | None) -> str:
+    if segmenter is None:
+        return "no regions"
+    parameters = [
+        f"{name} {str(value).strip('[]')}"
+        for name, value in segmenter["parameters"].items()
+        if value not in ("", [], False)
+    ]
+    return ", ".join([segmenter["name"], *parameters])
+
+
+def _read(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> Iterator[Example]:
+    for shard in shards:
+        yield from map(decode_example, read_all(folder / shard.file))
+
+
+def _with_match(
+    report: RegionReport,
+    annotations: str | None,
+    info: Info,
+    folder: pathlib.Path,
+    shards: Sequence[ShardInfo],
+) -> RegionReport:
+    """The report, with how well the regions match annotations, where there are any."""
+    annotations = annotations or ("source" if info.has_semantic else None)
+    if annotations:
+        match, missing = _match(annotations, folder, shards)
+        return dataclasses.replace(
+            report, compared_with=annotations, match=match, unannotated_images=missing
+        )
+    if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
+        return report
+    each = (example.regions for example in _read(folder, shards))
+    overlaps = [compare_levels(regions) for regions in each if regions is not None]
+    return dataclasses.replace(
+        report, compared_with="annotators, each against the others", match=average(overlaps)
+    )
+
+
+def _match(
+    annotations: str, folder: pathlib.Path, shards: Sequence[ShardInfo]
+) -> tuple[AnnotationMatch, int]:
+    """How well the regions match annotations, and the number of images without any."""
+    kind, _, path = annotations.partition(":")
+    annotate = Annotation(format=kind, path=path, components=kind in ("semantic", "source"))
+    overlaps = []
+    missing = 0
+    for example in _read(folder, shards):
+        try:
+            annotated = collect(annotate(example), example.image.shape[:2])
+        except BrokenImage:
+            missing += 1
+        else:
+            overlaps.append(compare(annotated, example.regions or collect([], annotated.size)))
+    return average(overlaps), missing
+
+
+def _histogram(areas: np.ndarray) -> str:
+    """A bar for each range of areas, from the smallest that has a region to the largest."""
+    used = np.flatnonzero(areas)
+    lines = ["regions by area in pixels"]
+    for i in range(used[0], used[-1] + 1) if used.size else ():
+        limits = (
+            f"{AREAS[i]:>9,} to {AREAS[i + 1]:<9,}" if i + 2 < len(AREAS) else f"over {AREAS[i]:,}"
+        )
+        bar = "█" * round(40 * areas[i] / areas.max())
+        lines.append(f"  {limits} {areas[i]:>8} {bar}")
+    return "\n".join(lines)
+
+
+def _verify(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> None:
+    """Raises UserError at the first thing that is not as it should be."""
+    for shard in shards:
+        if describe_shard(folder / shard.file) != shard:
+            raise UserError(f"{folder / shard.file} is not as info.json says; repeat the export")
+    for example in _read(folder, shards):
+        regions = example.regions
+        if regions is None or not len(regions):
+            continue
+        if not np.array_equal(mask_areas(regions.rle), regions.area):
+            raise UserError(f"{folder}: {example.key}: areas differ from the masks'")
+        if not np.array_equal(mask_boxes(regions.rle, regions.size), regions.box):
+            raise UserError(f"{folder}: {example.key}: boxes differ from the masks'")
+        if (regions.box < 0).any() or (regions.box[:, 2:] > regions.size).any():
+            raise UserError(f"{folder}: {example.key}: boxes reach out of the image")

@@ -1,0 +1,196 @@
+"""Regions in numbers: how many there are, what they cover, how well they match annotations.
+
+Average best overlap (ABO; Uijlings et al., IJCV 2013): the intersection over union of each
+annotated mask with the region that matches it best, averaged over the annotated masks.
+
+Covering (Arbelaez et al., PAMI 2011, section 3.1.2): the same, but each annotated mask counts as
+much as it has pixels, averaged over annotators and images.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from jaxssl.data.rle import coco
+from jaxssl.data.source import Example, Regions
+
+MIN_AREA = 1000  # pixels: smaller regions give no views in SAMCLR
+
+
+class Row(NamedTuple):
+    """Counts of one image."""
+
+    regions: int
+    objects: int
+    usable: int  # objects whose largest region has `min_area` pixels or more
+    area: int  # pixels of all regions together
+    covered: int  # pixels in one region at least
+    pixels: int  # of the image
+
+
+class Spread(NamedTuple):
+    """A count per image, over the images of a data set."""
+
+    mean: float
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ({self.least} to {self.most})"
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionStatistics:
+    """The regions of a data set."""
+
+    min_area: int  # pixels of the largest region of a usable object
+    images: int
+    regions: Spread
+    objects: Spread
+    usable: Spread  # objects
+    coverage: float  # fraction of an image's pixels in a region, mean over images
+    overlap: float  # regions over a pixel that is in any
+    unusable_images: int  # without a usable object
+
+    def texts(self) -> dict[str, str]:
+        """The lines of a table: texts by their names."""
+        share = 100 * self.unusable_images / max(1, self.images)
+        return {
+            "images": f"{self.images}",
+            "regions per image": f"{self.regions}",
+            "objects per image": f"{self.objects}",
+            f"  of {self.min_area} px or more": f"{self.usable}",
+            "pixels in a region": f"{100 * self.coverage:.1f} %",
+            "regions over such a pixel": f"{self.overlap:.2f}",
+            f"images without {self.min_area} px": f"{self.unusable_images} ({share:.1f} %)",
+        }
+
+
+def measure(example: Example, *, min_area: int) -> Row:
+    """The counts of one example."""
+    height, width = example.image.shape[:2]
+    regions = example.regions
+    if regions is None or not len(regions):
+        return Row(0, 0, 0, 0, 0, height * width)
+    union = coco_mask.merge([{"size": [height, width], "counts": rle} for rle in regions.rle])
+    return Row(
+        regions=len(regions),
+        objects=len(np.unique(regions.object)),
+        usable=len(np.unique(regions.object[regions.area >= min_area])),
+        area=int(regions.area.sum()),
+        covered=int(coco_mask.area(union)),
+        pixels=height * width,
+    )
+
+
+def as_array(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows as an array i64[n, 6]: there may be millions."""
+    return np.array(rows, np.int64).reshape(-1, len(Row._fields))
+
+
+def summarize(rows: np.ndarray, *, min_area: int) -> RegionStatistics:
+    """The statistics of one image or more, whose rows i64[n, 6] were measured with `min_area`."""
+    regions, objects, usable, area, covered, pixels = rows.T
+    return RegionStatistics(
+        min_area=min_area,
+        images=len(rows),
+        regions=_spread(regions),
+        objects=_spread(objects),
+        usable=_spread(usable),
+        coverage=float(np.mean(covered / pixels)),
+        overlap=float(area.sum() / max(1, covered.sum())),
+        unusable_images=int(np.count_nonzero(usable == 0)),
+    )
+
+
+def _spread(counts: np.ndarray) -> Spread:
+    return Spread(float(counts.mean()), int(counts.min()), int(counts.max()))
+
+
+class Overlaps(NamedTuple):
+    """What one image adds to the averages over a data set."""
+
+    masks: int  # annotated
+    overlap: float  # sum of the best overlaps
+    covering: float
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotationMatch:
+    """How well the regions of a data set match annotations."""
+
+    masks: int  # annotated
+    images: int  # with annotated masks
+    average_best_overlap: float
+    covering: float
+
+    def texts(self) -> dict[str, str]:
+        """The lines of a table: texts by their names."""
+        return {
+            "annotated masks": f"{self.masks} in {self.images} images",
+            "average best overlap": f"{self.average_best_overlap:.3f}",
+            "covering": f"{self.covering:.3f}",
+        }
+
+
+def compare(annotated: Regions, regions: Regions) -> Overlaps:
+    """How well regions match the annotated ones, whose levels are the annotators."""
+    best = _best_overlaps(annotated, regions, np.ones(len(regions), bool))
+    coverings = [
+        np.average(best[annotated.level == level], weights=annotated.area[annotated.level == level])
+        for level in np.unique(annotated.level)
+    ]
+    return Overlaps(len(annotated), float(best.sum()), float(np.mean(coverings or [0.0])))
+
+
+def compare_levels(regions: Regions) -> Overlaps:
+    """How well the others match each level: all together, and for the covering one at a time."""
+    levels = np.unique(regions.level).tolist()
+    total, coverings = 0.0, []
+    for level in levels:
+        own = _select(regions, regions.level == level)
+        others = regions.level != level
+        total += float(_best_overlaps(own, regions, others).sum())
+        for other in levels:
+            if other != level:
+                best = _best_overlaps(own, regions, regions.level == other)
+                coverings.append(np.average(best, weights=own.area))
+    return Overlaps(len(regions), total, float(np.mean(coverings or [0.0])))
+
+
+def average(overlaps: Sequence[Overlaps]) -> AnnotationMatch:
+    """The averages over images; those without annotated masks do not count."""
+    overlaps = [image for image in overlaps if image.masks]
+    masks = sum(image.masks for image in overlaps)
+    return AnnotationMatch(
+        masks=masks,
+        images=len(overlaps),
+        average_best_overlap=sum(image.overlap for image in overlaps) / max(1, masks),
+        covering=sum(image.covering for image in overlaps) / max(1, len(overlaps)),
+    )
+
+
+def _best_overlaps(annotated: Regions, regions: Regions, selected: np.ndarray) -> np.ndarray:
+    """The overlap of each annotated mask with the best of the selected regions: f64[A]."""
+    rle = [regions.rle[i] for i in np.flatnonzero(selected)]
+    if not rle or not len(annotated):
+        return np.zeros(len(annotated))
+    overlap: np.ndarray = coco_mask.iou(
+        coco(annotated.rle, annotated.size), coco(rle, regions.size), [0] * len(rle)
+    )
+    return overlap.max(axis=1)
+
+
+def _select(regions: Regions, selected: np.ndarray) -> Regions:
+    return dataclasses.replace(
+        regions,
+        box=regions.box[selected],
+        area=regions.area[selected],
+        object=regions.object[selected],
+        score=regions.score[selected],
+        level=regions.level[selected],
+        rle=tuple(regions.rle[i] for i in np.flatnonzero(selected)),
+    )

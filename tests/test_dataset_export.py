@@ -1,0 +1,139 @@
+"""Exports and their numbers from Python, and bugs in a segmenter: they keep their traceback."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mask_tools
+from jaxssl.data import open_source
+from jaxssl.data.records import Records, read_info
+from mask_tools import export, record_preview
+from mask_tools.segmenters import SEGMENTERS
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Buggy(mask_tools.Grid):
+    """Fails on the fourth scene."""
+
+    def __call__(self, example):
+        if example.key.endswith("3"):
+            _, _ = example.image.shape  # three values
+        return super().__call__(example)
+
+
+def test_a_call_writes_what_the_command_writes(tmp_path):
+    words = ["--source", "scenes:10", "--segmenter", "grid", "--rows", "2", "--shards", "3"]
+    assert export.main([*words, "--out", str(tmp_path / "command"), "--workers", "0"]) == 0
+    out, segmenter = tmp_path / "call", mask_tools.Grid(rows=2)
+    result = mask_tools.segment_dataset("scenes:10", segmenter, out, shards=3, workers=0)
+    assert contents(out) == contents(tmp_path / "command")
+    assert result.is_complete
+    assert result.bytes == sum(path.stat().st_size for path in out.glob("*.tfrecord"))
+    assert result.statistics.regions == (10, 10, 10)
+    again = mask_tools.segment_dataset("scenes:10", segmenter, out, shards=3, workers=0)
+    assert str(again).endswith("already: nothing to do.")
+    with pytest.raises(ValueError, match=r"another rows \(2 before, 5 now\)"):
+        mask_tools.segment_dataset("scenes:10", mask_tools.Grid(), out, shards=3, workers=0)
+
+
+def test_jobs_of_an_array_from_python(tmp_path):
+    def run(index):
+        return mask_tools.segment_dataset(
+            "scenes:4", None, tmp_path, shards=2, workers=0, num_shards=2, shard_index=index
+        )
+
+    assert not run(0).is_complete
+    assert run(1).is_complete
+
+
+def test_a_segmenter_of_one_s_own_is_named(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Halves(mask_tools.Grid):
+        rows: int = 1
+        cols: int = 2
+
+    mask_tools.segment_dataset("scenes:2", Halves(), tmp_path, workers=0)
+    assert read_info(tmp_path).segmenter["name"] == "Halves"
+    assert len(Records(tmp_path)[0].regions) == 2
+
+
+def test_inspect_returns_numbers(tmp_path):
+    mask_tools.segment_dataset("scenes:6", None, tmp_path, workers=0)
+    report = mask_tools.inspect_regions(str(tmp_path), min_area=64, verify=True)
+    regions = [open_source("scenes:6")[i].regions for i in range(6)]
+    counts = [len(r) for r in regions]
+    assert report.statistics.images == 6
+    assert report.statistics.regions == (np.mean(counts), min(counts), max(counts))
+    assert report.statistics.usable.mean == np.mean([(r.area >= 64).sum() for r in regions])
+    assert report.areas.sum() == sum(counts)
+    assert report.compared_with == "source"  # the label maps of scenes
+    assert report.match.images == 6
+    assert "regions per image          " in str(report)
+
+
+def test_preview_draws_the_views_of_a_config(tmp_path, monkeypatch):
+    mask_tools.segment_dataset("scenes:5", None, tmp_path, shards=2, workers=0)
+    seen = {}
+
+    def draw_gallery(examples, views, **options):
+        seen.update(options, examples=examples, views=views)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(record_preview, "draw_gallery", draw_gallery)
+    mask_tools.draw_preview(tmp_path, config="configs/quickstart.py", images=3)
+    source = open_source("scenes:5")
+    assert [e.key for e in seen["examples"]] == [source[i].key for i in (0, 2, 4)]
+    assert list(seen["views"]) == ["two views by random_crop", "two views by region_crop"]
+    assert seen["subtitle"].startswith("views by configs/quickstart.py: 32 px, area 0.6 to 1 of")
+    assert seen["min_area"] == 64
+    for column in seen["views"].values():
+        for view in (view for views in column for view in views):
+            assert view.image.shape == (32, 32, 3)
+            assert (view.box >= 0).all()
+            assert (view.box <= 1).all()
+            assert (view.box[2:] > view.box[:2]).all()
+
+
+def test_a_bug_in_a_segmenter_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.setitem(SEGMENTERS, "grid", Buggy)
+    words = ["--source", "scenes:8", "--segmenter", "grid", "--out", str(tmp_path)]
+    with pytest.raises(ValueError, match="too many values") as error:
+        export.main([*words, "--workers", "0"])
+    assert error.value.__notes__ == ["Raised for the image scenes-0/train/0000003 of scenes:8."]
+    assert error.traceback[-1].path.name == "test_dataset_export.py"
+
+
+def test_a_bug_in_a_worker_process_keeps_its_traceback(tmp_path):
+    with pytest.raises(ValueError, match="too many values") as error:
+        mask_tools.segment_dataset("scenes:8", Buggy(), tmp_path, shards=2, workers=2)
+    assert error.value.__notes__ == ["Raised for the image scenes-0/train/0000003 of scenes:8."]
+    assert "test_dataset_export.py" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_mistake_shows_its_traceback_when_asked_to(tmp_path, asked):
+    words = ["--source", "folder:/nowhere", "--segmenter", "fh", "--out", str(tmp_path / "x")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mask_tools.export", *words],
+        env=os.environ | {"JAXSSL_TRACEBACK": "1" if asked else ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    if asked:
+        assert "Traceback" in done.stderr
+        assert "in segment_dataset" in done.stderr
+    else:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: /nowhere does not exist")
+        assert line.endswith("(JAXSSL_TRACEBACK=1 shows where)")
