@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.config import base, build, build_method, canvas_for, defaults, load_config
+from jaxssl.config import base, build, build_method, canvas_for, defaults
+from jaxssl.config_file import load_config
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import load_canvas
 from jaxssl.types import Batch

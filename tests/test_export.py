@@ -261,8 +261,9 @@ def test_a_file_that_cannot_be_written_to_its_end_gets_no_name(tmp_path):
     command += ["--workers", "2", "--shards", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    (line,) = [x for x in done.stderr.splitlines() if not x.startswith("exporting")]
-    assert line.startswith(f"error: File too large: {tmp_path / 'out'}")
+    lines = [x for x in done.stderr.splitlines() if not x.startswith("exporting")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"error: File too large: {tmp_path / 'out'}")
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert {name for name in left if not name.endswith(".tmp")} == {"train.json"}
 
