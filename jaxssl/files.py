@@ -22,13 +22,12 @@ def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
     Raises `OSError` if another process goes on writing it, on this machine or another.
     """
     aside = path.with_name(f".{path.name}.tmp")
-    with _opened_alone(aside, path) as file:
+    with naming(path), _opened_alone(aside, path) as file:  # closing it writes, too
         try:
-            with naming(path):
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                aside.replace(path)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
