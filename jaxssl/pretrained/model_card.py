@@ -1,13 +1,13 @@
-"""The model card of an exported encoder: Markdown for those who get the file."""
+"""The model card of an exported encoder, in Markdown, and the code that loads it in torch."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import flax.linen as nn
 from ml_collections import ConfigDict
 
 from jaxssl.config import flatten
-from jaxssl.models.resnet import BLOCKS
+from jaxssl.models.resnet import BLOCKS, ResNet
 from jaxssl.models.vit import ViT
 
 _DEPTHS = {"timm": tuple(BLOCKS), "torchvision": (18, 34, 50, 101, 152)}
@@ -17,29 +17,37 @@ net.maxpool = torch.nn.Identity()
 """
 
 
-def torch_code(network: Any, form: str, file: str) -> str:
-    """Python that makes `net`, the encoder in torch, out of the file; "" if torch has none like it.
+def torch_code(network: nn.Module, format: str, file: str) -> str:
+    """Python code that builds `net`, the encoder in torch, and loads the file into it.
 
     Args:
       network: the encoder.
-      form: "torchvision" or "timm"; "flax" is not for torch.
+      format: "torchvision", "timm", or "flax", which is not for torch.
       file: name of the file.
+
+    Returns:
+      The code; "" if torch has no such encoder.
     """
-    if form == "flax":
+    if format == "flax":
         return ""
     if isinstance(network, ViT):
         made = _timm_vit(network)
-    elif (network.width, network.padding) != (1.0, "torch") or network.depth not in _DEPTHS[form]:
-        return ""
+    elif isinstance(network, ResNet) and _is_in_torch(network, format):
+        made = _torch_resnet(network, format)
     else:
-        made = _torch_resnet(network, form)
+        return ""
     return (
-        f"import torch\nimport {form}\nfrom safetensors.torch import load_file\n\n"
+        f"import torch\nimport {format}\nfrom safetensors.torch import load_file\n\n"
         f'{made}net.load_state_dict(load_file("{file}"))\nnet.eval()\n'
     )
 
 
-def _timm_vit(network: Any) -> str:
+def _is_in_torch(network: ResNet, format: str) -> bool:
+    same = (network.width, network.padding) == (1.0, "torch")
+    return same and network.depth in _DEPTHS[format]
+
+
+def _timm_vit(network: ViT) -> str:
     pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
     return (
         "net = timm.models.vision_transformer.VisionTransformer(\n"
@@ -48,9 +56,9 @@ def _timm_vit(network: Any) -> str:
     )
 
 
-def _torch_resnet(network: Any, form: str) -> str:
+def _torch_resnet(network: ResNet, format: str) -> str:
     made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
-    if form == "torchvision":
+    if format == "torchvision":
         made = f"net = torchvision.models.resnet{network.depth}()\nnet.fc = torch.nn.Identity()\n"
     return made + (_CIFAR_STEM if network.stem == "cifar" else "")
 
@@ -62,12 +70,13 @@ def model_card(
     file: str,
     code: str,
 ) -> str:
-    """What the encoder is, how to use it, how it was trained and how good it is.
+    """The card: the encoder, its use, its training, its results.
 
     Args:
       config: of the run.
-      results: names and values of what was measured of these weights.
-      metadata: of the file named `file`.
+      results: names and values of the measurements of these weights.
+      metadata: of the file.
+      file: its name.
       code: of `torch_code`.
     """
     preprocessing = json.loads(metadata["preprocessing"])

@@ -30,7 +30,7 @@ _TORCH_LEAVES = {"kernel": "weight", "scale": "weight"}
 _TORCH_LEAVES |= {"mean": "running_mean", "var": "running_var"}
 _HAIKU_LEAVES = {"kernel": "w", "bias": "offset"}
 _HAIKU_LEAVES |= {"mean": "~/mean_ema/average", "var": "~/var_ema/average"}
-# Of several networks in one file, the one to take: what the method's authors evaluate.
+# Of several networks in one file the one that the method's authors evaluate is read.
 _PREFERRED = ("teacher", "online", "encoder_q")
 _CLASSIFIER = re.compile(r"(^|[./])(fc|head|classifier|logits|num_batches_tracked)([./]|$)")
 
@@ -99,7 +99,7 @@ def _our_axes(path: Path, array: np.ndarray, naming: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """An encoder's variables out of a file, and what else was in it."""
+    """An encoder's variables out of a file, and the names of the other tensors in it."""
 
     variables: Tree
     naming: str  # one of `NAMINGS`
@@ -114,8 +114,8 @@ def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree) -> Loaded:
       shapes: of the encoder's variables.
 
     Raises:
-      UserError: one line, if a tensor of the encoder is missing, has another shape, or there are
-        more layers than it has.
+      UserError: a tensor of the encoder is missing or has another shape, or there are more layers
+        than it has.
     """
     flat = flax.traverse_util.flatten_dict(shapes)
     found = {naming: _find(tensors, list(flat), name) for naming, name in NAMINGS.items()}
@@ -147,9 +147,12 @@ def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree) -> Loaded:
 def _find(
     tensors: Mapping[str, np.ndarray], paths: Sequence[Path], name: Callable[[Path], str]
 ) -> dict[Path, str]:
-    """Where the tensors of an encoder are, by path: those under the prefix that has most.
+    """Names of an encoder's tensors in a file, by path: those under the prefix that has most.
 
-    Statistics have a prefix of their own: in Haiku's files they are in another mapping.
+    Batch statistics have a prefix of their own: in Haiku's files they are in another mapping.
+
+    Raises:
+      UserError: the file has the same network under several prefixes.
     """
     found: dict[Path, str] = {}
     for collection in ("params", "batch_stats"):
@@ -167,7 +170,7 @@ def _find(
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Every way to see a name as a prefix and the rest."""
+    """Each split of a name into a prefix and the rest."""
     yield "", name
     for separator in re.finditer(r"[./]", name):
         yield name[: separator.end()], name[separator.end() :]
