@@ -12,8 +12,9 @@ import numpy as np
 from markupsafe import Markup
 
 from jaxssl.errors import UserError
+from jaxssl.preview import cut_views
 from jaxssl.reporting import curves, pictures, tables
-from jaxssl.reporting.run_arrays import RunArrays, project
+from jaxssl.reporting.run_arrays import RunArrays, project, sample_indices
 from jaxssl.reporting.runs import Group, spell
 
 log = logging.getLogger("jaxssl")
@@ -166,8 +167,10 @@ def attempt(kind: Kind, arrays: RunArrays, map_by: str) -> tuple[Markup, str]:
 
 
 def draw_views(arrays: RunArrays, map_by: str) -> Markup:
-    rows = pictures.view_rows(arrays.cropped_views(IMAGES), arrays.source)
-    return render("rows", rows=rows, caption="")
+    config, source = arrays.run.config, arrays.source
+    indices = sample_indices(len(source), IMAGES)
+    views = cut_views(config, source, indices, seed=config.seed)
+    return render("rows", rows=pictures.view_rows(source, indices, views), caption="")
 
 
 def draw_heat_maps(arrays: RunArrays, map_by: str) -> Markup:

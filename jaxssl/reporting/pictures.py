@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from jaxssl.data import Source
 from jaxssl.data.source import Regions
-from jaxssl.reporting.run_arrays import CroppedViews, EmbeddedImages, nearest_neighbors
+from jaxssl.preview import CutViews
+from jaxssl.reporting.run_arrays import EmbeddedImages, nearest_neighbors
 from jaxssl.reporting.tables import Table
 
 SIDE = 224  # longer side of a picture, pixels
@@ -84,18 +85,17 @@ def picture(
     return Picture(f"data:image/{kind};base64,{data}", alt, *image.size, caption, frame)
 
 
-def view_rows(views: CroppedViews, source: Source) -> list[Row]:
-    """A row for each image: it with its regions and where views are cut, then the views."""
+def view_rows(source: Source, indices: list[int], views: CutViews) -> list[Row]:
+    """A row for each image: it with its regions and the boxes of its views, then the views."""
     rows = []
-    for n, index in enumerate(views.indices):
+    for n, index in enumerate(indices):
         example = source[index]
         drawn = draw_regions(example.image, example.regions)
         draw_boxes(drawn, views.boxes[n], views.hw[n])
         rows.append([picture(drawn, f"{example.key} with its regions and views")])
-        rows[-1] += [
-            picture(pixels[n], f"view {number + 1} of {example.key}")
-            for number, pixels in enumerate(views.pixels)
-        ]
+        for number, images in enumerate(views.views):
+            pixels = np.rint(255 * images[n]).astype(np.uint8)
+            rows[-1].append(picture(pixels, f"view {number + 1} of {example.key}"))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Arrays of a run for the pictures of its page: views, features, heat maps of a few images."""
+"""Arrays of a run for the pictures of its page: features and heat maps of a few images."""
 
 import dataclasses
 import functools
@@ -11,7 +11,6 @@ from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, load_canvas
 from jaxssl.errors import UserError
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.preview import cut_views
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
 from jaxssl.sharding import make_mesh
@@ -33,20 +32,9 @@ def sample_indices(count: int, size: int) -> list[int]:
 
 
 def load_batch(source: Source, indices: list[int], spec: CanvasSpec) -> Batch:
-    """Canvases of some images, stacked, with the `index` of each."""
+    """Canvases of some images, stacked."""
     loaded = [load_canvas(source, i, spec) for i in indices]
-    stacked = {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
-    return stacked | {"index": np.arange(len(indices), dtype=np.int32)}
-
-
-@dataclasses.dataclass(frozen=True)
-class CroppedViews:
-    """Views of some images as training makes them."""
-
-    indices: list[int]  # of the images in the source
-    hw: np.ndarray  # i32[n, 2]: height and width of the original images, pixels
-    boxes: np.ndarray  # f32[n, v, 4]: y0 x0 y1 x1, pixels of the original image
-    pixels: list[np.ndarray]  # u8[n, s, s, 3] for each of the v views
+    return {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +86,6 @@ class RunArrays:
         return EmbeddedImages(
             source.spec, batch["image"], batch["label"], source.class_names, features
         )
-
-    def cropped_views(self, count: int) -> CroppedViews:
-        """Views of `count` training images as in the first epoch, before normalization."""
-        indices = sample_indices(len(self.source), count)
-        cut = cut_views(self.run.config, self.source, indices, seed=self.run.config.seed)
-        as_bytes = [np.rint(255 * view).astype(np.uint8) for view in cut.views]
-        return CroppedViews(indices, cut.hw, cut.boxes, as_bytes)
 
     def heat_maps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Square training images u8[n, s, s, 3] and the heat maps f32[n, s, s] of their features.
