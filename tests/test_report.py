@@ -291,7 +291,7 @@ def test_published_numbers(data, method, sampler, dataset, measure, value):
 
 
 def test_a_line_is_drawn_where_its_numbers_are():
-    drawn = draw("title", "", [Line("a", 0, [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])])
+    drawn = draw("title", "", [Line("a", "red", [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])])
     page = render("curves", entries=[], main=[drawn], more=[])
     path = page.partition('points="')[2].partition('"')[0]
     (x0, y0), (x1, y1), (x2, y2) = (map(float, place.split(",")) for place in path.split())

@@ -9,7 +9,7 @@ from jaxssl.reporting.runs import Group, spell
 WIDTH, HEIGHT = 360, 220  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 48, WIDTH - 12, 10, HEIGHT - 34  # of the part with the lines
 MAX_POINTS = 300  # of a line
-COLORS = 8  # in style.css
+COLORS = [f"var(--c{n})" for n in range(8)]  # of style.css
 
 # Key of metrics.jsonl: title, explanation, key of a reference line or None.
 MAIN = {
@@ -39,7 +39,7 @@ class Line:
     """One line of a chart."""
 
     name: str
-    color: int
+    color: str
     points: Points  # epoch and value, or where they are drawn
     dashed: bool = False
 
@@ -93,7 +93,7 @@ def chart(
       reference: key of a dashed line, of the first run; None: no such line.
     """
     lines = [
-        Line(run.name, number % COLORS, points)
+        Line(run.name, COLORS[number % len(COLORS)], points)
         for number, group in enumerate(groups)
         for run in group.runs
         if (points := _finite(run.curve(key)))
@@ -101,7 +101,7 @@ def chart(
     if not lines or max(len(line.points) for line in lines) < 2:
         return None
     if reference and (points := _finite(groups[0].first.curve(reference))):
-        lines.append(Line(reference.rpartition("/")[2], -1, points, dashed=True))
+        lines.append(Line(reference.rpartition("/")[2], "", points, dashed=True))
     elif "dashed" in about:
         about = about.partition("; dashed")[0] if ";" in about else ""
     return draw(title, about, lines)
@@ -112,7 +112,7 @@ def legend(groups: Sequence[Group]) -> list[tuple[str, str]]:
     return [
         (
             group.name + (f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else ""),
-            f"var(--c{number % COLORS})",
+            COLORS[number % len(COLORS)],
         )
         for number, group in enumerate(groups)
     ]

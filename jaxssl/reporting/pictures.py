@@ -61,7 +61,7 @@ class ConfusionMatrix:
     """Shares of the predicted among the images of each true class; as an image if they are many."""
 
     classes: list[str]
-    rows: list[tuple[str, list[tuple[str, float]]]]  # true class, (predicted class, share)
+    shares: list[list[float]]  # of each true class, by predicted class
     image: Picture | None = None
 
 
@@ -189,11 +189,7 @@ def confusion_matrix(details: dict[str, Any]) -> ConfusionMatrix:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = [str(name) for name in details.get("classes", range(len(counts)))]
     if len(counts) <= NAMED_CLASSES:
-        rows = [
-            (name, list(zip(classes, row, strict=True)))
-            for name, row in zip(classes, shares.tolist(), strict=True)
-        ]
-        return ConfusionMatrix(classes, rows)
+        return ConfusionMatrix(classes, shares.tolist())
     gray = np.rint(255 * (1 - shares)).astype(np.uint8)
     side = max(1, 640 // len(gray))
     alt = f"confusion of {len(counts)} classes: rows true, columns predicted, dark is often"
