@@ -159,7 +159,7 @@ def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: 
 
 
 def _run_torch(code: str, out: pathlib.Path, **arrays: np.ndarray) -> str:
-    """What `_COMPARE` prints after `code`, in a process of its own: jaxssl imports no torch."""
+    """The output of `code` and `_COMPARE`, in another process: jaxssl imports no torch."""
     with tempfile.TemporaryDirectory() as folder:
         given = pathlib.Path(folder, "given.npz")
         np.savez(given, allow_pickle=False, **arrays)

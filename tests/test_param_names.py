@@ -25,7 +25,7 @@ SIZE = 64
 
 @functools.cache
 def scenes():
-    """Normalised images f32[2, s, s, 3] of the embedded scenes."""
+    """Normalized images f32[2, s, s, 3] of the embedded scenes."""
     source = open_source("scenes:2")
     images = np.stack([load_canvas(source, i, CanvasSpec(SIZE))["image"] for i in range(2)])
     return (images.astype(np.float32) / 255 - 0.45) / 0.22

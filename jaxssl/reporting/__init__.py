@@ -1,1 +1,1 @@
-"""What a run did and learned, as one HTML page."""
+"""Runs side by side as one HTML page."""

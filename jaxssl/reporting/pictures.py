@@ -210,7 +210,7 @@ def class_table(details: dict[str, Any]) -> Table | None:
 
 
 def mask_rows(predictions: dict[str, np.ndarray], count: int) -> list[Row]:
-    """Of each image: it, its true labels, the predicted ones."""
+    """A row for each image: it, its true labels, the predicted ones."""
     return [
         [
             picture(predictions["image"][n], "image", "image"),

@@ -96,7 +96,7 @@ Results = dict[Measure, dict[str, list[float]]]  # by name of the group, one for
 
 
 def collect_results(groups: Sequence[Group]) -> Results:
-    """All results: the last that training reported, and of eval.json those of the newest step."""
+    """The last results that training reported, and those of the newest step in eval.json."""
     found: Results = {}
     for group in groups:
         for run in group.runs:
@@ -112,7 +112,7 @@ def collect_results(groups: Sequence[Group]) -> Results:
 
 
 def _evaluated(run: Run) -> dict[Measure, float]:
-    """Of eval.json, mean over the seeds of the evaluation."""
+    """Results in eval.json, means over the seeds of the evaluation."""
     values: dict[Measure, dict[int, float]] = {}
     newest = max((entry["step"] for entry in run.entries), default=0)
     for entry in run.entries:
