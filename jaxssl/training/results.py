@@ -25,7 +25,7 @@ def restore_encoder(
     """The encoder of a run, its newest variables on all devices, and their step.
 
     Raises:
-      UserError: one line, if there is no checkpoint that can be read.
+      UserError: there is no checkpoint that can be read.
     """
     _, network = build_method(config)
     shapes = sharding.replicated_specs(variable_shapes(network, config.views.size), mesh)
