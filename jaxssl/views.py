@@ -89,6 +89,7 @@ def choose_boxes(
     return boxes, fallback, keys[:, 1]
 
 
+@jax.named_scope("views")  # the name of these operations in a profile
 def make_views(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, views: ViewConfig
 ) -> tuple[list[View], Float[Array, ""]]:

@@ -14,7 +14,7 @@ from jaxssl.config import build
 from jaxssl.methods import Method, Metrics
 from jaxssl.optim import LearningRate
 from jaxssl.samplers import Sampler
-from jaxssl.types import Batch, TrainState, Tree
+from jaxssl.types import Batch, TrainState, Tree, View
 from jaxssl.views import ViewConfig, make_views
 
 ENCODER = "/encoder/"  # in the path of each of an encoder's variables within a state
@@ -63,14 +63,21 @@ class TrainStep:
           batch: of canvases.
           key: the run's; all randomness is drawn from it and the number of the step.
         """
-        t = state.step / self.total_steps
         key_views, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
         views, fallback_fraction = make_views(
             key_views, batch, state.sampler_state, self.sampler, self.views
         )
+        after, metrics = self.update(state, views, key_loss)
+        return after, metrics | {"fallback_fraction": fallback_fraction}
+
+    def update(
+        self, state: TrainState, views: list[View], key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """The part of a step that follows the cutting of views: loss, gradient, optimizer."""
+        t = state.step / self.total_steps
         loss_fn = jax.value_and_grad(self.method.loss, has_aux=True)
         (loss, (method_state, metrics)), gradient = loss_fn(
-            state.params, state.method_state, views, key=key_loss, t=t
+            state.params, state.method_state, views, key=key, t=t
         )
         updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -79,7 +86,6 @@ class TrainStep:
             "loss": loss,
             "learning_rate": self.learning_rate(state.step),
             "grad_norm": optax.tree.norm(gradient),
-            "fallback_fraction": fallback_fraction,
         }
         after = TrainState(state.step + 1, params, opt_state, method_state, state.sampler_state)
         return after, metrics
