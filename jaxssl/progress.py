@@ -3,64 +3,102 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
-_SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}{postfix}"
+
+
+class Progress:
+    """What is done of one task. Called with each count just done, it shows the new state."""
+
+    def __init__(self, total: int, task: str, *, done: int = 0, unit: str, show: bool = True):
+        self._total, self._task, self._unit = total, task, unit
+        self._first, self.done, self._show = done, done, show
+        self._started = self._written = time.monotonic()
+        self._shown = -1  # of the count, in the last line
+        self._details: tuple[str, ...] = ()
+        self._rate: float | None = None
+        self._bar = None
+        if show and sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=done, desc=task, unit=unit, bar_format=_BAR)
+
+    def __call__(self, count: int, *details: str, rate: float | None = None) -> None:
+        """Shows that `count` more are done.
+
+        Args:
+          count: of how many; 0 for other details alone.
+          details: shown instead of the rate, such as "loss 0.5".
+          rate: how many a second, from which the time left follows; by default those that were
+            done since the beginning.
+        """
+        self.done += count
+        self._details, self._rate = details, rate
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._text(), refresh=False)
+            self._bar.update(count)
+        elif self.done >= self._total or self._seconds() >= SECONDS_BETWEEN_LINES:
+            self._write()
+
+    def pause(self) -> None:
+        """Clears the line for other messages; the next call shows the bar again."""
+        if self._bar is not None:
+            self._bar.clear()
+
+    def finish(self) -> None:
+        """Writes a last line, if that is not written."""
+        if self._bar is None and self._shown != self.done:
+            self._write()
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._written
+
+    def _write(self) -> None:
+        self._written, self._shown = time.monotonic(), self.done
+        if self._show:
+            line = f"{self._task}: {self.done}/{self._total} {self._unit}, {self._text()}"
+            print(line, file=sys.stderr, flush=True)
+
+    def _text(self) -> str:
+        rate = self._rate
+        if rate is None:
+            rate = (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        left = _duration((self._total - self.done) / rate) if rate else "?"
+        return ", ".join([*(self._details or (f"{_short(rate)} {self._unit}/s",)), f"{left} left"])
 
 
 @contextlib.contextmanager
 def progress(
     total: int, task: str, *, done: int = 0, unit: str = "images", show: bool = True
-) -> Iterator[Callable[[int], object]]:
+) -> Iterator[Progress]:
     """Shows on stderr how far a task is; yields the function to call with each count just done.
 
     Args:
-        total: how many there are, `done` of them from an earlier run.
-        task: what is being done, such as "decoding".
-        show: False for nothing at all.
+      total: how many there are, `done` of them from an earlier run.
+      task: what is being done, such as "decoding".
+      unit: of what there are so many.
+      show: False for nothing at all.
     """
-    if not show:
-        yield lambda count: None
-        return
-    if sys.stderr.isatty():
-        with tqdm(total=total, initial=done, desc=task, unit=f" {unit}", unit_scale=True) as bar:
-            yield bar.update
-        return
-    lines = _Lines(total, task, done, unit)
-    yield lines.advance
-    lines.write()
+    shown = Progress(total, task, done=done, unit=unit, show=show)
+    try:
+        yield shown
+        shown.finish()
+    finally:
+        shown.close()
 
 
-class _Lines:
-    """Writes a line at most every few seconds."""
-
-    def __init__(self, total: int, task: str, done: int, unit: str) -> None:
-        self._total, self._task, self._unit = total, task, unit
-        self._first, self._done = done, done
-        self._started = self._written = time.monotonic()
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        if time.monotonic() - self._written >= _SECONDS_BETWEEN_LINES:
-            self.write()
-
-    def write(self) -> None:
-        self._written = time.monotonic()
-        rate = (self._done - self._first) / max(self._written - self._started, 1e-9)
-        left = (self._total - self._done) / rate if rate else float("inf")
-        print(
-            f"{self._task}: {self._done}/{self._total} {self._unit}, "
-            f"{rate:.3g} a second, {_duration(left)} left",
-            file=sys.stderr,
-            flush=True,
-        )
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

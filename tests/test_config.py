@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from jaxssl.config import base, build, complete, defaults, flatten
-from jaxssl.config_file import load_config
+from jaxssl.config_file import format_config, load_config
 from jaxssl.methods import SimCLR
 from jaxssl.samplers import RegionCrop
 
@@ -63,6 +63,17 @@ def test_mistakes(override, message):
     with pytest.raises(ValueError, match="^[^\n]*$") as error:
         load_config(QUICKSTART, [override])
     assert message in str(error.value)
+
+
+def test_printed_it_is_the_overrides_that_give_it_again():
+    changes = ["method.hidden=(3,)", "eval.datasets=('objects:9','folder:a b')", "wandb=x"]
+    config = load_config(f"{QUICKSTART}:swav", [f"--config.{change}" for change in changes])
+    printed = format_config(config).splitlines()
+    keys = [line.partition(" = ")[0] for line in printed]
+    assert sorted(keys) == sorted(flatten(config))
+    assert keys == sorted(keys, key=lambda key: (key.count("."), key))
+    again = load_config(QUICKSTART, [f"--config.{line.replace(' = ', '=', 1)}" for line in printed])
+    assert flatten(again) == flatten(config)
 
 
 def test_missing_file_and_variant():

@@ -101,6 +101,11 @@ def test_no_file_name_stands_twice():
     assert {name for name in names if names.count(name) > 1} == set()
 
 
+@pytest.mark.parametrize("path", BOTH, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_is_over_three_hundred_lines(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
 def test_at_most_thirty_names_at_the_top():
     top = {p.stem for p in (ROOT / "jaxssl").iterdir() if p.is_dir() or p.suffix == ".py"}
     assert len(top - {"__pycache__", "__init__"}) <= 30

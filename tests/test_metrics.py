@@ -1,12 +1,17 @@
 """What a run reports: each step once, whatever happened to the run before."""
 
-import io
+import itertools
 import json
 import subprocess
 import sys
 import types
 
-from jaxssl.training.metrics import MetricsWriter, ProgressLine, read_metrics
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jaxssl import progress
+from jaxssl.config import base
+from jaxssl.training.metrics import MetricsWriter, read_metrics
+from jaxssl.training.reporter import open_reporter
 
 
 def test_a_run_that_continues_drops_what_came_after(tmp_path):
@@ -24,13 +29,13 @@ def test_a_run_that_continues_drops_what_came_after(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_torch_stays_out(tmp_path):
-    """It is installed here, and would take seconds of every start; a later import still works."""
+def test_torch_and_tensorflow_stay_out(tmp_path):
+    """They are installed here, and would take seconds of every start."""
     program = (
         "import pathlib, sys; from jaxssl.training.metrics import MetricsWriter\n"
         f"with MetricsWriter(pathlib.Path({str(tmp_path)!r})) as writer:\n"
         "    writer.write(1, 0.5, {'loss': 1.0})\n"
-        "assert 'torch' not in sys.modules; import torch"
+        "assert not {'torch', 'tensorflow'} & set(sys.modules); import torch"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -49,21 +54,30 @@ def test_wandb_gets_the_same_lines(tmp_path, monkeypatch):
     json.dumps(calls[1])
 
 
-def test_progress_lines():
-    values = {"loss": 1.5, "images_per_sec": 100.0, "data_wait": 0.25}
-    file = io.StringIO()
-    progress = ProgressLine(200, 50, 10, file)
-    progress.show(50, values)
-    progress.show(60, values)  # too soon for a log file
-    progress.show(200, values)
-    lines = file.getvalue().splitlines()
-    assert len(lines) == 2
-    assert "loss 1.5000  100 images/s  data wait 25%  0:00:15 left" in lines[0]
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    progress = ProgressLine(200, 50, 10, terminal)
-    progress.show(50, values)
-    progress.show(60, values)
-    progress.end()
-    assert terminal.getvalue().count("\r") == 2
-    assert terminal.getvalue().count("\n") == 1
+def test_tensorboard_reads_the_events_and_forgets_what_a_killed_run_wrote(tmp_path):
+    for first, last, loss in ((0, 5, 1.0), (3, 6, 2.0)):  # the second continues at step 3
+        with MetricsWriter(tmp_path, step=first) as writer:
+            for step in range(first + 1, last + 1):
+                writer.write(step, step / 4, {"loss": loss * step, "eval/a/knn_top1": 0.5})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"train/loss", "eval/a/knn_top1"}
+    points = [(point.step, point.value) for point in events.Scalars("train/loss")]
+    assert points == [(1, 1), (2, 2), (3, 3), (4, 8), (5, 10), (6, 12)]
+
+
+def test_training_shows_how_far_it_is(tmp_path, capsys, monkeypatch):
+    clock = itertools.count(step=6.0)  # seconds, of which ten are to pass between two lines
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    config = base()
+    config.epochs, config.batch_size = 4, 10
+    means = {"loss": 1.5, "images_per_sec": 100.0, "data_wait": 0.25}
+    with open_reporter(config, tmp_path, steps_per_epoch=50, start=0) as reporter:
+        for step in (50, 60, 200):
+            reporter.report_training(step, means)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    told = "loss 1.5000, 100 images/s, data wait 25%"
+    assert first in (
+        f"training: 50/200 steps, epoch 1.00/4, {told}, 0:15 left",
+        f"training: 60/200 steps, epoch 1.20/4, {told}, 0:14 left",
+    )
+    assert last == f"training: 200/200 steps, epoch 4.00/4, {told}, 0:00 left"

@@ -5,9 +5,14 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
+import subprocess
+import sys
 
 import jax
+import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +20,7 @@ from PIL import Image
 from jaxssl import evaluate, sharding, train
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.training.checkpoint import Checkpoints
+from jaxssl.training.loop import Loop
 from jaxssl.training.workdir import locked
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -65,11 +71,11 @@ def losses(workdir):
 
 @pytest.fixture(scope="module")
 def finished(small_encoders, tmp_path_factory):
-    """A run that nothing disturbed: its workdir, and what it printed."""
-    workdir, printed = tmp_path_factory.mktemp("undisturbed"), io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    """A run that nothing disturbed: its workdir, and what it printed and logged."""
+    workdir, printed, logged = tmp_path_factory.mktemp("undisturbed"), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
         assert run(workdir, data__input="device", eval__health=16) == 0
-    return workdir, printed.getvalue()
+    return workdir, printed.getvalue(), logged.getvalue()
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def assert_same_run(a, b):
 
 
 def test_run_writes_what_it_promises(finished):
-    undisturbed, table = finished
+    undisturbed, table, _ = finished
     names = {p.name for p in undisturbed.iterdir()}
     assert names == {
         ".lock", "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
@@ -100,6 +106,17 @@ def test_run_writes_what_it_promises(finished):
     assert "kNN untrained" in table
     assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
     assert int(final_state(undisturbed)["step"]) == 8
+
+
+def test_says_first_what_is_trained_and_on_what(finished):
+    workdir, _, logged = finished
+    lines = logged.splitlines()
+    assert f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, 8 x cpu" in lines
+    params = final_state(workdir)["params"]
+    sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in params.items()}
+    encoder = sizes.pop("encoder")
+    heads = sum(sizes.values())
+    assert f"parameters: {encoder:,} in the encoder, {heads:,} in heads" in lines
 
 
 def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
@@ -257,6 +274,65 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, mess
     assert len(errors) == 1
     assert message in errors[0]
     assert not (tmp_path / "run").exists()
+
+
+def command(*words, cwd):
+    """Runs the command in a process of its own, in a folder."""
+    environment = os.environ | {"JAXSSL_CACHE": str(cwd / "cache")}
+    program = [sys.executable, "-m", "jaxssl.train", *words]
+    return subprocess.run(
+        program, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_bug_in_a_loss_keeps_its_traceback(tmp_path):
+    """A wrong unpacking, put into SimCLR in a copy of the package: no user can mend that."""
+    shutil.copytree(CONFIG.parents[1] / "jaxssl", tmp_path / "jaxssl")
+    planted = tmp_path / "jaxssl" / "methods" / "simclr.py"
+    source, line = planted.read_text(), "        z = jnp.concatenate(projections)"
+    assert line in source
+    planted.write_text(source.replace(line, f"        one, two = *projections, key\n{line}"))
+    small = {"batch_size": 8, "data.source": "scenes:16", "encoder.width": 0.0625}
+    small |= {"eval.datasets": "()", "eval.health": 0}
+    overrides = [f"--config.{key}={value}" for key, value in small.items()]
+    ended = command("--config", str(CONFIG), "--workdir", "run", *overrides, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+    assert str(planted) in ended.stderr
+    assert "\nValueError: too many values to unpack (expected 2)" in ended.stderr
+    assert "\nerror: " not in ended.stderr
+
+
+def test_printing_a_config_needs_neither_data_nor_devices(tmp_path, monkeypatch):
+    """Its source is missing, and there is no such platform."""
+    monkeypatch.setenv("JAX_PLATFORMS", "none")
+    monkeypatch.setenv("PYTHONPATH", str(CONFIG.parents[1]))
+    path = str(CONFIG.with_name("samclr_ade20k.py"))
+    ended = command("--config", path, "--print-config", "--config.epochs=3", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    printed = ended.stdout.splitlines()
+    assert "epochs = 3" in printed
+    assert "method.temperature = 0.07" in printed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["device", "host"])
+def test_the_loop_moves_arrays_only_where_it_says_so(tmp_path, monkeypatch, mode):
+    """To and from the devices; for the signs of a collapse and the sampler's refresh too."""
+    plain, guarded = Loop.run, []
+
+    def run_guarded(self, state):
+        with jax.transfer_guard("disallow"):
+            with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
+                jnp.add(np.ones(3), 1)
+            guarded.append(plain(self, state))
+        return guarded[-1]
+
+    monkeypatch.setattr(Loop, "run", run_guarded)
+    sampler = {"sampler__name": "contrastive_crop", "sampler__warmup_epochs": 1}
+    options = sampler | {"data__input": mode, "eval__health": 20, "eval__datasets": "()"}
+    assert run(tmp_path, **options) == 0
+    assert guarded == [True]
 
 
 def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):

@@ -59,7 +59,8 @@ class HealthMonitor:
             found.append(jax.device_get(self._encode(variables, canvases)))
             used.append(regions_used(canvases, self._sampler))
         features = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        measures = {name: float(value) for name, value in health(*features).items()}
+        values = jax.device_get(health(*jax.device_put(features)))
+        measures = {name: float(value) for name, value in values.items()}
         if (regions := np.concatenate(used)).size:
             measures |= {
                 "regions_per_image": float(regions.mean()),

@@ -1,7 +1,5 @@
 """The training loop: step, report, save, evaluate, refresh. Knows neither method nor data."""
 
-import contextlib
-import io
 import logging
 import pathlib
 import signal
@@ -18,7 +16,8 @@ from jaxssl import distributed
 from jaxssl.errors import DivergenceError
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.hooks import Measurement
-from jaxssl.training.metrics import MetricsWriter, ProgressLine, read_metrics
+from jaxssl.training.metrics import read_metrics
+from jaxssl.training.reporter import Reporter, open_reporter
 from jaxssl.training.sampler_refresh import Refresh
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState
@@ -133,14 +132,14 @@ class Loop:
             state = checkpoints.restore("state", state) or state
             start = int(jax.device_get(state.step))
             distributed.check_same(checkpoint=start)
-            with self._open_writer(start) as writer:
+            with open_reporter(self._config, self._workdir, self._per_epoch, start) as reporter:
                 if 0 < start < self._total:
                     log.info("continuing at step %d of %d", start, self._total)
                 if self._is_any_due(start) and not self._is_measured(start):
-                    self._measure(writer, start, state)
+                    self._measure(reporter, start, state)
                 with StopSignal() as stop:
                     try:
-                        return self._steps(state, start, checkpoints, writer, stop=stop)
+                        return self._steps(state, start, checkpoints, reporter, stop=stop)
                     except DivergenceError as error:
                         raise DivergenceError(
                             f"{error}; the newest checkpoint is of step {checkpoints.newest()}. "
@@ -152,18 +151,16 @@ class Loop:
         state: TrainState,
         start: int,
         checkpoints: Checkpoints,
-        writer: MetricsWriter | None,
+        reporter: Reporter,
         *,
         stop: StopSignal,
     ) -> bool:
         interval = Interval(self._config.batch_size)
-        stream = None if distributed.is_first() else io.StringIO()  # which nobody reads
-        progress = ProgressLine(self._total, self._per_epoch, self._config.batch_size, stream)
         consensus = distributed.StopConsensus(self._trainer.mesh)
         batches = self._trainer.batches(start)
         for step in range(start + 1, self._total + 1):
             if self._refresh.is_due(step - 1):
-                progress.end()
+                reporter.pause()
                 state = self._refresh(state, lambda: stop.received)
                 if distributed.any_process(stop.received):
                     break
@@ -177,30 +174,21 @@ class Loop:
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
             save = save or self._refresh.is_due(step)
             if save or measure or step % self._config.log_every == 0:
-                means = interval.end(step)
-                if writer:
-                    writer.write(step, step / self._per_epoch, means)
-                progress.show(step, means)
+                reporter.report_training(step, interval.end(step))
             if save:  # before measurements and refresh: a run that continues makes up for them
                 checkpoints.save(step, state, self._trainer.encoder_variables(state))
             if stopping:
                 break
             if measure:
-                progress.end()
-                self._measure(writer, step, state)
+                self._measure(reporter, step, state)
             if save or measure:
                 interval.restart()
         else:
             return True
-        progress.end()
+        reporter.pause()
         stopped = int(jax.device_get(state.step))
         log.info("stopped at step %d; the same command continues from here", stopped)
         return stopped == self._total
-
-    def _open_writer(self, step: int) -> contextlib.AbstractContextManager[MetricsWriter | None]:
-        if distributed.is_first():
-            return MetricsWriter(self._workdir, step, wandb=self._config.wandb)
-        return contextlib.nullcontext()
 
     def _is_any_due(self, step: int) -> bool:
         return any(measurement.is_due(step) for measurement in self._measurements)
@@ -209,12 +197,8 @@ class Loop:
         lines = read_metrics(self._workdir) if distributed.is_first() else []
         return distributed.any_process(any(x["step"] == step and "loss" not in x for x in lines))
 
-    def _measure(self, writer: MetricsWriter | None, step: int, state: TrainState) -> None:
-        results: dict[str, float] = {}
-        for measurement in self._measurements:
-            if measurement.is_due(step):
-                results |= measurement(step, state)
-        if results and writer:
-            writer.write(step, step / self._per_epoch, results)
-            shown = [f"{k} {v:.3f}" for k, v in results.items() if not k.startswith("health/")]
-            log.info("step %d: %s", step, "  ".join(shown) or "health measured")
+    def _measure(self, reporter: Reporter, step: int, state: TrainState) -> None:
+        reporter.pause()
+        due = [measurement for measurement in self._measurements if measurement.is_due(step)]
+        results = [measurement(step, state) for measurement in due]
+        reporter.report_measurements(step, {k: v for result in results for k, v in result.items()})

@@ -1,13 +1,16 @@
-"""One writer for what a run reports: JSON lines, TensorBoard, a progress line."""
+"""One writer for what a run reports: JSON lines, TensorBoard, Weights & Biases."""
 
-import io
 import json
 import os
 import pathlib
-import sys
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
@@ -27,7 +30,7 @@ class MetricsWriter:
         _keep_until(path, step)
         self._file = path.open("a")
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
-        self._events = _summary_writer()(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._events = TensorBoardEvents(workdir / "tensorboard", first_step=step + 1)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -46,22 +49,39 @@ class MetricsWriter:
         os.fsync(self._file.fileno())
         if self._wandb:
             self._wandb.log(line, step=step)
-        for name, value in values.items():
-            tag = name if "/" in name else f"train/{name}"
-            self._events.add_scalar(tag, float(value), step)
+        tagged = {k if "/" in k else f"train/{k}": float(v) for k, v in values.items()}
+        self._events.write(step, tagged)
 
 
-def _summary_writer() -> Any:
-    """That of tensorboardX, which would import torch wherever that is installed: for seconds."""
-    hide = "torch" not in sys.modules
-    if hide:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # to import it fails
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        if hide:
-            del sys.modules["torch"]
-    return SummaryWriter
+class TensorBoardEvents:
+    """Scalars in a file of events, which TensorBoard reads.
+
+    Its own `EventFileWriter` imports TensorFlow where that is installed, for seconds of every
+    start; the messages and the format of the file need none.
+    """
+
+    def __init__(self, folder: pathlib.Path, first_step: int):
+        """Of what other files in the folder say of `first_step` and later, nothing is shown."""
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files of one run are read in the order of their names.
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter((folder / name).open("wb"))
+        self._add(file_version="brain.Event:2")
+        started = SessionLog(status=SessionLog.START)
+        self._add(step=first_step, session_log=started)
+        self._writer.flush()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds a point to the curve of each tag."""
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._add(step=step, summary=Summary(value=scalars))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, **content: Any) -> None:
+        self._writer.write(Event(wall_time=time.time(), **content).SerializeToString())
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
@@ -92,42 +112,3 @@ def _keep_until(path: pathlib.Path, step: int) -> None:
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
     with atomic_write(path) as file:
         file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-
-
-class ProgressLine:
-    """One line that is rewritten on a terminal, and plain lines elsewhere."""
-
-    def __init__(
-        self,
-        total_steps: int,
-        steps_per_epoch: int,
-        batch_size: int,
-        stream: io.TextIOBase | None = None,
-    ):
-        self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._last = float("-inf")
-
-    def show(self, step: int, values: Mapping[str, float]) -> None:
-        """Loss, images/s, time left, share of time waiting for data."""
-        now = time.monotonic()
-        if "images_per_sec" not in values:
-            return  # nothing has been timed yet
-        if not self._live and step < self._total and now - self._last < 10:
-            return  # a log file wants fewer lines than a terminal
-        self._last = now
-        left = int((self._total - step) * self._batch / values["images_per_sec"])
-        text = (
-            f"epoch {step / self._per_epoch:7.2f}/{self._total // self._per_epoch}  "
-            f"step {step}/{self._total}  loss {values['loss']:.4f}  "
-            f"{values['images_per_sec']:.0f} images/s  data wait {values['data_wait']:.0%}  "
-            f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-        )
-        print(f"\r\x1b[K{text}" if self._live else text, end="" if self._live else "\n",
-              file=self._stream, flush=True)  # fmt: skip
-
-    def end(self) -> None:
-        """Leaves the line."""
-        if self._live:
-            print(file=self._stream, flush=True)

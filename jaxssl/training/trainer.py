@@ -39,7 +39,8 @@ class Trainer:
         self.step, self.pipeline, self.mesh = step, pipeline, mesh
         # The arrays of the whole data set, if they are to live on the devices; else {}.
         self.resident = sharding.replicate(pipeline.resident or {}, mesh)
-        self._key_init, self._key_steps = jax.random.split(jax.random.key(seed))
+        draw_keys = sharding.jit_init(lambda: tuple(jax.random.split(jax.random.key(seed))), mesh)
+        self._key_init, self._key_steps = draw_keys()
         self._jitted = jit_train_step(step, mesh)
 
     def init(self) -> TrainState:
