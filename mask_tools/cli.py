@@ -28,6 +28,7 @@ example:
   python -m mask_tools.inspect data/photos_fh --preview preview.png
   python -m mask_tools.inspect data/bsds_fh --annotations bsds:data/BSDS500/labels
 """
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def parse_inspect(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -68,6 +69,8 @@ def parse_inspect(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
     options = parser.parse_args(argv)
+    if options.preview and options.preview.suffix.lower() not in _PICTURES:
+        raise UserError(f"--preview {options.preview}: give a name in {', '.join(_PICTURES)}")
     if options.config and not options.preview:
         raise UserError("--config says which views --preview draws; give --preview FILE.png, too")
     return options

@@ -20,8 +20,8 @@ def objects(rle: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
     the order they come in.
 
     Args:
-        rle: R masks of one image as COCO compressed run lengths.
-        size: height and width of the image.
+      rle: R masks of one image as COCO compressed run lengths.
+      size: height and width of the image.
     """
     area, box = mask_areas(rle), mask_boxes(rle, size)
     result = np.full(len(rle), -1, np.int64)
@@ -32,9 +32,9 @@ def objects(rle: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
         root = left[0]
         # What two masks share lies in what their boxes share: this rules out nearly every pair.
         possible = left[10 * _shared(box[root], box[left]) > 9 * area[left]]
-        masks, of = coco([rle[i] for i in possible], size), coco([rle[root]], size)
+        masks, root_mask = coco([rle[i] for i in possible], size), coco([rle[root]], size)
         # The third argument divides by the mask's own area: the count is what was divided.
-        share = coco_mask.iou(masks, of, [1])[:, 0]
+        share = coco_mask.iou(masks, root_mask, [1])[:, 0]
         common = np.rint(share * area[possible]).astype(np.int64)
         result[possible[10 * common > 9 * area[possible]]] = count
         left = left[result[left] < 0]

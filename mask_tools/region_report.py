@@ -144,8 +144,11 @@ def _with_match(
         )
     if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
         return report
-    each = (example.regions for example in _read(folder, shards))
-    overlaps = [compare_levels(regions) for regions in each if regions is not None]
+    overlaps = [
+        compare_levels(example.regions)
+        for example in _read(folder, shards)
+        if example.regions is not None
+    ]
     return dataclasses.replace(
         report, compared_with="annotators, each against the others", match=average(overlaps)
     )
@@ -192,8 +195,14 @@ def _verify(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> None:
         if regions is None or not len(regions):
             continue
         if not np.array_equal(mask_areas(regions.rle), regions.area):
-            raise UserError(f"{folder}: {example.key}: areas differ from the masks'")
+            raise UserError(
+                f"{folder}: {example.key}: areas differ from the masks'; repeat the export"
+            )
         if not np.array_equal(mask_boxes(regions.rle, regions.size), regions.box):
-            raise UserError(f"{folder}: {example.key}: boxes differ from the masks'")
+            raise UserError(
+                f"{folder}: {example.key}: boxes differ from the masks'; repeat the export"
+            )
         if (regions.box < 0).any() or (regions.box[:, 2:] > regions.size).any():
-            raise UserError(f"{folder}: {example.key}: boxes reach out of the image")
+            raise UserError(
+                f"{folder}: {example.key}: boxes reach out of the image; repeat the export"
+            )

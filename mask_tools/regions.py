@@ -1,4 +1,4 @@
-"""What a segmenter returns, and how it becomes the `Regions` of an example."""
+"""From a segmenter's masks to the `Regions` of an example."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxssl.data.rle import encode_labels, encode_mask, mask_areas, mask_boxes
 from jaxssl.data.source import Regions
-from jaxssl.errors import UserError
 from mask_tools.hierarchy import objects
 
 
@@ -29,7 +28,7 @@ def from_mask(mask: np.ndarray, *, score: float = 1.0, level: int = 0) -> Region
 def from_labels(
     labels: np.ndarray, *, level: int = 0, ignore: Collection[int] = ()
 ) -> list[Region]:
-    """A region for each value in a label map of integers [h, w], but for those to ignore."""
+    """A region for each value in a label map of integers [h, w], except the ignored ones."""
     size = labels.shape[0], labels.shape[1]
     masks = encode_labels(labels).items()
     return [Region(rle, size, level=level) for value, rle in masks if value not in ignore]
@@ -38,11 +37,11 @@ def from_labels(
 def collect(found: Sequence[Region], size: tuple[int, int]) -> Regions:
     """The regions of an image of `size` (height, width), grouped into objects; empty ones left out.
 
-    Raises UserError where a mask is not of the image's size.
+    Raises ValueError where a mask is not of the image's size: a bug of its segmenter.
     """
     for region in found:
         if region.size != size:
-            raise UserError(f"a mask of {region.size} pixels does not fit an image of {size}")
+            raise ValueError(f"a mask of {region.size} pixels does not fit an image of {size}")
     area = mask_areas([region.rle for region in found])
     kept = [region for region, pixels in zip(found, area.tolist(), strict=True) if pixels]
     rle = tuple(region.rle for region in kept)

@@ -105,7 +105,7 @@ def segment(example: Example, segmenter: Segmenter | None, max_side: int | None)
     if segmenter is None:
         return shrink(example, max_side)
     example = dataclasses.replace(example, regions=None)
-    if not segmenter.made_before:
+    if not segmenter.needs_original_size:
         example = shrink(example, max_side)
     size = example.image.shape[0], example.image.shape[1]
     example = dataclasses.replace(example, regions=collect(segmenter(example), size))

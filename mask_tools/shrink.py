@@ -48,7 +48,7 @@ def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
 
 
 def pick(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Values [h, w] at another size: each the one nearest to its centre."""
+    """Values [h, w] at another size: each the one nearest to its center."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
         for new, old in zip(size, values.shape, strict=True)

@@ -302,6 +302,8 @@ def test_inspect_counts_and_draws(tmp_path, photos, capsys):
     words = [str(tmp_path / "out"), "--min-area", "500", "--config", "configs/quickstart.py"]
     assert inspect.main(words) == 1
     assert "give --preview FILE.png" in the_error(capsys)
+    assert inspect.main([*words, "--preview", "preview"]) == 1
+    assert "--preview preview: give a name in .png, .jpg" in the_error(capsys)
     assert inspect.main([*words, "--verify", "--preview", str(picture)]) == 0
     text = capsys.readouterr().out
     assert "regions per image          3.2 (1 to 4)\n" in text

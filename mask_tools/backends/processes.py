@@ -20,11 +20,19 @@ _POLL = 0.2  # seconds between two looks at how far the processes are
 def make_all(
     job: Job, numbers: Sequence[int], workers: int, advance: Callable[[int], object]
 ) -> Generator[Finished, None, None]:
-    """The shards of these numbers as they are completed, in any order.
+    """Makes shards.
 
     Args:
-        workers: processes to start; below 2, all is done in this one.
-        advance: called with the number of images done since the call before.
+      job: the split to make.
+      numbers: of its shards.
+      workers: processes to start; below 2, all is done in this one.
+      advance: called with the number of images done since the call before.
+
+    Returns:
+      The shards as they are completed, in any order.
+
+    Raises:
+      UserError: a process was killed.
     """
     if min(workers, len(numbers)) < 2:
         yield from (make(job, number, lambda: advance(1)) for number in numbers)

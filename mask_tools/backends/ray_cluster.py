@@ -19,7 +19,7 @@ _SECONDS_TO_ANSWER = 10
 
 
 class _Maker:
-    """What an actor is."""
+    """The class of the actors."""
 
     def __init__(self, job: Job, folder: str) -> None:
         self._job, self._folder = job, folder
@@ -32,11 +32,19 @@ class _Maker:
 def make_on_ray(
     job: Job, numbers: Sequence[int], address: str, advance: Callable[[int], object]
 ) -> Generator[Finished, None, None]:
-    """The shards of these numbers as they are completed, in any order.
+    """Makes shards on a Ray cluster.
 
     Args:
-        address: auto, HOST:PORT, or local for a cluster of this machine alone.
-        advance: called with the number of images of each shard that is complete.
+      job: the split to make.
+      numbers: of its shards.
+      address: auto, HOST:PORT, or local for a cluster of this machine alone.
+      advance: called with the number of images of each shard that is complete.
+
+    Returns:
+      The shards as they are completed, in any order.
+
+    Raises:
+      UserError: there is no such cluster, Ray is not installed, or an actor was lost.
     """
     try:
         import ray
@@ -67,7 +75,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def share(resources: Mapping[str, float], job: Job, shards: int) -> tuple[int, int]:
-    """How many actors there are to be on a cluster with these resources, and the GPUs of each."""
+    """The number of actors for a cluster with these resources, and the GPUs of each."""
     gpus = int(resources.get("GPU", 0)) if isinstance(job.segmenter, SamConfig) else 0
     return min(gpus or max(1, int(resources.get("CPU", 1))), shards), min(gpus, 1)
 
@@ -79,7 +87,7 @@ def _collect(
     kind = ray.remote(num_cpus=1, num_gpus=gpus)(_Maker)
     job_everywhere = ray.put(job)
     left = list(reversed(numbers))
-    running: dict[Any, Any] = {}  # what an actor makes, and the actor
+    running: dict[Any, Any] = {}  # the actor that makes each shard
     for _ in range(count):
         actor = kind.remote(job_everywhere, os.getcwd())
         running[actor.make.remote(left.pop())] = actor

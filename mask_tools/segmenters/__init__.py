@@ -18,10 +18,10 @@ from mask_tools.segmenters.sam import Sam
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What finds the regions of an image."""
+    """Finds the regions of an image."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-    made_before: ClassVar[bool]  # its masks were made for the image as it is, before --max-side
+    needs_original_size: ClassVar[bool]  # its masks fit the image before --max-side shrinks it
 
     def __call__(self, example: Example) -> list[Region]:
         """The regions of the upright image of an example: any number, overlapping or not.

@@ -1,4 +1,4 @@
-"""Regions that people drew, in the formats in which data sets hold them."""
+"""Regions that people drew, in the formats of data sets."""
 
 import dataclasses
 import pathlib
@@ -33,9 +33,9 @@ _ONE_MAP = {
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """What the data set's own annotators drew, in one of these formats:
+    """The regions that the data set's annotators drew, in one of these formats:
 
-    instances   PATH/KEY.png, a value for each region, 0 for none; colours count as numbers
+    instances   PATH/KEY.png, a value for each region, 0 for none; colors count as numbers
     semantic    PATH/KEY.png, a value for each class, 255 for none
     voc         Pascal VOC: PATH is SegmentationObject
     cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
@@ -48,7 +48,7 @@ class Annotation:
     and the components option makes a region of each connected part of a value.
     """
 
-    made_before: ClassVar[bool] = True
+    needs_original_size: ClassVar[bool] = True
 
     format: str = "instances"
     path: str = ""

@@ -19,7 +19,7 @@ _Entries = Mapping[str, tuple[tuple[int, int], list[Any]]]
 
 
 def load(path: str) -> Any:
-    """What a JSON file says; `UserError` if it is none."""
+    """The content of a JSON file; `UserError` if it cannot be read."""
     try:
         return json.loads(pathlib.Path(path).read_bytes())
     except (ValueError, OSError) as error:

@@ -24,7 +24,7 @@ class Felzenszwalb:
     pixels, applied before.
     """
 
-    made_before: ClassVar[bool] = False
+    needs_original_size: ClassVar[bool] = False
 
     scale: tuple[float | int, ...] = (1000,)
     min_size: tuple[int, ...] = ()

@@ -17,7 +17,7 @@ class Grid:
     An image of fewer pixels than cells has one cell per pixel.
     """
 
-    made_before: ClassVar[bool] = False
+    needs_original_size: ClassVar[bool] = False
 
     rows: int = 5
     cols: int = 5

@@ -30,7 +30,7 @@ class Proposals:
     that is not 0.
     """
 
-    made_before: ClassVar[bool] = True
+    needs_original_size: ClassVar[bool] = True
 
     path: str = ""
     min_score: float = 0.0

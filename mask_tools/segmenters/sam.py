@@ -20,21 +20,21 @@ from jaxssl.errors import UserError
 from mask_tools.regions import Region
 
 _FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
-OFFICIAL = {  # file of the weights of each model, and where it is to be had
+OFFICIAL = {  # the address of each model's file of weights
     "vit_b": _FROM + "sam_vit_b_01ec64.pth",
     "vit_l": _FROM + "sam_vit_l_0b3195.pth",
     "vit_h": _FROM + "sam_vit_h_4b8939.pth",
 }
-_OF_HQ = "mask_decoder.hf_token.weight"  # that only HQ-SAM has
+_HQ_ONLY = "mask_decoder.hf_token.weight"  # a weight that SAM does not have
 _WIDTH = "image_encoder.pos_embed"  # whose last axis tells the model types apart
 _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
 class SamConfig:
-    """Which model runs where, and those of the automatic mask generator."""
+    """The model, its device, and the options of the automatic mask generator."""
 
-    made_before: ClassVar[bool] = False
+    needs_original_size: ClassVar[bool] = False
 
     model_type: str = "vit_h"
     checkpoint: str = ""
@@ -53,7 +53,7 @@ class SamConfig:
     min_mask_region_area: int = 0
 
     def check(self, official: Mapping[str, str]) -> None:
-        """Raises `UserError`, in one line, for what can be seen to be wrong without a model."""
+        """Raises `UserError` for options that are wrong whatever the weights."""
         if self.model_type not in official:
             raise UserError(f"no model {self.model_type!r}; --model-type {', '.join(official)}")
         if self.precision not in _PRECISIONS:
@@ -63,7 +63,7 @@ class SamConfig:
         if not pathlib.Path(self.checkpoint).is_file():
             raise UserError(
                 f"--checkpoint {self.checkpoint or '(none)'} is no file; "
-                f"{_where(official, self.model_type)}"
+                f"{_download_hint(official, self.model_type)}"
             )
         _import_first()
 
@@ -106,7 +106,7 @@ def _import_first() -> None:
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """Says what to install where a package is missing."""
+    """Raises `UserError`, naming what to install, where a package is missing."""
     try:
         yield
     except ImportError as error:
@@ -178,12 +178,12 @@ def _read(parameters: SamConfig, official: Mapping[str, str]) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{parameters.checkpoint} is damaged or cut short, or holds no weights; "
-            f"{_where(official, parameters.model_type)}"
+            f"{_download_hint(official, parameters.model_type)}"
         ) from error
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
         raise UserError(
             f"{parameters.checkpoint} holds no weights of SAM; "
-            f"{_where(official, parameters.model_type)}"
+            f"{_download_hint(official, parameters.model_type)}"
         )
     return weights
 
@@ -194,10 +194,10 @@ def _check_type(
     parameters: SamConfig,
     official: Mapping[str, str],
 ) -> None:
-    """Says what the weights are of, if not of the model."""
+    """Raises `UserError` if the weights are of another model, naming that."""
     what = f"{parameters.checkpoint} holds weights of"
-    if (_OF_HQ in weights) != (_OF_HQ in expected):
-        kind, name = ("HQ-SAM", "hq_sam") if _OF_HQ in weights else ("SAM", "sam")
+    if (_HQ_ONLY in weights) != (_HQ_ONLY in expected):
+        kind, name = ("HQ-SAM", "hq_sam") if _HQ_ONLY in weights else ("SAM", "sam")
         raise UserError(f"{what} {kind}: give --segmenter {name}, or other weights")
     wrong = [n for n in expected if n not in weights or weights[n].shape != expected[n].shape]
     if wrong:
@@ -205,26 +205,26 @@ def _check_type(
         kind = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}.get(width, "another model")
         raise UserError(
             f"{what} {kind}, not of {parameters.model_type} ({wrong[0]} differs): give the "
-            f"--model-type that they are of, or {_where(official, parameters.model_type)}"
+            f"--model-type that they are of, or {_download_hint(official, parameters.model_type)}"
         )
 
 
-def _where(official: Mapping[str, str], model_type: str) -> str:
+def _download_hint(official: Mapping[str, str], model_type: str) -> str:
     address = official[model_type]
     return f"get {address.rpartition('/')[2]} from {address}"
 
 
 def make_generator(kind: Callable[..., Any], model: Any, parameters: SamConfig) -> Any:
     """The automatic mask generator of a library, with these parameters."""
-    given = dataclasses.asdict(parameters)
+    options = dataclasses.asdict(parameters)
     for name in ("model_type", "checkpoint", "device", "precision"):
-        del given[name]
+        del options[name]
     with installed():  # it imports OpenCV where --min-mask-region-area needs it
-        generator = kind(model, output_mode="coco_rle", **given)
+        generator = kind(model, output_mode="coco_rle", **options)
     if model.device.type == "mps":  # which has no float64, in which the points are given
         transform = generator.predictor.transform
         apply = transform.apply_coords
-        transform.apply_coords = lambda *given: apply(*given).astype(np.float32)
+        transform.apply_coords = lambda *points: apply(*points).astype(np.float32)
     return generator
 
 
