@@ -219,8 +219,8 @@ def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
 
 
 KINDS = (
-    Kind("Views", "Training images with their regions and the boxes that views are cut from, then "
-         "the views. Views as in the first epoch.", draw_views),
+    Kind("Views", "Views as in the first epoch, beside the training images with their regions and "
+         "the boxes of the views.", draw_views),
     Kind("Neighbors", "Images with similar features of the frozen encoder.", draw_neighbors),
     Kind("Map", "Features in two dimensions: similar images lie close together.", draw_map,
          narrow=True),
