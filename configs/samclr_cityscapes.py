@@ -1,14 +1,15 @@
 r"""SAMCLR on Cityscapes: SimCLR, with both views cut from one region (arXiv 2310.14736, Table 1).
 
     python -m mask_tools.export --source folder:data/leftImg8bit/train \
-        --segmenter fh --out data/cityscapes_fh
+        --segmenter hq_sam --model-type vit_h --checkpoint sam_hq_vit_h.pth \
+        --out data/cityscapes_regions
     python -m jaxssl.train --config configs/samclr_cityscapes.py
     python -m jaxssl.train --config configs/samclr_cityscapes.py:released
 
-2,975 training images; the paper's regions are HQ-SAM's. It reports on
-CIFAR-10 / STL-10 / Imagenette:
-SAMCLR kNN 63.9 / 57.2 / 66.3, linear 63.4 / 56.0 / 67.5
-SimCLR: kNN 50.5 / 46.9 / 50.5, linear 42.5 / 40.8 / 42.7
+2,975 training images. The paper's regions are HQ-SAM's; without its weights and a GPU, take
+`--segmenter fh`. It reports on CIFAR-10 / STL-10 / Imagenette:
+SAMCLR  kNN 63.9 / 57.2 / 66.3, linear 63.4 / 56.0 / 67.5
+SimCLR  kNN 50.5 / 46.9 / 50.5, linear 42.5 / 40.8 / 42.7
 Short run: --config.epochs=10. Evaluation: --config.eval.datasets=folder:PATH (class folders).
 """
 
@@ -24,15 +25,20 @@ def get_config(variant: str = "paper") -> ConfigDict:
     choose(variant, VARIANTS)
     config = base()
     config.epochs = 1600
-    config.data.source = "records:data/cityscapes_fh"
+    config.batch_size = 256
+    config.data.source = "records:data/cityscapes_regions"
     config.data.canvas = 512
-    config.sampler = defaults("sampler", "region_crop")
+    config.encoder = defaults("encoder", "resnet18")
+    config.method = defaults("method", "simclr", temperature=0.07, hidden=(512,), dim=128)
+    # Regions of so many pixels or more; their boxes, so many times as wide and high, are the images
+    # of which views show a part.
+    config.sampler = defaults("sampler", "region_crop", min_area=1000, expand=1.3)
+    config.views.update(size=128, num_global=2, scale=(0.08, 1.0), recipe="s3same")
+    # The learning rate is for 256 images; it falls along a cosine, without a warm-up.
+    config.optim = defaults("optim", "sgd", lr=0.06, momentum=0.9, weight_decay=5e-4)
     if variant == "released":
         # `area > 600`, boxes doubled, six local views, other positives out of the softmax.
-        config.sampler = defaults("sampler", "region_crop", min_area=601, expand=2.0)
+        config.sampler.update(min_area=601, expand=2.0)
         config.method.positives_in_denominator = False
-        config.views.scale = (0.5, 1.0)
-        config.views.num_local = 6
-        config.views.local_size = 64
-        config.views.local_scale = (0.2, 0.5)
+        config.views.update(scale=(0.5, 1.0), num_local=6, local_size=64, local_scale=(0.2, 0.5))
     return config

@@ -20,13 +20,17 @@ def get_config(variant: str = "paper") -> ConfigDict:
     choose(variant, VARIANTS)
     config = base()
     config.epochs = 800
+    config.batch_size = 256
     config.data.source = "folder:data/imagenette2/train"
     config.data.canvas = 256
-    # lightly 1.4.14: temperature 0.5 and a batch of BatchNorm for each view.
-    config.method = defaults("method", "simclr", temperature=0.5, share_batch_norm=False)
-    config.views.recipe = "lightly_simclr"
+    config.encoder = defaults("encoder", "resnet18")
+    config.method = defaults("method", "simclr", temperature=0.5, hidden=(512,), dim=128)
+    config.method.share_batch_norm = False  # lightly 1.4.14: each view has a batch of its own
+    config.sampler = defaults("sampler", "random_crop")
+    config.views.update(size=128, num_global=2, scale=(0.08, 1.0), recipe="lightly_simclr")
+    # The learning rate is for 256 images; it falls along a cosine, without a warm-up.
+    config.optim = defaults("optim", "sgd", lr=0.06, momentum=0.9, weight_decay=5e-4)
     if variant == "released":
-        config.method = defaults("method", "simclr", temperature=0.07)
-        config.views.recipe = "s3same"
-        config.views.scale = (0.5, 1.0)
+        config.method.update(temperature=0.07, share_batch_norm=True)
+        config.views.update(scale=(0.5, 1.0), recipe="s3same")
     return config
