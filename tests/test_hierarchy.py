@@ -130,3 +130,15 @@ def test_no_region_at_all():
 def test_mask_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"a mask of \(4, 5\) pixels does not fit"):
         collect([from_mask(np.ones((4, 5), bool))], (4, 6))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_roots_are_the_largest_regions_of_the_objects(seed):
+    masks = nested_masks(np.random.default_rng(seed), count=30)
+    regions = collect([from_mask(mask) for mask in masks], (40, 56))
+    roots = regions.roots()
+    assert regions.object[roots].tolist() == list(range(regions.object.max() + 1))
+    for root in roots:
+        own = regions.object == regions.object[root]
+        assert root == np.flatnonzero(own)[np.argmax(regions.area[own])]  # the first of equal ones
+    assert len(collect([], (40, 56)).roots()) == 0

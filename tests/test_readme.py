@@ -26,6 +26,7 @@ README = (ROOT / "README.md").read_text()
 # What is appended to a command that has the key among its words; the last of equal options counts.
 SMALLER = {
     "mask_tools.export": "--workers=1",
+    "preview.png": "--config=configs/quickstart.py",
     "jaxssl.train": "--config.epochs=1 --config.batch_size=8 --config.data.canvas=32 "
     "--config.views.size=16 --config.dtype=float32 --config.eval.size=16 --config.eval.knn_k=2 "
     "--config.eval.linear_epochs=1 --config.eval.batch_size=8 --config.eval.health=8",
