@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -208,7 +209,7 @@ def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Met
     return CanvasSpec(size=config.data.canvas, objects=objects, planes=planes)
 
 
-def build_method(config: ConfigDict) -> tuple[Any, Any]:
+def build_method(config: ConfigDict) -> tuple[Method, nn.Module]:
     """The method with its encoder inside, and the encoder on its own."""
     encoder = build("encoder", config.encoder, dtype=jnp.dtype(config.dtype), remat=config.remat)
     return build("method", config.method, encoder=encoder), encoder

@@ -1,13 +1,18 @@
 """The trees of arrays that everything passes around."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import flax.struct
+import jax
+from jaxtyping import PyTree
 
-Leaf = Any  # an array; fields of trees also hold tracers, shapes and shardings, so no checked type
-Tree = Any  # a tree of arrays
-Batch = dict[str, Any]  # what the data pipeline yields, one entry per array, axis 0 is the image
+if TYPE_CHECKING:
+    Leaf: TypeAlias = jax.Array
+else:
+    Leaf = Any  # fields of trees also hold tracers, shapes and shardings: no type to be checked
+Tree: TypeAlias = PyTree  # of arrays
+Batch: TypeAlias = dict[str, Any]  # what the data pipeline yields: arrays whose axis 0 is the image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,7 @@ class View:
     """One view of each image of a batch, as the network sees it."""
 
     image: Leaf  # f32[b, s, s, 3], normalised
-    planes: Leaf = None  # u32[b, l, l, P]: bit r of a point says that region r covers it
+    planes: Tree = None  # u32[b, l, l, P]: bit r of a point says that region r covers it
 
 
 @flax.struct.dataclass

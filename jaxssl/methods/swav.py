@@ -30,7 +30,7 @@ class State:
     """What lives between steps beside the parameters."""
 
     batch_stats: Leaf  # of encoder and head
-    queue: Leaf  # projections, newest first: f32[2, q, d], zeros at first; () if there is none
+    queue: Tree  # projections, newest first: f32[2, q, d], zeros at first; () if there is none
 
 
 @dataclasses.dataclass(frozen=True)

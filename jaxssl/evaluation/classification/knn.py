@@ -47,8 +47,8 @@ class Knn:
 class Neighbours(NamedTuple):
     """The k nearest to each query, nearest first."""
 
-    similarity: Leaf  # f32[m, k]
-    label: Leaf  # i32[m, k]
+    similarity: Leaf | np.ndarray  # f32[m, k]
+    label: Leaf | np.ndarray  # i32[m, k]
 
 
 def knn(

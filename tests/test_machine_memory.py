@@ -1,10 +1,10 @@
-"""What a device can hold."""
+"""Memory within the limits of control groups."""
 
 import os
 
 import pytest
 
-from jaxssl import sharding
+from jaxssl.data.machine_memory import machine_memory
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 LIMIT = 2**28
@@ -31,4 +31,4 @@ def test_limits_of_control_groups_count(tmp_path, groups, files, memory):
         path = tmp_path / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    assert sharding.machine_memory(tmp_path) == memory
+    assert machine_memory(tmp_path) == memory
