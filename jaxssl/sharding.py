@@ -9,6 +9,7 @@ import collections
 import functools
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -109,7 +110,7 @@ def memory_per_device() -> int:
     return machine_memory() // len(jax.local_devices())
 
 
-def jit_step(step: Callable, mesh: Mesh) -> Callable:
+def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`step(state, batch, resident, key)`, for all devices; the state is donated.
 
     The batch is split over the devices; what is resident is whole on each of them.
@@ -123,13 +124,13 @@ def jit_step(step: Callable, mesh: Mesh) -> Callable:
     )
 
 
-def jit_refresh(encode: Callable, mesh: Mesh) -> Callable:
+def jit_refresh(encode: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`encode(memory, variables, batch, resident)`, for all devices."""
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(encode, in_shardings=(same, same, rows, same), out_shardings=same)
 
 
-def jit_init(init: Callable, mesh: Mesh) -> Callable:
+def jit_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`init(...)`, jitted: what it returns lies on every device."""
     return jax.jit(init, out_shardings=replicated(mesh), compiler_options=_quickly())
 
@@ -139,7 +140,9 @@ def _quickly() -> dict[str, int]:
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
-def jit_over_rows(function: Callable, mesh: Mesh, *, seldom: bool = False) -> Callable:
+def jit_over_rows(
+    function: Callable[..., Any], mesh: Mesh, *, seldom: bool = False
+) -> Callable[..., Any]:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
     Rows are an array or a tree of them, the same in each process. Any number will do: they are
@@ -172,7 +175,7 @@ def jit_gather(mesh: Mesh) -> Callable[[Tree], Tree]:
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
 
 
-def shard_map_rows(function: Callable, mesh: Mesh) -> Callable:
+def shard_map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`function(rows, same)`, jitted: each device computes on its own rows and knows no others."""
     data = PartitionSpec("data")
     return jax.jit(

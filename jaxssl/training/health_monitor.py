@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ class HealthMonitor:
         return {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
 
 
-def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable:
+def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable[..., Any]:
     """Returns `encode(variables, canvases)`, to be jitted: features of images and of two views.
 
     The image is whole, of the size of a view, without augmentation. The views are those that an

@@ -123,7 +123,7 @@ class Loop:
         self._config, self._workdir, self._trainer = config, workdir, trainer
         self._measurements, self._refresh = measurements, refresh
         self._per_epoch = trainer.pipeline.steps_per_epoch
-        self._total = config.epochs * self._per_epoch
+        self._total: int = config.epochs * self._per_epoch
 
     def run(self, state: TrainState) -> bool:
         """Trains from `state` or the newest checkpoint; returns whether it came to the end."""

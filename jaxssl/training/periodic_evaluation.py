@@ -4,7 +4,8 @@ from ml_collections import ConfigDict
 
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.suite import Task, choose_tasks, evaluate, match, with_config
+from jaxssl.evaluation.suite import choose_tasks, evaluate, match, with_config
+from jaxssl.evaluation.task import Task
 from jaxssl.training.hooks import evaluation_schedule
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState

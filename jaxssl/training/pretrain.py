@@ -5,7 +5,7 @@ import pathlib
 
 import flax.linen as nn
 import jax
-import jaxlib
+import jaxlib.version
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -123,7 +123,7 @@ def log_start(workdir: pathlib.Path, mesh: Mesh, state: TrainState) -> None:
     log.info(
         "jax %s, jaxlib %s, %d x %s",
         jax.__version__,
-        jaxlib.__version__,
+        jaxlib.version.__version__,
         mesh.size,
         device.device_kind,
     )

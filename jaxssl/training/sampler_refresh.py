@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -19,7 +20,9 @@ from jaxssl.views import ViewConfig
 log = logging.getLogger("jaxssl")
 
 
-def make_encode_fn(encoder: nn.Module, sampler: RefreshingSampler, views: ViewConfig) -> Callable:
+def make_encode_fn(
+    encoder: nn.Module, sampler: RefreshingSampler, views: ViewConfig
+) -> Callable[..., Any]:
     """Returns `encode(memory, variables, batch, resident) -> memory`, to be jitted.
 
     The images are whole, of the size of a view, without augmentation; BatchNorm is frozen.

@@ -1,6 +1,7 @@
 """One training step for every method, and the state it starts from."""
 
 import dataclasses
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -114,7 +115,7 @@ def with_pretrained_encoder(state: TrainState, encoder: Tree) -> TrainState:
     flat = flax.traverse_util.flatten_dict(encoder, sep="/")
     values = {name.partition("/")[2]: value for name, value in flat.items()}
 
-    def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
+    def replaced(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         _, found, inside = _name(path).partition(ENCODER)
         return jax.device_put(values[inside], leaf.sharding) if found else leaf
 
@@ -133,5 +134,5 @@ def count_parameters(params: Tree) -> tuple[int, int]:
     return encoder, sum(size for _, size in sizes) - encoder
 
 
-def _name(path: tuple) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     return "/" + jax.tree_util.keystr(path, simple=True, separator="/")

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -18,7 +19,7 @@ def look_up(batch: Batch, resident: Batch) -> Batch:
     return batch | {name: array[batch["index"]] for name, array in resident.items()}
 
 
-def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable:
+def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable[..., Any]:
     """`run(state, batch, resident, key)`, for all devices; the state is donated.
 
     `resident` holds the arrays of the whole data set when they live on the devices, and `batch` is
