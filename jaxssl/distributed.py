@@ -81,8 +81,8 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 def exit_on_peer_failure() -> Iterator[None]:
     """For what takes all processes: after an error in it a process ends at once.
 
-    JAX would first wait for the others, who wait for this one. What a lost process makes of a
-    computation becomes a UserError of one line.
+    JAX would first wait for the others, who wait for this one. The error of a computation that has
+    lost a process becomes a UserError.
     """
     if jax.process_count() == 1:
         yield

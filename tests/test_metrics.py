@@ -1,6 +1,5 @@
 """What a run reports: each step once, whatever happened to the run before."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -8,10 +7,7 @@ import types
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jaxssl import progress
-from jaxssl.config import base
 from jaxssl.training.metrics import MetricsWriter, read_metrics
-from jaxssl.training.reporter import open_reporter
 
 
 def test_a_run_that_continues_drops_what_came_after(tmp_path):
@@ -63,21 +59,3 @@ def test_tensorboard_reads_the_events_and_forgets_what_a_killed_run_wrote(tmp_pa
     assert set(events.Tags()["scalars"]) == {"train/loss", "eval/a/knn_top1"}
     points = [(point.step, point.value) for point in events.Scalars("train/loss")]
     assert points == [(1, 1), (2, 2), (3, 3), (4, 8), (5, 10), (6, 12)]
-
-
-def test_training_shows_how_far_it_is(tmp_path, capsys, monkeypatch):
-    clock = itertools.count(step=6.0)  # seconds, of which ten are to pass between two lines
-    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
-    config = base()
-    config.epochs, config.batch_size = 4, 10
-    means = {"loss": 1.5, "images_per_sec": 100.0, "data_wait": 0.25}
-    with open_reporter(config, tmp_path, steps_per_epoch=50, start=0) as reporter:
-        for step in (50, 60, 200):
-            reporter.report_training(step, means)
-    first, *_, last = capsys.readouterr().err.splitlines()
-    told = "loss 1.5000, 100 images/s, data wait 25%"
-    assert first in (
-        f"training: 50/200 steps, epoch 1.00/4, {told}, 0:15 left",
-        f"training: 60/200 steps, epoch 1.20/4, {told}, 0:14 left",
-    )
-    assert last == f"training: 200/200 steps, epoch 4.00/4, {told}, 0:00 left"

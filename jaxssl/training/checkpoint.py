@@ -112,7 +112,7 @@ class Checkpoints:
         return self._manager.restore(step, args=args)[item]
 
     def _read(self, step: int, item: str, like: Tree) -> Tree:
-        """The same, if need be under the names that a state's fields had in earlier versions."""
+        """The same; a state's fields may have their names of earlier versions."""
         saved = set(ocp.StandardCheckpointHandler().metadata(self._folder / str(step) / item))
         former = {now: old for old, now in STATE_FIELDS.items() if old in saved}
         if not (former and isinstance(like, TrainState)):

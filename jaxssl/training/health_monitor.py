@@ -1,4 +1,4 @@
-"""At each evaluation: is the encoder collapsing, and do the images have regions to learn from?"""
+"""Signs of a collapse, and of images without regions, measured at each evaluation."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""What a loop does between steps, besides training: hooks that know when they are due."""
+"""Hooks of the training loop: measurements, and the schedule on which they are due."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""One writer for what a run reports: JSON lines, TensorBoard, Weights & Biases."""
+"""Metrics of a run, in JSON lines, TensorBoard and Weights & Biases."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What people see of a running training: metrics, a progress bar, messages."""
+"""Metrics, progress bar and messages of a running training."""
 
 import contextlib
 import logging

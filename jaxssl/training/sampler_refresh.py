@@ -54,7 +54,7 @@ class Refresh:
             self._encode = sharding.jit_refresh(encode, trainer.mesh)
             if not any(map(self._sampler.refresh_due, range(epochs))):
                 log.warning(
-                    "within %d epochs the sampler never looks at the images: lower "
+                    "within %d epochs the sampler is never refreshed: lower "
                     "sampler.warmup_epochs and sampler.interval_epochs",
                     epochs,
                 )
@@ -72,7 +72,7 @@ class Refresh:
         trainer, memory = self._trainer, state.sampler_state
         variables, steps = trainer.encoder_variables(state), trainer.pipeline.sweep_steps
         show = distributed.is_first()
-        with progress(steps, "looking at all images", unit="batches", show=show) as advance:
+        with progress(steps, "refreshing the sampler", unit="batches", show=show) as advance:
             for batch in trainer.sweep():
                 if distributed.any_process(stopped()):
                     return state

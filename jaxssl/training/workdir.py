@@ -1,4 +1,4 @@
-"""The folder of a run: which config it belongs to, and what machine it ran on."""
+"""The folder of a run: its config, and the machine it ran on."""
 
 import contextlib
 import fcntl
@@ -50,8 +50,9 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> None:
     """Writes `config.json` and `environment.json`, making the folder if need be.
 
-    Raises UserError if the run that is continued had another number of images: their order, and
-    with it where the run is in its data, would be another.
+    Raises:
+      UserError: the run that is continued had another number of images, so that their order, and
+        with it the position in the data, would differ; or the folder cannot be written.
     """
     try:
         before = json.loads((workdir / "environment.json").read_text())["images"]
