@@ -39,7 +39,7 @@ def flops(name: str, batch_size: int, args: argparse.Namespace, head: dict) -> f
     config.batch_size, config.epochs, config.views.size = batch_size, 10, args.size
     method, _ = build_method(config)
     step = make_train_step(config, method, steps_per_epoch=100)
-    spec = CanvasSpec(size=256, planes=1 if method.needs_regions else 0)
+    spec = CanvasSpec(256 * 256, (args.size, args.size), planes=1 if method.needs_regions else 0)
     arrays = spec.arrays() | {"index": ((), np.dtype(np.int32))}
     batch = {k: jax.ShapeDtypeStruct((batch_size, *s), t) for k, (s, t) in arrays.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))

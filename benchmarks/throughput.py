@@ -56,7 +56,7 @@ class Setting:
         self.pipelines = {
             mode: open_pipeline(
                 source,
-                CanvasSpec(size=args.canvas),
+                CanvasSpec(args.pixels, (args.size, args.size)),
                 batch_size=args.batch_size,
                 seed=0,
                 mode=mode,
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--canvas", type=int, default=256)
+    parser.add_argument("--pixels", type=int, default=640 * 480)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--width", type=float, help="of a ResNet")

@@ -86,7 +86,7 @@ def get_config(variant: str = "simclr_cifar10_ccrop") -> ConfigDict:
 def _small(config: ConfigDict, method: str, data: str) -> None:
     config.epochs, config.batch_size = 500, 512
     config.data.source, side = SMALL[data]
-    config.data.canvas = config.views.size = side
+    config.views.size = side
     config.encoder = defaults("encoder", "resnet18", stem="cifar")
     config.views.recipe = "contrastive_crop"
     config.views.normalize = {"tiny": "tiny_imagenet"}.get(data, data)
@@ -111,7 +111,7 @@ def _small(config: ConfigDict, method: str, data: str) -> None:
 
 def _large(config: ConfigDict, method: str, data: str) -> None:
     config.epochs, config.batch_size = 100, 256
-    config.data.source, config.data.canvas, config.views.size = LARGE[data], 384, 224
+    config.data.source, config.views.size = LARGE[data], 224
     config.encoder = defaults("encoder", "resnet50")
     if config.sampler.name == "contrastive_crop":
         config.sampler.update(alpha=0.6, warmup_epochs=20, interval_epochs=10)

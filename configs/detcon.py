@@ -25,7 +25,7 @@ simclr_coco 31.6 / 29.2, s_coco_fh 33.4 / 30.6; table 5: s_coco_fh 33.6, s_coco_
 Table 4: row a with --config.method.whole_view=True, row b with --config.method.num_regions=1.
 Table 5: row a with --config.method.images_compared=32, row b with that and one view, of which cells
 are compared: --config.views.num_global=1 --config.method.pooling=cell. Figure 8:
---config.method.pooling=cell --config.views.size=512 --config.data.canvas=512.
+--config.method.pooling=cell --config.views.size=512.
 DetCon_B on COCO, BYOL there, and grids on ImageNet are not in the paper.
 
 A batch of 4096 wants many devices; on few: --config.batch_size=256 --config.remat=True. The
@@ -67,7 +67,6 @@ def get_config(variant: str = "b_imagenet_fh_300") -> ConfigDict:
     config.epochs = int(epochs)
     config.batch_size = 4096
     config.data.source = f"records:data/{data}_{regions[0]}" if regions else IMAGES[data]
-    config.data.canvas = 384
     if (data, regions) == ("coco", ["fh"]):
         config.data.region_planes = 3  # three overlapping partitions
     # The released codes of DetCon, BYOL and SimCLR all start blocks at 0.

@@ -26,7 +26,6 @@ def get_config(variant: str = "vits16") -> ConfigDict:
     config.epochs = 100
     config.batch_size = 512
     config.data.source = "folder:data/imagenet/train"
-    config.data.canvas = 384
     config.encoder = defaults("encoder", "vit_small", drop_path=0.1)
     config.method = defaults("method", "dino", num_outputs=65536, needs_local=True)
     config.views.recipe = "dino"

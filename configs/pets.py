@@ -43,7 +43,6 @@ def get_config(variant: str = "none") -> ConfigDict:
     config.epochs = 50
     config.batch_size = 2048
     config.data.source = "tfds:imagenet_resized/64x64/train"
-    config.data.canvas = 64
     config.encoder = defaults("encoder", "resnet34")
     config.method = defaults(
         "method",

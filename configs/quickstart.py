@@ -37,7 +37,6 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.batch_size = 64
     config.dtype = "float32"
     config.data.source = "scenes:4000"
-    config.data.canvas = 96
     config.encoder = defaults("encoder", "resnet18", width=0.25)
     config.views.size = 32
     config.views.scale = (0.6, 1.0)

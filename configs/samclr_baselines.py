@@ -27,11 +27,11 @@ from ml_collections import ConfigDict
 
 from jaxssl.config import base, choose, defaults
 
-# Data set: source, side of the canvas, epochs
+# Data set: source, epochs
 DATA = {
-    "cityscapes": ("folder:data/leftImg8bit/train", 512, 1600),
-    "ade20k": ("folder:data/ADEChallengeData2016/images/training", 512, 250),
-    "imagenette": ("folder:data/imagenette2/train", 256, 800),
+    "cityscapes": ("folder:data/leftImg8bit/train", 1600),
+    "ade20k": ("folder:data/ADEChallengeData2016/images/training", 250),
+    "imagenette": ("folder:data/imagenette2/train", 800),
 }
 VARIANTS = tuple(f"{method}_{data}" for method in ("moco", "dino", "swav") for data in DATA)
 
@@ -40,7 +40,7 @@ def get_config(variant: str = "moco_cityscapes") -> ConfigDict:
     """METHOD_DATA."""
     method, data = choose(variant, VARIANTS).split("_")
     config = base()
-    config.data.source, config.data.canvas, config.epochs = DATA[data]
+    config.data.source, config.epochs = DATA[data]
     {"moco": _moco, "dino": _dino, "swav": _swav}[method](config)
     return config
 

@@ -27,7 +27,6 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config.epochs = 1600
     config.batch_size = 256
     config.data.source = "records:data/cityscapes_regions"
-    config.data.canvas = 512
     config.encoder = defaults("encoder", "resnet18")
     config.method = defaults("method", "simclr", temperature=0.07, hidden=(512,), dim=128)
     # Regions of so many pixels or more; their boxes, so many times as wide and high, are the images

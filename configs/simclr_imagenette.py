@@ -22,7 +22,6 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config.epochs = 800
     config.batch_size = 256
     config.data.source = "folder:data/imagenette2/train"
-    config.data.canvas = 256
     config.encoder = defaults("encoder", "resnet18")
     config.method = defaults("method", "simclr", temperature=0.5, hidden=(512,), dim=128)
     config.method.share_batch_norm = False  # lightly 1.4.14: each view has a batch of its own

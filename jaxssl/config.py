@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.canvas import CanvasSpec, choose_pixels
+from jaxssl.data.loading import sample_sizes
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
@@ -90,7 +91,8 @@ def base() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "scenes:4000"  # folder:PATH | records:PATH | scenes:N | objects:N
-    config.data.canvas = 256  # side of the square each image is fitted to, pixels
+    # Budget, height x width, up to which an image is kept pixel by pixel; 0: chosen from the data.
+    config.data.pixels = 0
     config.data.max_objects = 64  # of an image with more, the largest are kept
     config.data.region_planes = 1  # of 32 regions each, the largest; read by methods on regions
     config.data.input = "auto"  # auto | device | host | stream
@@ -164,7 +166,7 @@ MINIMUM = {
     "epochs": 1,
     "batch_size": 1,
     "log_every": 1,
-    "data.canvas": 1,
+    "data.pixels": 0,
     "data.max_objects": 1,
     "data.region_planes": 1,
     "data.workers": 0,
@@ -195,7 +197,11 @@ def check(config: ConfigDict) -> ConfigDict:
 
 
 def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> CanvasSpec:
-    """The canvas that sampler and method need; UserError if the source has no regions for them."""
+    """The canvas that sampler, method and views need.
+
+    Raises:
+      UserError: the source has no regions, and sampler or method cannot do without.
+    """
     parts: dict[str, Sampler | Method] = {"sampler": sampler, "method": method}
     needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]
     if needing and not source.has_regions:
@@ -206,7 +212,9 @@ def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Met
         )
     objects = config.data.max_objects if sampler.needs_regions else 0
     planes = config.data.region_planes if method.needs_regions else 0
-    return CanvasSpec(size=config.data.canvas, objects=objects, planes=planes)
+    sides = [config.views.size] + [config.views.local_size] * bool(config.views.num_local)
+    pixels = config.data.pixels or choose_pixels(sample_sizes(source))
+    return CanvasSpec(pixels, (min(sides), max(sides)), objects, planes)
 
 
 def build_method(config: ConfigDict) -> tuple[Method, nn.Module]:

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.data import open_source
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.loading import stack_arrays
+from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 from jaxssl.image.augment import NORMALIZE
@@ -142,7 +143,7 @@ def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: 
     if code and isinstance(loaded.network, ViT):  # timm takes no other
         size = loaded.network.image_size
     scenes = open_source(f"scenes:{CHECKED}")
-    images = np.stack([load_canvas(scenes, i, CanvasSpec(size))["image"] for i in range(CHECKED)])
+    images = stack_arrays(scenes, np.arange(CHECKED), SquareSpec(size))["image"]
     features = Encoder(loaded.network, variables, loaded.metadata)(images)
     difference = float(abs(loaded(images) - features).max())
     largest = float(abs(features).max())

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import base, build, build_method, canvas_for, defaults
 from jaxssl.config_file import load_config
 from jaxssl.data import Source, open_source
-from jaxssl.data.canvas import load_canvas
+from jaxssl.data.loading import stack_arrays
 from jaxssl.types import Batch
 from jaxssl.views import ViewConfig, choose_boxes, make_views
 
@@ -45,9 +45,7 @@ def cut_views(
     sampler = build("sampler", config.sampler)
     views = ViewConfig(**config.views.to_dict() | {"normalize": "none"})
     spec = canvas_for(config, source, sampler, method)
-    canvases = [load_canvas(source, i, spec) for i in indices]
-    batch = {name: np.stack([c[name] for c in canvases]) for name in canvases[0]}
-    batch["index"] = np.array(indices, np.int32)
+    batch = stack_arrays(source, indices, spec) | {"index": np.array(indices, np.int32)}
 
     @jax.jit
     def cut(batch: Batch) -> tuple[jax.Array, list[jax.Array]]:

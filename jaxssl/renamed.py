@@ -8,6 +8,12 @@ CONFIG_KEYS = {
     "optim.drop_factor": "optim.decay_factor",
 }
 
+# Keys of configs that have no successor, and what to do with a run that has them.
+REMOVED_KEYS = {
+    "data.canvas": "it learns from images squashed to squares, which are no longer made: begin it "
+    "anew in another --workdir, with images at their own shape"
+}
+
 # Fields of the state in checkpoints.
 STATE_FIELDS = {"method": "method_state", "sampler": "sampler_state"}
 

@@ -8,15 +8,18 @@ rest. Batch norm, negatives and gradients are therefore those of the whole batch
 import collections
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxssl.data.machine_memory import machine_memory
+from jaxssl.data.packing import Packing
 from jaxssl.errors import UserError
+from jaxssl.image.pyramid import Packed
 from jaxssl.types import Tree
 
 
@@ -113,12 +116,12 @@ def memory_per_device() -> int:
 def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`step(state, batch, resident, key)`, for all devices; the state is donated.
 
-    The batch is split over the devices; what is resident is whole on each of them.
+    The batch is split over the devices; what is resident stays where it lies.
     """
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(
         step,
-        in_shardings=(same, rows, same, same),
+        in_shardings=(same, rows, None, same),
         out_shardings=(same, same),
         donate_argnums=0,
     )
@@ -127,7 +130,34 @@ def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 def jit_refresh(encode: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`encode(memory, variables, batch, resident)`, for all devices."""
     same, rows = replicated(mesh), split(mesh)
-    return jax.jit(encode, in_shardings=(same, same, rows, same), out_shardings=same)
+    return jax.jit(encode, in_shardings=(same, same, rows, None), out_shardings=same)
+
+
+def make_resident(
+    arrays: Mapping[str, np.ndarray | Packing], mesh: Mesh, *, split_pages: bool
+) -> Tree:
+    """Arrays of a whole data set on all devices.
+
+    Args:
+      arrays: of all images, the same in each process.
+      mesh: of the devices.
+      split_pages: whether each device holds a part of the pages, instead of all of them.
+    """
+
+    def place(values: np.ndarray | Packing) -> Tree:
+        if not isinstance(values, Packing):
+            return replicate(values, mesh)
+        where = split(mesh) if split_pages else replicated(mesh)
+        number = -(-values.num_pages // mesh.size) * mesh.size if split_pages else values.num_pages
+        shape = (number, values.page_length, *values.rows.shape[2:])
+        empty = jax.jit(lambda: jnp.zeros(shape, values.rows.dtype), out_shardings=where)
+        put = jax.jit(lambda a, i, x: a.at[i].set(x), donate_argnums=0, out_shardings=where)
+        pages = empty()
+        for i, page in enumerate(values.pages()):  # one at a time: they are many gigabytes
+            pages = put(pages, replicate(np.int32(i), mesh), replicate(page, mesh))
+        return Packed(pages, replicate(values.page, mesh), replicate(values.start, mesh))
+
+    return {name: place(values) for name, values in arrays.items()}
 
 
 def jit_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

@@ -1,17 +1,23 @@
 """sampler x crop x flip x colour: a batch of canvases becomes a list of views, on the device."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from jaxssl.errors import UserError
+from jaxssl.image import pyramid
 from jaxssl.image.augment import NORMALIZE, RECIPES, augment, normalize
-from jaxssl.image.boxes import crop, crop_nearest, flip
+from jaxssl.image.boxes import crop, flip, whole_box
 from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, Tree, View, ViewSpec
 
+CUT = ("image", "levels", "region_planes", "planes_hw")  # the arrays that views are cut from
+# What is made of so many pixels of views at a time stays in the cache of a CPU core.
+PIXELS_IN_CACHE = 2 * 128**2
 POINT = 4  # pixels of a view to a point of its region planes: 8 points to a cell of a ResNet
 
 
@@ -63,18 +69,22 @@ def crop_view(
 
     Its regions are cut and flip alike.
     """
-    recipe, image, hw = RECIPES[views.recipe], canvas["image"], canvas["hw"]
+    recipe, hw = RECIPES[views.recipe], canvas["hw"]
     key_flip, key_color = jax.random.split(key)
-    if spec.color.before_crop is not None:
-        key_color, key_canvas = jax.random.split(key_color)
-        image = augment(key_canvas, image.astype(jnp.float32) / 255, spec.color.before_crop)
-    pixels = crop(image, box, hw, spec.size, recipe.interpolation)
+    if spec.color.before_crop is None:
+        pixels = pyramid.crop(canvas, box, spec.size, recipe.interpolation)
+    else:
+        key_color, key_whole = jax.random.split(key_color)
+        whole = pyramid.crop(canvas, whole_box(hw), spec.size, recipe.interpolation)
+        whole = augment(key_whole, whole, spec.color.before_crop)
+        pixels = crop(whole, box, hw, spec.size, recipe.interpolation)
     pixels = flip(key_flip, pixels, recipe.flip_prob, spec.color.flip_axis)
     pixels = augment(key_color, pixels, spec.color)
     planes = None
     if "region_planes" in canvas:
         points = spec.size // POINT
-        planes = crop_nearest(canvas["region_planes"], box, hw, points)
+        shape = canvas["planes_hw"]
+        planes = pyramid.crop_nearest(canvas["region_planes"], shape, box, hw, points)
         planes = flip(key_flip, planes, recipe.flip_prob, spec.color.flip_axis)
     return View(image=normalize(pixels, views.normalize), planes=planes)
 
@@ -83,8 +93,8 @@ def choose_boxes(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, specs: tuple[ViewSpec, ...]
 ) -> tuple[Float[Array, "b v 4"], Bool[Array, " b"], Key[Array, " b"]]:
     """Where the views of each image are cut, whether the sampler fell back, a key for the rest."""
-    example = {k: v for k, v in batch.items() if k not in ("image", "label")}
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["image"])))  # [b, 2]
+    example = {k: v for k, v in batch.items() if k not in (*CUT, "label")}
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["hw"])))  # [b, 2]
     boxes, fallback = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(keys[:, 0], example)
     return boxes, fallback, keys[:, 1]
 
@@ -101,16 +111,31 @@ def make_views(
     boxes, fallback, keys = choose_boxes(key, batch, memory, sampler, specs)
     view_keys = jax.vmap(lambda k: jax.random.split(k, len(specs)))(keys)  # [b, v]
 
-    canvas = {k: batch[k] for k in ("image", "hw", "region_planes") if k in batch}
+    canvas, attach = pyramid.detach({k: batch[k] for k in (*CUT, "hw") if k in batch})
     done: dict[int, View] = {}
     for spec in dict.fromkeys(specs):
         which = [i for i, s in enumerate(specs) if s == spec]
-        cut = jax.vmap(  # over images, then over the views of this spec
-            jax.vmap(lambda k, c, box, spec=spec: crop_view(k, c, box, spec, views),
-                     in_axes=(0, None, 0))
-        )  # fmt: skip
         index = jnp.array(which)
-        cuts = cut(view_keys[:, index], canvas, boxes[:, index])
+
+        def views_of(image: Tree, spec: ViewSpec = spec) -> View:
+            keys, canvas, boxes = image
+            cut = functools.partial(crop_view, spec=spec, views=views)
+            return jax.vmap(cut, in_axes=(0, None, 0))(keys, attach(canvas), boxes)
+
+        images = (view_keys[:, index], canvas, boxes[:, index])
+        cuts = _of_each_image(views_of, images, len(which) * spec.size**2)
         for j, i in enumerate(which):
             done[i] = jax.tree.map(lambda x, j=j: x[:, j], cuts)
     return [done[i] for i in range(len(specs))], fallback.mean(dtype=jnp.float32)
+
+
+def _of_each_image(function: Callable[[Tree], Tree], images: Tree, pixels: int) -> Tree:
+    """`function` of each of the images that trees of arrays hold; `pixels` are those it makes."""
+    at_once = jax.vmap(function)
+    if jax.device_count() > 1:  # a loop would go through the images of all devices on each
+        return at_once(images)
+    number = len(jax.tree.leaves(images)[0])
+    few = max(1, min(number, PIXELS_IN_CACHE // pixels))
+    divisor = next(n for n in range(few, 0, -1) if number % n == 0)
+    in_parts = functools.partial(jax.lax.map, function, batch_size=divisor)
+    return jax.lax.platform_dependent(images, cpu=in_parts, default=at_once)

@@ -25,6 +25,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
 
 from jaxssl import config  # noqa: E402 - after the hook that checks shapes
+from jaxssl.data.canvas import CanvasSpec  # noqa: E402
+from jaxssl.data.source import Example  # noqa: E402
 from jaxssl.methods import SimCLR  # noqa: E402
 from jaxssl.models.vit import ViT  # noqa: E402
 from jaxssl.training.step import TrainStep  # noqa: E402
@@ -58,6 +60,15 @@ class TinyEncoder(nn.Module):
 @pytest.fixture(scope="session")
 def tiny_encoder():
     return TinyEncoder()
+
+
+def canvas_batch(images, sides=(8, 16), hw=None):
+    """Images u8[b, h, w, 3] as canvases for views of these sides, of originals of size `hw`."""
+    size = images.shape[1:3]
+    spec = CanvasSpec(size[0] * size[1], sides)
+    made = [spec.make(Example("", np.asarray(image)), size) for image in images]
+    batch = {name: np.stack([canvas[name] for canvas in made]) for name in spec.arrays()}
+    return batch if hw is None else batch | {"hw": np.array(hw, np.int32)}
 
 
 class GivenFeatures(nn.Module):

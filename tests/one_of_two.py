@@ -24,7 +24,7 @@ OPTIONS = {
     "batch_size": 16,
     "log_every": 1,
     "data.source": "scenes:70",  # four steps an epoch
-    "data.canvas": 32,
+    "data.pixels": 1024,
     "views.size": 16,
     "views.recipe": "none",
     "method.hidden": "(8,)",

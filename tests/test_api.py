@@ -55,7 +55,7 @@ def test_typed_and_of_one_version():
 
 @pytest.fixture
 def config(small_encoders):
-    words = ["encoder.name=tiny", "data.canvas=32", "data.source=scenes:9", "views.size=16"]
+    words = ["encoder.name=tiny", "data.pixels=1024", "data.source=scenes:9", "views.size=16"]
     words += ["views.num_local=1", "views.local_size=8", "views.recipe=none"]
     return jaxssl.load_config(
         str(ROOT / "configs" / "quickstart.py"), [f"--config.{word}" for word in words]

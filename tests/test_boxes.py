@@ -8,7 +8,6 @@ import pytest
 from jaxssl.image.boxes import (
     box_from_uniforms,
     crop,
-    crop_nearest,
     flip,
     grow_box,
     random_box,
@@ -166,17 +165,3 @@ def test_unknown_names_are_refused():
         random_box(jax.random.key(0), box, SCALE, rule="tf")
     with pytest.raises(ValueError, match="interpolation is 'area'; choose one of bilinear"):
         crop(image, box, jnp.array([4, 4]), 4, "area")
-
-
-def test_nearest_crop_of_each_map_by_hand():
-    rng = np.random.default_rng(0)
-    maps = rng.integers(0, 2**32, (20, 30, 2), dtype=np.uint32)
-    height, width = 77, 53  # of the original image, squashed to 20 x 30
-    y0, x0, y1, x1 = box = (11, 7, 70, 53)
-    cut = jax.jit(crop_nearest, static_argnums=3)
-    cropped = cut(maps, np.float32(box), np.array([height, width]), 9)
-    for i in range(9):
-        for j in range(9):
-            row = int((y0 + (y1 - y0) * (i + 0.5) / 9) * 20 / height)
-            column = int((x0 + (x1 - x0) * (j + 0.5) / 9) * 30 / width)
-            np.testing.assert_array_equal(cropped[i, j], maps[row, column])

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.data import canvas as canvas_module
-from jaxssl.data.canvas import CanvasSpec, load_canvas, make_canvas
+from jaxssl.data import loading
+from jaxssl.data.canvas import MAX_PIXELS, CanvasSpec, choose_pixels
 from jaxssl.data.folder import Folder
+from jaxssl.data.loading import load_arrays, sample_sizes
 from jaxssl.data.records import Info, Records, shard_name, write_info, write_shard
 from jaxssl.data.rle import bit_planes, encode_mask, run_ends
 from jaxssl.data.source import BrokenImage, Example, Regions
+from jaxssl.data.squares import SquareSpec
 
 RNG = np.random.default_rng(0)
 
@@ -45,6 +47,10 @@ def photo(height: int, width: int) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def make(example: Example, spec) -> dict[str, np.ndarray]:
+    return spec.make(example, example.image.shape[:2])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (23, 31), (64, 1000)])
 def test_run_lengths_are_those_of_the_mask(size):
     for mask in blobs(*size, 6):
@@ -54,37 +60,101 @@ def test_run_lengths_are_those_of_the_mask(size):
 
 
 @pytest.mark.parametrize(
-    ("size", "cells"), [((1, 1), 4), ((23, 31), 8), ((40, 7), 16), ((90, 120), 1)]
+    ("size", "shape"),
+    [((1, 1), (4, 4)), ((23, 31), (8, 9)), ((40, 7), (16, 3)), ((90, 120), (1, 1))],
 )
-def test_bit_planes_are_the_masks_at_cell_centres(size, cells):
+def test_bit_planes_are_the_masks_at_the_points_of_a_lattice(size, shape):
     masks = blobs(*size, 70)
-    planes = bit_planes([encode_mask(mask) for mask in masks], size, cells, 3)
-    assert planes.shape == (cells, cells, 3)
+    planes = bit_planes([encode_mask(mask) for mask in masks], size, shape, 3)
+    assert planes.shape == (*shape, 3)
     assert planes.dtype == np.uint32
-    for i, j in np.ndindex(cells, cells):
-        y, x = int((i + 0.5) * size[0] / cells), int((j + 0.5) * size[1] / cells)
+    for i, j in np.ndindex(*shape):
+        y, x = int((i + 0.5) * size[0] / shape[0]), int((j + 0.5) * size[1] / shape[1])
         bits = [int(planes[i, j, r // 32]) >> r % 32 & 1 for r in range(96)]
         assert bits == [*masks[:, y, x].astype(int), *[0] * 26]
 
 
-def test_arrays_are_as_announced():
-    spec = CanvasSpec(16, objects=3, planes=2, stride=4)
-    example = Example("k", photo(10, 20), label=4, regions=regions_of(blobs(10, 20, 5)))
-    for e in (example, Example("k", photo(10, 20))):
-        made = make_canvas(e, spec)
-        assert {n: (a.shape, a.dtype) for n, a in made.items()} == spec.arrays()
-        assert made["hw"].tolist() == [10, 20]
-        assert made["label"] == e.label
-    assert set(CanvasSpec(16).arrays()) == {"image", "hw", "label"}
+@pytest.mark.parametrize("size", [(10, 20), (1, 60), (60, 1), (1, 1), (45, 33)])
+def test_arrays_are_as_announced(size):
+    specs = (
+        CanvasSpec(200, (8, 16), objects=3, planes=2, stride=4, maps=("semantic",)),
+        SquareSpec(16, "squash", planes=2, stride=4, maps=("semantic",)),
+    )
+    example = Example("k", photo(*size), label=4, regions=regions_of(blobs(*size, 5)))
+    for spec in specs:
+        for e in (example, Example("k", photo(*size))):
+            e = dataclasses.replace(e, semantic=np.ones(size, int))
+            made = make(e, spec)
+            assert {n: (a.shape, a.dtype) for n, a in made.items()} == spec.arrays()
+            assert made["hw"].tolist() == list(size)
+            assert made["label"] == e.label
+    assert set(CanvasSpec(16).arrays()) == {"image", "levels", "hw", "label"}
 
 
-def test_squash_of_a_multiple_is_close_to_the_block_means():
-    smooth = np.asarray(Image.fromarray(photo(4, 4)).resize((128, 64), Image.Resampling.BICUBIC))
-    made = make_canvas(Example("k", smooth), CanvasSpec(16))["image"]
-    means = smooth.reshape(16, 4, 16, 8, 3).mean((1, 3))
-    assert np.abs(made - means).max() < 8
-    whole = photo(16, 16)
-    np.testing.assert_array_equal(make_canvas(Example("k", whole), CanvasSpec(16))["image"], whole)
+@pytest.mark.parametrize("size", [(40, 50), (1, 700), (700, 1), (2, 2), (41, 33), (129, 16)])
+def test_an_image_within_the_budget_is_kept_pixel_by_pixel_with_its_halvings(size):
+    image, spec = photo(*size), CanvasSpec(2100, (8, 16))
+    made = make(Example("k", image), spec)
+    level, offsets = image.astype(float), []
+    for offset, height, width in made["levels"].tolist():
+        if offset in offsets:  # the last one is repeated
+            assert [offset, height, width] == made["levels"][-1].tolist()
+            continue
+        assert level.shape == (height, width, 3)
+        flat = made["image"][3 * offset :][: level.size].reshape(height, 3, width)
+        flat = flat.transpose(0, 2, 1).astype(float)
+        assert np.abs(flat - level).max() <= 0.5 * bool(offset)  # means are rounded
+        level = flat
+        offsets.append(offset)
+        padded = np.pad(level, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=np.nan)
+        blocks = padded.reshape(-(-height // 2), 2, -(-width // 2), 2, 3)
+        level = np.nanmean(blocks, axis=(1, 3))
+    assert max(made["levels"][-1, 1:]) <= 16
+    used = spec.used(made)["image"]
+    assert not made["image"][used:].any()
+    assert used <= len(made["image"])
+
+
+def test_a_larger_image_is_shrunk_with_its_aspect_and_regions_stay_in_its_pixels():
+    image = photo(90, 160)
+    regions = regions_of(blobs(90, 160, 4))
+    made = make(Example("k", image, regions=regions), CanvasSpec(3600, objects=4, planes=1))
+    assert made["levels"][0].tolist() == [0, 45, 80]
+    assert made["hw"].tolist() == [90, 160]
+    assert made["region_areas"].max() == regions.area.max()
+    assert made["planes_hw"].tolist() == [23, 40]
+    small = np.asarray(Image.fromarray(image).resize((80, 45), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(
+        made["image"][: 3 * 3600].reshape(45, 3, 80), small.transpose(0, 2, 1)
+    )
+
+
+def test_extreme_images_fit_in_their_budget():
+    for size in [(1, 10**6), (10**6, 1), (3, 40_000), (5000, 40), (10_000, 10_000)]:
+        spec = CanvasSpec(2**16, planes=1)
+        height, width = spec.fit(size)
+        assert 1 <= height * width <= spec.pixels
+        assert height * width > spec.pixels / 2  # not shrunk more than need be
+        example = Example("k", np.zeros((height, width, 3), np.uint8))
+        assert spec.make(example, size)["levels"][0].tolist() == [0, height, width]
+
+
+def test_the_budget_is_the_least_that_keeps_most_images_whole():
+    sizes = [(512, 683)] * 96 + [(2000, 1500)] * 4
+    assert choose_pixels(sizes) == 512 * 683
+    assert choose_pixels([(100, 100)] * 90 + [(500, 700)] * 10) == 500 * 700
+    assert choose_pixels([(3000, 4000)]) == MAX_PIXELS
+
+
+def test_expected_bytes_are_those_in_use():
+    sizes = [(40, 50), (10, 200), (90, 90)]
+    spec = CanvasSpec(2500, (8, 16), objects=2, planes=1, maps=("semantic",))
+    total = 0
+    for size in sizes:
+        made = make(Example("k", photo(*size), semantic=np.zeros(size, int)), spec)
+        used = spec.used(made)
+        total += sum(a[: used[n]].nbytes if n in used else a.nbytes for n, a in made.items())
+    assert spec.expected_bytes(sizes) == pytest.approx(total / 3)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (61, 40), (33, 34), (16, 16), (9, 7), (1, 1)])
@@ -97,14 +167,14 @@ def test_centre_is_resize_then_crop(size):
     resized = Image.fromarray(image).resize((resized_w, resized_h), Image.Resampling.BILINEAR)
     top, left = round((resized_h - 16) / 2), round((resized_w - 16) / 2)
     expected = np.asarray(resized)[top : top + 16, left : left + 16].astype(int)
-    made = make_canvas(Example("k", image), CanvasSpec(16, fit="center"))
+    made = make(Example("k", image), SquareSpec(16))
     assert np.abs(made["image"] - expected).max() <= 1
     assert made["hw"].tolist() == [height, width]
 
 
 def test_centre_of_a_very_long_image_takes_no_memory():
     image = np.zeros((1, 200_000, 3), np.uint8)  # resized it would have 77 GB
-    made = make_canvas(Example("k", image), CanvasSpec(256, fit="center"))
+    made = make(Example("k", image), SquareSpec(256))
     assert made["image"].shape == (256, 256, 3)
 
 
@@ -115,18 +185,20 @@ def test_objects_are_their_largest_regions_largest_first():
     for mask, pixels in zip(masks, area, strict=True):
         mask.ravel()[:pixels] = True
     regions = regions_of(masks, objects)
-    made = make_canvas(Example("k", photo(4, 5), regions=regions), CanvasSpec(8, objects=5))
+    made = make(Example("k", photo(4, 5), regions=regions), CanvasSpec(20, objects=5))
     roots = [1, 3, 2, 5]  # of equal areas the earlier comes first
     np.testing.assert_array_equal(made["region_areas"], [9, 9, 7, 7, 0])
     np.testing.assert_array_equal(made["region_boxes"], [*regions.box[roots], np.zeros(4)])
-    made = make_canvas(Example("k", photo(4, 5), regions=regions), CanvasSpec(8, objects=2))
+    made = make(Example("k", photo(4, 5), regions=regions), CanvasSpec(20, objects=2))
     np.testing.assert_array_equal(made["region_boxes"], regions.box[roots[:2]])
 
 
 def test_planes_hold_the_largest_regions_of_all_objects():
     masks = blobs(16, 16, 40)
     example = Example("k", photo(16, 16), regions=regions_of(masks, np.zeros(40, int)))
-    plane = make_canvas(example, CanvasSpec(16, planes=1, stride=1))["region_planes"][..., 0]
+    plane = make(example, SquareSpec(16, "squash", planes=1, stride=1))["region_planes"][..., 0]
+    points = make(example, CanvasSpec(256, planes=1, stride=1))["region_planes"][:256, 0]
+    np.testing.assert_array_equal(points, plane.ravel())
     order = np.argsort(-masks.sum((1, 2)), kind="stable")
     for bit, region in enumerate(order[:32]):
         np.testing.assert_array_equal(plane >> np.uint32(bit) & np.uint32(1), masks[region])
@@ -135,36 +207,39 @@ def test_planes_hold_the_largest_regions_of_all_objects():
 def test_regions_of_another_size_are_refused():
     example = Example("photos/3.jpg", photo(10, 20), regions=regions_of(blobs(20, 10, 2)))
     with pytest.raises(ValueError, match=r"photos/3\.jpg: regions of \(20, 10\)"):
-        make_canvas(example, CanvasSpec(8, planes=1))
+        make(example, CanvasSpec(200, planes=1))
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("kind", "fields", "said"),
     [
-        ({"size": 0}, ">= 1"),
-        ({"size": 8, "objects": -1}, ">= 0"),
-        ({"size": 9, "planes": 1}, "multiple"),
-        ({"size": 8, "planes": 1, "fit": "center"}, "no regions"),
+        (CanvasSpec, {"pixels": 0}, ">= 1"),
+        (CanvasSpec, {"pixels": 8, "objects": -1}, ">= 0"),
+        (CanvasSpec, {"pixels": 8, "maps": ("normals",)}, "are unknown"),
+        (SquareSpec, {"size": 0}, ">= 1"),
+        (SquareSpec, {"size": 9, "planes": 1, "fit_by": "squash"}, "multiple"),
+        (SquareSpec, {"size": 8, "planes": 1}, "no regions"),
     ],
 )
-def test_impossible_canvases_are_refused(fields, said):
+def test_impossible_canvases_are_refused(kind, fields, said):
     with pytest.raises(ValueError, match=said):
-        CanvasSpec(**fields)
+        kind(**fields)
 
 
-def test_sources_that_squash_give_the_same_canvas(tmp_path):
+def test_sources_that_resize_give_the_same_canvas(tmp_path):
     Image.fromarray(photo(30, 41)).save(tmp_path / "1.png")
     example = Folder(tmp_path)[0]
     example = dataclasses.replace(example, regions=regions_of(blobs(30, 41, 4)))
     shard = write_shard(tmp_path / shard_name("all", 0, 1), [example])
     write_info(tmp_path, Info("", {"name": "blobs"}, {"all": (shard,)}))
-    spec = CanvasSpec(16, objects=3, planes=1)
-    expected = make_canvas(example, spec)
-    for name, array in load_canvas(Records(tmp_path), 0, spec).items():
+    spec = CanvasSpec(600, objects=3, planes=1)
+    expected = make(example, spec)
+    for name, array in load_arrays(Records(tmp_path), 0, spec).items():
         np.testing.assert_array_equal(array, expected[name])
-    spec = CanvasSpec(16)
-    expected = make_canvas(example, spec)
-    for name, array in load_canvas(Folder(tmp_path), 0, spec).items():
+    assert sample_sizes(Records(tmp_path)) == sample_sizes(Folder(tmp_path)) == [(30, 41)]
+    spec = CanvasSpec(600)
+    expected = make(example, spec)
+    for name, array in load_arrays(Folder(tmp_path), 0, spec).items():
         np.testing.assert_array_equal(array, expected[name])
 
 
@@ -189,9 +264,9 @@ class Patchy:
 
 
 def test_the_next_readable_image_stands_in_for_a_broken_one(caplog):
-    canvas_module.warn_broken.cache_clear()
+    loading.warn_broken.cache_clear()
     source = Patchy({3, 8, 9, 0})
-    labels = [int(load_canvas(source, i, CanvasSpec(8))["label"]) for i in range(10)]
+    labels = [int(load_arrays(source, i, SquareSpec(8))["label"]) for i in range(10)]
     assert labels == [1, 1, 2, 4, 4, 5, 6, 7, 1, 1]
     named = [record.message for record in caplog.records]
     assert len(named) == 4, "each is named once"
@@ -201,7 +276,7 @@ def test_the_next_readable_image_stands_in_for_a_broken_one(caplog):
 
 def test_nothing_readable_is_an_error():
     with pytest.raises(ValueError, match="10 images in a row cannot be read") as error:
-        load_canvas(Patchy(set(range(10))), 4, CanvasSpec(8))
+        load_arrays(Patchy(set(range(10))), 4, SquareSpec(8))
     assert not isinstance(error.value, BrokenImage)
 
 
@@ -209,5 +284,5 @@ def test_a_file_with_an_alpha_channel_makes_a_canvas(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGBA", (5, 3), (10, 20, 30, 40)).save(buffer, "PNG")
     (tmp_path / "1.png").write_bytes(buffer.getvalue())
-    made = load_canvas(Folder(tmp_path), 0, CanvasSpec(4))
+    made = load_arrays(Folder(tmp_path), 0, SquareSpec(4))
     assert (made["image"] == [10, 20, 30]).all()

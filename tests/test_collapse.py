@@ -78,8 +78,8 @@ def test_a_collapse_is_seen_and_advised_on():
 
 def test_regions_used():
     areas = np.float32([[900, 80, 63, 0], [10, 0, 0, 0]])
-    planes = np.zeros((2, 4, 4, 2), np.uint32)
-    planes[0, 0, 0], planes[0, 1, 1] = (0b101, 1), (0b1000, 0)
+    planes = np.zeros((2, 16, 2), np.uint32)
+    planes[0, 0], planes[0, 5] = (0b101, 1), (0b1000, 0)
     canvases = {"region_areas": areas, "region_planes": planes}
     assert regions_used(canvases, RegionCrop(min_area=64)).tolist() == [2, 0]
     assert regions_used(canvases, RandomCrop()).tolist() == [4, 0]

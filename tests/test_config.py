@@ -115,7 +115,7 @@ def test_mistakes_in_a_file(tmp_path, body, message):
 
 def test_scripts_rely_on_these_keys():
     keys = set(flatten(base()))
-    promised = """seed epochs batch_size dtype remat data.source data.canvas data.input data.workers
+    promised = """seed epochs batch_size dtype remat data.source data.pixels data.input data.workers
         data.cache_dir encoder.name encoder.width encoder.stem encoder.init method.name sampler.name
         views.size views.scale views.num_local views.local_size views.local_scale views.recipe
         optim.name optim.lr optim.weight_decay optim.warmup_epochs eval.datasets eval.every

@@ -72,7 +72,6 @@ def test_builds_and_fits_its_data_set(path, tiny_encoder):
             batch_size=config.batch_size, num_examples=images_of(config), views=views.specs()
         )
         assert config.batch_size <= images_of(config)
-        assert max(views.size, views.local_size * bool(views.num_local)) <= config.data.canvas
         if method.needs_regions or sampler.needs_regions:
             assert config.data.source.startswith(("records:", "scenes:"))
 
@@ -101,7 +100,7 @@ def trace(config, encoder):
     """The first state and a step."""
     step = step_of(config, encoder)
     spec = CanvasSpec(
-        config.data.canvas,
+        config.data.pixels or 256 * 256,
         objects=config.data.max_objects if step.sampler.needs_regions else 0,
         planes=config.data.region_planes if step.method.needs_regions else 0,
     )

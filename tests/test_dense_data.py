@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from jaxssl.data import open_source
-from jaxssl.data.canvas import CanvasSpec, make_canvas
 from jaxssl.data.records import Info, shard_name, write_info, write_shard
 from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.dense.confusion import VOID
@@ -107,22 +107,23 @@ def test_records_carry_label_maps(tmp_path):
 
 def test_a_map_that_does_not_fit():
     image = np.zeros((4, 6, 3), np.uint8)
-    spec = CanvasSpec(size=2, maps=("semantic",))
+    spec = SquareSpec(2, "squash", maps=("semantic",))
     with pytest.raises(BrokenImage, match="has no semantic map"):
-        make_canvas(Example("a", image), spec)
+        spec.make(Example("a", image), (4, 6))
     with pytest.raises(ValueError, match=r"semantic map of \(4, 4\)"):
-        make_canvas(Example("a", image, semantic=np.zeros((4, 4), int)), spec)
+        spec.make(Example("a", image, semantic=np.zeros((4, 4), int)), (4, 6))
     semantic = np.zeros((4, 6), int)
     semantic[1, 1] = 256
     with pytest.raises(ValueError, match=r"holds 0\.\.256"):
-        make_canvas(Example("a", image, semantic=semantic), spec)
+        spec.make(Example("a", image, semantic=semantic), (4, 6))
     with pytest.raises(ValueError, match="are unknown"):
-        CanvasSpec(size=2, maps=("normals",))
+        SquareSpec(2, "squash", maps=("normals",))
 
 
 def test_depth_of_the_nearest_pixel():
     depth = np.arange(24, dtype=np.float16).reshape(4, 6)
     image = np.zeros((4, 6, 3), np.uint8)
-    canvas = make_canvas(Example("a", image, depth=depth), CanvasSpec(size=2, maps=("depth",)))
+    spec = SquareSpec(2, "squash", maps=("depth",))
+    canvas = spec.make(Example("a", image, depth=depth), (4, 6))
     assert canvas["depth"].dtype == np.float32
     np.testing.assert_array_equal(canvas["depth"], depth[[1, 3]][:, [1, 4]])

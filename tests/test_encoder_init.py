@@ -198,7 +198,7 @@ RUN = {
     "epochs": 1,
     "batch_size": 16,
     "data.source": "scenes:32",
-    "data.canvas": 32,
+    "data.pixels": 1024,
     "views.size": 16,
     "method.hidden": "(8,)",
     "method.dim": 8,

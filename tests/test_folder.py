@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.data import open_source
-from jaxssl.data.decode import decode_image, decode_squashed
+from jaxssl.data.decode import decode_image, decode_resized, read_size
 from jaxssl.data.folder import Folder
 from jaxssl.data.source import BrokenImage
 
@@ -99,20 +99,23 @@ def test_images_are_turned_upright(orientation):
     for kind in ("PNG", "TIFF"):
         encoded = encode(rgb(), kind, exif=exif)
         np.testing.assert_array_equal(decode_image(encoded, "k"), upright)
-        assert decode_squashed(encoded, "k", 4)[1] == upright.shape[:2]
+        small, size = decode_resized(encoded, "k", lambda size: (2, 3))
+        assert small.shape == (2, 3, 3)
+        assert size == read_size(encoded, "k") == upright.shape[:2]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_large_jpeg_squashed_fast_is_nearly_the_whole_one_squashed(orientation):
+def test_a_large_jpeg_resized_fast_is_nearly_the_whole_one_resized(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     wave = 128 + 100 * np.sin(np.arange(601) / 30)[:, None] * np.cos(np.arange(897) / 40)
     encoded = encode(Image.fromarray(wave.astype(np.uint8)), "JPEG", exif=exif, quality=95)
-    squashed, size = decode_squashed(encoded, "k", 32)  # from an eighth: 113 x 76 pixels
+    # From an eighth: 113 x 76 pixels
+    resized, size = decode_resized(encoded, "k", lambda size: (32, 24))
     whole = decode_image(encoded, "k")
     assert size == whole.shape[:2] == ((601, 897) if orientation < 5 else (897, 601))
-    expected = Image.fromarray(whole).resize((32, 32), Image.Resampling.BILINEAR)
-    assert np.abs(squashed.astype(int) - np.asarray(expected)).mean() < 1
+    expected = Image.fromarray(whole).resize((24, 32), Image.Resampling.BILINEAR)
+    assert np.abs(resized.astype(int) - np.asarray(expected)).mean() < 1
 
 
 def test_of_an_animation_the_first_frame_is_taken():

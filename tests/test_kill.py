@@ -19,7 +19,7 @@ OPTIONS = {
     "batch_size": 8,
     "log_every": 1,
     "data.source": "scenes:40",
-    "data.canvas": 32,
+    "data.pixels": 1024,
     "views.size": 16,
     "encoder.width": 0.0625,
     "method.dim": 8,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import canvas_batch
 from jax.sharding import Mesh
 
 from jaxssl import sharding
@@ -40,15 +41,15 @@ REGIONS = {  # of a canvas: what the bits of its points say
 
 def make_batch(regions="partition"):
     rng = np.random.default_rng(0)
-    planes = REGIONS[regions][None, ..., None]
-    return {
-        "image": rng.integers(0, 256, (BATCH_SIZE, CANVAS, CANVAS, 3)).astype(np.uint8),
-        "hw": np.full((BATCH_SIZE, 2), 48, np.int32),
+    planes = REGIONS[regions].reshape(1, -1, 1)
+    images = rng.integers(0, 256, (BATCH_SIZE, CANVAS, CANVAS, 3)).astype(np.uint8)
+    return canvas_batch(images, hw=np.full((BATCH_SIZE, 2), 48)) | {
         "index": np.arange(BATCH_SIZE, dtype=np.int32),
         "label": np.zeros(BATCH_SIZE, np.int32),
         "region_boxes": np.tile(np.float32([4, 8, 40, 44]), (BATCH_SIZE, 1, 1)),
         "region_areas": np.full((BATCH_SIZE, 1), 800.0 * (regions != "none"), np.float32),
         "region_planes": np.repeat(planes, BATCH_SIZE, axis=0),
+        "planes_hw": np.full((BATCH_SIZE, 2), 12, np.int32),
     }
 
 

@@ -13,7 +13,8 @@ import torchvision
 from golden import make_haiku_resnet, make_timm_vit, make_torchvision
 
 from jaxssl.data import open_source
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.loading import stack_arrays
+from jaxssl.data.squares import SquareSpec
 from jaxssl.models import ENCODERS, variable_shapes
 from jaxssl.models.resnet import BLOCKS, ResNet
 from jaxssl.models.vit import ViT
@@ -27,7 +28,7 @@ SIZE = 64
 def scenes():
     """Normalized images f32[2, s, s, 3] of the embedded scenes."""
     source = open_source("scenes:2")
-    images = np.stack([load_canvas(source, i, CanvasSpec(SIZE))["image"] for i in range(2)])
+    images = stack_arrays(source, [0, 1], SquareSpec(SIZE))["image"]
     return (images.astype(np.float32) / 255 - 0.45) / 0.22
 
 

@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 from jaxssl.data.batch_order import Order
-from jaxssl.data.canvas import CanvasSpec, load_canvas, warn_broken
+from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.folder import Folder
+from jaxssl.data.loading import load_arrays, warn_broken
+from jaxssl.data.packing import Packing, pack
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.data.rle import encode_mask
 from jaxssl.data.source import Example, Regions
 
-SPEC = CanvasSpec(8, objects=2, planes=1)
+SPEC = CanvasSpec(60, (4, 4), objects=2, planes=1)
 
 
 class Drawn:
@@ -49,18 +51,28 @@ class Drawn:
         return self.spec
 
 
-def opened(source, folder, mode: str, spec: CanvasSpec = SPEC, **options) -> Pipeline:
+def opened(source, folder, mode: str, spec=SPEC, **options) -> Pipeline:
     options = {"batch_size": 4, "seed": 1, "device_bytes": 10**9, "progress": False} | options
     return open_pipeline(source, spec, mode=mode, cache_dir=folder, **options)
 
 
 def first(pipeline: Pipeline, start: int, count: int) -> list[dict[str, np.ndarray]]:
-    """Batches as the step sees them: in mode "device" the gather is its first act."""
+    """Batches as the step sees them: in mode "device" it looks the images up."""
     batches = list(itertools.islice(pipeline.batches(start), count))
-    if pipeline.resident is None:
-        return batches
-    gathered = [{n: a[b["index"]] for n, a in pipeline.resident.items()} for b in batches]
-    return [whole | batch for whole, batch in zip(gathered, batches, strict=True)]
+    resident = {n: unpacked(a) for n, a in pipeline.resident.items()}
+    return [{n: a[b["index"]] for n, a in resident.items()} | b for b in batches]
+
+
+def unpacked(values):
+    """The rows that went into a packing."""
+    if not isinstance(values, Packing):
+        return values
+    pages, rows = list(values.pages()), np.zeros_like(values.rows)
+    for i, (page, start, used) in enumerate(
+        zip(values.page, values.start, values.used, strict=True)
+    ):
+        rows[i, :used] = pages[page][start : start + used]
+    return rows
 
 
 def assert_same(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) -> None:
@@ -102,7 +114,7 @@ def test_a_sweep_has_every_image_in_every_mode(tmp_path):
     assert_same(host, stream)
     for batch in host:
         for row, index in enumerate(batch["index"].tolist()):
-            for name, array in load_canvas(source, index, SPEC).items():
+            for name, array in load_arrays(source, index, SPEC).items():
                 np.testing.assert_array_equal(batch[name][row], array)
 
 
@@ -114,7 +126,7 @@ def test_modes_give_the_same_batches(tmp_path):
     assert_same(batches["device"], batches["host"])
     for batch in batches["host"]:
         for row, index in enumerate(batch["index"].tolist()):
-            for name, array in load_canvas(source, index, SPEC).items():
+            for name, array in load_arrays(source, index, SPEC).items():
                 np.testing.assert_array_equal(batch[name][row], array)
 
 
@@ -135,7 +147,7 @@ def test_shares_of_a_batch_make_it_up(mode, tmp_path):
 def test_processes_give_the_same_batches(tmp_path):
     for number in range(5):
         Image.new("RGB", (9, 7), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    source, spec = Folder(tmp_path), CanvasSpec(8)
+    source, spec = Folder(tmp_path), CanvasSpec(50, (4, 4))
     processes = opened(source, None, "stream", spec, batch_size=2, workers=2)
     threads = opened(source, None, "stream", spec, batch_size=2)
     batches = processes.batches(1)
@@ -162,8 +174,8 @@ def test_shapes_are_known_before_the_first_batch(tmp_path):
 
 
 def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
-    source, spec = Drawn(9), CanvasSpec(64)
-    size = 9 * (64 * 64 * 3 + 8 + 4)
+    source, spec = Drawn(9), CanvasSpec(60, (4, 4))
+    size = round(9 * spec.expected_bytes([source[i].image.shape[:2] for i in range(9)]))
 
     def choose(device_bytes: int, free: int) -> tuple[str, str]:
         usage = shutil.disk_usage(tmp_path)._replace(free=free)
@@ -173,7 +185,8 @@ def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
 
     mode, reason = choose(int(size / 0.3) - 10, free=2 * size - 10)
     assert mode == "stream"
-    assert "0.000111 GB" in reason
+    assert f"{size / 1e9:.3g} GB" in reason
+    assert "budget 60 pixels, which keeps 0% of the images whole" in reason
     assert "\n" not in reason
     assert choose(int(size / 0.3) - 10, free=2 * size)[0] == "host"
     mode, reason = choose(int(size / 0.3) - 10, free=0)
@@ -181,7 +194,7 @@ def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
     assert "already in" in reason
     mode, reason = choose(int(size / 0.3) + 10, free=0)
     assert mode == "device"
-    assert "30% of the device's" in reason
+    assert "30% of the devices'" in reason
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):
@@ -205,7 +218,24 @@ def test_files_that_go_are_replaced_alike_in_every_mode(mode, tmp_path, caplog):
     source = Folder(tmp_path)
     (tmp_path / "050.png").unlink()
     warn_broken.cache_clear()
-    pipeline = opened(source, tmp_path / "cache", mode, CanvasSpec(2), batch_size=60, shuffle=False)
-    reds = np.concatenate([batch["image"][:, 0, 0, 0] for batch in first(pipeline, 0, 2)])
+    pipeline = opened(
+        source, tmp_path / "cache", mode, CanvasSpec(4, (2, 2)), batch_size=60, shuffle=False
+    )
+    reds = np.concatenate([batch["image"][:, 0] for batch in first(pipeline, 0, 2)])
     assert reds.tolist() == [*range(50), 51, *range(51, 120)]
     assert sum("050.png" in record.message for record in caplog.records) == 1
+
+
+def test_packed_rows_are_where_it_says_and_take_what_is_used():
+    rng = np.random.default_rng(0)
+    used = rng.integers(1, 50, 200)
+    rows = rng.integers(0, 255, (200, 50, 2), dtype=np.uint8)
+    for row, length in zip(rows, used, strict=True):
+        row[length:] = 0
+    for page_bytes in (1, 300, 10**6):
+        packing = pack(rows, used, page_bytes)
+        np.testing.assert_array_equal(unpacked(packing), rows)
+        assert (packing.start + used <= packing.page_length).all()
+        full = packing.num_pages if packing.num_pages > 1 else 0  # all but the last
+        lost = packing.nbytes - 2 * used.sum()
+        assert 0 <= lost <= full * 2 * used.max() + 2 * packing.page_length * (full > 0)

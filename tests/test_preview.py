@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxssl.config import base, build, build_method, canvas_for
-from jaxssl.data.canvas import load_canvas
+from jaxssl.data.loading import stack_arrays
 from jaxssl.data.source import Example
 from jaxssl.preview import cut_views, describe_views, preview_config
 from jaxssl.views import ViewConfig, make_views
@@ -40,7 +40,7 @@ class Repeated:
 @pytest.fixture
 def config():
     changed = preview_config()
-    changed.data.canvas, changed.views.size, changed.views.recipe = 80, 16, "none"
+    changed.views.size, changed.views.recipe = 16, "none"
     return changed
 
 
@@ -63,9 +63,7 @@ def test_views_are_those_of_training(config):
     sampler, views = build("sampler", config.sampler), ViewConfig(**config.views.to_dict())
     method, _ = build_method(config)
     spec = canvas_for(config, source, sampler, method)
-    canvases = [load_canvas(source, i, spec) for i in indices]
-    batch = {name: np.stack([c[name] for c in canvases]) for name in canvases[0]}
-    batch["index"] = np.array(indices, np.int32)
+    batch = stack_arrays(source, indices, spec) | {"index": np.array(indices, np.int32)}
     made, _ = make_views(jax.random.key(5), batch, (), sampler, views)
     cut = cut_views(config, source, indices, seed=5)
     for view, expected in zip(cut.views, made, strict=True):

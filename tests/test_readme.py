@@ -27,7 +27,7 @@ README = (ROOT / "README.md").read_text()
 SMALLER = {
     "mask_tools.export": "--workers=1",
     "preview.png": "--config=configs/quickstart.py",
-    "jaxssl.train": "--config.epochs=1 --config.batch_size=8 --config.data.canvas=32 "
+    "jaxssl.train": "--config.epochs=1 --config.batch_size=8 --config.data.pixels=1024 "
     "--config.views.size=16 --config.dtype=float32 --config.eval.size=16 --config.eval.knn_k=2 "
     "--config.eval.linear_epochs=1 --config.eval.batch_size=8 --config.eval.health=8",
     "configs/quickstart.py": "--config.encoder.name=tiny --config.data.source=scenes:16 "

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("small_encoders")
 def make_config(seed=0, sampler="region_crop"):
     config = base()
     config.seed, config.epochs, config.dtype = seed, 2, "float32"
-    config.data.source, config.data.canvas = "scenes:12", 32
+    config.data.source, config.data.pixels = "scenes:12", 1024
     config.encoder = ConfigDict({"name": "tiny", "width": 1.0})
     config.sampler = defaults("sampler", sampler)
     config.views.size, config.views.recipe = 16, "gray"

@@ -16,7 +16,8 @@ import torch
 from skimage.measure import label
 
 from jaxssl.data import open_source
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.loading import load_arrays
 from jaxssl.data.records import Records, read_info
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import BrokenImage, Example
@@ -159,10 +160,10 @@ def test_records_of_sam_give_views_and_planes(kind, checkpoints, tmp_path):
     assert len(segmenter["checkpoint_sha256"]) == 64
     assert segmenter["parameters"]["points_per_side"] == 4
     source = Records(tmp_path / "out")
-    spec = CanvasSpec(32, objects=4, planes=1)
+    spec = CanvasSpec(1024, objects=4, planes=1)
     for index in range(len(source)):
         regions = source[index].regions
-        canvas = load_canvas(source, index, spec)
+        canvas = load_arrays(source, index, spec)
         assert canvas["region_areas"].max() == regions.area.max()
         assert canvas["region_planes"].any()
         boxes, fallback = RegionCrop(min_area=1).boxes(

@@ -15,10 +15,12 @@ from jax.sharding import Mesh
 from jaxssl import config as config_module
 from jaxssl import sharding, train
 from jaxssl.data import open_source
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.loading import stack_arrays
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.image.augment import normalize
-from jaxssl.image.boxes import crop
+from jaxssl.image.boxes import whole_box
+from jaxssl.image.pyramid import crop
 from jaxssl.samplers import ContrastiveCrop, RandomCrop
 from jaxssl.samplers.contrastive_crop import heat_map_box
 from jaxssl.training.checkpoint import Checkpoints
@@ -27,6 +29,7 @@ from jaxssl.training.sampler_refresh import Refresh
 from jaxssl.types import TrainState
 from jaxssl.views import ViewConfig
 
+CANVAS = CanvasSpec(32 * 32, (16, 16))
 COUNT, SIZE = 70, 16  # with a batch of 16, four steps an epoch
 SAMPLER = ContrastiveCrop(threshold=0.5, warmup_epochs=1, interval_epochs=1)
 
@@ -40,7 +43,7 @@ def cache(tmp_path_factory, monkeypatch):
 def scenes(mode):
     return open_pipeline(
         open_source(f"scenes:{COUNT}"),
-        CanvasSpec(32),
+        CANVAS,
         batch_size=16,
         seed=0,
         mode=mode,
@@ -67,14 +70,12 @@ def test_boxes_are_those_of_the_whole_images(make_trainer, tiny_encoder, mode, n
     setting = Setting(make_trainer, mode, num_devices)
     memory = jax.device_get(setting.refresh(setting.state, lambda: False).sampler_state)
     assert memory.in_use
-    source, spec = setting.trainer.pipeline.source, CanvasSpec(32)
-    canvases = jnp.stack([load_canvas(source, i, spec)["image"] for i in range(COUNT)])
-    whole, hw = jnp.array([0, 0, 32, 32], jnp.float32), jnp.array([32, 32])
+    canvases = stack_arrays(setting.trainer.pipeline.source, range(COUNT), CANVAS)
 
     @jax.jit
     @jax.vmap
     def expected_box(canvas):
-        pixels = normalize(crop(canvas, whole, hw, SIZE, "bicubic"), "imagenet")
+        pixels = normalize(crop(canvas, whole_box(canvas["hw"]), SIZE, "bicubic"), "imagenet")
         features = tiny_encoder.apply(setting.state.params, pixels[None], train=False)
         return heat_map_box(features.grid[0], SIZE, 0.5, exact=False)
 
@@ -174,7 +175,7 @@ def test_the_command_from_end_to_end(small_encoders, tmp_path):
         "epochs": 2,
         "batch_size": 16,
         "data.source": f"scenes:{COUNT}",
-        "data.canvas": 32,
+        "data.pixels": 1024,
         "views.size": SIZE,
         "method.hidden": "(8,)",
         "method.dim": 8,

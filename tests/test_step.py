@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import canvas_batch
 from jax.sharding import Mesh
 
 from jaxssl import sharding
@@ -21,9 +22,8 @@ BATCH_SIZE, STEPS = 16, 10
 
 def make_batch():
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.integers(0, 256, (BATCH_SIZE, 24, 24, 3)).astype(np.uint8),
-        "hw": np.full((BATCH_SIZE, 2), 48, np.int32),
+    images = rng.integers(0, 256, (BATCH_SIZE, 24, 24, 3)).astype(np.uint8)
+    return canvas_batch(images, hw=np.full((BATCH_SIZE, 2), 48)) | {
         "index": np.arange(BATCH_SIZE, dtype=np.int32),
         "label": np.zeros(BATCH_SIZE, np.int32),
         "region_boxes": np.tile(np.float32([4, 8, 40, 44]), (BATCH_SIZE, 1, 1)),

@@ -14,14 +14,14 @@ import time
 import numpy as np
 import pytest
 
-from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.filling import CHUNK
 from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import cache_folder, open_store, store_folder
 from jaxssl.files import locked
 from jaxssl.progress import progress
 
-SPEC = CanvasSpec(4)
+SPEC = SquareSpec(4, "squash")
 COUNT = 4 * CHUNK + 9
 
 
@@ -82,7 +82,7 @@ def test_stores_are_named_for_their_content(tmp_path):
     folders = {
         store_folder(source, spec, tmp_path)
         for source in (Counted(), Counted(broken=(1,)))
-        for spec in (SPEC, CanvasSpec(8), CanvasSpec(4, fit="center"))
+        for spec in (SPEC, SquareSpec(8, "squash"), SquareSpec(4))
     }
     assert len(folders) == 6
     assert store_folder(Counted(), SPEC, tmp_path) in folders

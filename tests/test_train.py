@@ -29,7 +29,7 @@ SMALL = {
     "batch_size": 16,
     "log_every": 2,
     "data.source": "scenes:70",  # four steps an epoch
-    "data.canvas": 32,
+    "data.pixels": 1024,
     "views.size": 16,
     "method.hidden": "(8,)",
     "method.dim": 8,

@@ -16,7 +16,6 @@ class Case:
 
     encoder: str
     size: int  # of a view, pixels
-    canvas: int  # pixels
     method: str
     batch_size: int
     steps: int  # of the loop
@@ -24,11 +23,11 @@ class Case:
 
 
 def _resnet18(method: str, batch_size: int, **changes: bool) -> Case:
-    return Case("resnet18", 128, 256, method, batch_size, 500 * 256 // batch_size, **changes)
+    return Case("resnet18", 128, method, batch_size, 500 * 256 // batch_size, **changes)
 
 
 def _resnet50(method: str, **changes: bool) -> Case:
-    return Case("resnet50", 224, 384, method, 256, 80, **changes)
+    return Case("resnet50", 224, method, 256, 80, **changes)
 
 
 # In the order of what should be known first: time may end before they do.
@@ -60,7 +59,6 @@ def make_config(name: str, scratch: pathlib.Path, images: int, small: bool) -> C
     config.log_every = max(steps // LINES, 1)
     config.checkpoint.every = steps
     config.data.source = f"scenes:{images}"
-    config.data.canvas = 96 if small else case.canvas
     config.data.input = "device"
     config.data.cache_dir = str(scratch / "cache")
     config.encoder = defaults("encoder", case.encoder, **({"width": 0.125} if small else {}))

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 512
     config.log_every = 97
     config.data.source = "folder:cifar10"
-    config.data.canvas = 32
+    config.data.pixels = 32 * 32
     config.data.input = "device"
     config.encoder = defaults("encoder", "resnet18", stem="cifar")
     config.method = defaults("method", "simclr", temperature=0.5, share_batch_norm=False)

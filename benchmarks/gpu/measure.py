@@ -26,10 +26,11 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.config import build_method
+from jaxssl.image.pyramid import look_up
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.pretrain import open_data, pretrain
 from jaxssl.training.step import make_train_step
-from jaxssl.training.trainer import Trainer, jit_train_step, look_up
+from jaxssl.training.trainer import Trainer, jit_train_step
 from jaxssl.types import Tree
 from jaxssl.views import make_views
 
@@ -51,7 +52,7 @@ class Setting:
 
     def cut(self, key: jax.Array, batch: Tree, resident: Tree) -> Tree:
         """The views of a batch."""
-        canvases = look_up(batch, resident)
+        canvases = batch | look_up(resident, batch["index"])
         return make_views(key, canvases, (), self.step.sampler, self.step.views)[0]
 
     def random_views(self) -> Tree:

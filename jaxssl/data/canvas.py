@@ -1,54 +1,75 @@
-"""Canvases: examples brought to arrays of one shape, so that they stack, cache and gather.
+"""Canvases: images to cut views from, at their own shape and in full detail, as arrays.
 
-The whole image is squashed to a square and its height and width go along; what is measured in
-original pixels (boxes, areas) stays so. For evaluation the centre can be cut out instead.
+An image keeps its shape. Up to a budget of pixels it is kept pixel by pixel, a larger one is shrunk
+with its aspect, none is enlarged. It lies flat in an array of one length for all images, followed
+by its halvings, as `image.pyramid` reads it. Boxes and areas stay in pixels of the original.
 """
 
 import dataclasses
-import functools
-import logging
-from typing import Literal, Protocol, runtime_checkable
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map
 from jaxssl.data.rle import bit_planes
-from jaxssl.data.source import BrokenImage, Example, Regions, Source
+from jaxssl.data.source import Example, Regions
 from jaxssl.errors import UserError
 
-_log = logging.getLogger("jaxssl.data")
-_TRIES = 10  # images that may be broken in a row
-_MAPS: dict[str, np.dtype] = {"semantic": np.dtype(np.uint8), "depth": np.dtype(np.float32)}
+MAX_PIXELS = 2048 * 1024  # of a budget that is chosen from the data: images as Cityscapes has them
+KEPT_WHOLE = 0.95  # share of the images that such a budget keeps pixel by pixel
 
 
 @dataclasses.dataclass(frozen=True)
 class CanvasSpec:
-    """What a canvas holds."""
+    """What a canvas holds.
 
-    size: int  # S: side of the square, pixels
+    image u8[3 n]: the image and its halvings; levels i32[l, 3]: offset in pixels, height and width
+    of each, the last one repeated; hw i32[2]: height and width of the original; label i32[]. With
+    objects: region_boxes f32[objects, 4] and region_areas f32[objects], in original pixels, of the
+    largest region of each object, largest first, zeros after the last. With planes: region_planes
+    u32[c, planes] of the 32 * planes largest regions, a point for `stride` x `stride` pixels of the
+    first level, row after row, and planes_hw i32[2]: rows and columns. With maps: semantic
+    u8[pixels] and depth f32[pixels], a value for each pixel of the first level.
+    """
+
+    pixels: int  # budget: height x width of the image as it is kept
+    views: tuple[int, int] = (64, 224)  # sides of the smallest and the largest view that is cut
     objects: int = 0  # rows of region_boxes and region_areas; 0: neither
     planes: int = 0  # of 32 regions each; 0: no region_planes
-    stride: int = 2  # canvas pixels a cell of region_planes
-    fit: Literal["squash", "center"] = "squash"  # "center": shorter side to S, middle cut out
+    stride: int = 2  # pixels to a point of region_planes
     maps: tuple[str, ...] = ()  # of what each pixel has: "semantic", its label, or "depth"
 
     def __post_init__(self) -> None:
-        if self.fit not in ("squash", "center"):
-            raise UserError(f"canvas fit {self.fit!r} is unknown; choose 'squash' or 'center'")
-        if min(self.size, self.stride) < 1 or min(self.objects, self.planes) < 0:
-            raise UserError(f"{self}: size and stride must be >= 1, objects and planes >= 0")
-        if self.planes and self.size % self.stride:
-            raise UserError(f"canvas size {self.size} must be a multiple of stride {self.stride}")
-        if self.fit == "center" and (self.objects or self.planes or self.maps):
-            raise UserError("canvas fit 'center' holds no regions or maps; choose fit 'squash'")
-        if unknown := set(self.maps) - set(_MAPS):
-            raise UserError(f"canvas maps {sorted(unknown)} are unknown; there are {list(_MAPS)}")
+        if min(self.pixels, self.stride, *self.views) < 1 or min(self.objects, self.planes) < 0:
+            raise UserError(f"{self}: pixels, views and stride must be >= 1, the others >= 0")
+        check_maps(self.maps)
 
-    def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    @property
+    def _levels(self) -> int:
+        """Enough for the longest image, one pixel high, to shrink to two smallest views."""
+        return 1 + max(0, math.ceil(math.log2(self.pixels / (2 * self.views[0]))))
+
+    @property
+    def _length(self) -> int:
+        """Pixels that image and halvings may take: of all but the thinnest images they do.
+
+        Halvings are rounded up, which takes about one more row and column of each.
+        """
+        return math.ceil(4 / 3 * self.pixels + 8 * math.sqrt(self.pixels)) + self._levels
+
+    @property
+    def _points(self) -> int:
+        """Points that region planes may have."""
+        return math.ceil(self.pixels / self.stride**2 + 4 * math.sqrt(self.pixels)) + 1
+
+    def arrays(self) -> Shapes:
         """Shape and type of each array of a canvas, by name."""
-        cells = self.size // self.stride
-        arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {
-            "image": ((self.size, self.size, 3), np.dtype(np.uint8)),
+        behind = 3 * self.views[1] + 2  # bytes that a crop may read there, to no effect
+        arrays: Shapes = {
+            "image": ((3 * self._length + behind,), np.dtype(np.uint8)),
+            "levels": ((self._levels, 3), np.dtype(np.int32)),
             "hw": ((2,), np.dtype(np.int32)),
             "label": ((), np.dtype(np.int32)),
         }
@@ -56,128 +77,129 @@ class CanvasSpec:
             arrays["region_boxes"] = ((self.objects, 4), np.dtype(np.float32))
             arrays["region_areas"] = ((self.objects,), np.dtype(np.float32))
         if self.planes:
-            arrays["region_planes"] = ((cells, cells, self.planes), np.dtype(np.uint32))
-        return arrays | {name: ((self.size, self.size), _MAPS[name]) for name in self.maps}
+            arrays["region_planes"] = ((self._points, self.planes), np.dtype(np.uint32))
+            arrays["planes_hw"] = ((2,), np.dtype(np.int32))
+        return arrays | {name: ((self.pixels,), MAPS[name]) for name in self.maps}
+
+    def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """How much is in use of each array of varying length.
+
+        Args:
+          arrays: of canvases, with any leading axes.
+
+        Returns:
+          Numbers of entries from the start, i64 of these axes.
+        """
+        levels = arrays["levels"].astype(np.int64)
+        behind = 3 * self.views[1] + 2
+        used = {"image": 3 * (levels[..., -1, 0] + levels[..., -1, 1:].prod(axis=-1)) + behind}
+        if self.planes:
+            used["region_planes"] = arrays["planes_hw"].astype(np.int64).prod(axis=-1)
+        used |= {name: levels[..., 0, 1:].prod(axis=-1) for name in self.maps}
+        return {name: np.asarray(count) for name, count in used.items()}
+
+    def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
+        """Mean number of bytes in use, of images of these original sizes."""
+        arrays = self.arrays()
+        rows = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in arrays.items()}
+        total = 0.0
+        for kept in map(self.fit, sizes):
+            halvings = self._halvings(kept)
+            offset = sum(map(math.prod, halvings[:-1]))
+            described = {
+                "levels": np.array([(0, *kept), (offset, *halvings[-1])]),
+                "planes_hw": np.array(self._planes_hw(kept)),
+            }
+            for name, used in self.used(described).items():
+                (length, *_), _ = arrays[name]
+                total += rows[name] * (int(used) / length - 1)
+        return sum(rows.values()) + total / len(sizes)
+
+    def fit(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width at which an image of `size` is kept."""
+        height, width = size
+        scale = min(1.0, math.sqrt(self.pixels / (height * width)))
+        while True:
+            kept = max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+            if self._holds(kept):
+                return kept
+            scale *= 0.98
+
+    def _holds(self, size: tuple[int, int]) -> bool:
+        if math.prod(size) > self.pixels or math.prod(self._planes_hw(size)) > self._points:
+            return False
+        return sum(map(math.prod, self._halvings(size))) <= self._length
+
+    def _planes_hw(self, size: tuple[int, int]) -> tuple[int, int]:
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def _halvings(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Height and width of each level."""
+        sizes = [size]
+        while max(sizes[-1]) > 2 * self.views[0]:
+            height, width = sizes[-1]
+            sizes.append((-(-height // 2), -(-width // 2)))
+        return sizes
+
+    def make(self, example: Example, size: tuple[int, int]) -> Arrays:
+        """The canvas of an example whose image, of the original `size`, may be resized already."""
+        kept = self.fit(size)
+        image, levels = self._pyramid(example.image, kept)
+        canvas = {
+            "image": image,
+            "levels": levels,
+            "hw": np.array(size, np.int32),
+            "label": np.array(example.label, np.int32),
+        }
+        regions = example.regions
+        if regions is not None and regions.size != size:
+            raise UserError(f"{example.key}: regions of {regions.size} pixels, an image of {size}")
+        if self.objects:
+            canvas |= _largest_of_objects(regions, self.objects)
+        if self.planes:
+            rle = regions.largest(32 * self.planes) if regions is not None else []
+            shape = self._planes_hw(kept)
+            points = bit_planes(rle, size, shape, self.planes).reshape(-1, self.planes)
+            canvas["region_planes"] = _filled(points, self._points)
+            canvas["planes_hw"] = np.array(shape, np.int32)
+        for name in self.maps:
+            values = read_map(example, name, size, kept).ravel()
+            canvas[name] = _filled(values, self.pixels)
+        return canvas
+
+    def _pyramid(self, pixels: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The arrays `image` and `levels` of an image that is kept at `size`."""
+        image = Image.fromarray(pixels)
+        if image.size != size[::-1]:
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+        (length,), _ = self.arrays()["image"]
+        flat, levels, offset = np.zeros(length, np.uint8), [], 0
+        for height, width in self._halvings(size):
+            planes = np.asarray(image).transpose(0, 2, 1)  # of each row its three colors
+            flat[3 * offset :][: planes.size] = planes.ravel()
+            levels.append((offset, height, width))
+            offset += height * width
+            image = image.reduce(2)
+        levels += levels[-1:] * (self._levels - len(levels))
+        return flat, np.array(levels, np.int32)
 
 
-@runtime_checkable
-class Squashing(Protocol):
-    """A source that squashes an image faster than by decoding all of it first."""
-
-    def squashed(self, index: int, side: int) -> tuple[Example, tuple[int, int]]:
-        """The example with its image as u8[side, side, 3]; its true height and width."""
-        ...
+def _filled(values: np.ndarray, length: int) -> np.ndarray:
+    """Values [n, ...] with zeros after the last, up to `length`."""
+    filled = np.zeros((length, *values.shape[1:]), values.dtype)
+    filled[: len(values)] = values
+    return filled
 
 
-def make_canvas(
-    example: Example, spec: CanvasSpec, size: tuple[int, int] | None = None
-) -> dict[str, np.ndarray]:
-    """The canvas of an example.
-
-    Args:
-        size: height and width of the original, if `example.image` is squashed already.
-
-    Returns:
-        image u8[S, S, 3]; hw i32[2]: height and width of the original; label i32[]. With objects:
-        region_boxes f32[objects, 4] and region_areas f32[objects], in original pixels, of the
-        largest region of each object, largest first, zeros after the last. With planes:
-        region_planes u32[S/stride, S/stride, planes] of the 32 * planes largest regions. With maps:
-        semantic u8[S, S] and depth f32[S, S], of the nearest pixels.
-    """
-    size = size or (example.image.shape[0], example.image.shape[1])
-    fit = _squash if spec.fit == "squash" else _cut_centre
-    canvas = {
-        "image": fit(example.image, spec.size),
-        "hw": np.array(size, np.int32),
-        "label": np.array(example.label, np.int32),
-    }
-    regions = example.regions
-    if regions is not None and regions.size != size:
-        raise UserError(f"{example.key}: regions of {regions.size} pixels on an image of {size}")
-    # Stable, so that the earlier of two equal regions is the larger.
-    order = np.argsort(-regions.area, kind="stable") if regions is not None else np.zeros(0, int)
-    if spec.objects:
-        canvas |= _roots(regions, spec.objects)
-    if spec.planes:
-        rle = [regions.rle[r] for r in order[: 32 * spec.planes]] if regions is not None else []
-        canvas["region_planes"] = bit_planes(rle, size, spec.size // spec.stride, spec.planes)
-    return canvas | {name: _squash_map(example, name, size, spec.size) for name in spec.maps}
-
-
-def load_canvas(source: Source, index: int, spec: CanvasSpec) -> dict[str, np.ndarray]:
-    """The canvas of an image of a source, or of the next readable one: each broken one is named."""
-    canvas, broken = find_canvas(source, index, spec)
-    for reason in broken.values():
-        warn_broken(reason)
-    return canvas
-
-
-def find_canvas(
-    source: Source, index: int, spec: CanvasSpec
-) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    """The canvas at `index` or the first after it that can be read; why which ones could not."""
-    broken: dict[int, str] = {}
-    for candidate in range(index, index + min(_TRIES, len(source))):
-        candidate %= len(source)
-        try:
-            if spec.fit == "squash" and isinstance(source, Squashing):
-                example, size = source.squashed(candidate, spec.size)
-                return make_canvas(example, spec, size), broken
-            return make_canvas(source[candidate], spec), broken
-        except BrokenImage as error:
-            broken[candidate] = str(error)
-    raise UserError(
-        f"{source.spec}: {len(broken)} images in a row cannot be read, the last for this reason: "
-        f"{broken[candidate]}; check that the images are still there"
-    )
-
-
-@functools.cache
-def warn_broken(reason: str) -> None:
-    """Names a broken image, the first time that it is met."""
-    _log.warning("skipped an image that cannot be read: %s", reason)
-
-
-def _squash(image: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
-
-
-def _squash_map(example: Example, name: str, size: tuple[int, int], side: int) -> np.ndarray:
-    """What the pixels hold under the centres of side x side equal parts of the image."""
-    values: np.ndarray | None = example.semantic if name == "semantic" else example.depth
-    if values is None:
-        raise BrokenImage(f"{example.key}: has no {name} map")
-    if values.shape != size:
-        raise UserError(f"{example.key}: {name} map of {values.shape} on an image of {size}")
-    if name == "semantic" and not (values.min() >= 0 and values.max() <= 255):
-        raise UserError(
-            f"{example.key}: its label map holds {values.min()}..{values.max()}; to evaluate on, "
-            "labels must be 0..254, and 255 where there is none"
-        )
-    rows, columns = (((np.arange(side) + 0.5) * n / side).astype(int) for n in size)
-    return values[rows[:, None], columns].astype(_MAPS[name])
-
-
-def _cut_centre(image: np.ndarray, side: int) -> np.ndarray:
-    """Resize of the shorter side, then CenterCrop, rounded as torchvision rounds them.
-
-    Only the pixels that are kept are computed: the other side may be any number of times longer.
-    """
-    height, width = image.shape[:2]
-    shorter = min(height, width)
-    resized_h, resized_w = side * height // shorter, side * width // shorter
-    top, left = round((resized_h - side) / 2), round((resized_w - side) / 2)
-    scale_y, scale_x = height / resized_h, width / resized_w
-    box = (left * scale_x, top * scale_y, (left + side) * scale_x, (top + side) * scale_y)
-    return np.asarray(
-        Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box)
-    )
-
-
-def _roots(regions: Regions | None, objects: int) -> dict[str, np.ndarray]:
-    """Box and area of the largest region of each object, largest first."""
+def _largest_of_objects(regions: Regions | None, objects: int) -> Arrays:
     boxes, areas = np.zeros((objects, 4), np.float32), np.zeros(objects, np.float32)
     if regions is not None:
         roots = regions.roots()[:objects]
         boxes[: len(roots)], areas[: len(roots)] = regions.box[roots], regions.area[roots]
     return {"region_boxes": boxes, "region_areas": areas}
+
+
+def choose_pixels(sizes: Sequence[tuple[int, int]]) -> int:
+    """The least budget that keeps 95 % of images of these sizes whole, at most `MAX_PIXELS`."""
+    areas = np.sort([height * width for height, width in sizes])
+    return min(int(areas[math.ceil(KEPT_WHOLE * len(areas)) - 1]), MAX_PIXELS)

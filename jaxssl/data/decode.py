@@ -7,12 +7,17 @@ have no agreed range and are refused, as is an image over Pillow's limit (`MAX_I
 """
 
 import io
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from jaxssl.data.source import BrokenImage
 from jaxssl.errors import UserError
+
+Size = tuple[int, int]  # height, width
+T = TypeVar("T")
 
 _ORIENTATION = 0x0112  # the EXIF tag, and what brings each of its values upright
 _UPRIGHT = {
@@ -24,29 +29,42 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OVERSAMPLING = 2  # at which a JPEG decoded at less than its size looks the same once squashed
+_SIDEWAYS = (5, 6, 7, 8)  # values with which height and width change places
+_OVERSAMPLING = 2  # at which a JPEG decoded at less than its size looks the same once resized
 
 
 def decode_image(encoded: bytes, key: str) -> np.ndarray:
     """The pixels u8[h, w, 3] of an image file's bytes; `key` names it in a `BrokenImage`."""
-    return _decode(encoded, key, None)[0]
+    return _open(encoded, key, lambda image: _read(image, lambda size: size))[0]
 
 
-def decode_squashed(encoded: bytes, key: str, side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """The whole image as u8[side, side, 3], antialiased; and its true height and width.
+def decode_resized(
+    encoded: bytes, key: str, fit: Callable[[Size], Size]
+) -> tuple[np.ndarray, Size]:
+    """The whole image resized, antialiased, u8[h, w, 3]; and its true height and width.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its frequencies out and takes
     as little as half of the time.
+
+    Args:
+      encoded: of an image file.
+      key: names it in a `BrokenImage`.
+      fit: from the true height and width of the upright image to those wanted.
     """
-    return _decode(encoded, key, side)
+    return _open(encoded, key, lambda image: _read(image, fit))
 
 
-def _decode(encoded: bytes, key: str, side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+def read_size(encoded: bytes, key: str) -> Size:
+    """Height and width of the upright image, from the head of a file alone."""
+    return _open(encoded, key, _upright_size)
+
+
+def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
     if not encoded:
         raise BrokenImage(f"{key}: the file is empty")
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            return _read(image, side)
+            return read(image)
     # Decoders raise whatever their format's parser ran into: none of it may end a long run.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -55,20 +73,33 @@ def _decode(encoded: bytes, key: str, side: int | None) -> tuple[np.ndarray, tup
         raise BrokenImage(f"{key}: cannot be decoded: {reason}") from error
 
 
-def _read(image: Image.Image, side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
-    width, height = image.size
-    reduced = image.draft(None, (_OVERSAMPLING * side,) * 2) if side else None
+def _read(image: Image.Image, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
+    size = _upright_size(image)
+    wanted = fit(size)
+    orientation = _orientation(image)
+    stored = wanted if orientation in _SIDEWAYS else wanted[::-1]  # width, height in the file
+    reduced = None
+    if wanted != size:
+        reduced = image.draft(None, (_OVERSAMPLING * stored[0], _OVERSAMPLING * stored[1]))
     image.load()
-    orientation = image.getexif().get(_ORIENTATION, 1)
     pixels = _to_rgb(image)
-    if side:
+    if wanted != size:
         # The last row and column of a reduced image may be narrower than the rest: the box knows.
         box = reduced[1] if reduced else None
-        pixels = pixels.resize((side, side), Image.Resampling.BILINEAR, box)
+        pixels = pixels.resize(stored, Image.Resampling.BILINEAR, box)
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
-    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     return np.asarray(pixels), size
+
+
+def _upright_size(image: Image.Image) -> Size:
+    width, height = image.size
+    return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How an image must be turned; Pillow turns a TIFF itself, and knows its upright size."""
+    return 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

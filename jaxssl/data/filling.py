@@ -6,18 +6,17 @@ free for nine tenths of its time, and threads start at once and leave no orphans
 """
 
 import concurrent.futures
+import contextlib
 import json
-import math
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 from crc32c import crc32c
 
-from jaxssl.data.canvas import CanvasSpec, find_canvas
+from jaxssl.data.loading import ArraySpec, find_arrays, row_bytes, sample_sizes
 from jaxssl.data.source import Source
 from jaxssl.files import atomic_write
 from jaxssl.progress import progress
@@ -33,19 +32,14 @@ class Chunk(NamedTuple):
     broken: list[tuple[int, str]]  # index and reason
 
 
-def row_bytes(spec: CanvasSpec) -> dict[str, int]:
-    """Bytes that one image takes in each array."""
-    return {n: math.prod(shape) * dtype.itemsize for n, (shape, dtype) in spec.arrays().items()}
-
-
-def have_size(folder: pathlib.Path, spec: CanvasSpec, count: int) -> bool:
+def have_size(folder: pathlib.Path, spec: ArraySpec, count: int) -> bool:
     """Whether all arrays are there and as long as `count` images make them."""
     files = {folder / name: size for name, size in row_bytes(spec).items()}
     return all(f.is_file() and f.stat().st_size == count * size for f, size in files.items())
 
 
 def fill(
-    folder: pathlib.Path, source: Source, spec: CanvasSpec, *, show: bool
+    folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool
 ) -> list[tuple[int, str]]:
     """Writes the arrays of a store, but for what is there; index and reason of each broken image.
 
@@ -54,6 +48,7 @@ def fill(
     count = len(source)
     done = _kept(folder, spec, count)
     if not done:
+        _check_space(folder, source, spec)
         _create(folder, spec, count)
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
@@ -74,11 +69,21 @@ def fill(
     return sorted({index: reason for chunk in done for index, reason in chunk.broken}.items())
 
 
-def _create(folder: pathlib.Path, spec: CanvasSpec, count: int) -> None:
-    """Makes empty arrays. Old ones are left to those who still read them, not written over."""
-    needed, free = count * sum(row_bytes(spec).values()), shutil.disk_usage(folder).free
+def _check_space(folder: pathlib.Path, source: Source, spec: ArraySpec) -> None:
+    """Raises OSError if the arrays will not fit on the disk."""
+    free = shutil.disk_usage(folder).free
+    needed: float = len(source) * sum(row_bytes(spec).values())
+    if needed > free:  # what of that will be in use is longer to find out
+        needed = len(source) * spec.expected_bytes(sample_sizes(source))
     if needed > free:
         raise OSError(f"needs {needed / 1e9:.3g} GB of which {free / 1e9:.3g} GB are free")
+
+
+def _create(folder: pathlib.Path, spec: ArraySpec, count: int) -> None:
+    """Makes empty arrays, of holes that take no space until they are filled.
+
+    Old ones are left to those who still read them, not written over.
+    """
     for name, size in row_bytes(spec).items():
         (folder / name).unlink(missing_ok=True)
         with (folder / name).open("xb") as file:
@@ -93,7 +98,7 @@ def _line(chunk: Chunk) -> str:
     return json.dumps(chunk) + "\n"
 
 
-def _kept(folder: pathlib.Path, spec: CanvasSpec, count: int) -> list[Chunk]:
+def _kept(folder: pathlib.Path, spec: ArraySpec, count: int) -> list[Chunk]:
     """The chunks in the journal whose rows have their checksums."""
     journal = folder / "journal"
     if not journal.is_file() or not have_size(folder, spec, count):
@@ -104,17 +109,19 @@ def _kept(folder: pathlib.Path, spec: CanvasSpec, count: int) -> list[Chunk]:
     return [c for c in chunks if c.checksum == _checksum(folder, spec, _rows(c.number, count))]
 
 
-def _checksum(folder: pathlib.Path, spec: CanvasSpec, rows: range) -> int:
+def _checksum(folder: pathlib.Path, spec: ArraySpec, rows: range) -> int:
     checksum = 0
-    for name, size in row_bytes(spec).items():
-        with (folder / name).open("rb") as file:
-            file.seek(rows.start * size)
-            checksum = crc32c(file.read(len(rows) * size), checksum)
+    with contextlib.ExitStack() as stack:
+        files = {n: stack.enter_context((folder / n).open("rb")) for n in row_bytes(spec)}
+        for row in rows:
+            for name, size in row_bytes(spec).items():
+                files[name].seek(row * size)
+                checksum = crc32c(files[name].read(size), checksum)
     return checksum
 
 
 def _decode_all(
-    folder: pathlib.Path, source: Source, spec: CanvasSpec, numbers: list[int]
+    folder: pathlib.Path, source: Source, spec: ArraySpec, numbers: list[int]
 ) -> Iterator[Chunk]:
     """Decodes and writes these chunks, in any order."""
     threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
@@ -126,14 +133,21 @@ def _decode_all(
         threads.shutdown(cancel_futures=True)
 
 
-def _decode(folder: pathlib.Path, source: Source, spec: CanvasSpec, number: int) -> Chunk:
-    rows = _rows(number, len(source))
-    found = [find_canvas(source, index, spec) for index in rows]
+def _decode(folder: pathlib.Path, source: Source, spec: ArraySpec, number: int) -> Chunk:
+    """Decodes and writes a chunk, image by image: of a large budget one takes megabytes."""
     checksum = 0
-    for name, size in row_bytes(spec).items():
-        data = np.stack([canvas[name] for canvas, _ in found]).tobytes()
-        with (folder / name).open("r+b") as file:
-            file.seek(rows.start * size)
-            file.write(data)
-        checksum = crc32c(data, checksum)
-    return Chunk(number, checksum, [item for _, broken in found for item in broken.items()])
+    broken: dict[int, str] = {}
+    with contextlib.ExitStack() as stack:
+        files = {n: stack.enter_context((folder / n).open("r+b")) for n in row_bytes(spec)}
+        for row in _rows(number, len(source)):
+            arrays, unreadable = find_arrays(source, row, spec)
+            broken |= unreadable
+            used = spec.used(arrays)
+            for name, size in row_bytes(spec).items():
+                array = arrays[name]
+                files[name].seek(row * size)
+                files[name].write(
+                    array[: used[name]].tobytes() if name in used else array.tobytes()
+                )
+                checksum = crc32c(array.tobytes(), checksum)
+    return Chunk(number, checksum, list(broken.items()))

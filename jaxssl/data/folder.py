@@ -9,11 +9,11 @@ import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jaxssl.data.decode import decode_image, decode_squashed
+from jaxssl.data.decode import decode_image, decode_resized, read_size
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import EVALUATION_SPLITS, choose_splits, in_part
 from jaxssl.errors import UserError
@@ -67,11 +67,17 @@ class Folder:
         encoded = self._read(index)
         return self._example(index, decode_image(encoded, self._keys[index]), encoded)
 
-    def squashed(self, index: int, side: int) -> tuple[Example, tuple[int, int]]:
-        """The example with its image squashed to u8[side, side, 3]; its true height and width."""
+    def resized(
+        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
+    ) -> tuple[Example, tuple[int, int]]:
+        """The example with its image resized to `fit(size)`; its true height and width."""
         encoded = self._read(index)
-        image, size = decode_squashed(encoded, self._keys[index], side)
+        image, size = decode_resized(encoded, self._keys[index], fit)
         return self._example(index, image, encoded), size
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return read_size(self._read(index), self._keys[index])
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()

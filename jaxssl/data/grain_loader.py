@@ -9,14 +9,14 @@ import numpy as np
 from absl import flags
 
 from jaxssl.data.batch_order import Order
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.loading import ArraySpec, load_arrays
 from jaxssl.data.source import Source
 
 
 class _Canvases:
     """What grain reads: the endless sequence of canvases in the order of training, from a step."""
 
-    def __init__(self, source: Source, spec: CanvasSpec, order: Order, start_step: int) -> None:
+    def __init__(self, source: Source, spec: ArraySpec, order: Order, start_step: int) -> None:
         self._source, self._spec, self._order = source, spec, order
         self._start = start_step * order.rows
 
@@ -26,11 +26,11 @@ class _Canvases:
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         step, row = divmod(self._start + position, self._order.rows)
         index = self._order.indices(step)[row]
-        return load_canvas(self._source, int(index), self._spec) | {"index": np.asarray(index)}
+        return load_arrays(self._source, int(index), self._spec) | {"index": np.asarray(index)}
 
 
 def stream(
-    source: Source, spec: CanvasSpec, order: Order, start_step: int, *, workers: int
+    source: Source, spec: ArraySpec, order: Order, start_step: int, *, workers: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches from `start_step` on; `workers` processes decode, or threads if it is 0."""
     canvases = grain.MapDataset.source(_Canvases(source, spec, order, start_step))

@@ -56,6 +56,10 @@ class LabelFolder:
         semantic = read_one(self._maps, example)
         return dataclasses.replace(example, label=-1, semantic=semantic)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return self._images.image_size(index)
+
     def fingerprint(self) -> str:
         parts = [self._images.fingerprint(), Folder(self._maps).fingerprint()]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -18,8 +18,9 @@ import numpy as np
 
 from jaxssl.data.batch_order import Order
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.filling import row_bytes
 from jaxssl.data.grain_loader import stream
+from jaxssl.data.loading import sample_sizes
+from jaxssl.data.packing import Packing, pack
 from jaxssl.data.source import Source
 from jaxssl.data.store import is_complete, open_store, store_folder
 from jaxssl.errors import UserError
@@ -40,6 +41,7 @@ class Pipeline:
     order: Order
     arrays: dict[str, np.ndarray] | None  # the whole store [n, ...]; None in mode "stream"
     workers: int
+    split_pages: bool = False  # in mode "device": whether each device is to hold a part of them
 
     @property
     def num_examples(self) -> int:
@@ -51,9 +53,15 @@ class Pipeline:
         return self.order.steps_per_epoch
 
     @property
-    def resident(self) -> dict[str, np.ndarray] | None:
-        """In mode "device" the arrays, memory-mapped, to be put on the accelerator once."""
-        return self.arrays if self.mode == "device" else None
+    def resident(self) -> dict[str, np.ndarray | Packing]:
+        """In mode "device" the arrays, memory-mapped, to be put on the accelerator once.
+
+        Those in which images have different lengths are packed; in other modes there are none.
+        """
+        if self.mode != "device" or self.arrays is None:
+            return {}
+        used = self.spec.used(self.arrays)
+        return {n: pack(a, used[n]) if n in used else a for n, a in self.arrays.items()}
 
     def example_batch(self) -> dict[str, np.ndarray]:
         """Zeros of the shapes and types of a whole batch, as the step sees it in every mode."""
@@ -96,6 +104,7 @@ def open_pipeline(
     workers: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
     device_bytes: int,
+    devices: int = 1,
     shuffle: bool = True,
     share: tuple[int, int] = (0, 1),
     progress: bool = True,
@@ -106,7 +115,8 @@ def open_pipeline(
         mode: "device", "host" or "stream", or "auto": by the size of all canvases.
         workers: processes that decode in mode "stream"; 0: threads in this one.
         cache_dir: where decoded canvases are kept; `None`: see `store.cache_folder`.
-        device_bytes: memory of the accelerator, by which "auto" chooses.
+        device_bytes: memory of one accelerator, by which "auto" chooses.
+        devices: how many there are.
         share: (i, n) for part i of n equal parts of every batch.
         progress: whether to show how far the decoding is.
     """
@@ -117,30 +127,40 @@ def open_pipeline(
             f"mask_tools.export --source {source.spec} --segmenter fh --out DIR, "
             "then train on records:DIR"
         )
-    chosen, reason = _choose(source, spec, mode, cache_dir, device_bytes)
+    sizes = sample_sizes(source)
+    size = round(len(source) * spec.expected_bytes(sizes))
+    whole = np.mean([spec.fit(s) == s for s in sizes])
+    canvases = f"{len(source)} canvases of {_gigabytes(size)}"
+    canvases += f" (budget {spec.pixels} pixels, which keeps {whole:.0%} of the images whole)"
+    folder = store_folder(source, spec, cache_dir)
+    complete = is_complete(folder, spec, len(source))
+    chosen, reason = _choose(mode, canvases, size, folder, complete, device_bytes * devices)
     arrays = None if chosen == "stream" else open_store(source, spec, cache_dir, show=progress)
-    return Pipeline(chosen, reason, source, spec, order, arrays, workers)
+    split = size > _DEVICE_SHARE * device_bytes
+    return Pipeline(chosen, reason, source, spec, order, arrays, workers, split and devices > 1)
 
 
 def _choose(
-    source: Source,
-    spec: CanvasSpec,
-    mode: str,
-    cache_dir: str | os.PathLike[str] | None,
-    device_bytes: int,
+    mode: str, canvases: str, size: int, folder: pathlib.Path, complete: bool, device_bytes: int
 ) -> tuple[str, str]:
-    """The mode, and in one line why."""
-    size = len(source) * sum(row_bytes(spec).values())
-    canvases = f"{len(source)} canvases of {_gigabytes(size)}"
+    """The mode, and in one line why.
+
+    Args:
+        mode: what was asked for.
+        canvases: what there is, in words.
+        size: of all canvases, bytes.
+        folder: where they are, or would be, kept decoded.
+        complete: whether they are.
+        device_bytes: of all accelerators together.
+    """
     if mode in ("device", "host", "stream"):
         return mode, f"input {mode}, as asked: {canvases}"
     if mode != "auto":
         raise UserError(f"no input mode {mode!r}; choose auto, device, host or stream")
-    memory = f"{_DEVICE_SHARE:.0%} of the device's {_gigabytes(device_bytes)}"
+    memory = f"{_DEVICE_SHARE:.0%} of the devices' {_gigabytes(device_bytes)}"
     if size <= _DEVICE_SHARE * device_bytes:
         return "device", f"input device: {canvases} fit in {memory}"
-    folder = store_folder(source, spec, cache_dir)
-    if is_complete(folder, spec, len(source)):
+    if complete:
         return "host", f"input host: {canvases} are over {memory} and already in {folder}"
     free = _free_bytes(folder)
     disk = f"{_DISK_SHARE:.0%} of the {_gigabytes(free)} free for {folder.parent}"

@@ -14,14 +14,14 @@ Without regions/* the image was not segmented; with empty ones no region was fou
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import decode_image, decode_squashed
+from jaxssl.data.decode import decode_image, decode_resized
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.errors import UserError
 
@@ -59,11 +59,19 @@ def decode_example(data: bytes) -> Example:
     return _example(features, image, (image.shape[0], image.shape[1]))
 
 
-def decode_squashed_example(data: bytes, side: int) -> tuple[Example, tuple[int, int]]:
-    """The example with its image squashed to u8[side, side, 3]; its true height and width."""
+def decode_resized_example(
+    data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]
+) -> tuple[Example, tuple[int, int]]:
+    """The example with its image resized to `fit(size)`; its true height and width."""
     features = tfrecord.decode_features(data)
-    image, size = decode_squashed(features["image/encoded"][0], _key(features), side)
+    image, size = decode_resized(features["image/encoded"][0], _key(features), fit)
     return _example(features, image, size), size
+
+
+def read_image_size(data: bytes) -> tuple[int, int]:
+    """Height and width of the image in one record."""
+    features = tfrecord.decode_features(data)
+    return int(features["image/height"][0]), int(features["image/width"][0])
 
 
 def _example(features: Mapping[str, Any], image: np.ndarray, size: tuple[int, int]) -> Example:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy as np
 from jaxssl.data import tfrecord
 from jaxssl.data.record_codec import (
     decode_example,
-    decode_squashed_example,
+    decode_resized_example,
     encode_example,
+    read_image_size,
     read_key,
 )
 from jaxssl.data.source import Example
@@ -172,9 +173,15 @@ class Records:
     def __getitem__(self, index: int) -> Example:
         return decode_example(self._read(index))
 
-    def squashed(self, index: int, side: int) -> tuple[Example, tuple[int, int]]:
-        """The example with its image squashed to u8[side, side, 3]; its true height and width."""
-        return decode_squashed_example(self._read(index), side)
+    def resized(
+        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
+    ) -> tuple[Example, tuple[int, int]]:
+        """The example with its image resized to `fit(size)`; its true height and width."""
+        return decode_resized_example(self._read(index), fit)
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return read_image_size(self._read(index))
 
     def fingerprint(self) -> str:
         return self._fingerprint

@@ -99,22 +99,32 @@ def coco(rle: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]
     return [{"size": list(size), "counts": counts} for counts in rle]
 
 
-def bit_planes(rle: list[bytes], size: tuple[int, int], cells: int, planes: int) -> np.ndarray:
-    """u32[cells, cells, planes]: bit r % 32 of plane r // 32 tells whether region r covers a cell.
+def bit_planes(
+    rle: Sequence[bytes], size: tuple[int, int], shape: tuple[int, int], planes: int
+) -> np.ndarray:
+    """Which regions cover each point of a lattice that is spread evenly over the image.
 
-    The masks, of one `size` = height, width, are read at the pixel under each cell's centre.
+    Args:
+      rle: run lengths of the regions' masks, at most 32 for each plane.
+      size: height and width of the masks.
+      shape: rows and columns of the lattice; the masks are read at the pixel under each point.
+      planes: how many.
+
+    Returns:
+      u32[rows, columns, planes]: bit r % 32 of plane r // 32 says whether region r covers a point.
 
     A run's end turns the region's bit over in all later pixels, so the bits of all regions are one
     running exclusive-or down the columns of cells.
     """
     height, width = size
-    centre = np.arange(cells) + 0.5
-    y = (centre * height / cells).astype(np.int64)
-    x, column = np.unique((centre * width / cells).astype(np.int64), return_inverse=True)
+    rows, columns = shape
+    y = ((np.arange(rows) + 0.5) * height / rows).astype(np.int64)
+    middle = ((np.arange(columns) + 0.5) * width / columns).astype(np.int64)
+    x, column = np.unique(middle, return_inverse=True)
     position = (x[:, None] * height + y).ravel()  # ascending
     turned = np.zeros((len(position) + 1, planes), np.uint32)
     for r, counts in enumerate(rle):
         at = np.searchsorted(position, run_ends(counts))
         np.bitwise_xor.at(turned[:, r // 32], at, np.uint32(1 << r % 32))
-    bits = np.bitwise_xor.accumulate(turned[:-1], axis=0).reshape(len(x), cells, planes)
+    bits = np.bitwise_xor.accumulate(turned[:-1], axis=0).reshape(len(x), rows, planes)
     return bits[column].transpose(1, 0, 2)

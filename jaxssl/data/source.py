@@ -1,6 +1,7 @@
 """What one image is before it meets a network: pixels, label, regions. Numpy only."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -49,6 +50,11 @@ class Regions:
         roots: np.ndarray = by_area[np.sort(first)]
         return roots
 
+    def largest(self, count: int) -> list[bytes]:
+        """Run lengths of at most `count` regions, largest first; of equal ones the earlier."""
+        order = np.argsort(-self.area, kind="stable")[:count]
+        return [self.rle[index] for index in order]
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -79,4 +85,29 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """Changes whenever what `__getitem__` returns may have changed; names cached canvases."""
+        ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A source that knows the size of an image without decoding it."""
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the upright image; raises `BrokenImage` if it cannot be read."""
+        ...
+
+
+@runtime_checkable
+class Resizing(Protocol):
+    """A source that shrinks an image faster than by decoding all of it first."""
+
+    def resized(
+        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
+    ) -> tuple[Example, tuple[int, int]]:
+        """The example with its image resized, and the true height and width of the image.
+
+        Args:
+          index: of the example.
+          fit: from the true height and width to those wanted.
+        """
         ...

@@ -14,13 +14,13 @@ import pathlib
 
 import numpy as np
 
-from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.filling import fill, have_size
+from jaxssl.data.loading import ArraySpec
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write, locked
 
-STORE_VERSION = 1  # raise it when canvases of the same source and spec come out different
+STORE_VERSION = 2  # raise it when canvases of the same source and spec come out different
 _log = logging.getLogger("jaxssl.data")
 
 
@@ -32,22 +32,22 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
 
 
 def store_folder(
-    source: Source, spec: CanvasSpec, cache_dir: str | os.PathLike[str] | None = None
+    source: Source, spec: ArraySpec, cache_dir: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
     """Where the canvases of a source are kept."""
-    content = [STORE_VERSION, source.fingerprint(), dataclasses.asdict(spec)]
+    content = [STORE_VERSION, source.fingerprint(), type(spec).__name__, dataclasses.asdict(spec)]
     name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
     return cache_folder(cache_dir) / f"canvases-{name}"
 
 
-def is_complete(folder: pathlib.Path, spec: CanvasSpec, count: int) -> bool:
+def is_complete(folder: pathlib.Path, spec: ArraySpec, count: int) -> bool:
     """Whether a store is there with all its arrays."""
     return (folder / "store.json").is_file() and have_size(folder, spec, count)
 
 
 def open_store(
     source: Source,
-    spec: CanvasSpec,
+    spec: ArraySpec,
     cache_dir: str | os.PathLike[str] | None = None,
     *,
     max_broken: float = 0.01,
@@ -77,7 +77,7 @@ def open_store(
     }
 
 
-def _complete(folder: pathlib.Path, source: Source, spec: CanvasSpec, *, show: bool) -> None:
+def _complete(folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "fills"):
         if is_complete(folder, spec, len(source)):  # by the run that held the lock before

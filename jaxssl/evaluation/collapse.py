@@ -22,7 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.loading import stack_arrays
+from jaxssl.data.source import Example
+from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.features import FrozenEncoder
@@ -109,7 +112,7 @@ def regions_used(canvases: Batch, sampler: Sampler) -> np.ndarray:
         areas = np.asarray(canvases["region_areas"])
         return np.sum((areas > 0) & (areas >= sampler.min_area), axis=1)
     if "region_planes" in canvases:
-        bits = np.bitwise_or.reduce(np.asarray(canvases["region_planes"]), axis=(1, 2))
+        bits = np.bitwise_or.reduce(np.asarray(canvases["region_planes"]), axis=1)
         return np.bitwise_count(bits).astype(np.int64).sum(axis=1)
     return np.zeros(0, np.int64)
 
@@ -163,8 +166,7 @@ def run_health(encoder: FrozenEncoder, data: DataSet, protocol: Health, seed: in
         size=data.size, scale=protocol.scale, recipe=protocol.recipe, normalize="none"
     )  # fmt: skip
     order = np.random.default_rng(0).permutation(len(data.test))[: protocol.images]
-    spec = CanvasSpec(size=data.size, fit="center")
-    images = np.stack([load_canvas(data.test, int(i), spec)["image"] for i in order])
+    images = stack_arrays(data.test, order, SquareSpec(data.size))["image"]
     parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     pairs = [cut_pairs(part, views, seed + n) for n, part in enumerate(parts)]
     view, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
@@ -175,8 +177,11 @@ def run_health(encoder: FrozenEncoder, data: DataSet, protocol: Health, seed: in
 
 def cut_pairs(images: np.ndarray, views: ViewConfig, seed: int) -> tuple[np.ndarray, ...]:
     """Two views u8[n, s, s, 3] of each image u8[n, s, s, 3]."""
-    hw = np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))
-    cut = _cut({"image": images, "hw": hw}, jax.random.key(seed), views)
+    side = images.shape[1]
+    spec = CanvasSpec(side**2, (views.size, views.size))
+    canvases = [spec.make(Example("", image), (side, side)) for image in images]
+    batch = {name: np.stack([canvas[name] for canvas in canvases]) for name in spec.arrays()}
+    cut = _cut(batch, jax.random.key(seed), views)
     return tuple(np.rint(255 * np.clip(view.image, 0, 1)).astype(np.uint8) for view in cut)
 
 

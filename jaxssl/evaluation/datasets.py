@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxssl.data import Source, open_source
-from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
 from jaxssl.evaluation.dense_data import Pixels, load_pixels, maps_of
@@ -84,7 +84,7 @@ class DataSet:
         Raises:
           UserError: a part has no labelled image, or all of them are of one class.
         """
-        canvas = CanvasSpec(size=self.size, fit="center")
+        canvas = SquareSpec(self.size)
         train, test = (open_store(s, canvas, self.cache_dir) for s in (self.train, self.test))
         classes = self.train.class_names
         found = {}
@@ -112,7 +112,7 @@ class DataSet:
     @functools.cached_property
     def canvases(self) -> dict[str, np.ndarray]:
         """The training images whole, to cut from at random: squashed to 8/7 of `size`."""
-        return open_store(self.train, CanvasSpec(size=-(-self.size * 8 // 7)), self.cache_dir)
+        return open_store(self.train, SquareSpec(-(-self.size * 8 // 7), "squash"), self.cache_dir)
 
 
 def open_datasets(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.source import BrokenImage, Source
+from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.data.synthetic.shapes import CLASS_NAMES
 from jaxssl.errors import UserError
@@ -97,7 +97,7 @@ def load_pixels(
     Raises:
       UserError: fewer than two classes are left.
     """
-    spec = CanvasSpec(size=size, maps=(kind,))
+    spec = SquareSpec(size, "squash", maps=(kind,))
     train, test = (open_store(source, spec, cache_dir) for source in parts)
     if kind == "depth":
         return Pixels(name, train, test)

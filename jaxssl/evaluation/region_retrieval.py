@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.loading import stack_arrays
+from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.features import FrozenEncoder
@@ -151,9 +152,8 @@ def load_regions(data: DataSet, images: int) -> dict[str, np.ndarray]:
     """Canvases of some test images with `region_planes` and `semantic`."""
     order = np.random.default_rng(0).permutation(len(data.test))[:images]
     side = max(data.size // STRIDE, 1) * STRIDE
-    spec = CanvasSpec(side, planes=1, stride=STRIDE, maps=("semantic",))
-    loaded = [load_canvas(data.test, int(i), spec) for i in order]
-    canvases = {name: np.stack([c[name] for c in loaded]) for name in spec.arrays()}
+    spec = SquareSpec(side, "squash", planes=1, stride=STRIDE, maps=("semantic",))
+    canvases = stack_arrays(data.test, order, spec)
     canvases["semantic"][np.isin(canvases["semantic"], data.ignore_labels)] = NO_CLASS
     return canvases
 

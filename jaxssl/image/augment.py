@@ -70,7 +70,7 @@ class Color:
     elastic_alpha: float = 50.0
     elastic_sigma: float = 5.0
     flip_axis: int = 1  # of the recipe's flip; 1: left and right change places, 0: top and bottom
-    before_crop: Optional["Color"] = None  # what happens to the whole canvas
+    before_crop: Optional["Color"] = None  # what happens to the whole image, as large as a view
 
 
 def augment(key: PRNGKeyArray, image: Float[Array, "s s 3"], color: Color) -> Image:

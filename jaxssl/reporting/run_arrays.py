@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.data import Source, open_source
-from jaxssl.data.canvas import CanvasSpec, load_canvas
+from jaxssl.data.loading import stack_arrays
+from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
 from jaxssl.sharding import make_mesh
 from jaxssl.training.results import restore_encoder
-from jaxssl.types import Batch
 
 BATCH = 64  # images encoded at once
-CELL = 32  # pixels: a side that is a multiple of it suits every encoder
+HEAT_MAP_SIDE = 256  # pixels: a multiple of 32, which suits every encoder
 EMBEDDED = 800  # images among which neighbors are searched
 
 
@@ -29,12 +29,6 @@ def sample_indices(count: int, size: int) -> list[int]:
     """
     order = np.random.default_rng(0).permutation(count)
     return sorted(order[:size].tolist())
-
-
-def load_batch(source: Source, indices: list[int], spec: CanvasSpec) -> Batch:
-    """Canvases of some images, stacked."""
-    loaded = [load_canvas(source, i, spec) for i in indices]
-    return {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +73,8 @@ class RunArrays:
         if config.eval.datasets:
             source = open_source(config.eval.datasets[0], "test")
         source = source or self.source
-        spec = CanvasSpec(size=config.eval.size or config.views.size, fit="center")
-        batch = load_batch(source, sample_indices(len(source), EMBEDDED), spec)
+        spec = SquareSpec(config.eval.size or config.views.size)
+        batch = stack_arrays(source, sample_indices(len(source), EMBEDDED), spec)
         pooled = self.encoder.pooled(batch["image"])
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return EmbeddedImages(
@@ -90,11 +84,12 @@ class RunArrays:
     def heat_maps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Square training images u8[n, s, s, 3] and the heat maps f32[n, s, s] of their features.
 
-        The side is that of the canvas: for a small view the grid may be a single cell.
+        At least `HEAT_MAP_SIDE` a side: for a small view the grid may be a single cell.
         """
         config = self.run.config
-        side = max(config.data.canvas // CELL * CELL, config.views.size)
-        batch = load_batch(self.source, sample_indices(len(self.source), count), CanvasSpec(side))
+        side = max(HEAT_MAP_SIDE, config.views.size)
+        indices = sample_indices(len(self.source), count)
+        batch = stack_arrays(self.source, indices, SquareSpec(side, "squash"))
         grid = jnp.asarray(self.encoder.grid(batch["image"]))
         maps = jax.vmap(lambda g: heat_map(g, side))(grid)
         return batch["image"], np.asarray(maps)

@@ -12,10 +12,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.data.canvas import load_canvas
+from jaxssl.data.loading import stack_arrays
 from jaxssl.evaluation.collapse import advise, health, regions_used
 from jaxssl.image.augment import normalize
-from jaxssl.image.boxes import crop, whole_box
+from jaxssl.image.pyramid import crop_whole
 from jaxssl.samplers import Sampler
 from jaxssl.training.hooks import evaluation_schedule
 from jaxssl.training.trainer import Trainer
@@ -76,8 +76,7 @@ class HealthMonitor:
         arrays, spec = self._pipeline.arrays, self._pipeline.spec
         if arrays is not None:
             return {name: array.take(index, axis=0) for name, array in arrays.items()}
-        loaded = [load_canvas(self._pipeline.source, int(i), spec) for i in index]
-        return {name: np.stack([canvas[name] for canvas in loaded]) for name in spec.arrays()}
+        return stack_arrays(self._pipeline.source, index, spec)
 
 
 def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable[..., Any]:
@@ -90,9 +89,7 @@ def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> C
     def encode(variables: Tree, canvases: Batch) -> tuple[jax.Array, ...]:
         number = len(canvases["image"])
         batch = canvases | {"index": jnp.arange(number)}
-        whole = jax.vmap(lambda image, hw: crop(image, whole_box(hw), hw, views.size, "bilinear"))(
-            batch["image"], batch["hw"]
-        )
+        whole = crop_whole(batch, views.size, "bilinear")
         cut, _ = make_views(jax.random.key(0), batch, sampler.init(number), sampler, views)
         images = [normalize(whole, views.normalize), *(view.image for view in cut)]
         features: list[Features] = [encoder.apply(variables, x, train=False) for x in images]  # type: ignore[misc]

@@ -109,6 +109,7 @@ def open_data(config: ConfigDict, method: Method, device_bytes: int) -> Pipeline
         workers=config.data.workers,
         cache_dir=config.data.cache_dir or None,
         device_bytes=device_bytes,
+        devices=jax.device_count(),
         share=sharding.share(),
         progress=distributed.is_first(),
     )

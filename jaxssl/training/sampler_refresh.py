@@ -10,10 +10,10 @@ from flax import linen as nn
 
 from jaxssl import distributed, sharding
 from jaxssl.image.augment import RECIPES, normalize
-from jaxssl.image.boxes import crop, whole_box
+from jaxssl.image.pyramid import crop_whole, look_up
 from jaxssl.progress import progress
 from jaxssl.samplers import RefreshingSampler
-from jaxssl.training.trainer import Trainer, look_up
+from jaxssl.training.trainer import Trainer
 from jaxssl.types import Batch, Features, TrainState, Tree
 from jaxssl.views import ViewConfig
 
@@ -30,10 +30,8 @@ def make_encode_fn(
     interpolation = RECIPES[views.recipe].interpolation
 
     def encode(memory: Tree, variables: Tree, batch: Batch, resident: Batch) -> Tree:
-        batch = look_up(batch, resident)
-        images = jax.vmap(lambda im, hw: crop(im, whole_box(hw), hw, views.size, interpolation))(
-            batch["image"], batch["hw"]
-        )
+        batch = batch | look_up(resident, batch["index"])
+        images = crop_whole(batch, views.size, interpolation)
         pixels = normalize(images, views.normalize)
         features: Features = encoder.apply(variables, pixels, train=False)  # type: ignore[assignment]
         return sampler.refresh(memory, batch["index"], features.grid, views.size)

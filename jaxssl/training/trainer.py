@@ -9,14 +9,10 @@ from jax.sharding import Mesh
 
 from jaxssl import sharding
 from jaxssl.data.pipeline import Pipeline
+from jaxssl.image.pyramid import look_up
 from jaxssl.methods import Metrics
 from jaxssl.training.step import TrainStep
 from jaxssl.types import Batch, TrainState, Tree
-
-
-def look_up(batch: Batch, resident: Batch) -> Batch:
-    """The images of a batch of which only the indices are given where the images are resident."""
-    return batch | {name: array[batch["index"]] for name, array in resident.items()}
 
 
 def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable[..., Any]:
@@ -27,7 +23,7 @@ def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable[..., Any]:
     """
 
     def run(state: TrainState, batch: Batch, resident: Batch, key: jax.Array) -> Tree:
-        return step(state, look_up(batch, resident), key)
+        return step(state, batch | look_up(resident, batch["index"]), key)
 
     return sharding.jit_step(run, mesh)
 
@@ -39,7 +35,9 @@ class Trainer:
         """`seed` is that of the weights and of all randomness of the steps."""
         self.step, self.pipeline, self.mesh = step, pipeline, mesh
         # The arrays of the whole data set, if they are to live on the devices; else {}.
-        self.resident = sharding.replicate(pipeline.resident or {}, mesh)
+        self.resident = sharding.make_resident(
+            pipeline.resident, mesh, split_pages=pipeline.split_pages
+        )
         draw_keys = sharding.jit_init(lambda: tuple(jax.random.split(jax.random.key(seed))), mesh)
         self._key_init, self._key_steps = draw_keys()
         self._jitted = jit_train_step(step, mesh)

@@ -18,6 +18,7 @@ from jaxssl import distributed
 from jaxssl.config import complete, flatten
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
+from jaxssl.renamed import REMOVED_KEYS
 
 # Keys that may differ from the saved config when a run is continued: they change how fast or how
 # long it runs and what is reported, not what a step computes.
@@ -35,6 +36,8 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     if not (workdir / "config.json").exists():
         return
     saved, now = flatten(read_config(workdir)), flatten(config)
+    if removed := [key for key in REMOVED_KEYS if key in saved]:
+        raise UserError(f"{workdir} holds a run with {removed[0]}: {REMOVED_KEYS[removed[0]]}")
     differing = [
         f"{key}: {saved.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
         for key in sorted({*saved, *now})

@@ -77,21 +77,25 @@ class Scenes:
         self, count: int, *, seed: int = 0, part: str | None = None, size: int = SIZE
     ) -> None:
         self.spec = f"scenes:{count}"
-        self.size = size
+        self.side = size
         self._stream = Stream("scenes", count, seed, part or "train")
 
     def __len__(self) -> int:
         return self._stream.count
 
     def __getitem__(self, index: int) -> Example:
-        image, masks, shapes = draw_scene(self.size, self._stream.generator(index))
-        semantic = np.zeros((self.size, self.size), np.uint8)
+        image, masks, shapes = draw_scene(self.side, self._stream.generator(index))
+        semantic = np.zeros((self.side, self.side), np.uint8)
         for mask, shape in zip(masks, shapes, strict=True):
             semantic[mask] = 1 + shape
         return Example(self._stream.key(index), image, regions=_regions(masks), semantic=semantic)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.side, self.side
+
     def fingerprint(self) -> str:
-        return self._stream.fingerprint(self.size)
+        return self._stream.fingerprint(self.side)
 
 
 class Objects:
@@ -104,7 +108,7 @@ class Objects:
         self, count: int, *, seed: int = 0, part: str | None = None, size: int = SIZE
     ) -> None:
         self.spec = f"objects:{count}"
-        self.size = size
+        self.side = size
         self._stream = Stream("objects", count, seed, part or "train")
 
     def __len__(self) -> int:
@@ -112,11 +116,15 @@ class Objects:
 
     def __getitem__(self, index: int) -> Example:
         label = int(index) % len(CLASS_NAMES)
-        image, mask = draw_object(CLASS_NAMES[label], self.size, self._stream.generator(index))
+        image, mask = draw_object(CLASS_NAMES[label], self.side, self._stream.generator(index))
         return Example(self._stream.key(index), image, label, _regions(mask[None]))
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.side, self.side
+
     def fingerprint(self) -> str:
-        return self._stream.fingerprint(self.size)
+        return self._stream.fingerprint(self.side)
 
 
 def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

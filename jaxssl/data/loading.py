@@ -1,0 +1,150 @@
+"""Examples brought to arrays of fixed shapes, so that they stack, cache and gather."""
+
+import functools
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxssl.data.source import BrokenImage, Example, Resizing, Sized, Source
+from jaxssl.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+_log = logging.getLogger("jaxssl.data")
+_TRIES = 10  # images that may be broken in a row
+
+
+@runtime_checkable
+class ArraySpec(Protocol):
+    """What is made of an example: a frozen dataclass of plain values, which name a cached store."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def arrays(self) -> Shapes:
+        """Shape and type of each array, by name."""
+        ...
+
+    def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """How many entries from the start are in use of each array of varying length."""
+        ...
+
+    def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
+        """Mean number of bytes in use, of images of these original sizes."""
+        ...
+
+    def fit(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width to which an image of `size` is resized while it is decoded."""
+        ...
+
+    def make(self, example: Example, size: tuple[int, int]) -> Arrays:
+        """The arrays of an example whose image, of the original `size`, may be resized already."""
+        ...
+
+
+def load_arrays(source: Source, index: int, spec: ArraySpec) -> Arrays:
+    """The arrays of an image of a source, or of the next readable one: each broken one is named."""
+    arrays, broken = find_arrays(source, index, spec)
+    for reason in broken.values():
+        warn_broken(reason)
+    return arrays
+
+
+def stack_arrays(source: Source, indices: Iterable[int] | np.ndarray, spec: ArraySpec) -> Arrays:
+    """The arrays of some images, stacked."""
+    loaded = [load_arrays(source, int(i), spec) for i in indices]
+    return {name: np.stack([arrays[name] for arrays in loaded]) for name in spec.arrays()}
+
+
+def row_bytes(spec: ArraySpec) -> dict[str, int]:
+    """Bytes that one image takes in each array."""
+    return {n: math.prod(shape) * dtype.itemsize for n, (shape, dtype) in spec.arrays().items()}
+
+
+def sample_sizes(source: Source) -> list[tuple[int, int]]:
+    """Height and width of up to 1,000 images, or 100 if they must be decoded; always the same ones.
+
+    Raises:
+      UserError: none of them can be read.
+    """
+    sized = isinstance(source, Sized)
+    sizes = []
+    for index in np.random.default_rng(0).permutation(len(source))[: 1000 if sized else 100]:
+        try:
+            if isinstance(source, Sized):
+                sizes.append(source.image_size(int(index)))
+            else:
+                height, width, _ = source[int(index)].image.shape
+                sizes.append((height, width))
+        except BrokenImage:
+            continue  # it is named when it is to be used
+    if not sizes:
+        raise UserError(f"{source.spec}: none of the images looked at can be read; check them")
+    return sizes
+
+
+def find_arrays(source: Source, index: int, spec: ArraySpec) -> tuple[Arrays, dict[int, str]]:
+    """The arrays at `index` or the first after it that can be read; why which ones could not."""
+    broken: dict[int, str] = {}
+    for candidate in range(index, index + min(_TRIES, len(source))):
+        candidate %= len(source)
+        try:
+            if isinstance(source, Resizing):
+                return spec.make(*source.resized(candidate, spec.fit)), broken
+            example = source[candidate]
+            return spec.make(example, (example.image.shape[0], example.image.shape[1])), broken
+        except BrokenImage as error:
+            broken[candidate] = str(error)
+    raise UserError(
+        f"{source.spec}: {len(broken)} images in a row cannot be read, the last for this reason: "
+        f"{broken[candidate]}; check that the images are still there"
+    )
+
+
+@functools.cache
+def warn_broken(reason: str) -> None:
+    """Names a broken image, the first time that it is met."""
+    _log.warning("skipped an image that cannot be read: %s", reason)
+
+
+def read_map(
+    example: Example, name: str, size: tuple[int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """What the pixels hold under the centers of `shape` equal parts of the image.
+
+    Args:
+      example: of an image with that map.
+      name: "semantic", its label maps, u8, or "depth", f32.
+      size: height and width of the original image, and so of the map.
+      shape: rows and columns of the result.
+
+    Raises:
+      BrokenImage: the example has no such map.
+      UserError: the map has another size, or labels that are no bytes.
+    """
+    values: np.ndarray | None = example.semantic if name == "semantic" else example.depth
+    if values is None:
+        raise BrokenImage(f"{example.key}: has no {name} map")
+    if values.shape != size:
+        raise UserError(f"{example.key}: {name} map of {values.shape} on an image of {size}")
+    if name == "semantic" and not (values.min() >= 0 and values.max() <= 255):
+        raise UserError(
+            f"{example.key}: its label map holds {values.min()}..{values.max()}; to evaluate on, "
+            "labels must be 0..254, and 255 where there is none"
+        )
+    rows, columns = (
+        ((np.arange(n) + 0.5) * s / n).astype(int) for n, s in zip(shape, size, strict=True)
+    )
+    return values[rows[:, None], columns].astype(MAPS[name])
+
+
+MAPS: dict[str, np.dtype] = {"semantic": np.dtype(np.uint8), "depth": np.dtype(np.float32)}
+
+
+def check_maps(maps: tuple[str, ...]) -> None:
+    """Raises UserError if there are no maps of these names."""
+    if unknown := set(maps) - set(MAPS):
+        raise UserError(f"maps {sorted(unknown)} are unknown; there are {list(MAPS)}")

@@ -1,0 +1,67 @@
+"""Arrays of images of different length, one after the other on pages of one length.
+
+So images of different size take the memory that each needs, and not that of the largest. An array
+of several pages can be larger than 2**31 entries, which no index of 32 bits could go through.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+PAGE_BYTES = 2**28
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """Where on which page each image lies, and what is put there."""
+
+    rows: np.ndarray  # [n, length, ...]: of each image, in use from the start
+    used: np.ndarray  # i64[n]
+    page: np.ndarray  # i32[n]
+    start: np.ndarray  # i32[n]
+    page_length: int
+
+    @property
+    def num_pages(self) -> int:
+        """At least one."""
+        return int(self.page[-1]) + 1
+
+    @property
+    def nbytes(self) -> int:
+        """Of all pages."""
+        entry = self.rows.dtype.itemsize * int(np.prod(self.rows.shape[2:]))
+        return self.num_pages * self.page_length * entry
+
+    def pages(self) -> Iterator[np.ndarray]:
+        """Each page [page_length, ...], zeros where nothing lies."""
+        first = np.searchsorted(self.page, np.arange(self.num_pages + 1))
+        for begin, end in itertools.pairwise(first):
+            page = np.zeros((self.page_length, *self.rows.shape[2:]), self.rows.dtype)
+            for image in range(begin, end):
+                length, start = self.used[image], self.start[image]
+                page[start : start + length] = self.rows[image, :length]
+            yield page
+
+
+def pack(rows: np.ndarray, used: np.ndarray, page_bytes: int = PAGE_BYTES) -> Packing:
+    """The packing of images in their order.
+
+    Args:
+      rows: [n, length, ...], of n images.
+      used: i64[n], how many entries of each are in use, from the start.
+      page_bytes: of a page; one is as long as the longest image at least.
+    """
+    entry = rows.dtype.itemsize * int(np.prod(rows.shape[2:]))
+    total = np.concatenate([[0], np.cumsum(used)])
+    page_length = min(max(page_bytes // entry, int(used.max())), int(total[-1]))
+    page = np.zeros(len(used), np.int32)
+    begin, number = 0, 0
+    while begin < len(used):
+        end = int(np.searchsorted(total, total[begin] + page_length, side="right")) - 1
+        page[begin:end] = number
+        begin, number = end, number + 1
+    first = np.searchsorted(page, page)  # of the images on the page of each
+    start = (total[:-1] - total[first]).astype(np.int32)
+    return Packing(rows, used, page, start, page_length)

@@ -1,0 +1,100 @@
+"""Images as squares of one size, for evaluation: the center cut out, or the whole squashed."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
+from jaxssl.data.rle import bit_planes
+from jaxssl.data.source import Example
+from jaxssl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SquareSpec:
+    """What there is of an image.
+
+    image u8[size, size, 3]; hw i32[2], height and width of the original; label i32[]. With planes
+    region_planes u32[size/stride, size/stride, planes] of the 32 * planes largest regions. With
+    maps: semantic u8[size, size] and depth f32[size, size], of the nearest pixels.
+    """
+
+    size: int  # side, pixels
+    fit_by: Literal["center", "squash"] = "center"  # shorter side resized, center cut out; or whole
+    planes: int = 0  # of 32 regions each; 0: no region_planes
+    stride: int = 2  # pixels to a point of region_planes
+    maps: tuple[str, ...] = ()  # of what each pixel has: "semantic", its label, or "depth"
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.planes < 0:
+            raise UserError(f"{self}: size must be >= 1 and planes >= 0")
+        if self.planes and self.size % self.stride:
+            raise UserError(f"size {self.size} must be a multiple of stride {self.stride}")
+        if self.fit_by == "center" and (self.planes or self.maps):
+            raise UserError("squares cut from the center hold no regions or maps; squash them")
+        check_maps(self.maps)
+
+    def arrays(self) -> Shapes:
+        """Shape and type of each array, by name."""
+        square = (self.size, self.size)
+        arrays: Shapes = {
+            "image": ((*square, 3), np.dtype(np.uint8)),
+            "hw": ((2,), np.dtype(np.int32)),
+            "label": ((), np.dtype(np.int32)),
+        }
+        if self.planes:
+            points = self.size // self.stride
+            arrays["region_planes"] = ((points, points, self.planes), np.dtype(np.uint32))
+        return arrays | {name: (square, MAPS[name]) for name in self.maps}
+
+    def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Nothing: all squares have one size."""
+        return {}
+
+    def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
+        """Number of bytes of an image, whatever its size."""
+        return float(sum(row_bytes(self).values()))
+
+    def fit(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width to which an image of `size` is resized while it is decoded."""
+        return (self.size, self.size) if self.fit_by == "squash" else size
+
+    def make(self, example: Example, size: tuple[int, int]) -> Arrays:
+        """The arrays of an example whose image, of the original `size`, may be resized already."""
+        fit = _squash if self.fit_by == "squash" else _cut_center
+        square = {
+            "image": fit(example.image, self.size),
+            "hw": np.array(size, np.int32),
+            "label": np.array(example.label, np.int32),
+        }
+        if self.planes:
+            points = (self.size // self.stride,) * 2
+            rle = example.regions.largest(32 * self.planes) if example.regions is not None else []
+            square["region_planes"] = bit_planes(rle, size, points, self.planes)
+        shape = (self.size, self.size)
+        return square | {name: read_map(example, name, size, shape) for name in self.maps}
+
+
+def _squash(image: np.ndarray, side: int) -> np.ndarray:
+    if image.shape[:2] == (side, side):
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _cut_center(image: np.ndarray, side: int) -> np.ndarray:
+    """Resize of the shorter side, then CenterCrop, rounded as torchvision rounds them.
+
+    Only the pixels that are kept are computed: the other side may be any number of times longer.
+    """
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    resized_h, resized_w = side * height // shorter, side * width // shorter
+    top, left = round((resized_h - side) / 2), round((resized_w - side) / 2)
+    scale_y, scale_x = height / resized_h, width / resized_w
+    box = (left * scale_x, top * scale_y, (left + side) * scale_x, (top + side) * scale_y)
+    return np.asarray(
+        Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box)
+    )
