@@ -113,9 +113,11 @@ class Checkpoints:
 
     def _read(self, step: int, item: str, like: Tree) -> Tree:
         """The same; a state's fields may have their names of earlier versions."""
+        if not isinstance(like, TrainState):
+            return self.read(step, item, like)
         saved = set(ocp.StandardCheckpointHandler().metadata(self._folder / str(step) / item))
         former = {now: old for old, now in STATE_FIELDS.items() if old in saved}
-        if not (former and isinstance(like, TrainState)):
+        if not former:
             return self.read(step, item, like)
         names = {
             field.name: former.get(field.name, field.name) for field in dataclasses.fields(like)
