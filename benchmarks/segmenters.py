@@ -34,8 +34,7 @@ from jaxssl.training.workdir import environment
 from mask_tools.hierarchy import objects
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
-from mask_tools.segmenters.hq_sam import HqSam
-from mask_tools.segmenters.sam import Sam
+from mask_tools.segmenters.sam import HqSam, Sam
 from mask_tools.shards import segment
 
 HEIGHT, WIDTH, MASKS = 1024, 2048, 1000  # of the hierarchy's row

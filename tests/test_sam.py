@@ -25,8 +25,7 @@ from jaxssl.image.augment import RECIPES
 from jaxssl.samplers import RegionCrop
 from jaxssl.types import ViewSpec
 from mask_tools import export
-from mask_tools.segmenters.hq_sam import HqSam
-from mask_tools.segmenters.sam import Sam, SamConfig
+from mask_tools.segmenters.sam import HqSam, Sam, SamConfig
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -11,9 +11,8 @@ from mask_tools.regions import Region
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
-from mask_tools.segmenters.hq_sam import HqSam
 from mask_tools.segmenters.proposals import Proposals
-from mask_tools.segmenters.sam import Sam
+from mask_tools.segmenters.sam import HqSam, Sam
 
 
 @runtime_checkable

@@ -1,16 +1,19 @@
 """Regions that people drew, in the formats of data sets."""
 
 import dataclasses
+import itertools
 import pathlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+from skimage.measure import label as connected
 
-from jaxssl.data.label_maps import read_one
+from jaxssl.data.label_maps import find, read, read_one
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels
-from mask_tools.segmenters import coco_json, label_pngs
+from mask_tools.segmenters import coco_json
 
 # The values of a label map that are no region, unless --ignore says others: background and void.
 IGNORED = {
@@ -22,12 +25,6 @@ IGNORED = {
     "bsds": (),
     "coco": (),
     "panoptic": (),
-}
-_ONE_MAP = {
-    "instances": read_one,
-    "semantic": read_one,
-    "voc": read_one,
-    "cityscapes": label_pngs.read_cityscapes,
 }
 
 
@@ -73,28 +70,38 @@ class Annotation:
             return coco_json.instances(self.path, example)
         if self.format == "panoptic":
             return coco_json.panoptic(self.path, example)
-        if self.format == "bsds":
-            maps = list(label_pngs.read_bsds(pathlib.Path(self.path), example))
-        elif self.format == "source":
-            maps = [_carried(example)]
-        else:
-            maps = [_ONE_MAP[self.format](pathlib.Path(self.path), example)]
         ignore = self.ignore or IGNORED[self.format]
         regions: list[Region] = []
-        for level, labels in enumerate(maps):
+        for level, labels in enumerate(self._label_maps(example)):
             ignored = np.isin(labels, ignore)
-            if self.components:
-                labels = label_pngs.split_components(labels)
+            if self.components:  # connected by sides and corners; 0 is a class like any other
+                labels = connected(labels, background=-1, connectivity=2)
             labels = np.where(ignored, -1, labels)
             regions += from_labels(labels, level=level, ignore=(-1,))
         return regions
 
+    def _label_maps(self, example: Example) -> Iterator[np.ndarray]:
+        """The label map of the image, or that of each annotator."""
+        root = pathlib.Path(self.path)
+        if self.format == "source":
+            if example.semantic is None:
+                raise BrokenImage(f"{example.key}: its source carries no label map for it")
+            yield example.semantic.astype(np.int64)
+        elif self.format == "cityscapes":  # values are 1000 class + instance, or class
+            key = example.key.replace("_leftImg8bit", "")
+            kinds = ("_gtFine_instanceIds", "_gtCoarse_instanceIds", "_instanceIds")
+            yield read(find(root, key, [f"{kind}.png" for kind in kinds]), example)
+        elif self.format == "bsds":
+            path = find(root, example.key, ("_0.png", "_1.png"))
+            stem, _, first = path.stem.rpartition("_")
+            for number in itertools.count(int(first)):
+                path = path.with_name(f"{stem}_{number}.png")
+                if not path.is_file():
+                    return
+                yield read(path, example)
+        else:
+            yield read_one(root, example)
+
     @property
     def _is_json(self) -> bool:
         return self.format in ("coco", "panoptic")
-
-
-def _carried(example: Example) -> np.ndarray:
-    if example.semantic is None:
-        raise BrokenImage(f"{example.key}: its source carries no label map for it")
-    return example.semantic.astype(np.int64)

@@ -15,8 +15,6 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels
 
-_Entries = Mapping[str, tuple[tuple[int, int], list[Any]]]
-
 
 def load(path: str) -> Any:
     """The content of a JSON file; `UserError` if it cannot be read."""
@@ -28,7 +26,7 @@ def load(path: str) -> Any:
 
 def instances(path: str, example: Example) -> list[Region]:
     """The instances of an image that `annotations` of a file lists, without those of crowds."""
-    size, annotations = _entry(_instances(path), path, example)
+    size, annotations = _entry(path, example)
     objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
     return decode(objects, size, path, example)
 
@@ -59,9 +57,9 @@ def panoptic(path: str, example: Example) -> list[Region]:
 
     The folder has the name of the file without its ending, as in COCO's own archives.
     """
-    _, segments = _entry(_panoptic(path), path, example)
+    _, annotations = _entry(path, example)
     labels = read_one(pathlib.Path(path).with_suffix(""), example)
-    listed = {segment["id"] for segment in segments}
+    listed = {segment["id"] for each in annotations for segment in each["segments_info"]}
     return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
 
 
@@ -79,7 +77,9 @@ def _compress(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, tuple[in
     return counts.encode() if isinstance(counts, str) else counts, (height, width)
 
 
-def _entry(entries: _Entries, path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:
+def _entry(path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:
+    """Size and annotations of an image."""
+    entries = _entries(path)
     entry = entries.get(example.key) or entries.get(pathlib.PurePath(example.key).name)
     if entry is None:
         raise BrokenImage(f"{example.key}: is not among the images of {path}")
@@ -91,30 +91,16 @@ def _entry(entries: _Entries, path: str, example: Example) -> tuple[tuple[int, i
 
 
 @functools.lru_cache(maxsize=1)
-def _instances(path: str) -> _Entries:
+def _entries(path: str) -> Mapping[str, tuple[tuple[int, int], list[Any]]]:
     """Size and annotations of each image, by its file name."""
     content = load(path)
+    for name in ("annotations", "images"):
+        if not isinstance(content, dict) or not isinstance(content.get(name), list):
+            raise UserError(f"{path} has no list of {name}, so it is no COCO annotation file")
     found: dict[int, list[Any]] = defaultdict(list)
-    for annotation in _list(content, "annotations", path):
+    for annotation in content["annotations"]:
         found[annotation["image_id"]].append(annotation)
     return {
         image["file_name"]: ((image["height"], image["width"]), found[image["id"]])
-        for image in _list(content, "images", path)
+        for image in content["images"]
     }
-
-
-@functools.lru_cache(maxsize=1)
-def _panoptic(path: str) -> _Entries:
-    content = load(path)
-    segments = {a["image_id"]: a["segments_info"] for a in _list(content, "annotations", path)}
-    return {
-        image["file_name"]: ((image["height"], image["width"]), segments.get(image["id"], []))
-        for image in _list(content, "images", path)
-    }
-
-
-def _list(content: Any, name: str, path: str) -> list[Any]:
-    if not isinstance(content, dict) or not isinstance(content.get(name), list):
-        raise UserError(f"{path} has no list of {name}, so it is no COCO annotation file")
-    listed: list[Any] = content[name]
-    return listed

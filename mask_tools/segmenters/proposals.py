@@ -69,16 +69,13 @@ def _from_results(path: str, example: Example) -> list[Region]:
 def _results(path: str) -> dict[str | int, list[Any]]:
     """The results of each image, by its id."""
     content = coco_json.load(path)
-    if not isinstance(content, list) or not all(map(_has_image_id, content)):
+    is_list = isinstance(content, list)
+    if not is_list or not all(isinstance(r, dict) and "image_id" in r for r in content):
         raise UserError(f"{path} is no list of COCO results with an image_id each")
     by_image: dict[str | int, list[Any]] = defaultdict(list)
     for result in content:
         by_image[result["image_id"]].append(result)
     return dict(by_image)
-
-
-def _has_image_id(result: Any) -> bool:
-    return isinstance(result, dict) and "image_id" in result
 
 
 def _from_npz(root: pathlib.Path, example: Example) -> list[Region]:

@@ -1,7 +1,9 @@
-"""Segment Anything (arXiv 2304.02643): its automatic mask generator on a grid of points.
+"""Segment Anything (arXiv 2304.02643) and HQ-SAM (arXiv 2306.01567): masks from a grid of points.
 
-The model and the generator are those of the package `segment-anything` (the extra `sam`); the
-parameters are those of its `SamAutomaticMaskGenerator`, with its defaults, which are the paper's.
+Models and generators are those of the packages `segment-anything` and `segment-anything-hq` (the
+extra `sam`); the parameters are those of their `SamAutomaticMaskGenerator`, with its defaults,
+which are SAM's paper's. That of HQ-SAM gives one mask for each point, the best of SAM's with the
+finer one added, where SAM's own gives three.
 """
 
 import contextlib
@@ -10,6 +12,7 @@ import functools
 import pathlib
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -19,12 +22,8 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region
 
-_FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
-OFFICIAL = {  # the address of each model's file of weights
-    "vit_b": _FROM + "sam_vit_b_01ec64.pth",
-    "vit_l": _FROM + "sam_vit_l_0b3195.pth",
-    "vit_h": _FROM + "sam_vit_h_4b8939.pth",
-}
+_SAM_FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
+_HQ_SAM_FROM = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
 _HQ_ONLY = "mask_decoder.hf_token.weight"  # a weight that SAM does not have
 _WIDTH = "image_encoder.pos_embed"  # whose last axis tells the model types apart
 _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
@@ -35,6 +34,7 @@ class SamConfig:
     """The model, its device, and the options of the automatic mask generator."""
 
     needs_original_size: ClassVar[bool] = False
+    official: ClassVar[Mapping[str, str]]  # the address of each model type's file of weights
 
     model_type: str = "vit_h"
     checkpoint: str = ""
@@ -52,20 +52,29 @@ class SamConfig:
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
 
-    def check(self, official: Mapping[str, str]) -> None:
-        """Raises `UserError` for options that are wrong whatever the weights."""
-        if self.model_type not in official:
-            raise UserError(f"no model {self.model_type!r}; --model-type {', '.join(official)}")
+    def __post_init__(self) -> None:
+        if self.model_type not in self.official:
+            types = ", ".join(self.official)
+            raise UserError(f"no model {self.model_type!r}; --model-type {types}")
         if self.precision not in _PRECISIONS:
             raise UserError(f"--precision {self.precision}: choose {', '.join(_PRECISIONS)}")
         if min(self.points_per_side, self.points_per_batch) < 1:
             raise UserError("--points-per-side and --points-per-batch must be at least 1")
         if not pathlib.Path(self.checkpoint).is_file():
             raise UserError(
-                f"--checkpoint {self.checkpoint or '(none)'} is no file; "
-                f"{_download_hint(official, self.model_type)}"
+                f"--checkpoint {self.checkpoint or '(none)'} is no file; {self.download_hint}"
             )
         _import_first()
+
+    @property
+    def download_hint(self) -> str:
+        """Where the weights are, for an error message."""
+        address = self.official[self.model_type]
+        return f"get {address.rpartition('/')[2]} from {address}"
+
+    def __call__(self, example: Example) -> list[Region]:
+        """The masks of the image, as its generator orders them."""
+        return _generate(_generator(self), example)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +85,20 @@ class Sam(SamConfig):
     an NVIDIA GPU, float32 elsewhere. The defaults of the rest are the paper's.
     """
 
-    def __post_init__(self) -> None:
-        self.check(OFFICIAL)
+    official: ClassVar[Mapping[str, str]] = {
+        "vit_b": _SAM_FROM + "sam_vit_b_01ec64.pth",
+        "vit_l": _SAM_FROM + "sam_vit_l_0b3195.pth",
+        "vit_h": _SAM_FROM + "sam_vit_h_4b8939.pth",
+    }
 
-    def __call__(self, example: Example) -> list[Region]:
-        """The masks of the image, as its generator orders them."""
-        return generate(_generator(self), example)
 
+@dataclasses.dataclass(frozen=True)
+class HqSam(SamConfig):
+    """HQ-SAM, model type vit_tiny, vit_b, vit_l or vit_h, with the options of sam."""
 
-@functools.lru_cache(maxsize=1)
-def _generator(parameters: Sam) -> Any:
-    """Loaded once in a process."""
-    with installed():
-        import segment_anything as library
-    model = load(parameters, library.sam_model_registry, OFFICIAL)
-    return make_generator(library.SamAutomaticMaskGenerator, model, parameters)
+    official: ClassVar[Mapping[str, str]] = {
+        name: f"{_HQ_SAM_FROM}sam_hq_{name}.pth" for name in ("vit_tiny", "vit_b", "vit_l", "vit_h")
+    }
 
 
 def _import_first() -> None:
@@ -100,12 +108,12 @@ def _import_first() -> None:
     """
     if "tensorflow" in sys.modules and "torchvision" not in sys.modules:
         raise UserError("SAM cannot be loaded after TensorFlow; make it before a tfds: source")
-    with installed():
+    with _installed():
         import torchvision  # noqa: F401
 
 
 @contextlib.contextmanager
-def installed() -> Iterator[None]:
+def _installed() -> Iterator[None]:
     """Raises `UserError`, naming what to install, where a package is missing."""
     try:
         yield
@@ -115,18 +123,37 @@ def installed() -> Iterator[None]:
         ) from error
 
 
-def load(
-    parameters: SamConfig,
-    registry: Mapping[str, Callable[[], Any]],
-    official: Mapping[str, str],
-) -> Any:
+@functools.lru_cache(maxsize=1)
+def _generator(parameters: SamConfig) -> Any:
+    """The automatic mask generator, loaded once in a process."""
+    with _installed(), warnings.catch_warnings():
+        # HQ-SAM's imports names that timm has moved, and registers models under timm's names.
+        warnings.simplefilter("ignore")
+        if isinstance(parameters, HqSam):
+            import segment_anything_hq as library
+        else:
+            import segment_anything as library
+    model = _load(parameters, library.sam_model_registry[parameters.model_type])
+    options = dataclasses.asdict(parameters)
+    for name in ("model_type", "checkpoint", "device", "precision"):
+        del options[name]
+    with _installed():  # it imports OpenCV where --min-mask-region-area needs it
+        generator = library.SamAutomaticMaskGenerator(model, output_mode="coco_rle", **options)
+    if model.device.type == "mps":  # which has no float64, in which the points are given
+        transform = generator.predictor.transform
+        apply = transform.apply_coords
+        transform.apply_coords = lambda *points: apply(*points).astype(np.float32)
+    return generator
+
+
+def _load(parameters: SamConfig, build: Callable[[], Any]) -> Any:
     """The model with its weights, on its device; `UserError` if they are not of its type."""
     import torch
 
-    model = registry[parameters.model_type]()
-    weights = _read(parameters, official)
+    model = build()
+    weights = _read(parameters)
     expected = model.state_dict()
-    _check_type(weights, expected, parameters, official)
+    _check_type(weights, expected, parameters)
     model.load_state_dict({name: weights[name] for name in expected})
     name = parameters.device
     if name == "auto":
@@ -170,29 +197,21 @@ def _to_float(output: Any) -> Any:
     return output.float()
 
 
-def _read(parameters: SamConfig, official: Mapping[str, str]) -> dict[str, Any]:
+def _read(parameters: SamConfig) -> dict[str, Any]:
     import torch
 
+    path, hint = parameters.checkpoint, parameters.download_hint
     try:
-        weights = torch.load(parameters.checkpoint, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{parameters.checkpoint} is damaged or cut short, or holds no weights; "
-            f"{_download_hint(official, parameters.model_type)}"
-        ) from error
+        raise UserError(f"{path} is damaged or cut short, or holds no weights; {hint}") from error
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
-        raise UserError(
-            f"{parameters.checkpoint} holds no weights of SAM; "
-            f"{_download_hint(official, parameters.model_type)}"
-        )
+        raise UserError(f"{path} holds no weights of SAM; {hint}")
     return weights
 
 
 def _check_type(
-    weights: Mapping[str, Any],
-    expected: Mapping[str, Any],
-    parameters: SamConfig,
-    official: Mapping[str, str],
+    weights: Mapping[str, Any], expected: Mapping[str, Any], parameters: SamConfig
 ) -> None:
     """Raises `UserError` if the weights are of another model, naming that."""
     what = f"{parameters.checkpoint} holds weights of"
@@ -205,30 +224,11 @@ def _check_type(
         kind = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}.get(width, "another model")
         raise UserError(
             f"{what} {kind}, not of {parameters.model_type} ({wrong[0]} differs): give the "
-            f"--model-type that they are of, or {_download_hint(official, parameters.model_type)}"
+            f"--model-type that they are of, or {parameters.download_hint}"
         )
 
 
-def _download_hint(official: Mapping[str, str], model_type: str) -> str:
-    address = official[model_type]
-    return f"get {address.rpartition('/')[2]} from {address}"
-
-
-def make_generator(kind: Callable[..., Any], model: Any, parameters: SamConfig) -> Any:
-    """The automatic mask generator of a library, with these parameters."""
-    options = dataclasses.asdict(parameters)
-    for name in ("model_type", "checkpoint", "device", "precision"):
-        del options[name]
-    with installed():  # it imports OpenCV where --min-mask-region-area needs it
-        generator = kind(model, output_mode="coco_rle", **options)
-    if model.device.type == "mps":  # which has no float64, in which the points are given
-        transform = generator.predictor.transform
-        apply = transform.apply_coords
-        transform.apply_coords = lambda *points: apply(*points).astype(np.float32)
-    return generator
-
-
-def generate(generator: Any, example: Example) -> list[Region]:
+def _generate(generator: Any, example: Example) -> list[Region]:
     """The masks that a generator finds in the image."""
     import torch
 
