@@ -1,31 +1,81 @@
 """Shows the regions in a folder of records, in numbers and in a picture.
 
-python -m mask_tools.inspect data/photos_fh --preview preview.png
+example:
+  python -m mask_tools.inspect data/photos_fh --preview preview.png
+  python -m mask_tools.inspect data/bsds_fh --annotations bsds:data/BSDS500/labels
 """
 
+import argparse
+import pathlib
 import sys
 from collections.abc import Sequence
 
-from jaxssl.terminal import one_line_errors
-from mask_tools.cli import parse_inspect
+from jaxssl.errors import UserError
+from jaxssl.terminal import Parser, one_line_errors
+from mask_tools.cli import positive
 from mask_tools.record_preview import draw_preview
 from mask_tools.region_report import inspect_regions
 from mask_tools.region_statistics import MIN_AREA
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m mask_tools.inspect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", type=pathlib.Path, metavar="DIR", help="records written by mask_tools.export")
+    add("--split", help="the split to look at (default: the first)")
+    add(
+        "--preview",
+        type=pathlib.Path,
+        metavar="FILE.png",
+        help="draw some images there, with their regions and with views as training cuts them",
+    )
+    add(
+        "--config",
+        default="",
+        metavar="FILE.py[:VARIANT]",
+        help="whose views to draw (default: SAMCLR's, with the defaults of region_crop)",
+    )
+    add(
+        "--min-area",
+        type=positive,
+        metavar="PIXELS",
+        help="of the largest region of an object that gives views "
+        f"(default: {MIN_AREA}; for views, the config's)",
+    )
+    add(
+        "--annotations",
+        metavar="FORMAT[:PATH]",
+        help="compare the regions with these, as --format and --path of mask_tools.export "
+        "--segmenter annotation name them; of classes, with their connected parts (default: "
+        "source, the label maps in the records, if they have any)",
+    )
+    add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
+    options = parser.parse_args(argv)
+    if options.preview and options.preview.suffix.lower() not in _PICTURES:
+        raise UserError(f"--preview {options.preview}: give a name in {', '.join(_PICTURES)}")
+    if options.config and not options.preview:
+        raise UserError("--config says which views --preview draws; give --preview FILE.png, too")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     with one_line_errors("interrupted; nothing was written") as status:
-        options = parse_inspect(argv)
-        print(
-            inspect_regions(
-                options.folder,
-                split=options.split,
-                min_area=options.min_area or MIN_AREA,
-                annotations=options.annotations,
-                verify=options.verify,
-            )
+        options = _parse(argv)
+        report = inspect_regions(
+            options.folder,
+            split=options.split,
+            min_area=options.min_area or MIN_AREA,
+            annotations=options.annotations,
+            verify=options.verify,
         )
+        print(report)
         if options.preview:
             drawn = draw_preview(
                 options.folder,
