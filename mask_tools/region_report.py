@@ -3,15 +3,14 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from jaxssl.data.record_codec import decode_example
 from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info
 from jaxssl.data.rle import mask_areas, mask_boxes
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.tfrecord import read_all
 from jaxssl.errors import UserError
 from jaxssl.progress import progress
@@ -19,6 +18,7 @@ from jaxssl.terminal import format_table
 from mask_tools.region_statistics import (
     MIN_AREA,
     AnnotationMatch,
+    Overlaps,
     RegionStatistics,
     Row,
     as_array,
@@ -79,23 +79,31 @@ def inspect_regions(
     """
     folder = pathlib.Path(folder)
     info, split, shards = open_split(folder, split)
-    if verify:
-        _verify(folder, shards)
+    compared_with, match = _matching(annotations, info)
     rows: list[Row] = []
     areas = np.zeros(len(AREAS) - 1, int)
+    overlaps: list[Overlaps] = []
+    missing = 0
     with progress(sum(shard.count for shard in shards), "inspecting") as advance:
-        for example in _read(folder, shards):
+        for example in _read(folder, shards, verify):
             rows.append(measure(example, min_area=min_area))
             if example.regions is not None:
                 areas += np.histogram(example.regions.area, AREAS)[0]
+            if match is not None:
+                try:
+                    overlaps.append(match(example))
+                except BrokenImage:
+                    missing += 1
             advance(1)
-    report = RegionReport(
+    return RegionReport(
         title=describe_split(folder, split, info),
         source=info.source,
         statistics=summarize(as_array(rows), min_area=min_area),
         areas=areas,
+        compared_with=compared_with,
+        match=None if match is None else average(overlaps),
+        unannotated_images=missing,
     )
-    return _with_match(report, annotations, info, folder, shards)
 
 
 def open_split(folder: pathlib.Path, split: str | None) -> tuple[Info, str, Sequence[ShardInfo]]:
@@ -109,67 +117,58 @@ def open_split(folder: pathlib.Path, split: str | None) -> tuple[Info, str, Sequ
 
 def describe_split(folder: pathlib.Path, split: str, info: Info) -> str:
     """The heading of what is shown of a split: its folder and how it was segmented."""
-    return f"{folder.name}, split {split}: {_describe(info.segmenter)}"
+    described = ["no regions"]
+    if info.segmenter is not None:
+        described = [info.segmenter["name"]]
+        for name, value in info.segmenter["parameters"].items():
+            if value not in ("", [], False):
+                described.append(f"{name} {str(value).strip('[]')}")
+    return f"{folder.name}, split {split}: {', '.join(described)}"
 
 
-def _describe(segmenter: dict[str, Any] | None) -> str:
-    if segmenter is None:
-        return "no regions"
-    parameters = [
-        f"{name} {str(value).strip('[]')}"
-        for name, value in segmenter["parameters"].items()
-        if value not in ("", [], False)
-    ]
-    return ", ".join([segmenter["name"], *parameters])
-
-
-def _read(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> Iterator[Example]:
+def _read(folder: pathlib.Path, shards: Sequence[ShardInfo], verify: bool) -> Iterator[Example]:
+    """The examples; with `verify` raises UserError at the first thing that is not as it should."""
+    if verify:
+        for shard in shards:
+            if describe_shard(folder / shard.file) != shard:
+                raise UserError(
+                    f"{folder / shard.file} is not as info.json says; repeat the export"
+                )
     for shard in shards:
-        yield from map(decode_example, read_all(folder / shard.file))
+        for example in map(decode_example, read_all(folder / shard.file)):
+            if verify and example.regions and (wrong := _find_wrong(example.regions)):
+                raise UserError(f"{folder}: {example.key}: {wrong}; repeat the export")
+            yield example
 
 
-def _with_match(
-    report: RegionReport,
-    annotations: str | None,
-    info: Info,
-    folder: pathlib.Path,
-    shards: Sequence[ShardInfo],
-) -> RegionReport:
-    """The report, with how well the regions match annotations, where there are any."""
-    annotations = annotations or ("source" if info.has_semantic else None)
-    if annotations:
-        match, missing = _match(annotations, folder, shards)
-        return dataclasses.replace(
-            report, compared_with=annotations, match=match, unannotated_images=missing
-        )
-    if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
-        return report
-    overlaps = [
-        compare_levels(example.regions)
-        for example in _read(folder, shards)
-        if example.regions is not None
-    ]
-    return dataclasses.replace(
-        report, compared_with="annotators, each against the others", match=average(overlaps)
-    )
+def _find_wrong(regions: Regions) -> str | None:
+    if not np.array_equal(mask_areas(regions.rle), regions.area):
+        return "areas differ from the masks'"
+    if not np.array_equal(mask_boxes(regions.rle, regions.size), regions.box):
+        return "boxes differ from the masks'"
+    if (regions.box < 0).any() or (regions.box[:, 2:] > regions.size).any():
+        return "boxes reach out of the image"
+    return None
 
 
-def _match(
-    annotations: str, folder: pathlib.Path, shards: Sequence[ShardInfo]
-) -> tuple[AnnotationMatch, int]:
-    """How well the regions match annotations, and the number of images without any."""
+def _matching(
+    annotations: str | None, info: Info
+) -> tuple[str, Callable[[Example], Overlaps] | None]:
+    """What the regions are compared with, in words, and how, if there is anything."""
+    if not annotations and info.has_semantic:
+        annotations = "source"
+    if not annotations:
+        if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
+            return "", None
+        return "annotators, each against the others", lambda e: compare_levels(e.regions)
     kind, _, path = annotations.partition(":")
     annotate = Annotation(format=kind, path=path, components=kind in ("semantic", "source"))
-    overlaps = []
-    missing = 0
-    for example in _read(folder, shards):
-        try:
-            annotated = collect(annotate(example), example.image.shape[:2])
-        except BrokenImage:
-            missing += 1
-        else:
-            overlaps.append(compare(annotated, example.regions or collect([], annotated.size)))
-    return average(overlaps), missing
+
+    def match(example: Example) -> Overlaps:
+        annotated = collect(annotate(example), example.image.shape[:2])
+        return compare(annotated, example.regions or collect([], annotated.size))
+
+    return annotations, match
 
 
 def _histogram(areas: np.ndarray) -> str:
@@ -183,26 +182,3 @@ def _histogram(areas: np.ndarray) -> str:
         bar = "█" * round(40 * areas[i] / areas.max())
         lines.append(f"  {limits} {areas[i]:>8} {bar}")
     return "\n".join(lines)
-
-
-def _verify(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> None:
-    """Raises UserError at the first thing that is not as it should be."""
-    for shard in shards:
-        if describe_shard(folder / shard.file) != shard:
-            raise UserError(f"{folder / shard.file} is not as info.json says; repeat the export")
-    for example in _read(folder, shards):
-        regions = example.regions
-        if regions is None or not len(regions):
-            continue
-        if not np.array_equal(mask_areas(regions.rle), regions.area):
-            raise UserError(
-                f"{folder}: {example.key}: areas differ from the masks'; repeat the export"
-            )
-        if not np.array_equal(mask_boxes(regions.rle, regions.size), regions.box):
-            raise UserError(
-                f"{folder}: {example.key}: boxes differ from the masks'; repeat the export"
-            )
-        if (regions.box < 0).any() or (regions.box[:, 2:] > regions.size).any():
-            raise UserError(
-                f"{folder}: {example.key}: boxes reach out of the image; repeat the export"
-            )

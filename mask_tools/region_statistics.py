@@ -138,26 +138,22 @@ class AnnotationMatch:
 
 def compare(annotated: Regions, regions: Regions) -> Overlaps:
     """How well regions match the annotated ones, whose levels are the annotators."""
-    best = _best_overlaps(annotated, regions, np.ones(len(regions), bool))
-    coverings = [
-        np.average(best[annotated.level == level], weights=annotated.area[annotated.level == level])
-        for level in np.unique(annotated.level)
-    ]
+    best = _overlaps(annotated, regions).max(axis=1, initial=0.0)
+    levels = [annotated.level == level for level in np.unique(annotated.level)]
+    coverings = [np.average(best[own], weights=annotated.area[own]) for own in levels]
     return Overlaps(len(annotated), float(best.sum()), float(np.mean(coverings or [0.0])))
 
 
 def compare_levels(regions: Regions) -> Overlaps:
     """How well the others match each level: all together, and for the covering one at a time."""
-    levels = np.unique(regions.level).tolist()
+    overlaps = _overlaps(regions, regions)
+    levels = [regions.level == level for level in np.unique(regions.level)]
     total, coverings = 0.0, []
-    for level in levels:
-        own = _select(regions, regions.level == level)
-        others = regions.level != level
-        total += float(_best_overlaps(own, regions, others).sum())
-        for other in levels:
-            if other != level:
-                best = _best_overlaps(own, regions, regions.level == other)
-                coverings.append(np.average(best, weights=own.area))
+    for i, own in enumerate(levels):
+        total += float(overlaps[own][:, ~own].max(axis=1, initial=0.0).sum())
+        for other in levels[:i] + levels[i + 1 :]:
+            best = overlaps[own][:, other].max(axis=1)
+            coverings.append(np.average(best, weights=regions.area[own]))
     return Overlaps(len(regions), total, float(np.mean(coverings or [0.0])))
 
 
@@ -173,24 +169,11 @@ def average(overlaps: Sequence[Overlaps]) -> AnnotationMatch:
     )
 
 
-def _best_overlaps(annotated: Regions, regions: Regions, selected: np.ndarray) -> np.ndarray:
-    """The overlap of each annotated mask with the best of the selected regions: f64[A]."""
-    rle = [regions.rle[i] for i in np.flatnonzero(selected)]
-    if not rle or not len(annotated):
-        return np.zeros(len(annotated))
-    overlap: np.ndarray = coco_mask.iou(
-        coco(annotated.rle, annotated.size), coco(rle, regions.size), [0] * len(rle)
+def _overlaps(annotated: Regions, regions: Regions) -> np.ndarray:
+    """The overlap of each of A annotated masks with each of R regions: f64[A, R]."""
+    if not len(annotated) or not len(regions):
+        return np.zeros((len(annotated), len(regions)))
+    overlaps: np.ndarray = coco_mask.iou(
+        coco(annotated.rle, annotated.size), coco(regions.rle, regions.size), [0] * len(regions)
     )
-    return overlap.max(axis=1)
-
-
-def _select(regions: Regions, selected: np.ndarray) -> Regions:
-    return dataclasses.replace(
-        regions,
-        box=regions.box[selected],
-        area=regions.area[selected],
-        object=regions.object[selected],
-        score=regions.score[selected],
-        level=regions.level[selected],
-        rle=tuple(regions.rle[i] for i in np.flatnonzero(selected)),
-    )
+    return overlaps
