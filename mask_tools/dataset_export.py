@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,14 +30,11 @@ from mask_tools.export_fingerprint import (
 )
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
 from mask_tools.segmenters import SEGMENTERS, Segmenter
-from mask_tools.segmenters.sam import SamConfig
 from mask_tools.shards import WORK, Finished, Job, recall
 
 IMAGES_PER_SHARD = 64
 MAX_SHARDS = 1024
 MAX_BROKEN = 0.01  # fraction of the images
-
-_Make = Callable[[Job, Sequence[int], Callable[[int], object]], Generator[Finished, None, None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,24 +130,11 @@ def segment_dataset(
         )
     job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards)
     settings = describe(job, source, part)
-    if _holds_split(job, _previous(job, settings)):
-        _clear_work(job)  # in case that the run that completed it was killed before it did
-        return ExportResult(job.folder, split, shards, shards)
-    _begin(job, settings)
-    own = range(shard_index, shards, num_shards)
-    _make_missing(job, own, _backend(segmenter, workers, ray), max_broken)
+    if not _holds_split(job, _previous(job, settings)):
+        _begin(job, settings)
+        own = range(shard_index, shards, num_shards)
+        _make_missing(job, own, max_broken, workers=workers, ray=ray)
     return _finish(job, settings, max_broken)
-
-
-def _backend(segmenter: Segmenter | None, workers: int | None, ray: str | None) -> _Make:
-    """The function that makes shards."""
-    if ray is not None:
-        address = ray
-        return lambda job, numbers, advance: make_on_ray(job, numbers, address, advance)
-    if workers is None:  # a network takes all cores, or a GPU, by itself
-        workers = 1 if isinstance(segmenter, SamConfig) else os.cpu_count() or 1
-    count = workers
-    return lambda job, numbers, advance: make_all(job, numbers, count, advance)
 
 
 def _previous(job: Job, settings: Settings) -> Info | None:
@@ -161,10 +145,8 @@ def _previous(job: Job, settings: Settings) -> Info | None:
     if info.segmenter is None:
         raise UserError(f"{job.folder} holds records without regions; give another --out")
     before = {**flatten(info.segmenter), "classes": list(info.class_names)}
-    if set(info.splits) != {
-        job.split
-    }:  # each split has its own annotations: only the last's are noted
-        del before["path_sha256"]
+    if set(info.splits) != {job.split}:
+        del before["path_sha256"]  # each split has its own annotations: only the last's are noted
     shards = info.splits.get(job.split)
     if shards is not None:
         broken = info.segmenter.get("broken", {}).get(job.split, [])
@@ -193,20 +175,24 @@ def _begin(job: Job, settings: Settings) -> None:
                 file.write(json.dumps(settings).encode())
 
 
-def _make_missing(job: Job, own: Sequence[int], make: _Make, max_broken: float) -> None:
+def _make_missing(
+    job: Job, own: Sequence[int], max_broken: float, *, workers: int | None, ray: str | None
+) -> None:
     """Makes those of this job's shards that are not there."""
     found = {number: recall(job, number) for number in own}
     results = [finished for finished in found.values() if finished is not None]
     missing = [number for number in own if found[number] is None]
     total = sum(len(job.indices(number)) for number in own)
     done = total - sum(len(job.indices(number)) for number in missing)
-    with (
-        progress(total, "exporting", done=done) as advance,
-        contextlib.closing(make(job, missing, advance)) as made,
-    ):
-        for finished in made:
-            results.append(finished)
-            _check_broken(job, results, max_broken)
+    with progress(total, "exporting", done=done) as advance:
+        if ray is None:
+            shards = make_all(job, missing, workers, advance)
+        else:
+            shards = make_on_ray(job, missing, ray, advance)
+        with contextlib.closing(shards):
+            for finished in shards:
+                results.append(finished)
+                _check_broken(job, results, max_broken)
 
 
 def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
@@ -214,6 +200,7 @@ def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
     with locked(job.folder, "finishes"):
         info = _previous(job, settings)
         if _holds_split(job, info):
+            _clear_work(job)  # in case that the run that completed it was killed before it did
             return ExportResult(job.folder, job.split, job.shards, job.shards)
         results = [recall(job, number) for number in range(job.shards)]
         complete = [finished for finished in results if finished is not None]
@@ -250,23 +237,16 @@ def _check_broken(job: Job, results: Sequence[Finished], max_broken: float) -> N
 
 
 def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
-    segmenter = describe_segmenter(job)
-    new = Info(
-        source=source,
-        segmenter=segmenter | {"broken": {job.split: _broken(results)}},
-        splits={job.split: tuple(finished.info for finished in results)},
+    """What `info.json` is to say, with what it says of other splits."""
+    sources = info.source.split(", ") if info else []
+    broken = (info.segmenter or {}).get("broken", {}) if info else {}
+    shards = tuple(finished.info for finished in results)
+    return Info(
+        source=", ".join(dict.fromkeys([*sources, source])),
+        segmenter=describe_segmenter(job) | {"broken": broken | {job.split: _broken(results)}},
+        splits=(info.splits if info else {}) | {job.split: shards},
         class_names=job.source.class_names,
-        has_semantic=any(finished.has_semantic for finished in results),
-    )
-    if info is None:
-        return new
-    broken = (info.segmenter or {}).get("broken", {}) | {job.split: _broken(results)}
-    return dataclasses.replace(
-        new,
-        source=", ".join(dict.fromkeys([*info.source.split(", "), source])),
-        segmenter=segmenter | {"broken": broken},
-        splits=info.splits | new.splits,
-        has_semantic=info.has_semantic or new.has_semantic,
+        has_semantic=any(part.has_semantic for part in (*results, info) if part is not None),
     )
 
 

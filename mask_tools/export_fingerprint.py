@@ -25,11 +25,7 @@ def describe_segmenter(job: Job) -> Settings:
         kind = type(job.segmenter)
         name = next((n for n in SEGMENTERS if SEGMENTERS[n] is kind), kind.__name__)
         parameters = dataclasses.asdict(job.segmenter)
-    described = {
-        "name": name,
-        "parameters": parameters,
-        "max_side": job.max_side,
-    }
+    described = {"name": name, "parameters": parameters, "max_side": job.max_side}
     for option in _FILES:
         path = parameters.get(option)
         described[f"{option}_sha256"] = _checksum(pathlib.Path(path)) if path else None
@@ -49,13 +45,10 @@ def _checksum(path: pathlib.Path) -> str:
 
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
     """The settings that an entry of `info.json` on a segmenter stands for."""
-    others = {"max_side": None} | {f"{name}_sha256": None for name in _FILES}
+    others = ("max_side", *(f"{name}_sha256" for name in _FILES))
     parameters = {n: value for n, value in segmenter["parameters"].items() if n not in _FREE}
-    return {
-        "segmenter": segmenter["name"],
-        **{name: segmenter.get(name) for name in others},
-        **parameters,
-    }
+    settings = {"segmenter": segmenter["name"]} | {name: segmenter.get(name) for name in others}
+    return settings | parameters
 
 
 def describe(job: Job, source: str, part: str) -> Settings:

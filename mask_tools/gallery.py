@@ -63,46 +63,39 @@ def draw_gallery(
             boxes = np.array([view.box for view in column[i]])
             _draw_boxes(pictures[0], boxes, colors)
             pictures.append(_draw_views([view.image for view in column[i]], colors))
-        rows.append(_draw_row(pictures, _caption(example)))
-    width = GAP + len(headings) * (PANEL + GAP)
-    height = 3 * HEADING + sum(row.height + GAP for row in rows)
-    gallery = Image.new("RGB", (width, height), BACKGROUND)
+        rows.append(pictures)
+    heights = [max(picture.height for picture in pictures) for pictures in rows]
+    lefts = [GAP + column * (PANEL + GAP) for column in range(len(headings))]
+    size = lefts[-1] + PANEL + GAP, 3 * HEADING + sum(heights) + len(rows) * (CAPTION + GAP)
+    gallery = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(gallery)
     draw.text((GAP, GAP), title, INK, ImageFont.load_default(17))
     draw.text((GAP, HEADING), subtitle, FAINT, ImageFont.load_default(15))
-    for number, heading in enumerate(headings):
-        place = (GAP + number * (PANEL + GAP), 2 * HEADING + GAP)
-        draw.text(place, heading, INK, ImageFont.load_default(15))
+    for left, heading in zip(lefts, headings, strict=True):
+        draw.text((left, 2 * HEADING + GAP), heading, INK, ImageFont.load_default(15))
     top = 3 * HEADING
-    for row in rows:
-        gallery.paste(row, (GAP, top))
-        top += row.height + GAP
+    for example, pictures, height in zip(examples, rows, heights, strict=True):
+        for left, picture in zip(lefts, pictures, strict=True):
+            gallery.paste(picture, (left, top))
+        text = (GAP, top + height + 3)
+        draw.text(text, _caption(example), FAINT, ImageFont.load_default(13))
+        top += height + CAPTION + GAP
     return gallery
-
-
-def _draw_row(pictures: Sequence[Image.Image], caption: str) -> Image.Image:
-    step = PANEL + GAP
-    height = max(picture.height for picture in pictures)
-    row = Image.new("RGB", (len(pictures) * step, height + CAPTION), BACKGROUND)
-    for column, picture in enumerate(pictures):
-        row.paste(picture, (column * step, 0))
-    ImageDraw.Draw(row).text((0, height + 3), caption, FAINT, ImageFont.load_default(13))
-    return row
 
 
 def _draw_regions(example: Example, levels: int, min_area: int) -> list[Image.Image]:
     """The image, the regions of each level on it, and its objects."""
-    image, regions = _fit(example.image), example.regions
+    height, width = example.image.shape[:2]
+    size = PANEL, min(2 * PANEL, max(1, height * PANEL // width))
+    image, regions = Image.fromarray(example.image).resize(size), example.regions
     if regions is None:
         return [image] * (levels + 2)
     ids = np.arange(len(regions))
-    drawn = [
-        _paint(image, regions, np.where(regions.level == level, ids, -1)) for level in range(levels)
-    ]
+    owners = [np.where(regions.level == level, ids, -1) for level in range(levels)]
     roots = regions.roots()
     root_of = dict(zip(regions.object[roots].tolist(), roots.tolist(), strict=True))
-    owner = np.array([root_of[number] for number in regions.object.tolist()], np.int64)
-    objects = _paint(image, regions, owner)
+    owners.append(np.array([root_of[number] for number in regions.object.tolist()], np.int64))
+    *drawn, objects = (_paint(image, regions, owner) for owner in owners)
     usable = roots[regions.area[roots] >= min_area]
     boxes = regions.box[usable] / np.tile(regions.size, 2)
     _draw_boxes(objects, boxes, [_color(index) for index in usable.tolist()])
@@ -129,12 +122,6 @@ def _caption(example: Example) -> str:
         objects = len(np.unique(example.regions.object))
         text += f"   {len(example.regions)} regions in {objects} objects"
     return text
-
-
-def _fit(image: np.ndarray) -> Image.Image:
-    """The image as wide as a panel, not higher than twice that."""
-    height, width = image.shape[:2]
-    return Image.fromarray(image).resize((PANEL, min(2 * PANEL, max(1, height * PANEL // width))))
 
 
 def _paint(image: Image.Image, regions: Regions, ids: np.ndarray) -> Image.Image:

@@ -1,6 +1,5 @@
 """A picture of a folder of records: `python -m mask_tools.inspect DIR --preview FILE.png`."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from PIL import Image
 from jaxssl.data.record_codec import decode_example
 from jaxssl.data.records import ShardInfo
 from jaxssl.data.source import Example
-from jaxssl.data.tfrecord import read_all
+from jaxssl.data.tfrecord import read, scan
 from mask_tools.gallery import FramedView, draw_gallery
 from mask_tools.region_report import describe_split, open_split
 from mask_tools.region_statistics import MIN_AREA
@@ -46,13 +45,13 @@ def draw_preview(
 
     folder = pathlib.Path(folder)
     info, split, shards = open_split(folder, split)
-    examples = tuple(_spaced(folder, shards, images))
-    shown = _Shown(f"records:{folder}", examples, has_regions=info.segmenter is not None)
+    examples = _Shown(_spaced(folder, shards, images))
+    examples.spec, examples.has_regions = f"records:{folder}", info.segmenter is not None
     own = preview_config(config, min_area=min_area)
     views: dict[str, list[list[FramedView]]] = {}
     for sampler in dict.fromkeys(("random_crop", own.sampler.name)):
         chosen = preview_config(config, sampler=sampler, min_area=min_area)
-        cut = cut_views(chosen, shown, range(len(examples)))
+        cut = cut_views(chosen, examples, range(len(examples)))
         fractions = cut.boxes / np.tile(cut.hw, 2)[:, None]
         views[f"two views by {sampler}"] = [
             [FramedView(cut.views[v][i], fractions[i, v]) for v in range(min(2, len(cut.views)))]
@@ -67,20 +66,12 @@ def draw_preview(
     )
 
 
-@dataclasses.dataclass
-class _Shown:
+class _Shown(list[Example]):
     """A source of a few examples in memory."""
 
-    spec: str
-    examples: tuple[Example, ...]
-    has_regions: bool
+    spec = ""
     class_names: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
+    has_regions = False
 
     def fingerprint(self) -> str:
         return self.spec
@@ -88,11 +79,9 @@ class _Shown:
 
 def _spaced(folder: pathlib.Path, shards: Sequence[ShardInfo], wanted: int) -> Iterator[Example]:
     """At most as many examples as wanted, evenly spaced; reads only the files that have them."""
-    count = sum(shard.count for shard in shards)
-    shown = set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist())
-    first = 0
-    for shard in shards:
-        inside = {index - first for index in shown if first <= index < first + shard.count}
-        records = read_all(folder / shard.file) if inside else ()
-        yield from (decode_example(data) for i, data in enumerate(records) if i in inside)
-        first += shard.count
+    ends = np.cumsum([shard.count for shard in shards])
+    for index in np.linspace(0, ends[-1] - 1, min(wanted, ends[-1])).round().astype(int):
+        number = np.searchsorted(ends, index, side="right")
+        path = folder / shards[number].file
+        offset, length = scan(path)[index - ends[number]].tolist()
+        yield decode_example(read(path, offset, length))

@@ -66,10 +66,16 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
 
     def examples() -> Iterator[Example]:
         for index in job.indices(number):
+            name = f"number {index}"
             try:
-                example = _segment_image(job, index)
+                example = job.source[index]
+                name = example.key
+                example = segment(example, job.segmenter, job.max_side)
             except BrokenImage as error:
                 broken.append(str(error))
+            except Exception as error:
+                error.add_note(f"Raised for the image {name} of {job.source.spec}.")
+                raise
             else:
                 rows.append(measure(example, min_area=MIN_AREA))
                 semantic.append(example.semantic is not None)
@@ -77,23 +83,10 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
             tick()
 
     info = write_shard(job.path(number), examples())
-    finished = Finished(info, broken, as_array(rows), any(semantic))
-    note = dataclasses.asdict(finished) | {"rows": rows}
+    note = Finished(info, broken, as_array(rows), any(semantic))
     with atomic_write(job.note(number)) as file:
-        file.write(json.dumps(note).encode())
-    return finished
-
-
-def _segment_image(job: Job, index: int) -> Example:
-    """The example with its regions; whatever is raised is noted to be of this image."""
-    name = f"number {index}"
-    try:
-        example = job.source[index]
-        name = example.key
-        return segment(example, job.segmenter, job.max_side)
-    except Exception as error:
-        error.add_note(f"Raised for the image {name} of {job.source.spec}.")
-        raise
+        file.write(json.dumps(dataclasses.asdict(note) | {"rows": rows}).encode())
+    return note
 
 
 def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:

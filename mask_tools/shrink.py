@@ -20,7 +20,12 @@ def shrink(example: Example, max_side: int | None) -> Example:
     factor = max_side / max(height, width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
     picture = Image.fromarray(example.image).resize(size[::-1], Image.Resampling.BICUBIC)
-    encoded = _encode(picture, is_jpeg=(example.encoded or b"").startswith(b"\xff\xd8"))
+    buffer = io.BytesIO()
+    if (example.encoded or b"").startswith(b"\xff\xd8"):
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
+    encoded = buffer.getvalue()
     return dataclasses.replace(
         example,
         encoded=encoded,
@@ -28,15 +33,6 @@ def shrink(example: Example, max_side: int | None) -> Example:
         regions=None if example.regions is None else _shrink_regions(example.regions, size),
         semantic=None if example.semantic is None else pick(example.semantic, size),
     )
-
-
-def _encode(picture: Image.Image, is_jpeg: bool) -> bytes:
-    buffer = io.BytesIO()
-    if is_jpeg:
-        picture.save(buffer, "JPEG", quality=95, subsampling=0)
-    else:
-        picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:

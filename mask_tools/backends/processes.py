@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 
 from jaxssl.errors import UserError
+from mask_tools.segmenters.sam import SamConfig
 from mask_tools.shards import Finished, Job, make
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -18,14 +19,15 @@ _POLL = 0.2  # seconds between two looks at how far the processes are
 
 
 def make_all(
-    job: Job, numbers: Sequence[int], workers: int, advance: Callable[[int], object]
+    job: Job, numbers: Sequence[int], workers: int | None, advance: Callable[[int], object]
 ) -> Generator[Finished, None, None]:
     """Makes shards.
 
     Args:
       job: the split to make.
       numbers: of its shards.
-      workers: processes to start; below 2, all is done in this one.
+      workers: processes to start; below 2, all is done in this one; None: one for each CPU core,
+        but for SAM, which takes all cores, or a GPU, by itself.
       advance: called with the number of images done since the call before.
 
     Returns:
@@ -34,6 +36,8 @@ def make_all(
     Raises:
       UserError: a process was killed.
     """
+    if workers is None:
+        workers = 1 if isinstance(job.segmenter, SamConfig) else os.cpu_count() or 1
     if min(workers, len(numbers)) < 2:
         yield from (make(job, number, lambda: advance(1)) for number in numbers)
         return

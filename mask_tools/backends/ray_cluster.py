@@ -86,25 +86,16 @@ def _collect(
     count, gpus = share(ray.cluster_resources(), job, len(numbers))
     kind = ray.remote(num_cpus=1, num_gpus=gpus)(_Maker)
     job_everywhere = ray.put(job)
-    left = list(reversed(numbers))
-    running: dict[Any, Any] = {}  # the actor that makes each shard
-    for _ in range(count):
-        actor = kind.remote(job_everywhere, os.getcwd())
-        running[actor.make.remote(left.pop())] = actor
-    while running:
-        (ready, *_), _ = ray.wait(list(running))
-        actor = running.pop(ready)
-        if left:
-            running[actor.make.remote(left.pop())] = actor
-        try:
-            finished: Finished = ray.get(ready)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error  # what the code of the shard raised; Ray's tells where
-        except ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(
-                f"a Ray actor was lost ({type(error).__name__}: {reason}); the same command "
-                "continues from the complete shards"
-            ) from error
-        advance(len(finished.rows) + len(finished.broken))
-        yield finished
+    makers = ray.util.ActorPool([kind.remote(job_everywhere, os.getcwd()) for _ in range(count)])
+    try:
+        for finished in makers.map_unordered(lambda maker, n: maker.make.remote(n), numbers):
+            advance(len(finished.rows) + len(finished.broken))
+            yield finished
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error  # what the code of the shard raised; Ray's tells where
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"a Ray actor was lost ({type(error).__name__}: {reason}); the same command "
+            "continues from the complete shards"
+        ) from error
