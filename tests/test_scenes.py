@@ -122,7 +122,7 @@ def test_scenes_show_three_to_eight_objects_of_which_enough_is_seen():
 
 def test_the_label_map_of_a_scene_names_what_each_pixel_shows():
     example = Scenes(3, seed=1)[2]
-    image, masks, shapes = draw_scene(96, Scenes(3, seed=1)._stream.generator(2))
+    image, masks, shapes = draw_scene(96, Scenes(3, seed=1)._generator(2))
     np.testing.assert_array_equal(example.image, image)
     for mask, shape in zip(masks, shapes, strict=True):
         assert (example.semantic[mask] == 1 + shape).all()

@@ -14,10 +14,9 @@ import time
 import numpy as np
 import pytest
 
-from jaxssl.data.filling import CHUNK
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
-from jaxssl.data.store import cache_folder, open_store, store_folder
+from jaxssl.data.store import CHUNK, cache_folder, open_store, store_folder
 from jaxssl.files import locked
 from jaxssl.progress import progress
 

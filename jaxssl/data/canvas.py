@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map
+from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
 from jaxssl.data.rle import bit_planes
 from jaxssl.data.source import Example, Regions
 from jaxssl.errors import UserError
@@ -100,20 +100,17 @@ class CanvasSpec:
 
     def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
         """Mean number of bytes in use, of images of these original sizes."""
+        kept = [self.fit(size) for size in sizes]
+        described = {
+            "levels": np.array([self._layout(size) for size in kept]),
+            "planes_hw": np.array([self._planes_hw(size) for size in kept]),
+        }
+        used = self.used(described)
         arrays = self.arrays()
-        rows = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in arrays.items()}
-        total = 0.0
-        for kept in map(self.fit, sizes):
-            halvings = self._halvings(kept)
-            offset = sum(map(math.prod, halvings[:-1]))
-            described = {
-                "levels": np.array([(0, *kept), (offset, *halvings[-1])]),
-                "planes_hw": np.array(self._planes_hw(kept)),
-            }
-            for name, used in self.used(described).items():
-                (length, *_), _ = arrays[name]
-                total += rows[name] * (int(used) / length - 1)
-        return sum(rows.values()) + total / len(sizes)
+        return sum(
+            size * (used[name].mean() / arrays[name][0][0] if name in used else 1)
+            for name, size in row_bytes(self).items()
+        )
 
     def fit(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which an image of `size` is kept."""
@@ -141,13 +138,19 @@ class CanvasSpec:
             sizes.append((-(-height // 2), -(-width // 2)))
         return sizes
 
+    def _layout(self, size: tuple[int, int]) -> np.ndarray:
+        """The array `levels` of an image that is kept at `size`."""
+        sizes = np.array(self._halvings(size), np.int32)
+        pixels = sizes.prod(axis=1)
+        levels = np.column_stack([np.cumsum(pixels) - pixels, sizes]).astype(np.int32)
+        return np.pad(levels, ((0, self._levels - len(levels)), (0, 0)), "edge")
+
     def make(self, example: Example, size: tuple[int, int]) -> Arrays:
         """The canvas of an example whose image, of the original `size`, may be resized already."""
         kept = self.fit(size)
-        image, levels = self._pyramid(example.image, kept)
         canvas = {
-            "image": image,
-            "levels": levels,
+            "image": self._pyramid(example.image, kept),
+            "levels": self._layout(kept),
             "hw": np.array(size, np.int32),
             "label": np.array(example.label, np.int32),
         }
@@ -167,21 +170,17 @@ class CanvasSpec:
             canvas[name] = _filled(values, self.pixels)
         return canvas
 
-    def _pyramid(self, pixels: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The arrays `image` and `levels` of an image that is kept at `size`."""
+    def _pyramid(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The array `image` of an image that is kept at `size`."""
         image = Image.fromarray(pixels)
         if image.size != size[::-1]:
             image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-        (length,), _ = self.arrays()["image"]
-        flat, levels, offset = np.zeros(length, np.uint8), [], 0
-        for height, width in self._halvings(size):
-            planes = np.asarray(image).transpose(0, 2, 1)  # of each row its three colors
-            flat[3 * offset :][: planes.size] = planes.ravel()
-            levels.append((offset, height, width))
-            offset += height * width
+        halvings = []
+        for _ in self._halvings(size):
+            halvings.append(np.asarray(image).transpose(0, 2, 1).ravel())  # of rows three colors
             image = image.reduce(2)
-        levels += levels[-1:] * (self._levels - len(levels))
-        return flat, np.array(levels, np.int32)
+        (length,), _ = self.arrays()["image"]
+        return _filled(np.concatenate(halvings), length)
 
 
 def _filled(values: np.ndarray, length: int) -> np.ndarray:

@@ -35,7 +35,7 @@ _OVERSAMPLING = 2  # at which a JPEG decoded at less than its size looks the sam
 
 def decode_image(encoded: bytes, key: str) -> np.ndarray:
     """The pixels u8[h, w, 3] of an image file's bytes; `key` names it in a `BrokenImage`."""
-    return _open(encoded, key, lambda image: _read(image, lambda size: size))[0]
+    return decode_resized(encoded, key, lambda size: size)[0]
 
 
 def decode_resized(

@@ -49,8 +49,8 @@ class Folder:
         self.class_names = _class_names(keys, splits)
         if splits:
             keys = [key for key in keys if key.split("/")[0] in chosen]
-        if by_key and part is not None:
-            keys = [key for key in keys if in_part(key, part)]
+        if by_key:
+            keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
             of_part = "" if part is None else f" in its part {part!r}"
             raise UserError(

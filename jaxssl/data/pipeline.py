@@ -143,16 +143,7 @@ def open_pipeline(
 def _choose(
     mode: str, canvases: str, size: int, folder: pathlib.Path, complete: bool, device_bytes: int
 ) -> tuple[str, str]:
-    """The mode, and in one line why.
-
-    Args:
-        mode: what was asked for.
-        canvases: what there is, in words.
-        size: of all canvases, bytes.
-        folder: where they are, or would be, kept decoded.
-        complete: whether they are.
-        device_bytes: of all accelerators together.
-    """
+    """The mode, and in one line why; `size` is of all canvases, `device_bytes` of all devices."""
     if mode in ("device", "host", "stream"):
         return mode, f"input {mode}, as asked: {canvases}"
     if mode != "auto":
@@ -162,18 +153,12 @@ def _choose(
         return "device", f"input device: {canvases} fit in {memory}"
     if complete:
         return "host", f"input host: {canvases} are over {memory} and already in {folder}"
-    free = _free_bytes(folder)
+    there = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(there).free
     disk = f"{_DISK_SHARE:.0%} of the {_gigabytes(free)} free for {folder.parent}"
     if size <= _DISK_SHARE * free:
         return "host", f"input host: {canvases} are over {memory} but fit in {disk}"
     return "stream", f"input stream: {canvases} are over {memory} and over {disk}"
-
-
-def _free_bytes(folder: pathlib.Path) -> int:
-    """Free space on the disk where a folder is, or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _gigabytes(size: int) -> str:
@@ -187,9 +172,7 @@ def _gather_ahead(
 
     def gather(step: int) -> dict[str, np.ndarray]:
         index = order.indices(step)
-        return {name: array.take(index, axis=0) for name, array in arrays.items()} | {
-            "index": index
-        }
+        return {n: array.take(index, axis=0) for n, array in arrays.items()} | {"index": index}
 
     steps = itertools.count(start_step)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import decode_image, decode_resized
+from jaxssl.data.decode import decode_resized
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.errors import UserError
 
@@ -53,10 +53,7 @@ def encode_example(example: Example) -> bytes:
 
 def decode_example(data: bytes) -> Example:
     """The example in one record; raises `BrokenImage` if its image cannot be decoded."""
-    features = tfrecord.decode_features(data)
-    key, encoded = _key(features), features["image/encoded"][0]
-    image = decode_image(encoded, key)
-    return _example(features, image, (image.shape[0], image.shape[1]))
+    return decode_resized_example(data, lambda size: size)[0]
 
 
 def decode_resized_example(
@@ -64,29 +61,27 @@ def decode_resized_example(
 ) -> tuple[Example, tuple[int, int]]:
     """The example with its image resized to `fit(size)`; its true height and width."""
     features = tfrecord.decode_features(data)
-    image, size = decode_resized(features["image/encoded"][0], _key(features), fit)
-    return _example(features, image, size), size
+    key, encoded = _key(features), features["image/encoded"][0]
+    image, size = decode_resized(encoded, key, fit)
+    recorded = int(features["image/height"][0]), int(features["image/width"][0])
+    if size != recorded:
+        raise BrokenImage(f"{key}: has {size} pixels where its record says {recorded}")
+    semantic = features.get("semantic/png")
+    example = Example(
+        key=key,
+        image=image,
+        label=int(features["label"][0]),
+        regions=_decode_regions(features, size),
+        semantic=None if semantic is None else _label_map_from_png(semantic[0]),
+        encoded=encoded,
+    )
+    return example, size
 
 
 def read_image_size(data: bytes) -> tuple[int, int]:
     """Height and width of the image in one record."""
     features = tfrecord.decode_features(data)
     return int(features["image/height"][0]), int(features["image/width"][0])
-
-
-def _example(features: Mapping[str, Any], image: np.ndarray, size: tuple[int, int]) -> Example:
-    recorded = int(features["image/height"][0]), int(features["image/width"][0])
-    if size != recorded:
-        raise BrokenImage(f"{_key(features)}: has {size} pixels where its record says {recorded}")
-    semantic = features.get("semantic/png")
-    return Example(
-        key=_key(features),
-        image=image,
-        label=int(features["label"][0]),
-        regions=_decode_regions(features, size),
-        semantic=None if semantic is None else _label_map_from_png(semantic[0]),
-        encoded=features["image/encoded"][0],
-    )
 
 
 def read_key(data: bytes) -> str:

@@ -159,12 +159,13 @@ class Records:
         counts = [len(extent) for extent in extents]
         self._shard = np.repeat(np.arange(len(shards)), counts)  # i64[n]
         self._extent = np.concatenate([np.zeros((0, 2), np.int64), *extents])  # i64[n, 2]
-        if by_key and part:
-            mine = np.array([in_part(self._key(i), part) for i in range(len(self))], bool)
+        if by_key:
+            keys = (read_key(self._read(i)) for i in range(len(self)))
+            mine = np.array([in_part(key, by_key) for key in keys], bool)
             self._shard, self._extent = self._shard[mine], self._extent[mine]
         if not len(self):
             raise UserError(f"{folder} has no images in part {part!r}; export more images")
-        content = [shard.sha256 for shard in shards] + ([part] if by_key and part else [])
+        content = [shard.sha256 for shard in shards] + ([by_key] if by_key else [])
         self._fingerprint = hashlib.sha256(" ".join(content).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -190,24 +191,17 @@ class Records:
         offset, length = self._extent[index].tolist()
         return tfrecord.read(self._paths[self._shard[index]], offset, length)
 
-    def _key(self, index: int) -> str:
-        return read_key(self._read(index))
-
 
 def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
     """The extents i64[n, 2] of a shard's records, once it is found to be as `info.json` says."""
+    again = "copy it again or repeat the export"
     if not path.is_file():
-        raise UserError(f"{path} is missing; copy it again or repeat the export")
+        raise UserError(f"{path} is missing; {again}")
     size = path.stat().st_size
     if size != shard.bytes:
-        raise UserError(
-            f"{path} has {size} bytes where info.json says {shard.bytes}; "
-            "copy it again or repeat the export"
-        )
+        raise UserError(f"{path} has {size} bytes where info.json says {shard.bytes}; {again}")
     extents = tfrecord.scan(path)
     if len(extents) != shard.count:
-        raise UserError(
-            f"{path} has {len(extents)} records where info.json says {shard.count}; "
-            "copy it again or repeat the export"
-        )
+        found = f"{len(extents)} records where info.json says {shard.count}"
+        raise UserError(f"{path} has {found}; {again}")
     return extents

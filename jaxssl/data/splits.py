@@ -14,8 +14,8 @@ from jaxssl.errors import UserError
 EVALUATION_SPLITS = ("val", "validation", "test")  # in this order: `test` often has no labels
 
 
-def choose_splits(splits: Collection[str], part: str | None) -> tuple[tuple[str, ...], bool]:
-    """The splits to read for a part, and whether `in_part` must pick the part out of them.
+def choose_splits(splits: Collection[str], part: str | None) -> tuple[tuple[str, ...], str | None]:
+    """The splits to read for a part, and the part that `in_part` must pick out of them, if any.
 
     `part` is "train", "test" or None: the images to learn from, all of them if none are declared.
     """
@@ -23,10 +23,10 @@ def choose_splits(splits: Collection[str], part: str | None) -> tuple[tuple[str,
         raise UserError(f"no part {part!r} of a source; choose 'train', 'test' or None")
     evaluation = next((name for name in EVALUATION_SPLITS if name in splits), None)
     if "train" not in splits:
-        return tuple(splits), part is not None
+        return tuple(splits), part
     if evaluation is None:
-        return ("train",), part is not None
-    return (evaluation if part == "test" else "train",), False
+        return ("train",), part
+    return (evaluation if part == "test" else "train",), None
 
 
 def in_part(key: str, part: str) -> bool:

@@ -64,9 +64,8 @@ class SquareSpec:
 
     def make(self, example: Example, size: tuple[int, int]) -> Arrays:
         """The arrays of an example whose image, of the original `size`, may be resized already."""
-        fit = _squash if self.fit_by == "squash" else _cut_center
         square = {
-            "image": fit(example.image, self.size),
+            "image": _resize(example.image, self.size, whole=self.fit_by == "squash"),
             "hw": np.array(size, np.int32),
             "label": np.array(example.label, np.int32),
         }
@@ -78,23 +77,19 @@ class SquareSpec:
         return square | {name: read_map(example, name, size, shape) for name in self.maps}
 
 
-def _squash(image: np.ndarray, side: int) -> np.ndarray:
-    if image.shape[:2] == (side, side):
-        return image
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
-
-
-def _cut_center(image: np.ndarray, side: int) -> np.ndarray:
-    """Resize of the shorter side, then CenterCrop, rounded as torchvision rounds them.
+def _resize(image: np.ndarray, side: int, *, whole: bool) -> np.ndarray:
+    """The whole image squashed; or resize of the shorter side, then CenterCrop, as torchvision.
 
     Only the pixels that are kept are computed: the other side may be any number of times longer.
     """
     height, width = image.shape[:2]
-    shorter = min(height, width)
-    resized_h, resized_w = side * height // shorter, side * width // shorter
-    top, left = round((resized_h - side) / 2), round((resized_w - side) / 2)
-    scale_y, scale_x = height / resized_h, width / resized_w
-    box = (left * scale_x, top * scale_y, (left + side) * scale_x, (top + side) * scale_y)
+    box: tuple[float, float, float, float] = (0, 0, width, height)
+    if not whole:
+        shorter = min(height, width)
+        resized_h, resized_w = side * height // shorter, side * width // shorter
+        top, left = round((resized_h - side) / 2), round((resized_w - side) / 2)
+        scale_y, scale_x = height / resized_h, width / resized_w
+        box = (left * scale_x, top * scale_y, (left + side) * scale_x, (top + side) * scale_y)
     return np.asarray(
         Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box)
     )

@@ -65,9 +65,9 @@ class Tfds:
         self._paths = [pathlib.Path(instruction.filename) for _, instruction in instructions]
         extents = [self._scan(i, instruction) for i, (_, instruction) in enumerate(instructions)]
         self._extent = np.concatenate([np.zeros((0, 3), np.int64), *extents])
-        self._part = part if by_key else None
-        if self._part:
-            mine = [in_part(self._key(i, self._features(i)), self._part) for i in range(len(self))]
+        self._part = by_key
+        if by_key:
+            mine = [in_part(self._key(i, self._features(i)), by_key) for i in range(len(self))]
             self._extent = self._extent[np.array(mine, bool)]
         if not len(self):
             raise UserError(f"{self.spec} has no images in part {part!r}; name another split")

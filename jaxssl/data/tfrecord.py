@@ -119,6 +119,7 @@ def scan(path: pathlib.Path) -> np.ndarray:
     Raises `UserError` naming the file and the record that is damaged or cut short.
     """
     extents: list[tuple[int, int]] = []
+    again = "export or copy the file again"
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
         start = 0
@@ -127,13 +128,13 @@ def scan(path: pathlib.Path) -> np.ndarray:
             header = file.read(_HEADER.size)
             where = f"{path}: record {len(extents)}"
             if len(header) < _HEADER.size:
-                raise UserError(f"{where} is cut short; export or copy the file again")
+                raise UserError(f"{where} is cut short; {again}")
             length, crc = _HEADER.unpack(header)
             if _masked_crc(header[:8]) != crc:
-                raise UserError(f"{where} has a damaged header; export or copy the file again")
+                raise UserError(f"{where} has a damaged header; {again}")
             end = start + _HEADER.size + length + _FOOTER.size
             if end > size:
-                raise UserError(f"{where} is cut short; export or copy the file again")
+                raise UserError(f"{where} is cut short; {again}")
             extents.append((start + _HEADER.size, length))
             start = end
     return np.array(extents, np.int64).reshape(-1, 2)

@@ -6,7 +6,7 @@ objects and grounds have the same colours, textures and light, whatever the clas
 the same areas and places.
 """
 
-import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,101 +30,76 @@ VISIBLE = 0.5  # of each object's area, unless PLACES places were tried in vain
 PLACES = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Stream:
-    """An endless sequence of random generators, of which a source uses the first `count`."""
+class _Drawn:
+    """An endless sequence of images, of which a source uses the first `count`."""
 
-    kind: str  # scenes | objects
-    count: int
-    seed: int
-    part: str  # train | test
+    kind: ClassVar[str]  # scenes | objects
+    has_regions = True
 
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UserError(f"{self.kind}:{self.count} has no image; give at least 1")
-        if self.seed < 0:
-            raise UserError(f"the seed {self.seed} of {self.kind} is negative; give 0 or more")
-        if f"{self.kind}/{self.part}" not in STREAMS:
-            raise UserError(f"{self.kind} has no part {self.part!r}; give train or test")
+    def __init__(
+        self, count: int, *, seed: int = 0, part: str | None = None, size: int = SIZE
+    ) -> None:
+        self.spec = f"{self.kind}:{count}"
+        self.side = size
+        self._count, self._seed, self._part = count, seed, part or "train"
+        if count < 1:
+            raise UserError(f"{self.spec} has no image; give at least 1")
+        if seed < 0:
+            raise UserError(f"the seed {seed} of {self.kind} is negative; give 0 or more")
+        if f"{self.kind}/{self._part}" not in STREAMS:
+            raise UserError(f"{self.kind} has no part {part!r}; give train or test")
 
-    def generator(self, index: int) -> np.random.Generator:
-        if not 0 <= index < self.count:
-            raise IndexError(f"image {index} of {self.kind}:{self.count}")
-        stream = STREAMS.index(f"{self.kind}/{self.part}")
-        entropy = np.random.SeedSequence((self.seed, stream, index))
-        return np.random.Generator(np.random.Philox(entropy))
+    def __len__(self) -> int:
+        return self._count
 
-    def key(self, index: int) -> str:
-        return f"{self.kind}-{self.seed}/{self.part}/{index:07d}"
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.side, self.side
 
-    def fingerprint(self, size: int) -> str:
+    def fingerprint(self) -> str:
         return (
-            f"{self.kind} count={self.count} seed={self.seed} part={self.part} size={size} "
-            f"drawing={DRAWING_VERSION}"
+            f"{self.kind} count={self._count} seed={self._seed} part={self._part} "
+            f"size={self.side} drawing={DRAWING_VERSION}"
         )
 
+    def _generator(self, index: int) -> np.random.Generator:
+        if not 0 <= index < self._count:
+            raise IndexError(f"image {index} of {self.spec}")
+        stream = STREAMS.index(f"{self.kind}/{self._part}")
+        entropy = np.random.SeedSequence((self._seed, stream, index))
+        return np.random.Generator(np.random.Philox(entropy))
 
-class Scenes:
+    def _key(self, index: int) -> str:
+        return f"{self.kind}-{self._seed}/{self._part}/{index:07d}"
+
+
+class Scenes(_Drawn):
     """`scenes:N`: several objects an image, one region for what is seen of each; no labels.
 
     The label map names the shape that each pixel shows: 0 is the ground, 1 + c the shape c.
     """
 
+    kind = "scenes"
     class_names: tuple[str, ...] = ()
-    has_regions = True
-
-    def __init__(
-        self, count: int, *, seed: int = 0, part: str | None = None, size: int = SIZE
-    ) -> None:
-        self.spec = f"scenes:{count}"
-        self.side = size
-        self._stream = Stream("scenes", count, seed, part or "train")
-
-    def __len__(self) -> int:
-        return self._stream.count
 
     def __getitem__(self, index: int) -> Example:
-        image, masks, shapes = draw_scene(self.side, self._stream.generator(index))
+        image, masks, shapes = draw_scene(self.side, self._generator(index))
         semantic = np.zeros((self.side, self.side), np.uint8)
         for mask, shape in zip(masks, shapes, strict=True):
             semantic[mask] = 1 + shape
-        return Example(self._stream.key(index), image, regions=_regions(masks), semantic=semantic)
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        """Height and width of every image."""
-        return self.side, self.side
-
-    def fingerprint(self) -> str:
-        return self._stream.fingerprint(self.side)
+        return Example(self._key(index), image, regions=_regions(masks), semantic=semantic)
 
 
-class Objects:
+class Objects(_Drawn):
     """`objects:N`: one object an image, one region, labelled; the classes take turns."""
 
+    kind = "objects"
     class_names = CLASS_NAMES
-    has_regions = True
-
-    def __init__(
-        self, count: int, *, seed: int = 0, part: str | None = None, size: int = SIZE
-    ) -> None:
-        self.spec = f"objects:{count}"
-        self.side = size
-        self._stream = Stream("objects", count, seed, part or "train")
-
-    def __len__(self) -> int:
-        return self._stream.count
 
     def __getitem__(self, index: int) -> Example:
         label = int(index) % len(CLASS_NAMES)
-        image, mask = draw_object(CLASS_NAMES[label], self.side, self._stream.generator(index))
-        return Example(self._stream.key(index), image, label, _regions(mask[None]))
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        """Height and width of every image."""
-        return self.side, self.side
-
-    def fingerprint(self) -> str:
-        return self._stream.fingerprint(self.side)
+        image, mask = draw_object(CLASS_NAMES[label], self.side, self._generator(index))
+        return Example(self._key(index), image, label, _regions(mask[None]))
 
 
 def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
