@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxssl.data.loading import pick
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Example, Regions
-from mask_tools.shrink import pick
 
 PANEL = 320  # width of one picture, pixels
 GAP = 14

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.decode import decode_image
+from jaxssl.data.loading import pick
 from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from jaxssl.data.source import Example, Regions
 from mask_tools.regions import Region, collect
@@ -41,12 +42,3 @@ def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
     kept = np.flatnonzero(mask_areas(shrunk))
     found = [Region(shrunk[i], size, float(regions.score[i]), int(regions.level[i])) for i in kept]
     return dataclasses.replace(collect(found, size), object=regions.object[kept])
-
-
-def pick(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Values [h, w] at another size: each the one nearest to its center."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip(size, values.shape, strict=True)
-    )
-    return values[rows[:, None], columns[None, :]]

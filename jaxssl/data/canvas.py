@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
 from jaxssl.data.rle import bit_planes
-from jaxssl.data.source import Example, Regions
+from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 
 MAX_PIXELS = 2048 * 1024  # of a budget that is chosen from the data: images as Cityscapes has them
@@ -158,7 +158,12 @@ class CanvasSpec:
         if regions is not None and regions.size != size:
             raise UserError(f"{example.key}: regions of {regions.size} pixels, an image of {size}")
         if self.objects:
-            canvas |= _largest_of_objects(regions, self.objects)
+            boxes, areas = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+            if regions is not None:
+                roots = regions.roots()[: self.objects]
+                boxes, areas = regions.box[roots], regions.area[roots].astype(np.float32)
+            canvas["region_boxes"] = _filled(boxes, self.objects)
+            canvas["region_areas"] = _filled(areas, self.objects)
         if self.planes:
             rle = regions.largest(32 * self.planes) if regions is not None else []
             shape = self._planes_hw(kept)
@@ -188,14 +193,6 @@ def _filled(values: np.ndarray, length: int) -> np.ndarray:
     filled = np.zeros((length, *values.shape[1:]), values.dtype)
     filled[: len(values)] = values
     return filled
-
-
-def _largest_of_objects(regions: Regions | None, objects: int) -> Arrays:
-    boxes, areas = np.zeros((objects, 4), np.float32), np.zeros(objects, np.float32)
-    if regions is not None:
-        roots = regions.roots()[:objects]
-        boxes[: len(roots)], areas[: len(roots)] = regions.box[roots], regions.area[roots]
-    return {"region_boxes": boxes, "region_areas": areas}
 
 
 def choose_pixels(sizes: Sequence[tuple[int, int]]) -> int:

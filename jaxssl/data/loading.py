@@ -26,23 +26,18 @@ class ArraySpec(Protocol):
 
     def arrays(self) -> Shapes:
         """Shape and type of each array, by name."""
-        ...
 
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """How many entries from the start are in use of each array of varying length."""
-        ...
 
     def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
         """Mean number of bytes in use, of images of these original sizes."""
-        ...
 
     def fit(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width to which an image of `size` is resized while it is decoded."""
-        ...
 
     def make(self, example: Example, size: tuple[int, int]) -> Arrays:
         """The arrays of an example whose image, of the original `size`, may be resized already."""
-        ...
 
 
 def load_arrays(source: Source, index: int, spec: ArraySpec) -> Arrays:
@@ -135,10 +130,16 @@ def read_map(
             f"{example.key}: its label map holds {values.min()}..{values.max()}; to evaluate on, "
             "labels must be 0..254, and 255 where there is none"
         )
+    return pick(values, shape).astype(MAPS[name])
+
+
+def pick(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Values [h, w] at another size: each the one nearest to its center."""
     rows, columns = (
-        ((np.arange(n) + 0.5) * s / n).astype(int) for n, s in zip(shape, size, strict=True)
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(size, values.shape, strict=True)
     )
-    return values[rows[:, None], columns].astype(MAPS[name])
+    return values[rows[:, None], columns]
 
 
 MAPS: dict[str, np.dtype] = {"semantic": np.dtype(np.uint8), "depth": np.dtype(np.float32)}

@@ -85,19 +85,10 @@ def describe_shard(path: str | os.PathLike[str]) -> ShardInfo:
 
 def write_info(folder: str | os.PathLike[str], info: Info) -> None:
     """Writes `info.json`: the last thing an export does, for without it nothing can be read."""
-    content = {
-        "format_version": FORMAT_VERSION,
-        "source": info.source,
-        "segmenter": info.segmenter,
-        "class_names": info.class_names,
-        "has_semantic": info.has_semantic,
-        "splits": {
-            name: {
-                "count": sum(shard.count for shard in shards),
-                "shards": [dataclasses.asdict(shard) for shard in shards],
-            }
-            for name, shards in info.splits.items()
-        },
+    content = {"format_version": FORMAT_VERSION} | dataclasses.asdict(info)
+    content["splits"] = {
+        name: {"count": sum(shard["count"] for shard in shards), "shards": shards}
+        for name, shards in content.pop("splits").items()
     }
     with atomic_write(pathlib.Path(folder) / "info.json") as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())

@@ -81,11 +81,9 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Example:
         """The example at `index`; raises `BrokenImage` if it cannot be read."""
-        ...
 
     def fingerprint(self) -> str:
         """Changes whenever what `__getitem__` returns may have changed; names cached canvases."""
-        ...
 
 
 @runtime_checkable
@@ -94,7 +92,6 @@ class Sized(Protocol):
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image; raises `BrokenImage` if it cannot be read."""
-        ...
 
 
 @runtime_checkable
@@ -110,4 +107,3 @@ class Resizing(Protocol):
           index: of the example.
           fit: from the true height and width to those wanted.
         """
-        ...

@@ -80,12 +80,13 @@ class Tfds:
         key = self._key(index, features)
         encoded = features[self._names.image][0]
         image = decode_image(encoded, key)
+        depth = features.get(self._names.depth)  # 16-bit floats are stored as 32-bit ones
         return Example(
             key=key,
             image=image,
             label=int(features[self._names.label][0]) if self._names.label else -1,
             semantic=self._label_map(features, key, image.shape[:2]),
-            depth=self._depth(features, image.shape[:2]),
+            depth=None if depth is None else depth.reshape(image.shape[:2]),
             encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
         )
 
@@ -138,10 +139,6 @@ class Tfds:
         if values.shape[:2] != size:
             raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
         return values if values.ndim == 2 else values[..., 0]  # grey, written as colour
-
-    def _depth(self, features: dict[str, Any], size: tuple[int, ...]) -> np.ndarray | None:
-        # A tensor of 16-bit floats, which is stored as a list of 32-bit ones.
-        return features[self._names.depth].reshape(size) if self._names.depth else None
 
 
 def find_names(features: Any, name: str) -> Names:

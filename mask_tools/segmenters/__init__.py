@@ -27,7 +27,6 @@ class Segmenter(Protocol):
 
         Raises `BrokenImage` if what it needs for this image is not there.
         """
-        ...
 
 
 EXACT = "exact"  # no segmenter: the regions that the source carries
