@@ -8,6 +8,7 @@
     jaxssl.export_encoder("runs/try", "timm", "encoder.safetensors")
     encoder = jaxssl.load_encoder("encoder.safetensors")
     features = encoder(images)                        # u8[b, h, w, 3] to f32[b, d]
+    jaxssl.evaluate_encoder(encoder, ["folder:photos"], ["knn", "linear"])
 
 The commands do the same and more: `python -m jaxssl.train`, `evaluate`, `export`, `report`. Parts
 to build with are in the modules: `jaxssl.methods`, `samplers`, `views`, `losses`, `models`, `data`.
@@ -23,16 +24,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxssl.config_file import load_config as load_config
     from jaxssl.data import open_source as open_source
+    from jaxssl.evaluation import evaluate_encoder as evaluate_encoder
     from jaxssl.export import export_encoder as export_encoder
     from jaxssl.pretrained.encoder import load_encoder as load_encoder
     from jaxssl.preview import draw_views as draw_views
     from jaxssl.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
-__all__ = ["draw_views", "export_encoder", "load_config", "load_encoder", "open_source", "pretrain"]
+__all__ = [
+    "draw_views",
+    "evaluate_encoder",
+    "export_encoder",
+    "load_config",
+    "load_encoder",
+    "open_source",
+    "pretrain",
+]
 
 _PLACES = {
     "draw_views": "preview",
+    "evaluate_encoder": "evaluation",
     "export_encoder": "export",
     "load_config": "config_file",
     "load_encoder": "pretrained.encoder",

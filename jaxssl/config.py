@@ -25,6 +25,9 @@ from jaxssl.renamed import CONFIG_KEYS
 from jaxssl.samplers import SAMPLERS, Sampler
 from jaxssl.views import ViewConfig
 
+# Protocols of the evaluation during training, and the defaults of these tasks.
+KNN_K, KNN_TEMPERATURE, LINEAR_EPOCHS = 200, 0.1, 90
+
 # The sections that are one class out of several: `<section>.name` says which.
 KNOWN: dict[str, Mapping[str, Any]] = {
     "encoder": ENCODERS,
@@ -112,9 +115,9 @@ def base() -> ConfigDict:
     config.eval.health = 512  # training images on which signs of a collapse are measured; 0: off
     config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
     config.eval.batch_size = 256  # images at once
-    config.eval.knn_k = 200
-    config.eval.knn_temperature = 0.1
-    config.eval.linear_epochs = 90
+    config.eval.knn_k = KNN_K
+    config.eval.knn_temperature = KNN_TEMPERATURE
+    config.eval.linear_epochs = LINEAR_EPOCHS
     # Label values of pixels that are no class, besides 255; CamVid: (11,).
     config.eval.ignore_labels = ()
 

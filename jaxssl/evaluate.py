@@ -1,6 +1,7 @@
 """Evaluates a pre-trained encoder: `python -m jaxssl.evaluate --workdir runs/quickstart`."""
 
 import argparse
+import dataclasses
 import io
 import json
 import pathlib
@@ -14,19 +15,17 @@ from ml_collections import ConfigDict
 from jaxssl import sharding
 from jaxssl.config import base
 from jaxssl.errors import UserError
-from jaxssl.evaluation.classification.linear_protocols import PRESETS
-from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.settings import change, flags_help, with_preset
-from jaxssl.evaluation.suite import (
+from jaxssl.evaluation import (
     TASKS,
     EvalRecord,
     also_from_scratch,
     choose_tasks,
-    evaluate,
     match,
+    run_tasks,
     with_config,
 )
+from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -67,7 +66,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument(
-        "--void",
+        *("--ignore-labels", "--void"),
         dest="ignore_labels",
         type=_whole_numbers,
         metavar="VALUE,VALUE",
@@ -78,8 +77,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="fine-tune from random weights as well, to compare with: results scratch_...",
     )
-    parser.add_argument("--set", nargs="+", default=[], metavar="TASK.KEY=VALUE", help=flags_help())
-    parser.add_argument("--preset", choices=PRESETS, help="protocol of task linear: a paper's")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="TASK.KEY=VALUE",
+        help="changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
+    )
+    presets = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
+    parser.add_argument(
+        "--preset",
+        nargs="+",
+        default=[],
+        metavar="TASK=NAME",
+        help=f"protocols of papers: {', '.join(presets)}; NAME alone where one task has it",
+    )
     parser.add_argument(
         "--bn-adapt",
         action="store_true",
@@ -90,8 +102,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def config_of(loaded: Encoder) -> ConfigDict:
     """The default config, with images as the exported encoder takes them."""
-    config, preprocessing = base(), loaded.metadata["preprocessing"]
-    config.views.size, config.views.normalize = loaded.size, preprocessing["normalize"]
+    config = base()
+    config.views.size, config.views.normalize = loaded.size, loaded.normalization
     return config
 
 
@@ -107,7 +119,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
     if args.seeds < 1:
         raise UserError(f"--seeds is {args.seeds}; give 1 or more")
     tasks = with_config(choose_tasks(args.tasks), config.eval)
-    tasks = change(with_preset(tasks, args.preset), args.set)
+    tasks = change(with_presets(tasks, args.preset), args.set)
     size = config.eval.size or config.views.size
     if args.from_scratch:
         tasks = also_from_scratch(tasks)
@@ -118,49 +130,47 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
     pairs = match(tasks, datasets)
     mesh = sharding.make_mesh()
     if loaded:
-        variables, step = sharding.replicate(loaded.variables, mesh), loaded.metadata["step"]
-        network = loaded.network
+        encoder, step = loaded, loaded.metadata["step"]
     else:
-        network, variables, step = restore_encoder(config, args.workdir, mesh)
-    normalization, batch_size = config.views.normalize, config.eval.batch_size
-    encoder = FrozenEncoder(network, variables, normalization, mesh, batch_size)
-    entries = []
-    for entry in evaluate(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
-        save(path, step, entry)
-        entries.append(entry)
-    return entries
+        encoder, step = restore_encoder(config, args.workdir, mesh)
+    encoder = dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True)
+    records = []
+    for record in run_tasks(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
+        save(path, step, record)
+        records.append(record)
+    return records
 
 
-def save(path: pathlib.Path, step: int, entry: EvalRecord) -> None:
+def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
     """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
-    findings = entry.findings
+    result = record.result
     earlier = read_eval_records(path)
     new: dict[str, Any] = {
         "step": step,
-        "task": entry.task,
-        "dataset": entry.dataset,
-        "seed": entry.seed,
-        "results": findings.results,
-        "protocol": entry.protocol,
+        "task": record.task,
+        "dataset": record.dataset,
+        "seed": record.seed,
+        "results": result.results,
+        "protocol": record.protocol,
     }
-    if findings.details:
-        new["details"] = findings.details
+    if result.details:
+        new["details"] = result.details
     with atomic_write(path) as file:
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
-    if findings.predictions:
+    if result.predictions:
         folder = path.with_name("predictions")
         folder.mkdir(exist_ok=True)
-        with atomic_write(folder / f"{entry.dataset}_{entry.task}.npz") as file:
+        with atomic_write(folder / f"{record.dataset}_{record.task}.npz") as file:
             archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
-            np.savez_compressed(archive, allow_pickle=False, **findings.predictions)
+            np.savez_compressed(archive, allow_pickle=False, **result.predictions)
             file.write(archive.getvalue())
 
 
-def results_table(entries: Sequence[EvalRecord]) -> str:
+def results_table(records: Sequence[EvalRecord]) -> str:
     """One row for each data set and task: its results, with their spread over seeds."""
     groups: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for entry in entries:
-        groups.setdefault((entry.dataset, entry.task), []).append(entry.findings.results)
+    for record in records:
+        groups.setdefault((record.dataset, record.task), []).append(record.result.results)
     rows = []
     for (dataset, task), results in groups.items():
         for name in results[0]:

@@ -6,6 +6,7 @@ which are DINO's too. `jaxssl.load_encoder` reads every format.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import os
@@ -89,10 +90,11 @@ def export_encoder(workdir: str | os.PathLike, format: str, out: str | os.PathLi
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
     config = read_config(workdir)
-    network, variables, step = restore_encoder(config, workdir, sharding.make_mesh())
+    encoder, step = restore_encoder(config, workdir, sharding.make_mesh())
+    network = encoder.network
     if format == "torchvision" and isinstance(network, ViT):
         raise UserError("torchvision names a Vision Transformer otherwise; give --format timm")
-    variables = jax.device_get(variables)
+    variables = jax.device_get(encoder.variables)
     tensors = (param_names.to_flax if format == "flax" else param_names.to_torch)(variables)
     metadata = file_metadata(config, format, step)
     code = torch_code(network, format, out.name)
@@ -144,7 +146,7 @@ def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: 
         size = loaded.network.image_size
     scenes = open_source(f"scenes:{CHECKED}")
     images = stack_arrays(scenes, np.arange(CHECKED), SquareSpec(size))["image"]
-    features = Encoder(loaded.network, variables, loaded.metadata)(images)
+    features = dataclasses.replace(loaded, variables=variables)(images)
     difference = float(abs(loaded(images) - features).max())
     largest = float(abs(features).max())
     print(f"features up to {largest:.3g}; read back, they differ by {difference:.1e}")

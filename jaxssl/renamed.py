@@ -28,6 +28,10 @@ RESULTS = {
 }
 
 
+# Tasks of evaluation, and what to give to --tasks now.
+TASKS = {"fcn_cityscapes": "fcn --preset cityscapes"}
+
+
 def current_result(key: str) -> str:
     """The name of today for a key of results, such as `eval/objects/chance`."""
     place, slash, name = key.rpartition("/")

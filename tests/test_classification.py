@@ -13,14 +13,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from jaxssl import sharding
-from jaxssl.evaluation import features
+from jaxssl.evaluation import TASKS, match, run_tasks
 from jaxssl.evaluation.classification.augmented_images import TrainingImages
+from jaxssl.evaluation.classification.few_shot import FewShot
 from jaxssl.evaluation.classification.knn import Knn
-from jaxssl.evaluation.classification.tasks import FewShot
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.suite import TASKS, evaluate, match
+from jaxssl.evaluation.features import adapt_batch_norm
 from jaxssl.models.vit import ViT
+from jaxssl.pretrained import encoder as encoder_module
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Features
 
 
@@ -35,7 +36,7 @@ class Thumbnail(nn.Module):
 
 def freeze(network, variables, **options):
     mesh = sharding.make_mesh()
-    return FrozenEncoder(network, variables, "none", mesh, batch_size=48, show=False, **options)
+    return Encoder(network, variables, "none", mesh, batch_size=48, show=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ def find(encoder, data, name, seed=0, **changes):
     """What one task with a changed protocol finds."""
     task = TASKS[name]
     task = dataclasses.replace(task, protocol=dataclasses.replace(task.protocol, **changes))
-    (entry,) = evaluate(encoder, match({name: task}, [data]), (seed,))
-    return entry.findings
+    (entry,) = run_tasks(encoder, match({name: task}, [data]), (seed,))
+    return entry.result
 
 
 def write_folder(root, classes=3, train=20, test=8, *, unlabelled=0, tint=150, spread=1):
@@ -145,7 +146,9 @@ def test_a_network_without_batch_norm(colours):
     found = find(encoder, colours, "finetune", epochs=6, batch_size=16, learning_rates=(1.0,))
     assert found.results["top1"] > found.results["majority_baseline"]
     jax.tree.map(
-        np.testing.assert_array_equal, encoder.adapted(colours).variables, encoder.variables
+        np.testing.assert_array_equal,
+        adapt_batch_norm(encoder, colours).variables,
+        encoder.variables,
     )
 
 
@@ -157,12 +160,12 @@ def test_adapted_statistics_are_those_of_training_mode(tiny, colours):
         pixels = jnp.asarray(images[batch], jnp.float32) / 255
         _, changed = tiny.network.apply(variables, pixels, train=True, mutable=["batch_stats"])
         variables = variables | changed
-    adapted = tiny.adapted(colours).variables
+    adapted = adapt_batch_norm(tiny, colours).variables
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), adapted, variables)
     jax.tree.map(np.testing.assert_array_equal, adapted["params"], tiny.variables["params"])
     knn = dataclasses.replace(TASKS["knn"], protocol=Knn((5,)))
     pairs = match({"knn": knn}, [colours])
-    plain, moved = (next(evaluate(tiny, pairs, bn_adapt=b)).protocol for b in (False, True))
+    plain, moved = (next(run_tasks(tiny, pairs, bn_adapt=b)).protocol for b in (False, True))
     assert (plain["bn_adapt"], moved["bn_adapt"]) == (False, True)
 
 
@@ -177,16 +180,18 @@ def test_unlabelled_images_change_nothing(tiny, colours, tmp_path):
     indices = np.concatenate([batch["index"] for batch in batches])
     assert len(set(indices)) == 56
     assert min(data.labelled.train["label"][indices]) == 0
-    a, b = (jax.tree.leaves(tiny.adapted(d).variables["batch_stats"]) for d in (data, colours))
+    a, b = (
+        jax.tree.leaves(adapt_batch_norm(tiny, d).variables["batch_stats"]) for d in (data, colours)
+    )
     np.testing.assert_array_equal(a[0], b[0])
 
 
 @pytest.mark.parametrize("in_memory", [0, 2**30])
 def test_features_of_some_rows(monkeypatch, in_memory):
-    monkeypatch.setattr(features, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(encoder_module, "IN_MEMORY", in_memory)
     images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 2, 2, 3)
     rows = np.array([6, 0, 3, 2, 5])
-    found = features.extract(lambda batch: jnp.float32(batch[:, 0, 0]), images, 2, rows=rows)
+    found = encoder_module.extract(lambda batch: jnp.float32(batch[:, 0, 0]), images, 2, rows=rows)
     np.testing.assert_array_equal(found, images[rows, 0, 0])
 
 
@@ -215,6 +220,6 @@ def test_messages(tiny, colours, tmp_path, caplog):
 
     broken = jax.tree.map(lambda x: x * np.nan, tiny.variables)
     with pytest.raises(ValueError, match="features of data are not finite"):
-        find(dataclasses.replace(tiny, variables=broken, _known={}), colours, "logistic")
+        find(dataclasses.replace(tiny, variables=broken, memory={}), colours, "logistic")
     with pytest.raises(ValueError, match=r"has 60 labelled images.* k = 61; set knn.k"):
         find(tiny, colours, "knn", k=(5, 61))

@@ -9,10 +9,10 @@ import pytest
 
 from jaxssl import sharding
 from jaxssl.data.source import Example
+from jaxssl.evaluation import also_from_scratch, choose_tasks, match, run_tasks
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.dense.pets_metrics import summarise
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.suite import also_from_scratch, choose_tasks, evaluate, match
+from jaxssl.pretrained.encoder import Encoder
 
 TRAIN = {"epochs": 2, "batch_size": 8, "fraction": 0.5}
 
@@ -24,14 +24,14 @@ def encoder(tiny_encoder):
     mesh = jax.make_mesh(
         (1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,)
     )
-    return FrozenEncoder(tiny_encoder, variables, "imagenet", mesh, 8, show=False)
+    return Encoder(tiny_encoder, variables, "imagenet", mesh, 8, show=False)
 
 
 def run(encoder, task, data, seeds=(0,), **changes):
     (known,) = also_from_scratch(choose_tasks([task])).values()
     protocol = dataclasses.replace(known.protocol, **changes)
     pairs = match({task: dataclasses.replace(known, protocol=protocol)}, [data])
-    return list(evaluate(encoder, pairs, seeds))
+    return list(run_tasks(encoder, pairs, seeds))
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +45,16 @@ def test_segmentation(encoder, scenes):
     (task,) = tasks.values()
     protocol = dataclasses.replace(task.protocol, steps=20, batch_size=64, images=30)
     pairs = match({"segmentation": dataclasses.replace(task, protocol=protocol)}, [scenes])
-    first, again, other = evaluate(encoder, pairs, (0, 0, 1))
-    assert first.as_metrics() == {"eval/scenes/miou": first.findings.results["miou"]}
-    assert first.findings.results == again.findings.results
-    assert first.findings.results != other.findings.results
+    first, again, other = run_tasks(encoder, pairs, (0, 0, 1))
+    assert first.as_metrics() == {"eval/scenes/miou": first.result.results["miou"]}
+    assert first.result.results == again.result.results
+    assert (first.result.results, first.protocol) != (other.result.results, other.protocol)
     assert first.protocol["training_images"] == 30
     assert first.protocol["grid"] == [4, 4]
-    details = first.findings.details
+    details = first.result.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
     assert np.sum(details["confusion"]) == 10 * 16 * 16
-    with pytest.raises(ValueError, match="--from-scratch is for fcn, fcn_cityscapes, pets, depth"):
+    with pytest.raises(ValueError, match="--from-scratch is for fcn, pets, depth"):
         also_from_scratch(tasks)
 
 
@@ -91,11 +91,11 @@ def test_fcn(encoder, tmp_path):
     changes = {"epochs": 20, "batch_size": 8, "scale": (1.0, 1.0), "lr": 0.1}
     changes |= {"head_convs": 1, "head_channels": 8, "head_dilation": 1}
     first, again = run(encoder, "fcn", data, (0, 0), **changes)
-    results = first.findings.results
-    assert results == again.findings.results
+    results = first.result.results
+    assert results == again.result.results
     assert results["pixel_accuracy"] > results["baseline_pixel_accuracy"] + 0.1
     assert results["miou"] != results["scratch_miou"]
-    assert first.findings.predictions["predicted"].shape == (8, 16, 16)
+    assert first.result.predictions["predicted"].shape == (8, 16, 16)
     assert first.protocol["epochs"] == 20
     with pytest.raises(ValueError, match="loss is not finite in epoch"):
         run(encoder, "fcn", data, **changes | {"lr": 1e30})
@@ -106,7 +106,7 @@ def test_fcn(encoder, tmp_path):
 
 def test_pets(encoder, tmp_path):
     (entry,) = run(encoder, "pets", drawn(tmp_path), **TRAIN)
-    results, shown = entry.findings.results, entry.findings.predictions
+    results, shown = entry.result.results, entry.result.predictions
     names = ("accuracy", "iou", "dice", "precision", "recall")
     every = [p + m for p in ("", "paper_") for m in names]
     assert set(results) == {p + name for p in ("", "scratch_", "baseline_") for name in every}
@@ -119,6 +119,6 @@ def test_pets(encoder, tmp_path):
 def test_depth(encoder, tmp_path):
     changes = TRAIN | {"fraction": 1.0, "epochs": 15}
     (entry,) = run(encoder, "depth", drawn(tmp_path), **changes)
-    results = entry.findings.results
+    results = entry.result.results
     assert results["delta1"] > results["baseline_delta1"] + 0.1  # brightness tells the depth
     assert {"scratch_delta1", "rmse", "baseline_abs_rel"} <= set(results)

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from jaxssl.evaluate import results_table, save
+from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
 from jaxssl.evaluation.classification.linear_protocols import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.settings import change, with_preset
-from jaxssl.evaluation.suite import TASKS, EvalRecord, choose_tasks, match
+from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.evaluation.task import TaskResult
 
 
 def entry(task, top1, seed=0, **extra):
-    findings = TaskResult(
+    result = TaskResult(
         {"top1": top1, "majority_baseline": 0.1}, details={"classes": ["a"]}, **extra
     )
-    return EvalRecord(task, "photos", seed, findings, {"k": [20]})
+    return EvalRecord(task, "photos", seed, result, {"k": [20]})
 
 
 def test_settings_change_protocols():
@@ -27,7 +27,14 @@ def test_settings_change_protocols():
     assert tasks["linear"].protocol.augment is True
     assert tasks["linear"].protocol.epochs == 3
     assert TASKS["linear"].protocol.epochs == 90
-    assert with_preset(tasks, "s3same")["linear"].protocol == PRESETS["s3same"]
+    assert with_presets(tasks, ["s3same"])["linear"].protocol == PRESETS["s3same"]
+    changed = with_presets(choose_tasks(tuple(TASKS)), ["knn=dino", "linear=lightly", "cityscapes"])
+    assert changed["knn"].protocol.k == (20,)
+    assert changed["linear"].protocol == PRESETS["lightly"]
+    assert changed["fcn"].protocol.epochs == 160
+    assert with_presets(tasks, ["lightly"])["linear"].protocol == PRESETS["lightly"]
+    with pytest.raises(ValueError, match="--preset knn=simclr: give one of knn=dino, linear=sweep"):
+        with_presets(tasks, ["knn=simclr"])
 
 
 @pytest.mark.parametrize(
@@ -50,8 +57,10 @@ def test_mistakes_in_settings(setting, message):
 def test_tasks_and_data_sets_must_fit():
     with pytest.raises(ValueError, match="unknown task 'kn'; choose from knn, linear"):
         choose_tasks(("kn",))
-    with pytest.raises(ValueError, match="--preset byol is one of task linear"):
-        with_preset(choose_tasks(("knn",)), "byol")
+    with pytest.raises(ValueError, match="task 'fcn_cityscapes' is now: --tasks fcn --preset"):
+        choose_tasks(("fcn_cityscapes",))
+    with pytest.raises(ValueError, match="--preset byol: give one of knn=dino$"):
+        with_presets(choose_tasks(("knn",)), ["byol"])
     scenes, objects = open_datasets(["scenes:10", "objects:10"], 16)
     with pytest.raises(ValueError, match="task knn needs labels and none .* scenes:10"):
         match(choose_tasks(("knn",)), [scenes])

@@ -62,7 +62,7 @@ def test_unlabelled_images_change_nothing(data, mesh):
 def test_memory_does_not_grow_with_the_queries_and_devices_share_nothing(mesh):
     def compiled(queries):
         rows = np.zeros((queries, 8), np.float32)
-        found = module.Neighbours(np.zeros((queries, 3), np.float32), np.zeros((queries, 3), int))
+        found = module.Neighbors(np.zeros((queries, 3), np.float32), np.zeros((queries, 3), int))
         bank = (np.zeros((500, 8), np.float32), np.zeros(500, np.int32), np.int32(500))
         return compile_search(mesh, 4).lower((rows, found), bank).compile()
 

@@ -12,8 +12,9 @@ from jaxssl.evaluation.dense.linear_segmentation import (
     Segmentation,
     class_shares,
     grid_probe,
-    predict,
+    predict_maps,
 )
+from jaxssl.evaluation.probes import Probes, cross_entropy
 
 PROTOCOL = Segmentation(steps=100, batch_size=256)
 
@@ -37,7 +38,8 @@ def test_the_loss_of_shares_is_that_of_the_pixels():
     rng = np.random.default_rng(0)
     truth, logits = rng.integers(0, 3, (1, 8, 8), np.uint8), rng.normal(size=(1, 2, 2, 3))
     log_p = np.asarray(jax.nn.log_softmax(jnp.asarray(logits)))
-    by_cells = -np.mean(np.sum(class_shares(truth, (2, 2), 3) * log_p, axis=-1))
+    shares = jnp.asarray(class_shares(truth, (2, 2), 3)).reshape(4, 3)
+    by_cells = float(cross_entropy(jnp.asarray(logits, jnp.float32).reshape(4, 3), shares))
     by_pixels = -np.mean(
         [log_p[0, y // 4, x // 4, truth[0, y, x]] for y in range(8) for x in range(8)]
     )
@@ -81,7 +83,10 @@ def test_void_pixels_are_not_learnt_from():
 
 def test_logits_are_resized_between_cells():
     grid = np.array([[[[1.0], [-3.0]], [[1.0], [-3.0]]]], np.float32)
-    predicted = predict(grid, jnp.array([[-1.0, 1.0]]), jnp.zeros(2), 8)
+    blank = jnp.zeros(1)
+    weight = jnp.array([[[-1.0, 1.0]]])
+    probes = Probes(weight, jnp.zeros((1, 2)), (), blank, blank, jnp.ones(1))
+    predicted = predict_maps(probes, 0, grid, 8)
     # Cells at pixels 1.5 and 5.5: the feature is 0 at 2.5, a quarter of the way.
     np.testing.assert_array_equal(predicted[0, 0], [1, 1, 1, 0, 0, 0, 0, 0])
 

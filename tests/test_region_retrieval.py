@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from jaxssl import sharding
+from jaxssl.evaluation import choose_tasks, match, run_tasks
 from jaxssl.evaluation import region_retrieval as module
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.features import FrozenEncoder
 from jaxssl.evaluation.region_retrieval import (
     evaluate_regions,
     load_regions,
     region_classes,
     retrieval,
 )
-from jaxssl.evaluation.suite import choose_tasks, evaluate, match
+from jaxssl.pretrained.encoder import Encoder
 
 
 def make_regions(count=40):
@@ -99,13 +99,13 @@ def test_evaluate_regions_pools_the_grid():
 
 def test_the_tasks_on_scenes(tiny_encoder):
     variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
-    encoder = FrozenEncoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
     datasets = open_datasets(("scenes:80",), 16)
     found = {
         entry.task: entry
-        for entry in evaluate(encoder, match(choose_tasks(("retrieval", "health")), datasets))
+        for entry in run_tasks(encoder, match(choose_tasks(("retrieval", "health")), datasets))
     }
-    results, health = (found[name].findings.results for name in ("retrieval", "health"))
+    results, health = (found[name].result.results for name in ("retrieval", "health"))
     assert 0 < results["map"] < 1
     assert results["regions"] > 40
     assert found["retrieval"].protocol["images"] == 500

@@ -1,1 +1,199 @@
-"""How good is an encoder? Functions of arrays."""
+"""Evaluation: tasks ask an encoder how good it is on data sets with labels, maps or regions.
+
+To add a task: a file that ends in a `Task` (its function, its protocol, what it needs of a data
+set), and its name in `TASKS`.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxssl.errors import UserError
+from jaxssl.evaluation.classification.few_shot import FEW_SHOT
+from jaxssl.evaluation.classification.finetune import FINETUNE
+from jaxssl.evaluation.classification.knn import KNN
+from jaxssl.evaluation.classification.linear_probe import LINEAR
+from jaxssl.evaluation.classification.logistic import LOGISTIC
+from jaxssl.evaluation.collapse import HEALTH
+from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.dense.depth import DEPTH
+from jaxssl.evaluation.dense.fcn import FCN
+from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
+from jaxssl.evaluation.dense.pets import PETS
+from jaxssl.evaluation.features import adapt_batch_norm
+from jaxssl.evaluation.protocols import change, with_presets
+from jaxssl.evaluation.region_retrieval import RETRIEVAL
+from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.pretrained.encoder import Encoder
+from jaxssl.renamed import TASKS as RENAMED
+
+TASKS: dict[str, Task] = {
+    "knn": KNN,
+    "linear": LINEAR,
+    "logistic": LOGISTIC,
+    "few_shot": FEW_SHOT,
+    "finetune": FINETUNE,
+    "segmentation": SEGMENTATION,
+    "fcn": FCN,
+    "pets": PETS,
+    "depth": DEPTH,
+    "retrieval": RETRIEVAL,
+    "health": HEALTH,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalRecord:
+    """One task on one data set with one seed."""
+
+    task: str
+    dataset: str
+    seed: int
+    result: TaskResult
+    protocol: dict[str, Any]  # all that defines the numbers
+
+    def as_metrics(self) -> dict[str, float]:
+        """The main result and the majority baseline, as a line of `metrics.jsonl` has them."""
+        name, value = next(iter(self.result.results.items()))
+        key = name if self.task == "segmentation" else f"{self.task}_{name}"
+        metrics = {f"eval/{self.dataset}/{key}": value}
+        if "majority_baseline" in self.result.results:
+            metrics[f"eval/{self.dataset}/majority_baseline"] = self.result.results[
+                "majority_baseline"
+            ]
+        return metrics
+
+
+def choose_tasks(names: Sequence[str]) -> dict[str, Task]:
+    """The tasks of these names, or an error that lists those there are."""
+    if renamed := [name for name in names if name in RENAMED]:
+        raise UserError(f"task {renamed[0]!r} is now: --tasks {RENAMED[renamed[0]]}")
+    if unknown := [name for name in names if name not in TASKS]:
+        raise UserError(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
+    return {name: TASKS[name] for name in names}
+
+
+def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
+    """The tasks with what the section `eval` of a run's config says of their protocols."""
+    settings: dict[str, dict[str, Any]] = {
+        "knn": {"k": (config.knn_k,), "temperature": config.knn_temperature},
+        "linear": {"epochs": config.linear_epochs},
+    }
+    return {
+        name: dataclasses.replace(
+            task, protocol=dataclasses.replace(task.protocol, **settings.get(name, {}))
+        )
+        for name, task in tasks.items()
+    }
+
+
+def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks, from random weights as well where they can be; `UserError` if none can."""
+    changed = dict(tasks)
+    for name, task in tasks.items():
+        if hasattr(task.protocol, "scratch"):
+            protocol = dataclasses.replace(task.protocol, scratch=True)
+            changed[name] = dataclasses.replace(task, protocol=protocol)
+    if changed == tasks:
+        able = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
+        raise UserError(f"--from-scratch is for {able}; none of them is among the tasks")
+    return changed
+
+
+def match(
+    tasks: Mapping[str, Task], datasets: Sequence[DataSet]
+) -> list[tuple[str, Task, DataSet]]:
+    """Which tasks to run on which data sets: wherever there is what they need.
+
+    Raises:
+      UserError: a task fits no data set, a data set no task, or a task finds fault with one.
+    """
+    pairs = [(n, t, data) for data in datasets for n, t in tasks.items() if t.needs in data.offers]
+    for name, task in tasks.items():
+        if name not in {n for n, _, _ in pairs}:
+            raise UserError(
+                f"task {name} needs {task.needs} and none of the data sets has them: "
+                f"{', '.join(data.spec for data in datasets)}"
+            )
+    for data in datasets:
+        if data not in [d for _, _, d in pairs]:
+            needs = ", ".join(f"{name} ({task.needs})" for name, task in tasks.items())
+            raise UserError(
+                f"{data.spec} has {', '.join(sorted(data.offers))}; no task can use it: {needs}"
+            )
+    for _, task, data in pairs:
+        task.check(data, task.protocol)
+    return pairs
+
+
+def run_tasks(
+    encoder: Encoder,
+    pairs: Sequence[tuple[str, Task, DataSet]],
+    seeds: Sequence[int] = (0,),
+    *,
+    bn_adapt: bool = False,
+) -> Iterator[EvalRecord]:
+    """Runs tasks on data sets, once for each seed where the seed matters.
+
+    Args:
+      encoder: to evaluate.
+      pairs: as `match` returns them.
+      seeds: of what a task draws.
+      bn_adapt: whether the statistics of BatchNorm are first moved to those of each data set, which
+        must have labels.
+    """
+    given, adapted_to = encoder, None
+    for name, task, data in pairs:
+        if bn_adapt and adapted_to is not data:
+            encoder, adapted_to = adapt_batch_norm(given, data), data
+        for seed in seeds if task.seeded else seeds[:1]:
+            result = task.run(encoder, data, task.protocol, seed)
+            common = {
+                "source": data.spec,
+                "size": data.size,
+                "normalize": encoder.normalization,
+                "bn_adapt": bn_adapt,
+            }
+            protocol = common | dataclasses.asdict(task.protocol) | result.protocol
+            yield EvalRecord(name, data.name, seed, result, protocol)
+
+
+def evaluate_encoder(
+    encoder: Encoder,
+    datasets: Sequence[str],
+    tasks: Sequence[str] = ("knn",),
+    *,
+    presets: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    seeds: int = 1,
+    size: int = 0,
+    ignore_labels: tuple[int, ...] = (),
+    bn_adapt: bool = False,
+    cache_dir: str | None = None,
+) -> list[EvalRecord]:
+    """What `python -m jaxssl.evaluate` does, from Python.
+
+        encoder = jaxssl.load_encoder("encoder.safetensors")
+        for record in jaxssl.evaluate_encoder(encoder, ["folder:photos"], ["knn", "linear"]):
+            print(record.task, record.dataset, record.result.results)
+
+    (It is not called `evaluate`, for that is the module of the command.)
+
+    Args:
+      encoder: of `load_encoder`.
+      datasets: sources, a training and a test part each.
+      tasks: names in `TASKS`.
+      presets: protocols of papers: `linear=simclr`.
+      settings: changes of protocols: `knn.k=20,200`.
+      seeds: how many, from 0.
+      size: side of the images, pixels; 0: the encoder's.
+      ignore_labels: label values of pixels that are no class, besides 255.
+      bn_adapt: whether BatchNorm's statistics are first moved to those of each data set.
+      cache_dir: where decoded images are kept; None: in the cache folder.
+
+    Raises:
+      UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
+    """
+    chosen = change(with_presets(choose_tasks(tasks), presets), settings)
+    opened = open_datasets(datasets, size or encoder.size, cache_dir, ignore_labels=ignore_labels)
+    return list(run_tasks(encoder, match(chosen, opened), range(seeds), bn_adapt=bn_adapt))

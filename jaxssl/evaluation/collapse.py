@@ -28,9 +28,9 @@ from jaxssl.data.source import Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.task import TaskResult
+from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.losses import unit
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.samplers import RandomCrop, Sampler
 from jaxssl.samplers.region_crop import RegionCrop
 from jaxssl.types import Batch, View
@@ -160,7 +160,7 @@ def check_health(data: DataSet, protocol: Health) -> None:
         raise UserError(f"{data.spec} has one test image and health compares images; give more")
 
 
-def run_health(encoder: FrozenEncoder, data: DataSet, protocol: Health, seed: int) -> TaskResult:
+def run_health(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskResult:
     """All measures of an encoder on a data set, which needs no labels."""
     views = ViewConfig(
         size=data.size, scale=protocol.scale, recipe=protocol.recipe, normalize="none"
@@ -189,3 +189,6 @@ def cut_pairs(images: np.ndarray, views: ViewConfig, seed: int) -> tuple[np.ndar
 def _cut(batch: Batch, key: Array, views: ViewConfig) -> list[View]:
     sampler: Any = RandomCrop()
     return make_views(key, batch, (), sampler, views)[0]
+
+
+HEALTH = Task(run_health, Health(), "images", check=check_health)

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxssl.data import Source, open_source
+from jaxssl.data.canvas import CanvasSpec, choose_pixels
+from jaxssl.data.loading import sample_sizes
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
-from jaxssl.evaluation.dense_data import Pixels, load_pixels, maps_of
+from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of
 
 log = logging.getLogger("jaxssl")
 
@@ -110,9 +112,10 @@ class DataSet:
         return LabelledImages(train, test, classes)
 
     @functools.cached_property
-    def canvases(self) -> dict[str, np.ndarray]:
-        """The training images whole, to cut from at random: squashed to 8/7 of `size`."""
-        return open_store(self.train, SquareSpec(-(-self.size * 8 // 7), "squash"), self.cache_dir)
+    def canvases(self) -> tuple[CanvasSpec, dict[str, np.ndarray]]:
+        """The training images at their own shape, to cut crops of `size` from at random."""
+        spec = CanvasSpec(choose_pixels(sample_sizes(self.train)), (self.size, self.size))
+        return spec, open_store(self.train, spec, self.cache_dir)
 
 
 def open_datasets(
@@ -147,3 +150,54 @@ def _name(spec: str) -> str:
     scheme, _, rest = spec.partition(":")
     parts = rest.strip("/").split("/")
     return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]
+
+
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Rows of a fraction of each class, at least one of each; the same for the same seed."""
+    if not 0 < fraction <= 1:
+        raise UserError(f"a fraction of the images is {fraction}; it must be in (0, 1]")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = labels[order]
+    chosen = []
+    for label in np.unique(labels):
+        rows = order[shuffled == label]
+        chosen.append(rows[: max(1, round(fraction * len(rows)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def hold_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to learn from and a tenth, of each class with two images, to choose by.
+
+    Raises:
+      UserError: no class has two images.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = labels[order]
+    chosen = []
+    for label in np.unique(labels):
+        rows = order[shuffled == label]
+        chosen.append(rows[: max(1, len(rows) // 10) if len(rows) > 1 else 0])
+    held_out = np.sort(np.concatenate(chosen))
+    if not len(held_out):
+        raise UserError("no class has two images, so none can be held out to choose by")
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def whole_batch(batch_size: int, count: int, devices: int) -> int:
+    """The largest batch of at most `batch_size` of `count` images that divides over the devices.
+
+    Raises:
+      UserError: there are fewer images than devices.
+    """
+    whole = min(batch_size, count) // devices * devices
+    if not whole:
+        raise UserError(
+            f"batches of {min(batch_size, count)} of {count} training images do not divide over "
+            f"{devices} devices; use fewer devices, or more images and a larger batch_size"
+        )
+    return whole
+
+
+def check_labels(data: DataSet, protocol: object) -> None:
+    """Raises UserError unless there are labelled images of two classes."""
+    _ = data.labelled

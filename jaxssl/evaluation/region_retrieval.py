@@ -23,10 +23,10 @@ from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.task import TaskResult
+from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.losses import unit
+from jaxssl.pretrained.encoder import Encoder
 
 NO_CLASS = 255  # in a label map
 MIN_POINTS = 4  # of the lattice of planes: smaller regions say little
@@ -138,9 +138,7 @@ class Retrieval:
             raise UserError(f"retrieval.images is {self.images}; it must be 2 or more")
 
 
-def run_retrieval(
-    encoder: FrozenEncoder, data: DataSet, protocol: Retrieval, seed: int
-) -> TaskResult:
+def run_retrieval(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> TaskResult:
     """`retrieval` over the regions of test images."""
     canvases = load_regions(data, protocol.images)
     results = evaluate_regions(encoder.grid, canvases, batch=encoder.batch_size)
@@ -177,3 +175,6 @@ def evaluate_regions(
         mine = (image >= start) & (image < start + batch)
         features.append(np.asarray(pooled)[image[mine] - start, region[mine]])
     return retrieval(np.concatenate(features), classes[image, region], image)
+
+
+RETRIEVAL = Task(run_retrieval, Retrieval(), "labelled regions", seeded=False)

@@ -1,18 +1,18 @@
-"""What a task is: something that can be asked of an encoder on a data set."""
+"""What a task is: a measurement of an encoder on a data set. `TASKS` has all of them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.pretrained.encoder import Encoder
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What a task found out."""
+    """What a task measured."""
 
     results: dict[str, float]  # the numbers by name, the main one first
     # What was decided on the way and defines the numbers too, such as the learning rate chosen.
@@ -31,8 +31,9 @@ def _nothing_to_check(data: DataSet, protocol: Any) -> None:
 class Task:
     """A function, the protocol that it follows by default, and what it needs."""
 
-    run: Callable[[FrozenEncoder, DataSet, Any, int], TaskResult]  # encoder, data, protocol, seed
+    run: Callable[[Encoder, DataSet, Any, int], TaskResult]  # encoder, data, protocol, seed
     protocol: Any  # a frozen dataclass; all of it is saved beside the results
     needs: str  # of a data set: one of `DataSet.offers`
     seeded: bool = True  # whether another seed may give another number
     check: Callable[[DataSet, Any], None] = _nothing_to_check  # raises before anything compiles
+    presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # protocols by name

@@ -1,5 +1,6 @@
-"""Networks that say something of every pixel: an encoder's grid, a head, and back to full size.
+"""Encoders with a head, to be fine-tuned: class scores, or a prediction for every pixel.
 
+Classifier a linear layer on pooled features
 FcnHead    fully convolutional network (Long et al., arXiv 1411.4038), as in MoCo's transfer
            to PASCAL VOC and Cityscapes (arXiv 1911.05722, appendix), which DetCon follows
 PetsHead   "Improving Pixel-Wise Segmentation with Contrastive Pre-Training" (Jappert), with
@@ -28,6 +29,19 @@ class Dense(nn.Module):
     def __call__(self, images: Float[Array, "b s s 3"], train: bool) -> Float[Array, "b s s k"]:
         y = self.head(self.encoder(images, train).grid, train)
         return jax.image.resize(y, (*images.shape[:3], y.shape[-1]), "bilinear")
+
+
+class Classifier(nn.Module):
+    """Normalized images to scores f32[b, k]: a linear layer on pooled features, at first zero."""
+
+    encoder: nn.Module
+    classes: int
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b s s 3"], train: bool) -> Float[Array, "b k"]:
+        head = nn.Dense(self.classes, kernel_init=nn.initializers.zeros)
+        scores: Array = head(self.encoder(images, train).pooled.astype(jnp.float32))
+        return scores
 
 
 class FcnHead(nn.Module):

@@ -8,68 +8,140 @@
 images are prepared.
 """
 
+import collections
+import dataclasses
 import functools
 import json
 import logging
+import math
 import os
 import pathlib
+import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from jaxssl import sharding
 from jaxssl.config import build, defaults
 from jaxssl.errors import UserError
+from jaxssl.image.augment import normalize
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
+from jaxssl.progress import progress
 from jaxssl.types import Features, Tree
+
+IN_MEMORY = 2**30  # bytes that features may take
 
 log = logging.getLogger("jaxssl")
 
 
+@dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A pre-trained encoder, frozen."""
+    """A frozen encoder with its variables, on all devices."""
 
-    def __init__(self, network: nn.Module, variables: Tree, metadata: dict[str, Any]):
-        self.network, self.variables, self.metadata = network, variables, metadata
+    network: nn.Module
+    variables: Tree
+    normalization: str  # a name in `augment.NORMALIZE`
+    mesh: Mesh
+    batch_size: int = 256  # images at once
+    show: bool = True  # whether to show how far long work is
+    size: int = 0  # side of the images that it was evaluated on, pixels; none is resized
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the file it is from
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # for evaluation
 
-    @property
-    def size(self) -> int:
-        """Side of the images that it was evaluated on, pixels. No image is resized."""
-        return int(self.metadata["preprocessing"]["size"])
-
-    def __call__(self, images: np.ndarray | Array) -> Float[Array, "b d"]:
+    def __call__(self, images: np.ndarray | Array) -> Float[np.ndarray, "b d"]:
         """Pooled features of images u8[b, h, w, 3]."""
-        pooled: Array = self._features(images).pooled
-        return pooled
+        return self.pooled(_checked(images))
 
-    def grid(self, images: np.ndarray | Array) -> Float[Array, "b i j d"]:
+    def pooled(self, images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Pooled features f32[n, d] of images u8[n, h, w, 3], or of those in `rows`."""
+        return self._extract("pooled", images, rows)
+
+    def grid(self, images: np.ndarray | Array) -> Float[np.ndarray, "b i j d"]:
         """Features at each place of images u8[b, h, w, 3]."""
-        grid: Array = self._features(images).grid
-        return grid
+        return self._extract("grid", _checked(images), None)
 
-    def _features(self, images: np.ndarray | Array) -> Features:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise UserError(
-                f"images are {images.dtype} of {images.shape}; give uint8 of [b, h, w, 3]"
-            )
-        return self._apply(self.variables, images)
+    def _extract(self, kind: str, images: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        encode = compile_encode(self.network, self.normalization, self.mesh, kind)
+        return extract(
+            functools.partial(encode, self.variables),
+            images,
+            min(self.batch_size, max(len(images), 1)),
+            rows=rows,
+            show=self.show and kind == "pooled",
+        )
 
-    @functools.cached_property
-    def _apply(self) -> Any:
-        preprocessing = self.metadata["preprocessing"]
-        mean, std = (jnp.array(preprocessing[k])[None, None, None] for k in ("mean", "std"))
 
-        def apply(variables: Tree, images: Array) -> Any:
-            pixels = (images.astype(jnp.float32) / 255 - mean) / std
-            return self.network.apply(variables, pixels, train=False)
+def _checked(images: np.ndarray | Array) -> np.ndarray:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise UserError(f"images are {images.dtype} of {images.shape}; give uint8 of [b, h, w, 3]")
+    return np.asarray(images)
 
-        return jax.jit(apply)
+
+@functools.cache
+def compile_encode(
+    network: nn.Module, normalization: str, mesh: Mesh, kind: str
+) -> Callable[..., Any]:
+    """`encode(variables, images)`, jitted once for all variables; `kind` is "pooled" or "grid"."""
+
+    def encode(variables: Tree, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b ..."]:
+        pixels = normalize(images.astype(jnp.float32) / 255, normalization)
+        features: Features = network.apply(variables, pixels, train=False)  # type: ignore[assignment]
+        return features.pooled if kind == "pooled" else features.grid
+
+    return sharding.jit_over_rows(encode, mesh)
+
+
+def extract(
+    encode: Callable,
+    images: np.ndarray,
+    batch_size: int,
+    *,
+    rows: np.ndarray | None = None,
+    show: bool = False,
+) -> np.ndarray:
+    """What `encode` returns, [n, ...], for images u8[n, s, s, 3]; a short batch is filled up.
+
+    Batches are handed over one ahead of the one awaited, so that device and host overlap.
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    waiting: collections.deque[tuple[int, jax.Array]] = collections.deque()
+    features: list[np.ndarray] = []
+
+    def store(start: int, batch: jax.Array) -> None:
+        if not features:
+            dtype = np.uint8 if batch.dtype == np.uint8 else np.float32
+            features.append(_space((len(rows), *batch.shape[1:]), dtype))
+        some = features[0][start : start + batch_size]
+        some[:] = np.asarray(batch)[: len(some)]
+
+    with progress(len(rows), "features", show=show) as advance:
+        for start in range(0, len(rows), batch_size):
+            batch = np.asarray(images[rows[start : start + batch_size]])
+            missing = batch_size - len(batch)
+            filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            waiting.append((start, encode(filled)))
+            if len(waiting) > 1:
+                store(*waiting.popleft())
+            advance(len(batch))
+        store(*waiting.popleft())
+    return features[0]
+
+
+def _space(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An array to fill: a large one lies in a file without a name, for the system to page."""
+    if math.prod(shape) * 4 <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
 def load_encoder(path: str | os.PathLike) -> Encoder:
@@ -86,8 +158,17 @@ def load_encoder(path: str | os.PathLike) -> Encoder:
         raise UserError(f"{path} needs a newer jaxssl, which knows {', '.join(sorted(unknown))}")
     network = build("encoder", encoder, dtype=jnp.dtype("float32"), remat=False)
     shapes = variable_shapes(network, metadata["preprocessing"]["size"])
-    variables = jax.device_put(_load(path, weights, shapes).variables)
-    return Encoder(network, variables, metadata)
+    mesh = sharding.make_mesh()
+    variables = sharding.replicate(_load(path, weights, shapes).variables, mesh)
+    return Encoder(
+        network,
+        variables,
+        metadata["preprocessing"]["normalize"],
+        mesh,
+        show=False,
+        size=int(metadata["preprocessing"]["size"]),
+        metadata=metadata,
+    )
 
 
 def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:

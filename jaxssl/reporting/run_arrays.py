@@ -11,7 +11,7 @@ from jaxssl.data import Source, open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
-from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
 from jaxssl.sharding import make_mesh
@@ -59,12 +59,11 @@ class RunArrays:
         return open_source(self.run.config.data.source, seed=self.run.config.seed)
 
     @functools.cached_property
-    def encoder(self) -> FrozenEncoder:
+    def encoder(self) -> Encoder:
         """The encoder of the newest checkpoint, whose step `step` is from now on."""
         config, mesh = self.run.config, make_mesh()
-        network, variables, self.step = restore_encoder(config, self.run.workdir, mesh)
-        normalization = config.views.normalize
-        return FrozenEncoder(network, variables, normalization, mesh, BATCH, show=False)
+        encoder, self.step = restore_encoder(config, self.run.workdir, mesh)
+        return dataclasses.replace(encoder, batch_size=BATCH)
 
     @functools.cached_property
     def embedded(self) -> EmbeddedImages:

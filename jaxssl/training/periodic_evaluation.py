@@ -2,10 +2,10 @@
 
 from ml_collections import ConfigDict
 
+from jaxssl.evaluation import choose_tasks, match, run_tasks, with_config
 from jaxssl.evaluation.datasets import DataSet, open_datasets
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.suite import choose_tasks, evaluate, match, with_config
 from jaxssl.evaluation.task import Task
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training.hooks import evaluation_schedule
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState
@@ -47,7 +47,7 @@ class PeriodicEvaluation:
     def __call__(self, step: int, state: TrainState) -> dict[str, float]:
         """Results by key, `eval/...`; of a linear probe only after the last step."""
         linear = step == self._schedule.total and self._config.eval.linear
-        frozen = FrozenEncoder(
+        frozen = Encoder(
             self._trainer.step.method.encoder,
             self._trainer.encoder_variables(state),
             self._config.views.normalize,
@@ -56,4 +56,4 @@ class PeriodicEvaluation:
             show=False,
         )
         now = [pair for pair in self._pairs if pair[0] != "linear" or linear]
-        return {k: v for entry in evaluate(frozen, now) for k, v in entry.as_metrics().items()}
+        return {k: v for record in run_tasks(frozen, now) for k, v in record.as_metrics().items()}

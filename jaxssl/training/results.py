@@ -4,7 +4,6 @@ import json
 import pathlib
 from typing import Any
 
-import flax.linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -12,17 +11,15 @@ from jaxssl import sharding
 from jaxssl.config import build_method
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.renamed import current_result
 from jaxssl.terminal import format_table
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
-from jaxssl.types import Tree
 
 
-def restore_encoder(
-    config: ConfigDict, workdir: pathlib.Path, mesh: Mesh
-) -> tuple[nn.Module, Tree, int]:
-    """The encoder of a run, its newest variables on all devices, and their step.
+def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Encoder, int]:
+    """The encoder of a run with its newest variables, on all devices, and their step.
 
     Raises:
       UserError: there is no checkpoint that can be read.
@@ -33,7 +30,9 @@ def restore_encoder(
         variables = checkpoints.restore("encoder", shapes)
         if variables is None:
             raise UserError(f"no checkpoint in {workdir} yet; train it first")
-        return network, variables, checkpoints.restored
+    size, normalization = config.eval.size or config.views.size, config.views.normalize
+    encoder = Encoder(network, variables, normalization, mesh, show=False, size=size)
+    return encoder, checkpoints.restored
 
 
 def read_eval_records(path: pathlib.Path) -> list[dict[str, Any]]:

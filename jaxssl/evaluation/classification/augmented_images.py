@@ -1,13 +1,11 @@
 """Training images in batches, cut and flipped at random on the device, as a supervised run does.
 
-The images are canvases of 8/7 of the size that the network sees (256 for 224), onto which the whole
-image is squashed. They lie on the devices if they fit, else a batch is gathered on the host.
+Crops are cut from the image at its own shape and in full detail, as for pre-training. The images
+lie on the devices if they fit, else a batch is gathered on the host.
 """
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -15,11 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl import sharding
 from jaxssl.data.batch_order import Order
-from jaxssl.evaluation.classification.linear_probe import Epoch, Probes, Schedule, update
+from jaxssl.data.packing import pack
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.features import FrozenEncoder
+from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
-from jaxssl.image.boxes import crop, flip, random_box, whole_box
+from jaxssl.image.boxes import flip, random_box, whole_box
 from jaxssl.types import Batch, Tree
 
 SCALE = (0.08, 1.0)  # of the area of the image: torchvision's RandomResizedCrop
@@ -30,11 +28,15 @@ class TrainingImages:
     """The labelled images of a training part, in batches."""
 
     def __init__(self, data: DataSet, mesh: Mesh):
-        self._arrays = {k: data.canvases[k] for k in ("image", "hw", "label")}
+        spec, self._arrays = data.canvases
         self._labelled = np.flatnonzero(self._arrays["label"] >= 0)
         self._mesh, self.size = mesh, data.size
-        fits = self._arrays["image"].nbytes <= DEVICE_SHARE * sharding.memory_per_device()
-        self.resident = sharding.replicate(self._arrays, mesh) if fits else {}
+        used = spec.used(self._arrays)
+        packed = {n: pack(a, used[n]) if n in used else a for n, a in self._arrays.items()}
+        size = sum(values.nbytes for values in packed.values())
+        self.resident: Tree = {}
+        if size <= DEVICE_SHARE * sharding.memory_per_device():
+            self.resident = sharding.make_resident(packed, mesh, split_pages=False)
 
     def batches(
         self, rows: np.ndarray, batch_size: int, seed: int, steps: range
@@ -51,54 +53,23 @@ class TrainingImages:
         return sharding.prefetch(map(gather, steps), self._mesh)
 
 
-def look_up(batch: Batch, resident: Batch) -> Batch:
-    """The images of a batch that may be indices into resident arrays."""
-    return batch | {name: array[batch["index"]] for name, array in resident.items()}
-
-
 def random_views(
     key: PRNGKeyArray, batch: Batch, size: int, normalization: str
 ) -> Float[Array, "b s s 3"]:
-    """A random crop of each image, flipped or not; nothing happens to its colours."""
+    """A random crop of each image, flipped or not; nothing happens to its colors.
 
-    def cut(key: PRNGKeyArray, image: Array, hw: Array) -> Float[Array, "s s 3"]:
+    Args:
+      key: used once.
+      batch: of canvases.
+      size: side of the crops, pixels.
+      normalization: a name in `augment.NORMALIZE`.
+    """
+    images, attach = pyramid.detach({name: batch[name] for name in ("image", "levels", "hw")})
+
+    def cut(key: PRNGKeyArray, image: Batch) -> Array:
         key_box, key_flip = jax.random.split(key)
-        box = random_box(key_box, whole_box(hw), SCALE)
-        return flip(key_flip, crop(image, box, hw, size, "bilinear"), 0.5)
+        box = random_box(key_box, whole_box(image["hw"]), SCALE)
+        return flip(key_flip, pyramid.crop(attach(image), box, size, "bilinear"), 0.5)
 
     keys = jax.random.split(key, len(batch["hw"]))
-    return normalize(jax.vmap(cut)(keys, batch["image"], batch["hw"]), normalization)
-
-
-def epoch_of_images(encoder: FrozenEncoder, images: TrainingImages, seed: int) -> Epoch:
-    """Epochs of a linear probe on features of augmented images; the encoder stays as it is."""
-    root = jax.random.key(seed)
-
-    def epoch(probes: Probes, schedule: Schedule, rows: np.ndarray, number: int) -> Probes:
-        step = compile_probe_step(
-            encoder.network, encoder.normalization, encoder.mesh, images.size, schedule
-        )
-        steps = range(number * schedule.steps, (number + 1) * schedule.steps)
-        batches = images.batches(rows, schedule.batch_size, seed, steps)
-        for i, batch in zip(steps, batches, strict=True):
-            key = jax.random.fold_in(root, i)
-            probes, _ = step(probes, batch, (images.resident, encoder.variables), key)
-        return probes
-
-    return epoch
-
-
-@functools.cache
-def compile_probe_step(
-    network: nn.Module, normalization: str, mesh: Mesh, size: int, schedule: Schedule
-) -> Callable[[Probes, Batch, Tree, PRNGKeyArray], tuple[Probes, Tree]]:
-    """`step(probes, batch, (resident, variables), key)`, on all devices."""
-
-    def step(probes: Probes, batch: Batch, same: Tree, key: PRNGKeyArray) -> tuple[Probes, Tree]:
-        resident, variables = same
-        batch = look_up(batch, resident)
-        views = random_views(key, batch, size, normalization)
-        features = network.apply(variables, views, train=False).pooled  # type: ignore[union-attr]
-        return update(probes, schedule, features, batch["label"]), ()
-
-    return sharding.jit_step(step, mesh)
+    return normalize(jax.vmap(cut)(keys, images), normalization)

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification (Wu et al., arXiv 1805.01978, section 3.4).
+"""The task `knn`: weighted k-nearest-neighbor classification (arXiv 1805.01978, section 3.4).
 
 Each of the k training features most similar to a query (cosine s_i) votes for its class with
 weight exp(s_i / T).
@@ -6,8 +6,8 @@ weight exp(s_i / T).
 The bank stays on the host, where it may be a memory-mapped file; `BANK_CHUNK` rows of it are on
 the devices at a time. Each device has its share of the queries and of their k nearest so far, and
 compares `QUERY_CHUNK` of them with those rows at once. For a bank of 1.28 M x 2048 and 50,000
-queries that is, on each of 8 devices: 0.5 GiB of bank and the same normalised, 128 MiB of
-similarities, 49 MiB of queries and 10 MiB of neighbours (k = 200), 1.2 GiB in all; 10.5 GB of bank
+queries that is, on each of 8 devices: 0.5 GiB of bank and the same normalized, 128 MiB of
+similarities, 49 MiB of queries and 10 MiB of neighbors (k = 200), 1.2 GiB in all; 10.5 GB of bank
 on the host. It takes 33 TFLOP and 10.5 GB of copies a device.
 """
 
@@ -23,8 +23,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxssl import sharding
+from jaxssl.config import KNN_K, KNN_TEMPERATURE
 from jaxssl.errors import UserError
+from jaxssl.evaluation.classification.accuracy import score
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.features import labelled_features
+from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.losses import unit
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import progress
 from jaxssl.types import Leaf, Tree
 
@@ -34,17 +40,17 @@ QUERY_CHUNK = 2**9  # queries compared with them at once
 
 @dataclasses.dataclass(frozen=True)
 class Knn:
-    """The protocol: lightly's and SAMCLR's. DINO's has k = 20 and temperature 0.07."""
+    """The protocol: lightly's and SAMCLR's."""
 
-    k: tuple[int, ...] = (200,)  # the first is the main one
-    temperature: float = 0.1
+    k: tuple[int, ...] = (KNN_K,)  # the first is the main one
+    temperature: float = KNN_TEMPERATURE
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1 or not self.temperature > 0:
             raise UserError(f"knn.k {self.k} and knn.temperature {self.temperature} must be > 0")
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The k nearest to each query, nearest first."""
 
     similarity: Leaf | np.ndarray  # f32[m, k]
@@ -75,12 +81,12 @@ def knn(
         raise UserError(f"kNN needs k <= {len(rows)}, the labelled training images; k is {k}")
     chunk = min(QUERY_CHUNK, -(-len(test) // mesh.size))
     queries = _filled(test, -(-len(test) // (chunk * mesh.size)) * chunk * mesh.size)
-    found = Neighbours(
+    found = Neighbors(
         np.full((len(queries), k), -np.inf, np.float32), np.zeros((len(queries), k), np.int32)
     )
     queries, found = sharding.shard_rows((queries, found), mesh)
     size = min(BANK_CHUNK, len(rows))
-    with progress(len(rows), "kNN", unit="neighbours", show=show) as advance:
+    with progress(len(rows), "kNN", unit="neighbors", show=show) as advance:
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             of = _filled(labels[some].astype(np.int32), size)
@@ -101,19 +107,19 @@ def _filled(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.cache
-def compile_search(mesh: Mesh, chunk: int) -> Callable[[Tree, Tree], Neighbours]:
+def compile_search(mesh: Mesh, chunk: int) -> Callable[[Tree, Tree], Neighbors]:
     """`search((queries, found), bank)`: the nearest of those found before and those in the bank.
 
     Args:
       chunk: queries at once, a divisor of those that a device has.
     """
 
-    def search(rows: Tree, bank: Tree) -> Neighbours:
+    def search(rows: Tree, bank: Tree) -> Neighbors:
         features, labels, count = bank  # f32[n, d], i32[n], i32[]: rows that are no filling
         features = unit(features)
         is_there, k = jnp.arange(len(labels)) < count, rows[1].label.shape[1]
 
-        def merge(rows: Tree) -> Neighbours:
+        def merge(rows: Tree) -> Neighbors:
             queries, known = rows
             product = jnp.matmul(unit(queries), features.T, precision=jax.lax.Precision.HIGHEST)
             product = jnp.where(is_there[None], product, -jnp.inf)
@@ -121,7 +127,7 @@ def compile_search(mesh: Mesh, chunk: int) -> Callable[[Tree, Tree], Neighbours]
             both = jnp.concatenate([known.similarity, similarity], axis=1)
             of_both = jnp.concatenate([known.label, labels[index]], axis=1)
             best, place = jax.lax.top_k(both, k)
-            return Neighbours(best, jnp.take_along_axis(of_both, place, axis=1))
+            return Neighbors(best, jnp.take_along_axis(of_both, place, axis=1))
 
         chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, x.shape[1]), rows)
         return jax.tree.map(lambda x: x.reshape(-1, x.shape[2]), jax.lax.map(merge, chunks))
@@ -133,7 +139,7 @@ def compile_search(mesh: Mesh, chunk: int) -> Callable[[Tree, Tree], Neighbours]
 def compile_votes(mesh: Mesh, protocol: Knn, num_classes: int) -> Callable[[Tree, Tree], Array]:
     """`votes(found, ())`: f32[m, len(k), num_classes]."""
 
-    def votes(found: Neighbours, _: Tree) -> Float[Array, "m t k"]:
+    def votes(found: Neighbors, _: Tree) -> Float[Array, "m t k"]:
         # A factor common to a query changes no vote, and keeps the largest weight at 1.
         weight = jnp.exp((found.similarity - found.similarity[:, :1]) / protocol.temperature)
         row = jnp.arange(len(weight))[:, None]
@@ -142,3 +148,42 @@ def compile_votes(mesh: Mesh, protocol: Knn, num_classes: int) -> Callable[[Tree
         return jnp.stack(of_each_k, axis=1)
 
     return sharding.shard_map_rows(votes, mesh)
+
+
+def run_knn(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResult:
+    """Accuracy of weighted k-nearest-neighbour classification; top1_k20 is that of k = 20."""
+    train, test = labelled_features(encoder, data)
+    classes = data.labelled.classes
+    votes = knn(
+        train.features,
+        train.labels,
+        test.features,
+        protocol,
+        num_classes=len(classes),
+        mesh=encoder.mesh,
+        show=encoder.show,
+    )
+    results, details = score(votes[0], test.labels, classes)
+    for k, of_k in zip(protocol.k[1:], votes[1:], strict=True):
+        results[f"top1_k{k}"] = score(of_k, test.labels, classes)[0]["top1"]
+    return TaskResult(results, details=details)
+
+
+def check_knn(data: DataSet, protocol: Knn) -> None:
+    """Raises UserError if there are fewer than k labelled images to learn from."""
+    count, k = int((data.labelled.train["label"] >= 0).sum()), max(protocol.k)
+    if count < k:
+        raise UserError(
+            f"{data.spec} has {count} labelled images in its training part and kNN has "
+            f"k = {k}; set knn.k (in training eval.knn_k) to {count} or less"
+        )
+
+
+KNN = Task(
+    run_knn,
+    Knn(),
+    "labels",
+    seeded=False,
+    check=check_knn,
+    presets={"dino": Knn(k=(20,), temperature=0.07)},
+)

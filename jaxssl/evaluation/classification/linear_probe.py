@@ -1,112 +1,36 @@
-"""Linear probe: linear classifiers on frozen features, one for each learning rate, at once."""
+"""The task `linear`: a linear classifier on frozen features, by our protocol or a paper's.
+
+To know how good features are, not how well a head can be trained on them: the encoder stays as it
+is, in the protocols that augment images too. Presets are in `linear_protocols.py`.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
 
+from jaxssl import sharding
 from jaxssl.data.batch_order import Order
-from jaxssl.evaluation.classification.linear_protocols import LinearProbe
-from jaxssl.evaluation.features import LabelledFeatures
-from jaxssl.evaluation.subsets import hold_out, whole_batch
+from jaxssl.evaluation.classification.accuracy import score
+from jaxssl.evaluation.classification.augmented_images import TrainingImages, random_views
+from jaxssl.evaluation.classification.linear_protocols import PRESETS, LinearProbe
+from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out, whole_batch
+from jaxssl.evaluation.features import LabelledFeatures, labelled_features
+from jaxssl.evaluation.probes import Probes, Schedule, init_probes, predict, scan_updates, update
+from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.image.pyramid import look_up
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import progress
-from jaxssl.types import Leaf, Tree
-
-
-class Probes(NamedTuple):
-    """Classifiers under training, one for each learning rate. Scores: (x - mean) / std @ w + b."""
-
-    weight: Leaf  # f32[l, d, k]
-    bias: Leaf  # f32[l, k]
-    opt_state: Tree  # [l, ...]
-    rates: Leaf  # f32[l]
-    mean: Leaf  # f32[d]
-    std: Leaf  # f32[d]
-
-
-class Schedule(NamedTuple):
-    """A protocol on so many training images."""
-
-    protocol: LinearProbe
-    batch_size: int
-    steps: int  # an epoch; what remains is left out
-
-    def optimizer(self) -> optax.GradientTransformation:
-        """At learning rate 1."""
-        return self.protocol.sgd().transform(self.batch_size, self.steps, self.protocol.epochs)
-
+from jaxssl.types import Batch, Tree
 
 # Trains through one epoch, counted from 0, of the training images in `rows`.
 Epoch = Callable[[Probes, Schedule, np.ndarray, int], Probes]
-
-
-def init_probes(
-    key: PRNGKeyArray,
-    schedule: Schedule,
-    rates: tuple[float, ...],
-    features: np.ndarray,
-    rows: np.ndarray,
-    *,
-    num_classes: int,
-) -> Probes:
-    """Classifiers before the first step on the features in `rows`. They start alike."""
-    protocol, shape = schedule.protocol, (features.shape[1], num_classes)
-    first = protocol.init_std * jax.random.normal(key, shape)
-    weight, bias = jnp.tile(first[None], (len(rates), 1, 1)), jnp.zeros((len(rates), num_classes))
-    mean, std = jnp.zeros(shape[0]), jnp.ones(shape[0])
-    if protocol.standardize:
-        learned = features[rows]
-        mean, std = jnp.asarray(learned.mean(axis=0)), jnp.asarray(learned.std(axis=0) + 1e-6)
-    opt_state = jax.vmap(schedule.optimizer().init)((weight, bias))
-    return Probes(weight, bias, opt_state, jnp.array(rates), mean, std)
-
-
-def update(
-    probes: Probes, schedule: Schedule, x: Float[Array, "b d"], y: Int[Array, " b"]
-) -> Probes:
-    """One step of each on the same batch."""
-    x = (x - probes.mean[None]) / probes.std[None]
-    optimizer = schedule.optimizer()
-
-    def loss(params: tuple[Array, Array]) -> Float[Array, ""]:
-        logits = x @ params[0] + params[1][None]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-    def one(params: tuple[Array, Array], opt_state: Tree, rate: Array) -> Any:
-        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
-        return jax.tree.map(lambda p, u: p + rate * u, params, updates), opt_state
-
-    (weight, bias), opt_state = jax.vmap(one)(
-        (probes.weight, probes.bias), probes.opt_state, probes.rates
-    )
-    return probes._replace(weight=weight, bias=bias, opt_state=opt_state)
-
-
-@jax.jit
-def predict(probes: Probes, x: Float[Array, "n d"]) -> Float[Array, "l n k"]:
-    """Scores by each."""
-    x = (x - probes.mean[None]) / probes.std[None]
-    return jnp.einsum("nd,ldk->lnk", x, probes.weight) + probes.bias[:, None]
-
-
-@functools.partial(jax.jit, static_argnames="schedule")
-def _scan(
-    probes: Probes,
-    features: Float[Array, "n d"],
-    labels: Int[Array, " n"],
-    order: Int[Array, "s b"],
-    *,
-    schedule: Schedule,
-) -> Probes:
-    def step(probes: Probes, index: Int[Array, " b"]) -> tuple[Probes, None]:
-        return update(probes, schedule, features[index], labels[index]), None
-
-    return jax.lax.scan(step, probes, order)[0]
 
 
 def epoch_of_features(train: LabelledFeatures, seed: int) -> Epoch:
@@ -117,9 +41,43 @@ def epoch_of_features(train: LabelledFeatures, seed: int) -> Epoch:
         order = Order(len(rows), schedule.batch_size, seed)
         first = number * schedule.steps
         index = np.stack([rows[order.indices(first + i)] for i in range(schedule.steps)])
-        return _scan(probes, features, labels, jnp.asarray(index), schedule=schedule)
+        return scan_updates(probes, features, labels, jnp.asarray(index), schedule=schedule)
 
     return epoch
+
+
+def epoch_of_images(encoder: Encoder, images: TrainingImages, seed: int) -> Epoch:
+    """Epochs of a linear probe on features of augmented images; the encoder stays as it is."""
+    root = jax.random.key(seed)
+
+    def epoch(probes: Probes, schedule: Schedule, rows: np.ndarray, number: int) -> Probes:
+        step = compile_probe_step(
+            encoder.network, encoder.normalization, encoder.mesh, images.size, schedule
+        )
+        steps = range(number * schedule.steps, (number + 1) * schedule.steps)
+        batches = images.batches(rows, schedule.batch_size, seed, steps)
+        for i, batch in zip(steps, batches, strict=True):
+            key = jax.random.fold_in(root, i)
+            probes, _ = step(probes, batch, (images.resident, encoder.variables), key)
+        return probes
+
+    return epoch
+
+
+@functools.cache
+def compile_probe_step(
+    network: nn.Module, normalization: str, mesh: Mesh, size: int, schedule: Schedule
+) -> Callable[[Probes, Batch, Tree, PRNGKeyArray], tuple[Probes, Tree]]:
+    """`step(probes, batch, (resident, variables), key)`, on all devices."""
+
+    def step(probes: Probes, batch: Batch, same: Tree, key: PRNGKeyArray) -> tuple[Probes, Tree]:
+        resident, variables = same
+        batch = batch | look_up(resident, batch["index"]) if resident else batch
+        views = random_views(key, batch, size, normalization)
+        features = network.apply(variables, views, train=False).pooled  # type: ignore[union-attr]
+        return update(probes, schedule, features, batch["label"]), ()
+
+    return sharding.jit_step(step, mesh)
 
 
 class Trained(NamedTuple):
@@ -176,3 +134,29 @@ def _accuracy(probes: Probes, test: LabelledFeatures) -> np.ndarray:
     """Top-1 of each, f32[l]."""
     right = np.asarray(predict(probes, test.features)).argmax(axis=2) == test.labels[None]
     return right.mean(axis=1)
+
+
+def run_linear(encoder: Encoder, data: DataSet, protocol: LinearProbe, seed: int) -> TaskResult:
+    """Accuracy of a linear classifier after its last epoch."""
+    train, test = labelled_features(encoder, data)
+    classes = data.labelled.classes
+    epoch = None
+    if protocol.augment:
+        epoch = epoch_of_images(encoder, TrainingImages(data, encoder.mesh), seed)
+    trained = linear_probe(
+        train,
+        test,
+        protocol,
+        num_classes=len(classes),
+        epoch=epoch,
+        devices=encoder.mesh.size if protocol.augment else 1,
+        seed=seed,
+        show=encoder.show,
+    )
+    results, details = score(trained.scores, test.labels, classes)
+    if protocol.best_on_test:
+        results["top1_best_on_test"] = trained.best_on_test
+    return TaskResult(results, {"learning_rate": trained.learning_rate}, details)
+
+
+LINEAR = Task(run_linear, LinearProbe(), "labels", check=check_labels, presets=PRESETS)

@@ -7,6 +7,7 @@ test images; the classifier is then trained on all of them.
 
 import dataclasses
 
+from jaxssl.config import LINEAR_EPOCHS
 from jaxssl.errors import UserError
 from jaxssl.optim import Sgd
 
@@ -19,7 +20,7 @@ class LinearProbe:
     once, of unchanged images. A linear classifier loses nothing by the former.
     """
 
-    epochs: int = 90
+    epochs: int = LINEAR_EPOCHS
     batch_size: int = 256  # or all training images, if they are fewer
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     scale_lr_by_batch: bool = False  # learning rate x batch size / 256

@@ -1,6 +1,6 @@
-"""Logistic regression by full-batch L-BFGS: the linear classifier without a learning rate.
+"""The task `logistic`: logistic regression by full-batch L-BFGS, without a learning rate.
 
-It minimises C sum_i cross_entropy_i + |w|^2 / 2, as sklearn's `LogisticRegression`, on standardised
+It minimizes C sum_i cross_entropy_i + |w|^2 / 2, as sklearn's `LogisticRegression`, on standardised
 features. Of several C the best is chosen on a tenth of the training images.
 """
 
@@ -14,15 +14,18 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxssl.errors import UserError
-from jaxssl.evaluation.features import LabelledFeatures
-from jaxssl.evaluation.subsets import hold_out
+from jaxssl.evaluation.classification.accuracy import score
+from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out
+from jaxssl.evaluation.features import LabelledFeatures, labelled_features
+from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.pretrained.encoder import Encoder
 
 
 @dataclasses.dataclass(frozen=True)
 class Logistic:
     """The protocol."""
 
-    c: tuple[float, ...] = (1.0,)  # inverse strengths of regularisation
+    c: tuple[float, ...] = (1.0,)  # inverse strengths of regularization
     iterations: int = 300  # at most
     tolerance: float = 1e-4  # ends when no derivative of the mean loss is larger
 
@@ -100,3 +103,15 @@ def logistic_regression(
         right = [(s.argmax(axis=1) == train.labels[held_out]).mean() for s in scores]
         chosen = protocol.c[int(np.argmax(right))]
     return fit(np.arange(len(train.labels)), chosen, test.features), chosen
+
+
+def run_logistic(encoder: Encoder, data: DataSet, protocol: Logistic, seed: int) -> TaskResult:
+    """Accuracy of logistic regression."""
+    train, test = labelled_features(encoder, data)
+    classes = data.labelled.classes
+    scores, c = logistic_regression(train, test, protocol, num_classes=len(classes), seed=seed)
+    results, details = score(scores, test.labels, classes)
+    return TaskResult(results, {"c_chosen": c}, details)
+
+
+LOGISTIC = Task(run_logistic, Logistic(), "labels", seeded=False, check=check_labels)

@@ -1,5 +1,7 @@
-"""Depth of NYU v2 by fine-tuning, as DetCon (arXiv 2103.10957, table 1) and BYOL (arXiv 2006.07733,
-appendix) do, who follow Laina et al. (arXiv 1606.00373): up-projections and the reverse Huber loss
+"""The task `depth`: NYU v2 by fine-tuning.
+
+As DetCon (arXiv 2103.10957, table 1) and BYOL (arXiv 2006.07733, appendix) do, who follow Laina et
+al. (arXiv 1606.00373): up-projections and the reverse Huber loss
 
     B(x) = |x| where |x| <= c, else (x^2 + c^2) / 2c,    c = max |x| / 5 over the batch
 
@@ -20,10 +22,10 @@ from jaxtyping import Array, Float
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.dense_training import Recipe, fine_tune
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.task import TaskResult
+from jaxssl.evaluation.dense.pixel_recipe import Recipe, predict_pixels
+from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, DepthHead
+from jaxssl.pretrained.encoder import Encoder
 
 MIN_DEPTH = 0.01  # metres; a prediction below is taken for this
 
@@ -73,11 +75,11 @@ def depth_metrics(
     }
 
 
-def run_depth(encoder: FrozenEncoder, data: DataSet, protocol: Depth, seed: int) -> TaskResult:
+def run_depth(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskResult:
     """How many depths are about right; `baseline_`: with the training images' median depth."""
     pixels = data.depths
     network = Dense(encoder.network, DepthHead())
-    predicted = fine_tune(network, encoder, pixels, protocol, reverse_huber, seed=seed)
+    predicted = predict_pixels(network, encoder, pixels, protocol, reverse_huber, seed=seed)
     truth, some = pixels.truth("test", slice(None)), pixels.truth("train", slice(0, 1000))
     predicted["baseline_"] = np.full_like(truth, np.median(some[some > 0]))
     results = {
@@ -86,3 +88,6 @@ def run_depth(encoder: FrozenEncoder, data: DataSet, protocol: Depth, seed: int)
         for name, value in depth_metrics(truth, depths).items()
     }
     return TaskResult(results, pixels.protocol)
+
+
+DEPTH = Task(run_depth, Depth(), "depth")

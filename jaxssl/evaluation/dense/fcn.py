@@ -1,10 +1,11 @@
-"""Segmentation by fine-tuning a fully convolutional network, as DetCon does (arXiv 2103.10957).
+"""The task `fcn`: segmentation by fine-tuning a fully convolutional network, as DetCon does.
 
-DetCon says 45 epochs on PASCAL VOC and 160 on Cityscapes, and for the rest to follow MoCo (arXiv
-1911.05722, appendix): the last stage dilated (so a stride of 16), two dilated 3x3 convolutions on
-it, images resized by a factor of 0.5 to 2, squares of 513 and 769 pixels, batches of 16, SGD with a
-tenth of the learning rate after 70 and 90 % of training. There images are tested at their own size;
-here all are squashed to squares of one size, so the numbers are not to be held against the paper's.
+DetCon (arXiv 2103.10957) says 45 epochs on PASCAL VOC and 160 on Cityscapes, and for the rest to
+follow MoCo (arXiv 1911.05722, appendix): the last stage dilated (so a stride of 16), two dilated
+3x3 convolutions on it, images resized by a factor of 0.5 to 2, squares of 513 and 769 pixels,
+batches of 16, SGD with a tenth of the learning rate after 70 and 90 % of training. There images are
+tested at their own size; here all are squashed to squares of one size, so the numbers are not to be
+held against the paper's.
 """
 
 import dataclasses
@@ -17,10 +18,10 @@ from jaxtyping import Array, Float, UInt8
 
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import VOID, score_maps
-from jaxssl.evaluation.dense.dense_training import Recipe, fine_tune
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.task import TaskResult
+from jaxssl.evaluation.dense.pixel_recipe import Recipe, predict_pixels
+from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, FcnHead
+from jaxssl.pretrained.encoder import Encoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,6 @@ class Fcn(Recipe):
     head_dropout: float = 0.0
 
 
-CITYSCAPES = Fcn(epochs=160, lr=0.01)
-
-
 def cross_entropy(
     logits: Float[Array, "b s s k"], truth: UInt8[Array, "b s s"]
 ) -> Float[Array, ""]:
@@ -58,7 +56,7 @@ def dilated(network: nn.Module, stages: int) -> nn.Module:
     return network
 
 
-def run_fcn(encoder: FrozenEncoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResult:
+def run_fcn(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResult:
     """Mean IoU after fine-tuning; with `scratch_` that from random weights."""
     pixels = data.label_maps
     head = FcnHead(
@@ -69,7 +67,7 @@ def run_fcn(encoder: FrozenEncoder, data: DataSet, protocol: Fcn, seed: int) -> 
         protocol.head_dropout,
     )
     network = Dense(dilated(encoder.network, protocol.dilated_stages), head)
-    predicted = fine_tune(network, encoder, pixels, protocol, cross_entropy, seed=seed)
+    predicted = predict_pixels(network, encoder, pixels, protocol, cross_entropy, seed=seed)
     results: dict[str, float] = {}
     details: dict[str, Any] = {}
     truth = pixels.truth("test", slice(None))
@@ -79,3 +77,11 @@ def run_fcn(encoder: FrozenEncoder, data: DataSet, protocol: Fcn, seed: int) -> 
         results |= {prefix + name: value for name, value in found.items()} | floor
         details |= {prefix + name: value for name, value in more.items()}
     return TaskResult(results, pixels.protocol, details, pixels.shown(predicted[""]))
+
+
+FCN = Task(
+    run_fcn,
+    Fcn(),
+    "label maps",
+    presets={"pascal": Fcn(), "cityscapes": Fcn(epochs=160, lr=0.01)},
+)

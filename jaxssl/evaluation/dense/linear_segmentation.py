@@ -1,4 +1,5 @@
-"""Linear probe of the grid: a 1x1 convolution on frozen features names the class of each pixel.
+"""The task `segmentation`: a linear probe of the grid, a 1x1 convolution on frozen features
+that names the class of each pixel.
 
 It is trained on cells: with logits repeated over the pixels of a cell, the mean of their cross
 entropies is that of the cell with the shares of the classes in it. So the label maps shrink to
@@ -12,14 +13,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxssl.errors import UserError
+from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import VOID, confusion_matrix, score_maps, scores
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.task import TaskResult
+from jaxssl.evaluation.probes import Probes, Schedule, init_probes, predict, scan_updates
+from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.pretrained.encoder import Encoder
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 MIN_TRAINING_IMAGES = 10
@@ -57,53 +59,30 @@ def class_shares(
     return (counts / np.maximum(pixels, 1)[None, :, :, None]).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
-def _train(
-    cells: Float[Array, "n d"],
-    shares: Float[Array, "n k"],
-    learning_rate: Float[Array, ""],
-    key: Array,
-    *,
-    steps: int,
-    batch_size: int,
-) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
-    """SGD with Nesterov momentum and cosine decay from zero weights."""
-    optimizer = optax.sgd(optax.cosine_decay_schedule(1.0, steps), momentum=0.9, nesterov=True)
-
-    def loss(params: tuple[Array, Array], rows: Array) -> Float[Array, ""]:
-        weight, bias = params
-        log_p = jax.nn.log_softmax(cells[rows] @ weight + bias[None, :])
-        return -jnp.sum(shares[rows] * log_p) / jnp.maximum(jnp.sum(shares[rows]), 1)
-
-    def step(carry, key):
-        params, state = carry
-        rows = jax.random.randint(key, (batch_size,), 0, len(cells))
-        updates, state = optimizer.update(jax.grad(loss)(params, rows), state)
-        updates = jax.tree.map(lambda u: learning_rate * u, updates)
-        return (optax.apply_updates(params, updates), state), None
-
-    start = (jnp.zeros((cells.shape[1], shares.shape[1])), jnp.zeros(shares.shape[1]))
-    (params, _), _ = jax.lax.scan(
-        step, (start, optimizer.init(start)), jax.random.split(key, steps)
-    )
-    return params
-
-
 @functools.partial(jax.jit, static_argnames="side")
 def _predict(
-    grid: Float[Array, "b h w d"], weight: Float[Array, "d k"], bias: Float[Array, " k"], side: int
+    probes: Probes, number: Int[Array, ""], grid: Float[Array, "b h w d"], side: int
 ) -> UInt8[Array, "b {side} {side}"]:
-    logits = grid @ weight + bias[None, None, None, :]
-    full = jax.image.resize(logits, (len(grid), side, side, len(bias)), "bilinear")
+    cells = grid.reshape(-1, grid.shape[-1])
+    logits = predict(probes, cells)[number].reshape(*grid.shape[:3], -1)
+    full = jax.image.resize(logits, (len(grid), side, side, logits.shape[-1]), "bilinear")
     return full.argmax(axis=-1).astype(jnp.uint8)
 
 
-def predict(
-    grids: Float[np.ndarray, "n h w d"], weight: Array, bias: Array, side: int
+def predict_maps(
+    probes: Probes, number: int, grids: Float[np.ndarray, "n h w d"], side: int
 ) -> UInt8[np.ndarray, "n s s"]:
-    """The class of each pixel of images of `side` pixels."""
+    """The class of each pixel of images of `side` pixels, by one of the classifiers.
+
+    Args:
+      probes: the classifiers.
+      number: which of them.
+      grids: features of the images.
+      side: of the images, pixels.
+    """
     batches = (grids[i : i + TEST_BATCH] for i in range(0, len(grids), TEST_BATCH))
-    return np.concatenate([np.asarray(_predict(batch, weight, bias, side)) for batch in batches])
+    which = jnp.int32(number)
+    return np.concatenate([np.asarray(_predict(probes, which, b, side)) for b in batches])
 
 
 def grid_probe(
@@ -122,32 +101,32 @@ def grid_probe(
     """
     if len(train) < MIN_TRAINING_IMAGES:
         raise UserError(f"the probe of the grid needs 10 training images; there are {len(train)}")
-    # Standardised, so that one list of learning rates serves all encoders.
-    mean, deviation = train.mean(axis=(0, 1, 2)), train.std(axis=(0, 1, 2)) + 1e-6
-    train, test = (
-        (x - mean[None, None, None]) / deviation[None, None, None] for x in (train, test)
-    )
-    shares = class_shares(truth, train.shape[1:3], classes)
-    order = np.random.default_rng(seed).permutation(len(train))
+    shares, side = class_shares(truth, train.shape[1:3], classes), truth.shape[1]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(train))
     held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
-    key, side = jax.random.key(seed), truth.shape[1]
 
-    def fit(rows: np.ndarray, rate: Array) -> tuple[Array, Array]:
-        cells = train[rows].reshape(-1, train.shape[-1]), shares[rows].reshape(-1, classes)
-        steps = {"steps": protocol.steps, "batch_size": protocol.batch_size}
-        return _train(*cells, rate, key, **steps)
+    def fit(images: np.ndarray, rates: tuple[float, ...]) -> Probes:
+        cells = train[images].reshape(-1, train.shape[-1])
+        schedule = Schedule(LinearProbe(epochs=1), protocol.batch_size, protocol.steps)
+        key, every = jax.random.key(seed), np.arange(len(cells))
+        probes = init_probes(key, schedule, rates, cells, every, num_classes=classes)
+        rows = rng.integers(0, len(cells), (protocol.steps, protocol.batch_size))
+        targets = shares[images].reshape(-1, classes)
+        return scan_updates(probes, cells, targets, jnp.asarray(rows), schedule=schedule)
 
-    weights, biases = jax.vmap(functools.partial(fit, rest))(jnp.array(LEARNING_RATES))
-    found = []
-    for weight, bias in zip(weights, biases, strict=True):
-        predicted = predict(train[held_out], weight, bias, side)
-        found.append(scores(np.asarray(confusion_matrix(truth[held_out], predicted, classes))))
-    best = LEARNING_RATES[int(np.argmax([score["miou"] for score in found]))]
-    return predict(test, *fit(order, jnp.float32(best)), side), best
+    probes = fit(rest, LEARNING_RATES)
+    mious = []
+    for number in range(len(LEARNING_RATES)):
+        predicted = predict_maps(probes, number, train[held_out], side)
+        confusion = np.asarray(confusion_matrix(truth[held_out], predicted, classes))
+        mious.append(scores(confusion)["miou"])
+    best = LEARNING_RATES[int(np.argmax(mious))]
+    return predict_maps(fit(order, (best,)), 0, test, side), best
 
 
 def run_segmentation(
-    encoder: FrozenEncoder, data: DataSet, protocol: Segmentation, seed: int
+    encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int
 ) -> TaskResult:
     """Mean IoU of the linear probe of the grid."""
     pixels = data.label_maps
@@ -165,5 +144,8 @@ def run_segmentation(
         seed=seed,
     )
     results, details = score_maps(pixels.truth("test", slice(None)), predicted, pixels.classes)
-    said = {"learning_rate": rate, "training_images": len(rows), "grid": list(test.shape[1:3])}
-    return TaskResult(results, pixels.protocol | said, details, pixels.shown(predicted))
+    chosen = {"learning_rate": rate, "training_images": len(rows), "grid": list(test.shape[1:3])}
+    return TaskResult(results, pixels.protocol | chosen, details, pixels.shown(predicted))
+
+
+SEGMENTATION = Task(run_segmentation, Segmentation(), "label maps")

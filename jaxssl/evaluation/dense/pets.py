@@ -1,5 +1,7 @@
-"""Oxford-IIIT Pets by fine-tuning: "Improving Pixel-Wise Segmentation with Contrastive
-Pre-Training" (Jappert), as its code (maxjappert/pet_segmentation) trains.
+"""The task `pets`: Oxford-IIIT Pets by fine-tuning.
+
+"Improving Pixel-Wise Segmentation with Contrastive Pre-Training" (Jappert), as its code
+(maxjappert/pet_segmentation) trains.
 
 A ResNet-34 and five convolutions at 256 x 256 pixels without augmentation, Adam, 50 epochs, all
 3,680 training images (there four fifths). Labels are resized to the nearest pixel; there they are
@@ -13,11 +15,11 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense import pets_metrics
 from jaxssl.evaluation.dense.confusion import VOID
-from jaxssl.evaluation.dense.dense_training import Recipe, fine_tune
 from jaxssl.evaluation.dense.fcn import cross_entropy
-from jaxssl.evaluation.features import FrozenEncoder
-from jaxssl.evaluation.task import TaskResult
+from jaxssl.evaluation.dense.pixel_recipe import Recipe, predict_pixels
+from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, PetsHead
+from jaxssl.pretrained.encoder import Encoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,17 +46,18 @@ def check_pets(data: DataSet, protocol: Pets) -> None:
     if (count := len(data.label_maps.classes)) != 3:
         raise UserError(
             f"{data.spec} has {count} classes of pixels; the task pets is for three, which are "
-            f"{', '.join(pets_metrics.CLASSES)} in this order: name other label values as --void"
+            f"{', '.join(pets_metrics.CLASSES)} in this order: name other label "
+            "values as --ignore-labels"
         )
     if (data.label_maps.truth("test", slice(None)) == VOID).any():
         raise UserError(f"{data.spec} has test pixels of no class; its measures know of none")
 
 
-def run_pets(encoder: FrozenEncoder, data: DataSet, protocol: Pets, seed: int) -> TaskResult:
+def run_pets(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> TaskResult:
     """Means over images of standard measures, and under `paper_` of the authors'."""
     pixels = data.label_maps
     network = Dense(encoder.network, PetsHead(3, data.size, protocol.head_input))
-    predicted = fine_tune(network, encoder, pixels, protocol, cross_entropy, seed=seed)
+    predicted = predict_pixels(network, encoder, pixels, protocol, cross_entropy, seed=seed)
     truth = pixels.truth("test", slice(None))
     results = {
         prefix + name: value
@@ -62,3 +65,6 @@ def run_pets(encoder: FrozenEncoder, data: DataSet, protocol: Pets, seed: int) -
         for name, value in pets_metrics.summarise(truth, maps).items()
     } | pets_metrics.floors(truth)
     return TaskResult(results, pixels.protocol, predictions=pixels.shown(predicted[""]))
+
+
+PETS = Task(run_pets, Pets(), "label maps", check=check_pets)

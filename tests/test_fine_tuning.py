@@ -10,8 +10,9 @@ import pytest
 
 from jaxssl import sharding
 from jaxssl.evaluation.dense.confusion import VOID
-from jaxssl.evaluation.dense.dense_training import Recipe, augment, init_state, make_step
-from jaxssl.evaluation.dense.fcn import CITYSCAPES, Fcn, cross_entropy, dilated
+from jaxssl.evaluation.dense.fcn import FCN, Fcn, cross_entropy, dilated
+from jaxssl.evaluation.dense.pixel_recipe import AugmentedMaps, Recipe, augment
+from jaxssl.evaluation.fine_tuning import init_state, make_step
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.models.resnet import ResNet
 
@@ -81,14 +82,14 @@ def take_step(network, devices):
         axis_types=(jax.sharding.AxisType.Auto,),
     )  # fmt: skip
     recipe = dataclasses.replace(PLAIN, scale=(0.5, 2.0), flip=0.5)
-    step = make_step(
-        network, cross_entropy, recipe, steps_per_epoch=1, normalization="imagenet", void=VOID
-    )
-    state = init_state(network, None, recipe, 16, 0)
+    optimizer = recipe.transform(recipe.batch_size, steps=1)
+    change = AugmentedMaps(recipe, "imagenet", VOID)
+    step = make_step(network, cross_entropy, change, optimizer)
+    state = init_state(network, None, optimizer, 16, 0)
     before = jax.tree.map(np.asarray, state)
     compiled = sharding.jit_step(step, mesh)
-    state, metrics = compiled(sharding.replicate(state, mesh), batch(), {}, KEY)
-    return before, jax.tree.map(np.asarray, state), float(metrics["loss"])
+    state, loss = compiled(sharding.replicate(state, mesh), batch(), {}, KEY)
+    return before, jax.tree.map(np.asarray, state), float(loss)
 
 
 def test_a_step_moves_all_and_is_the_same_on_one_device_and_on_eight(network):
@@ -110,12 +111,13 @@ def test_a_step_moves_all_and_is_the_same_on_one_device_and_on_eight(network):
 
 def test_the_encoders_weights_are_taken_over_and_not_given_away(network, tiny_encoder):
     variables = tiny_encoder.init(jax.random.key(7), jnp.zeros((1, 16, 16, 3)), train=False)
-    state = init_state(network, variables, PLAIN, 16, 0)
+    optimizer = PLAIN.transform(16, steps=1)
+    state = init_state(network, variables, optimizer, 16, 0)
     for kind in ("params", "batch_stats"):
         jax.tree.map(
             np.testing.assert_array_equal, getattr(state, kind)["encoder"], variables[kind]
         )
-    scratch = init_state(network, None, PLAIN, 16, 0)
+    scratch = init_state(network, None, optimizer, 16, 0)
     jax.tree.map(np.testing.assert_array_equal, state.params["head"], scratch.params["head"])
     jax.tree.map(lambda x: x.delete(), state)
     jax.tree.map(np.asarray, variables)  # still there
@@ -136,7 +138,7 @@ def test_cross_entropy_is_the_mean_over_pixels_that_have_a_class():
 
 
 def test_presets_and_grids(tiny_encoder):
-    assert (Fcn().epochs, CITYSCAPES.epochs) == (45, 160)
+    assert (Fcn().epochs, FCN.presets["cityscapes"].epochs) == (45, 160)
     assert dilated(ResNet(18), 1).dilated_stages == 1
     assert dilated(tiny_encoder, 1) is tiny_encoder
 
@@ -144,7 +146,7 @@ def test_presets_and_grids(tiny_encoder):
 def test_learning_rates():
     recipe = dataclasses.replace(PLAIN, epochs=10, lr=1.0, milestones=(0.5,))
     for schedule, expected in (("drops", 0.1), ("constant", 1.0)):
-        optimizer = dataclasses.replace(recipe, schedule=schedule).transform(1)
+        optimizer = dataclasses.replace(recipe, schedule=schedule).transform(16, 1)
         params = jnp.zeros(2)
         state = optimizer.init(params)
         for step in range(10):

@@ -7,17 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.errors import UserError
-from jaxssl.evaluation.classification.linear_protocols import PRESETS
 from jaxssl.evaluation.task import Task
 
 
-def with_preset(tasks: Mapping[str, Task], name: str | None) -> dict[str, Task]:
-    """The tasks, `linear` by the protocol of this name, if there is one."""
-    if name is None:
-        return dict(tasks)
-    if "linear" not in tasks:
-        raise UserError(f"--preset {name} is one of task linear, which is not among the tasks")
-    return {**tasks, "linear": dataclasses.replace(tasks["linear"], protocol=PRESETS[name])}
+def with_presets(tasks: Mapping[str, Task], presets: Sequence[str]) -> dict[str, Task]:
+    """The tasks, by the protocols of the presets TASK=NAME; or NAME alone, where one task has it.
+
+    Raises:
+      UserError: no such task among those chosen, or it has no such preset.
+    """
+    changed = dict(tasks)
+    for text in presets:
+        name, equals, preset = text.rpartition("=")
+        having = [n for n, task in tasks.items() if preset in task.presets]
+        if not equals and len(having) == 1:
+            name = having[0]
+        if name not in having:
+            known = [f"{n}={p}" for n, task in tasks.items() for p in task.presets]
+            raise UserError(
+                f"--preset {text}: give one of {', '.join(known) or 'the presets of other tasks'}"
+            )
+        protocol = tasks[name].presets[preset]
+        changed[name] = dataclasses.replace(tasks[name], protocol=protocol)
+    return changed
 
 
 def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task]:
@@ -60,8 +72,3 @@ def _parse(key: str, text: str, old: Any) -> Any:
     except (ValueError, SyntaxError):
         kind = f"{type(old).__name__}, as in {key}={old!r}"
         raise UserError(f"--set {key}={text}: the value must be of type {kind}") from None
-
-
-def flags_help() -> str:
-    """What may follow --set."""
-    return "changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10"

@@ -1,0 +1,58 @@
+"""The task `few_shot`: a linear classifier on features of a fraction of the training images."""
+
+import dataclasses
+
+from jaxssl.errors import UserError
+from jaxssl.evaluation.classification.accuracy import score
+from jaxssl.evaluation.classification.linear_probe import linear_probe
+from jaxssl.evaluation.classification.linear_protocols import LinearProbe
+from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
+from jaxssl.evaluation.datasets import DataSet, check_labels, stratified
+from jaxssl.evaluation.features import labelled_features
+from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.pretrained.encoder import Encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """The protocol: a linear classifier on a fraction of the training images of each class."""
+
+    fractions: tuple[float, ...] = (0.01, 0.1)
+    classifier: str = "logistic"  # or "linear": our `LinearProbe`
+    c: tuple[float, ...] = (1.0,)  # as in `Logistic`
+
+    def __post_init__(self) -> None:
+        if self.classifier not in ("logistic", "linear"):
+            raise UserError(
+                f"few_shot.classifier is {self.classifier!r}; choose logistic or linear"
+            )
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise UserError(f"few_shot.fractions is {self.fractions}; give some in (0, 1]")
+
+
+def run_few_shot(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskResult:
+    """Accuracy of a classifier trained on a part of the images; top1_0.01 is that of 1 %."""
+    train, test = labelled_features(encoder, data)
+    classes = data.labelled.classes
+    results: dict[str, float] = {}
+    images = []
+    for fraction in protocol.fractions:
+        rows = stratified(train.labels, fraction, seed)
+        some = train.at(rows)
+        if protocol.classifier == "linear":
+            scores = linear_probe(
+                some, test, LinearProbe(), num_classes=len(classes), seed=seed
+            ).scores
+        else:
+            scores, _ = logistic_regression(
+                some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed
+            )
+        scored, _ = score(scores, test.labels, classes)
+        results[f"top1_{fraction:.3g}"] = scored["top1"]
+        images.append(len(rows))
+    return TaskResult(
+        results | {"majority_baseline": scored["majority_baseline"]}, {"images": images}
+    )
+
+
+FEW_SHOT = Task(run_few_shot, FewShot(), "labels", check=check_labels)

@@ -1,0 +1,117 @@
+"""Linear classifiers on frozen features, trained by SGD, one for each learning rate, at once.
+
+The linear probe trains them on pooled features and labels, linear segmentation on the cells of the
+grid and the shares of the classes in them.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxssl.evaluation.classification.linear_protocols import LinearProbe
+from jaxssl.types import Leaf, Tree
+
+
+class Probes(NamedTuple):
+    """Classifiers under training, one for each learning rate. Scores: (x - mean) / std @ w + b."""
+
+    weight: Leaf  # f32[l, d, k]
+    bias: Leaf  # f32[l, k]
+    opt_state: Tree  # [l, ...]
+    rates: Leaf  # f32[l]
+    mean: Leaf  # f32[d]
+    std: Leaf  # f32[d]
+
+
+class Schedule(NamedTuple):
+    """A protocol on so many training images."""
+
+    protocol: LinearProbe
+    batch_size: int
+    steps: int  # an epoch; what remains is left out
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """At learning rate 1."""
+        return self.protocol.sgd().transform(self.batch_size, self.steps, self.protocol.epochs)
+
+
+def init_probes(
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    rates: tuple[float, ...],
+    features: np.ndarray,
+    rows: np.ndarray,
+    *,
+    num_classes: int,
+) -> Probes:
+    """Classifiers before the first step on the features in `rows`. They start alike."""
+    protocol, shape = schedule.protocol, (features.shape[1], num_classes)
+    first = protocol.init_std * jax.random.normal(key, shape)
+    weight, bias = jnp.tile(first[None], (len(rates), 1, 1)), jnp.zeros((len(rates), num_classes))
+    mean, std = jnp.zeros(shape[0]), jnp.ones(shape[0])
+    if protocol.standardize:
+        learned = features[rows]
+        mean, std = jnp.asarray(learned.mean(axis=0)), jnp.asarray(learned.std(axis=0) + 1e-6)
+    opt_state = jax.vmap(schedule.optimizer().init)((weight, bias))
+    return Probes(weight, bias, opt_state, jnp.array(rates), mean, std)
+
+
+def cross_entropy(
+    logits: Float[Array, "b k"], y: Int[Array, " b"] | Float[Array, "b k"]
+) -> Float[Array, ""]:
+    """Mean over rows of labels; of shares of the classes, over what has a class."""
+    if y.ndim == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+    return -jnp.sum(y * jax.nn.log_softmax(logits)) / jnp.maximum(jnp.sum(y), 1)
+
+
+def update(
+    probes: Probes,
+    schedule: Schedule,
+    x: Float[Array, "b d"],
+    y: Int[Array, " b"] | Float[Array, "b k"],
+) -> Probes:
+    """One step of each on the same batch: labels, or shares of the classes."""
+    x = (x - probes.mean[None]) / probes.std[None]
+    optimizer = schedule.optimizer()
+
+    def loss(params: tuple[Array, Array]) -> Float[Array, ""]:
+        return cross_entropy(x @ params[0] + params[1][None], y)
+
+    def one(params: tuple[Array, Array], opt_state: Tree, rate: Array) -> Any:
+        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+        return jax.tree.map(lambda p, u: p + rate * u, params, updates), opt_state
+
+    (weight, bias), opt_state = jax.vmap(one)(
+        (probes.weight, probes.bias), probes.opt_state, probes.rates
+    )
+    return probes._replace(weight=weight, bias=bias, opt_state=opt_state)
+
+
+@jax.jit
+def predict(probes: Probes, x: Float[Array, "n d"]) -> Float[Array, "l n k"]:
+    """Scores by each."""
+    x = (x - probes.mean[None]) / probes.std[None]
+    return jnp.einsum("nd,ldk->lnk", x, probes.weight) + probes.bias[:, None]
+
+
+@functools.partial(jax.jit, static_argnames="schedule")
+def scan_updates(
+    probes: Probes,
+    features: Float[Array, "n d"],
+    targets: Int[Array, " n"] | Float[Array, "n k"],
+    order: Int[Array, "s b"],
+    *,
+    schedule: Schedule,
+) -> Probes:
+    """The probes after steps on the rows that `order` names for each."""
+
+    def step(probes: Probes, index: Int[Array, " b"]) -> tuple[Probes, None]:
+        return update(probes, schedule, features[index], targets[index]), None
+
+    return jax.lax.scan(step, probes, order)[0]
