@@ -28,7 +28,8 @@ def test_importing_starts_neither_jax_nor_a_device():
 
 
 @pytest.mark.parametrize(
-    "name", ["draw_views", "export_encoder", "load_config", "open_source", "pretrain"]
+    "name",
+    ["draw_views", "evaluate_encoder", "export_encoder", "load_config", "open_source", "pretrain"],
 )
 def test_names_are_documented(name):
     assert name in jaxssl.__all__

@@ -43,7 +43,7 @@ def scenes(tmp_path_factory):
 def test_segmentation(encoder, scenes):
     tasks = choose_tasks(["segmentation"])
     (task,) = tasks.values()
-    protocol = dataclasses.replace(task.protocol, steps=20, batch_size=64, images=30)
+    protocol = dataclasses.replace(task.protocol, steps=200, batch_size=64, images=30)
     pairs = match({"segmentation": dataclasses.replace(task, protocol=protocol)}, [scenes])
     first, again, other = run_tasks(encoder, pairs, (0, 0, 1))
     assert first.as_metrics() == {"eval/scenes/miou": first.result.results["miou"]}

@@ -2,15 +2,20 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxssl
+from jaxssl import sharding
 from jaxssl.evaluate import results_table, save
 from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
 from jaxssl.evaluation.classification.linear_protocols import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.evaluation.task import TaskResult
+from jaxssl.pretrained.encoder import Encoder
 
 
 def entry(task, top1, seed=0, **extra):
@@ -105,3 +110,16 @@ def test_metrics_of_training():
         "eval/photos/knn_top1": 0.5,
         "eval/photos/majority_baseline": 0.1,
     }
+
+
+def test_from_python(tmp_path, tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), size=16, show=False)
+    (record,) = jaxssl.evaluate_encoder(
+        encoder, ["objects:40"], ["knn"], settings=["knn.k=3,5"], cache_dir=str(tmp_path)
+    )
+    assert (record.task, record.dataset, record.seed) == ("knn", "objects", 0)
+    assert set(record.result.results) >= {"top1", "top1_k5", "majority_baseline"}
+    assert record.protocol["k"] == (3, 5)
+    with pytest.raises(ValueError, match="unknown task 'fcnn'"):
+        jaxssl.evaluate_encoder(encoder, ["objects:40"], ["fcnn"])
