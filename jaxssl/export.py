@@ -66,7 +66,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def export_encoder(workdir: str | os.PathLike, format: str, out: str | os.PathLike) -> Encoder:
+def export_encoder(
+    workdir: str | os.PathLike[str], format: str, out: str | os.PathLike[str]
+) -> Encoder:
     """Writes the encoder of the newest checkpoint of a run, and a model card beside it.
 
     Prints how far features of the file are from those of the run, and from those that torch

@@ -34,7 +34,7 @@ class ViewConfig:
     recipe: str = "s3same"  # a name in `augment.RECIPES`
     normalize: str = "imagenet"  # a name in `augment.NORMALIZE`
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, table in (("recipe", RECIPES), ("normalize", NORMALIZE)):
             if getattr(self, field) not in table:
                 raise UserError(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxssl.data.source import BrokenImage
 from jaxssl.errors import UserError
@@ -68,7 +68,7 @@ def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
     # Decoders raise whatever their format's parser ran into: none of it may end a long run.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        if isinstance(error, Image.UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError):
             reason = "not an image in a format that Pillow knows"
         raise BrokenImage(f"{key}: cannot be decoded: {reason}") from error
 

@@ -69,7 +69,7 @@ def encode_features(features: Mapping[str, Feature]) -> bytes:
     example = _ExampleMessage()
     for name in sorted(features):
         value = features[name]
-        entry = example.features.feature.add(key=name)  # type: ignore[attr-defined]
+        entry = example.features.feature.add(key=name)
         if isinstance(value, list):
             target = entry.value.bytes_list
         elif np.issubdtype(value.dtype, np.floating):
@@ -89,7 +89,7 @@ def decode_features(data: bytes) -> dict[str, Any]:
     except message.DecodeError as error:
         raise UserError("is no tf.train.Example") from error
     features: dict[str, Any] = {}
-    for entry in example.features.feature:  # type: ignore[attr-defined]
+    for entry in example.features.feature:
         value = entry.value
         if value.HasField("float_list"):
             features[entry.key] = np.array(value.float_list.value, np.float32)

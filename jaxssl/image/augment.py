@@ -100,7 +100,7 @@ def augment(key: PRNGKeyArray, image: Float[Array, "s s 3"], color: Color) -> Im
     return jnp.clip(image, 0, 1)
 
 
-def _maybe_posterize(key, image, color):
+def _maybe_posterize(key: PRNGKeyArray, image: Array, color: Color) -> Array:
     coarse = jax.random.bernoulli(key, color.posterize_prob)
     return jnp.where(coarse, posterize(image, color.posterize_bits), image)
 

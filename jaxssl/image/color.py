@@ -76,12 +76,12 @@ def rotate_hue(image: Image, turn: Scalar) -> Image:
     return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
 
 
-def _value_and_chroma(red, green, blue):
+def _value_and_chroma(red: Array, green: Array, blue: Array) -> tuple[Array, Array]:
     value = jnp.maximum(jnp.maximum(red, green), blue)
     return value, value - jnp.minimum(jnp.minimum(red, green), blue)
 
 
-def _mix(image, other, factor):
+def _mix(image: Array, other: Array, factor: Scalar) -> Array:
     return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
 
 
@@ -112,7 +112,7 @@ def jitter(
     # Under vmap a choice costs all that could be chosen. Every order is some of the three, the hue,
     # the others: so three slots, the hue, three slots, with three of the six left empty, is far
     # cheaper than four slots that could each hold the hue.
-    def slot(image, choice):
+    def slot(image: Array, choice: Array) -> tuple[Array, None]:
         results = [f(image, factor) for f, factor in zip(FAMILIES[family], factors, strict=True)]
         return jax.lax.select_n(choice, image, *results), None
 
@@ -127,7 +127,7 @@ def grayscale(image: Image) -> Image:
     return jnp.broadcast_to(_luma(image), image.shape)
 
 
-def _luma(image):
+def _luma(image: Array) -> Array:
     red, green, blue = jnp.moveaxis(image, -1, 0)
     return (0.2989 * red + 0.587 * green + 0.114 * blue)[..., None]
 

@@ -101,7 +101,7 @@ def compile_encode(
 
 
 def extract(
-    encode: Callable,
+    encode: Callable[..., Any],
     images: np.ndarray,
     batch_size: int,
     *,
@@ -144,7 +144,7 @@ def _space(shape: tuple[int, ...], dtype: type) -> np.ndarray:
         return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
-def load_encoder(path: str | os.PathLike) -> Encoder:
+def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     """The encoder of a file that `python -m jaxssl.export` wrote, in any of its formats.
 
     Raises:

@@ -47,7 +47,7 @@ class Unpickler(pickle.Unpickler):
         return Storage(str(key), dtype, int(numel))
 
 
-class Fields(dict):
+class Fields(dict[Any, Any]):
     """Stands for mappings and for objects whose attributes do not matter."""
 
 
@@ -96,7 +96,9 @@ class Tensor:
         return np.lib.stride_tricks.as_strided(part, self.shape, strides).copy()
 
 
-def _rebuild_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
+def _rebuild_tensor(
+    storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
+) -> Tensor:
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 

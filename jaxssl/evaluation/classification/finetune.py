@@ -71,7 +71,9 @@ def run_finetune(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int)
     images = TrainingImages(data, encoder.mesh)
     network = Classifier(encoder.network, len(classes))
 
-    def scores_after(rows: np.ndarray, rate: float, part: dict, asked: np.ndarray) -> np.ndarray:
+    def scores_after(
+        rows: np.ndarray, rate: float, part: dict[str, np.ndarray], asked: np.ndarray
+    ) -> np.ndarray:
         """Scores f32[n, k] of images of a part after training on labelled ones."""
         batch_size = whole_batch(protocol.batch_size, len(rows), encoder.mesh.size)
         steps = len(rows) // batch_size

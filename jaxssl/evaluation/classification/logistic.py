@@ -19,6 +19,7 @@ from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out
 from jaxssl.evaluation.features import LabelledFeatures, labelled_features
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
+from jaxssl.types import Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +56,11 @@ def _minimize(
 
     value_and_grad = optax.value_and_grad_from_state(loss)
 
-    def is_going_on(carry) -> Array:
+    def is_going_on(carry: Tree) -> Array:
         _, _, largest, step = carry
         return (step < iterations) & (largest > tolerance)
 
-    def step(carry):
+    def step(carry: Tree) -> Tree:
         params, state, _, count = carry
         value, gradient = value_and_grad(params, state=state)
         updates, state = optimizer.update(
