@@ -1,4 +1,4 @@
-"""What commands share on a terminal: errors of one line, tables."""
+"""What commands share on a terminal: options, errors of one line, tables."""
 
 import argparse
 import contextlib
@@ -17,6 +17,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def positive(text: str) -> int:
+    """An option's whole number above 0."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 class Status:

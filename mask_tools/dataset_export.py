@@ -130,7 +130,8 @@ def segment_dataset(
         )
     job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards)
     settings = describe(job, source, part)
-    if not _holds_split(job, _previous(job, settings)):
+    info = _previous(job, settings)
+    if info is None or split not in info.splits:
         _begin(job, settings)
         own = range(shard_index, shards, num_shards)
         _make_missing(job, own, max_broken, workers=workers, ray=ray)
@@ -156,10 +157,6 @@ def _previous(job: Job, settings: Settings) -> Info | None:
         before["images"] = sum(shard.count for shard in shards) + len(broken)
     refuse_difference(job.folder, before, settings)
     return info
-
-
-def _holds_split(job: Job, info: Info | None) -> bool:
-    return info is not None and job.split in info.splits
 
 
 def _begin(job: Job, settings: Settings) -> None:
@@ -199,7 +196,7 @@ def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
     """Writes `info.json` if all shards are there: whichever job of an array comes to it last."""
     with locked(job.folder, "finishes"):
         info = _previous(job, settings)
-        if _holds_split(job, info):
+        if info is not None and job.split in info.splits:
             _clear_work(job)  # in case that the run that completed it was killed before it did
             return ExportResult(job.folder, job.split, job.shards, job.shards)
         results = [recall(job, number) for number in range(job.shards)]

@@ -8,14 +8,17 @@ when the same command is given again, and ends with the same bytes.
 """
 
 import argparse
+import dataclasses
+import inspect
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from jaxssl.terminal import Parser, one_line_errors
-from mask_tools.cli import add_segmenters, build_segmenter, positive
+from jaxssl.errors import UserError
+from jaxssl.terminal import Parser, one_line_errors, positive
 from mask_tools.dataset_export import MAX_BROKEN, segment_dataset
-from mask_tools.segmenters import EXACT, SEGMENTERS
+from mask_tools.segmenters import EXACT, SEGMENTERS, Segmenter
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -55,7 +58,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         f"(default: {MAX_BROKEN})",
     )
     _add_workers(parser)
-    add_segmenters(parser)
+    _add_segmenters(parser)
     return parser.parse_args(argv)
 
 
@@ -84,24 +87,68 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_segmenters(parser: argparse.ArgumentParser) -> None:
+    groups = {
+        name: parser.add_argument_group(f"--segmenter {name}", inspect.getdoc(kind))
+        for name, kind in SEGMENTERS.items()
+    }
+    for field_name, names in _owners().items():
+        field = SEGMENTERS[names[0]].__dataclass_fields__[field_name]
+        default = str(field.default).replace("()", "none").strip("(,)") or "none"
+        also = f"; also of {', '.join(names[1:])}" if names[1:] else ""
+        settings: dict[str, Any] = {"action": "store_true"}
+        if not isinstance(field.default, bool):
+            settings = {"type": type(field.default), "metavar": "X"}
+        if isinstance(field.default, tuple):
+            settings = {"type": _numbers, "metavar": "A,B,..."}
+        groups[names[0]].add_argument(
+            _flag(field_name),
+            default=argparse.SUPPRESS,
+            help=f"default: {default}{also}",
+            **settings,
+        )
+
+
+def _owners() -> dict[str, list[str]]:
+    """For each option the segmenters that have it."""
+    owners: dict[str, list[str]] = {}
+    for name, kind in SEGMENTERS.items():
+        for field in dataclasses.fields(kind):
+            owners.setdefault(field.name, []).append(name)
+    return owners
+
+
+def _take_segmenter(options: dict[str, Any]) -> Segmenter | None:
+    """The segmenter that some of the options describe, which are removed; None for `exact`."""
+    name, fields = options.pop("segmenter"), {}
+    for field_name, names in _owners().items():
+        if field_name in options:
+            fields[field_name] = options.pop(field_name)
+            if name not in names:
+                raise UserError(
+                    f"{_flag(field_name)} is an option of --segmenter {' and '.join(names)}, "
+                    f"not of {name}; leave it out"
+                )
+    return None if name == EXACT else SEGMENTERS[name](**fields)  # type: ignore[no-any-return]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _numbers(text: str) -> tuple[float | int, ...]:
+    try:
+        return tuple(int(part) if part.isdigit() else float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list like 500,1000") from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     with one_line_errors() as status:
-        options = _parse(argv)
-        result = segment_dataset(
-            options.source,
-            build_segmenter(options),
-            options.out,
-            split=options.split,
-            part=options.part,
-            shards=options.shards,
-            max_side=options.max_side,
-            max_broken=options.max_broken,
-            workers=options.workers,
-            num_shards=options.num_shards,
-            shard_index=options.shard_index,
-            ray=options.ray,
-        )
+        options = vars(_parse(argv))
+        segmenter = _take_segmenter(options)
+        result = segment_dataset(segmenter=segmenter, **options)  # the rest has its parameters
         print(result)
         if result.is_complete:
             print(

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxssl.errors import UserError
-from jaxssl.terminal import Parser, one_line_errors
-from mask_tools.cli import positive
+from jaxssl.terminal import Parser, one_line_errors, positive
 from mask_tools.record_preview import draw_preview
 from mask_tools.region_report import inspect_regions
 from mask_tools.region_statistics import MIN_AREA

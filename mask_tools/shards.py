@@ -6,19 +6,23 @@ the shard again.
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from PIL import Image
 
+from jaxssl.data.decode import decode_image
+from jaxssl.data.loading import pick
 from jaxssl.data.records import ShardInfo, shard_name, write_shard
-from jaxssl.data.source import BrokenImage, Example, Source
+from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
+from jaxssl.data.source import BrokenImage, Example, Regions, Source
 from jaxssl.files import atomic_write
 from mask_tools.region_statistics import MIN_AREA, Row, as_array, measure
-from mask_tools.regions import collect
+from mask_tools.regions import Region, collect
 from mask_tools.segmenters import Segmenter
-from mask_tools.shrink import shrink
 
 WORK = ".work"
 
@@ -103,6 +107,37 @@ def segment(example: Example, segmenter: Segmenter | None, max_side: int | None)
     size = example.image.shape[0], example.image.shape[1]
     example = dataclasses.replace(example, regions=collect(segmenter(example), size))
     return shrink(example, max_side)
+
+
+def shrink(example: Example, max_side: int | None) -> Example:
+    """The example with no side over `max_side` pixels: image, regions and label map alike."""
+    height, width = example.image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return example
+    factor = max_side / max(height, width)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    picture = Image.fromarray(example.image).resize(size[::-1], Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    if (example.encoded or b"").startswith(b"\xff\xd8"):
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
+    encoded = buffer.getvalue()
+    return dataclasses.replace(
+        example,
+        encoded=encoded,
+        image=decode_image(encoded, example.key),  # what a reader of the record will see
+        regions=None if example.regions is None else _shrink_regions(example.regions, size),
+        semantic=None if example.semantic is None else pick(example.semantic, size),
+    )
+
+
+def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
+    """The regions at another size; each stays in its object, those that vanish are left out."""
+    shrunk = [encode_mask(pick(decode_mask(rle, regions.size), size)) for rle in regions.rle]
+    kept = np.flatnonzero(mask_areas(shrunk))
+    found = [Region(shrunk[i], size, float(regions.score[i]), int(regions.level[i])) for i in kept]
+    return dataclasses.replace(collect(found, size), object=regions.object[kept])
 
 
 def recall(job: Job, number: int) -> Finished | None:

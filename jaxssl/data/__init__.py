@@ -43,8 +43,8 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         raise UserError(f"no part {part!r} of a source; choose 'train', 'test' or None")
     if scheme in ("folder", "records") and rest:
         path = os.path.expanduser(rest)
-        if scheme == "folder" and part and find_folders(pathlib.Path(path), part):
-            return LabelFolder(path, part)
+        if scheme == "folder" and part and (found := find_folders(pathlib.Path(path), part)):
+            return LabelFolder(path, *found)
         return Folder(path, part) if scheme == "folder" else Records(path, part)
     if scheme == "tfds" and rest:
         return Tfds(rest, part)

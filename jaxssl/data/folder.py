@@ -147,9 +147,6 @@ def _declared_splits(keys: list[str]) -> set[str]:
 
 def _class_names(keys: list[str], splits: set[str]) -> tuple[str, ...]:
     """Over all splits, so that a label means the same class in each."""
-    if splits:
-        names = {_folder(key, 1) for key in keys if _folder(key, 0) in splits}
-    else:
-        names = {_folder(key, 0) for key in keys}
-    names.discard("")
+    inside = [key for key in keys if not splits or _folder(key, 0) in splits]
+    names = {_folder(key, 1 if splits else 0) for key in inside} - {""}
     return tuple(sorted(names)) if len(names) > 1 else ()

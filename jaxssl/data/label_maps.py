@@ -6,7 +6,6 @@ with another ending, or under its name alone.
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -15,7 +14,6 @@ from PIL import Image
 
 from jaxssl.data.folder import Folder
 from jaxssl.data.source import BrokenImage, Example
-from jaxssl.errors import UserError
 
 # Names of the folders of a part, the first that there is.
 _PARTS = {"train": ("train", "training"), "test": ("test", "val", "validation")}
@@ -37,16 +35,10 @@ class LabelFolder:
     class_names: tuple[str, ...] = ()  # of whole images
     has_regions = False
 
-    def __init__(self, path: str | os.PathLike[str], part: str) -> None:
-        """Opens the part "train" or "test"; raises `UserError` if there are no label maps."""
-        found = find_folders(pathlib.Path(path), part)
-        if found is None:
-            raise UserError(
-                f"{path} has no label maps of its part {part!r}; it should hold "
-                f"{' or '.join(a.format(part) + ' and ' + b.format(part) for a, b in _LAYOUTS)}"
-            )
+    def __init__(self, path: str, images: pathlib.Path, maps: pathlib.Path) -> None:
+        """Opens these folders of those in `path`."""
         self.spec = f"folder:{path}"
-        self._images, self._maps = Folder(found[0]), found[1]
+        self._images, self._maps = Folder(images), maps
 
     def __len__(self) -> int:
         return len(self._images)

@@ -66,13 +66,16 @@ def decode_resized_example(
     recorded = int(features["image/height"][0]), int(features["image/width"][0])
     if size != recorded:
         raise BrokenImage(f"{key}: has {size} pixels where its record says {recorded}")
-    semantic = features.get("semantic/png")
+    semantic = None
+    if "semantic/png" in features:
+        with Image.open(io.BytesIO(features["semantic/png"][0])) as label_map:
+            semantic = np.asarray(label_map).astype(np.int32)
     example = Example(
         key=key,
         image=image,
         label=int(features["label"][0]),
         regions=_decode_regions(features, size),
-        semantic=None if semantic is None else _label_map_from_png(semantic[0]),
+        semantic=semantic,
         encoded=encoded,
     )
     return example, size
@@ -119,8 +122,3 @@ def _label_map_to_png(semantic: np.ndarray) -> bytes:
             f"a label map holds {semantic.min()}..{semantic.max()}; a record takes 0..65535"
         )
     return _to_png(semantic.astype(np.uint8 if semantic.max() < 256 else np.uint16))
-
-
-def _label_map_from_png(encoded: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image).astype(np.int32)

@@ -43,9 +43,8 @@ class Chunk(NamedTuple):
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
     """`cache_dir`, else `$JAXSSL_CACHE`, else `~/.cache/jaxssl`."""
-    return pathlib.Path(
-        cache_dir or os.environ.get("JAXSSL_CACHE") or "~/.cache/jaxssl"
-    ).expanduser()
+    folder = cache_dir or os.environ.get("JAXSSL_CACHE") or "~/.cache/jaxssl"
+    return pathlib.Path(folder).expanduser()
 
 
 def store_folder(

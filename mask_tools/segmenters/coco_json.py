@@ -26,15 +26,13 @@ def load(path: str) -> Any:
 
 def instances(path: str, example: Example) -> list[Region]:
     """The instances of an image that `annotations` of a file lists, without those of crowds."""
-    size, annotations = _entry(path, example)
-    objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
-    return decode(objects, size, path, example)
+    objects = [each for each in _annotations(path, example) if not each.get("iscrowd")]
+    return decode(objects, path, example)
 
 
-def decode(
-    found: Sequence[Mapping[str, Any]], size: tuple[int, int], path: str, example: Example
-) -> list[Region]:
+def decode(found: Sequence[Mapping[str, Any]], path: str, example: Example) -> list[Region]:
     """The regions of annotations or results of one image; `BrokenImage` if one is damaged."""
+    size = example.image.shape[0], example.image.shape[1]
     regions = []
     for each in found:
         try:
@@ -57,7 +55,7 @@ def panoptic(path: str, example: Example) -> list[Region]:
 
     The folder has the name of the file without its ending, as in COCO's own archives.
     """
-    _, annotations = _entry(path, example)
+    annotations = _annotations(path, example)
     labels = read_one(pathlib.Path(path).with_suffix(""), example)
     listed = {segment["id"] for each in annotations for segment in each["segments_info"]}
     return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
@@ -77,8 +75,8 @@ def _compress(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, tuple[in
     return counts.encode() if isinstance(counts, str) else counts, (height, width)
 
 
-def _entry(path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:
-    """Size and annotations of an image."""
+def _annotations(path: str, example: Example) -> list[Any]:
+    """Those of one image."""
     entries = _entries(path)
     entry = entries.get(example.key) or entries.get(pathlib.PurePath(example.key).name)
     if entry is None:
@@ -87,7 +85,7 @@ def _entry(path: str, example: Example) -> tuple[tuple[int, int], list[Any]]:
         raise BrokenImage(
             f"{example.key}: has {entry[0]} pixels in {path}, the image {example.image.shape[:2]}"
         )
-    return entry
+    return entry[1]
 
 
 @functools.lru_cache(maxsize=1)

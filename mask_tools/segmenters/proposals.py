@@ -61,8 +61,7 @@ def _from_results(path: str, example: Example) -> list[Region]:
     found = next((by_image[name] for name in names if name in by_image), None)
     if found is None:
         found = by_image.get(int(number[0]), []) if number else []
-    size = example.image.shape[0], example.image.shape[1]
-    return coco_json.decode(found, size, path, example)
+    return coco_json.decode(found, path, example)
 
 
 @functools.lru_cache(maxsize=1)
