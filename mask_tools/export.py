@@ -129,7 +129,7 @@ def _take_segmenter(options: dict[str, Any]) -> Segmenter | None:
                     f"{_flag(field_name)} is an option of --segmenter {' and '.join(names)}, "
                     f"not of {name}; leave it out"
                 )
-    return None if name == EXACT else SEGMENTERS[name](**fields)  # type: ignore[no-any-return]
+    return None if name == EXACT else SEGMENTERS[name](**fields)
 
 
 def _flag(name: str) -> str:

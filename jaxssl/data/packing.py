@@ -28,6 +28,12 @@ class Packing:
         """At least one."""
         return int(self.page[-1]) + 1
 
+    @property
+    def nbytes(self) -> int:
+        """Of all pages."""
+        entry = self.rows.dtype.itemsize * int(np.prod(self.rows.shape[2:]))
+        return self.num_pages * self.page_length * entry
+
     def pages(self) -> Iterator[np.ndarray]:
         """Each page [page_length, ...], zeros where nothing lies."""
         first = np.searchsorted(self.page, np.arange(self.num_pages + 1))
