@@ -81,7 +81,7 @@ def _value_and_chroma(red: Array, green: Array, blue: Array) -> tuple[Array, Arr
     return value, value - jnp.minimum(jnp.minimum(red, green), blue)
 
 
-def _mix(image: Array, other: Array, factor: Scalar) -> Array:
+def _mix(image: Array, other: Array, factor: Array | float) -> Array:
     return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from jaxssl.image.boxes import resize_weights, whole_box
+from jaxssl.image.boxes import kernel_weights, whole_box
 from jaxssl.types import Batch, Leaf
 
 # A crop is taken from the largest level in which its box has at most this times its side. Mean PSNR
@@ -106,8 +106,8 @@ def crop(
     window = _runs(image["image"], starts.ravel(), side)  # u8[3 side, side]
     # Halving l times is a mean over 2**l pixels: its blur is undone to second order in frequency.
     sharpen = (1 - jnp.exp2(-2.0 * level)) / 24
-    down = resize_weights(y0, y1, top, side, size, interpolation, sharpen)
-    across = resize_weights(x0, x1, left, side, size, interpolation, sharpen)
+    down = kernel_weights(y0, y1, top, side, size, interpolation, sharpen)
+    across = kernel_weights(x0, x1, left, side, size, interpolation, sharpen)
     resized = jax.lax.platform_dependent(
         window, down, across, cpu=_resize, default=_resize_by_bfloat16
     )
@@ -118,10 +118,18 @@ def crop(
 def _resize(
     window: Shaped[Array, "r w"], down: Float[Array, "s h"], across: Float[Array, "s w"]
 ) -> Float[Array, "s n"]:
-    """A window whose rows are those of three planes by turns, resized: f32[s, 3 s]."""
+    """A window whose rows are those of three planes by turns, resized: f32[s, 3 s].
+
+    The weights of a pixel need not add up to 1: the result is divided by their sum, which is less
+    to compute than to divide the weights.
+    """
     highest = jax.lax.Precision.HIGHEST
     narrow = jnp.matmul(window.astype(jnp.float32), across.T, precision=highest)
-    return jnp.matmul(down, narrow.reshape(down.shape[1], -1), precision=highest)
+    resized = jnp.matmul(down, narrow.reshape(down.shape[1], -1), precision=highest)
+    # Sums as products: a reduction of rows takes ten times as long on a CPU.
+    one = jnp.ones(down.shape[1])
+    totals = (jnp.matmul(weights, one, precision=highest) for weights in (down, across))
+    return resized / _outer(*totals)
 
 
 def _resize_by_bfloat16(
@@ -135,7 +143,13 @@ def _resize_by_bfloat16(
     narrow = _product(window.astype(jnp.bfloat16), *_split(across.T))
     large, small = _split(narrow.reshape(down.shape[1], -1))
     down_large, down_small = _split(down)
-    return _product(down_large, large, small) + _product(down_small, large)
+    resized = _product(down_large, large, small) + _product(down_small, large)
+    return resized / _outer(down.sum(axis=1), across.sum(axis=1))
+
+
+def _outer(down: Float[Array, " s"], across: Float[Array, " s"]) -> Float[Array, "s n"]:
+    """The sums of the weights of each pixel of the three planes."""
+    return down[:, None] * jnp.tile(across, 3)[None, :]
 
 
 def _split(values: Float[Array, "..."]) -> tuple[Array, Array]:
