@@ -214,6 +214,7 @@ def test_regions_of_another_size_are_refused():
     ("kind", "fields", "said"),
     [
         (CanvasSpec, {"pixels": 0}, ">= 1"),
+        (CanvasSpec, {"pixels": 2**28 + 1}, "at most"),
         (CanvasSpec, {"pixels": 8, "objects": -1}, ">= 0"),
         (CanvasSpec, {"pixels": 8, "maps": ("normals",)}, "are unknown"),
         (SquareSpec, {"size": 0}, ">= 1"),

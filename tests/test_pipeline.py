@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.data.batch_order import Order
-from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.canvas import CanvasSpec, choose_pixels
 from jaxssl.data.folder import Folder
 from jaxssl.data.loading import load_arrays, warn_broken
 from jaxssl.data.packing import Packing, pack
@@ -232,10 +232,25 @@ def test_packed_rows_are_where_it_says_and_take_what_is_used():
     rows = rng.integers(0, 255, (200, 50, 2), dtype=np.uint8)
     for row, length in zip(rows, used, strict=True):
         row[length:] = 0
-    for page_bytes in (1, 300, 10**6):
+    for page_bytes in (1, 300, 10_000, 10**6):
         packing = pack(rows, used, page_bytes)
         np.testing.assert_array_equal(unpacked(packing), rows)
         assert (packing.start + used <= packing.page_length).all()
         full = packing.num_pages if packing.num_pages > 1 else 0  # all but the last
         lost = packing.nbytes - 2 * used.sum()
         assert 0 <= lost <= full * 2 * used.max() + 2 * packing.page_length * (full > 0)
+
+
+@pytest.mark.parametrize("count", [3, 40, 90, 400])
+def test_at_most_a_seventh_of_what_is_packed_is_empty(count):
+    """Of images as ADE20K has them: most of 683 x 512, some of up to 2,400 pixels."""
+    rng = np.random.default_rng(0)
+    sides = rng.integers(1200, 2401, (count, 2)) * [[0.75, 1]]
+    sides[rng.random(count) < 0.95] = 512, 683
+    sizes = [(int(h), int(w)) for h, w in sides]
+    spec = CanvasSpec(choose_pixels(sizes), (128, 128), objects=64)
+    made = {"levels": np.array([spec._layout(spec.fit(size)) for size in sizes])}
+    used = spec.used(made)["image"]
+    rows = np.broadcast_to(np.uint8(0), (count, *spec.arrays()["image"][0]))  # takes no memory
+    for page_bytes in (2**26, 2**28):
+        assert pack(rows, used, page_bytes).nbytes < used.sum() / 0.85

@@ -18,6 +18,7 @@ from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 
 MAX_PIXELS = 2048 * 1024  # of a budget that is chosen from the data: images as Cityscapes has them
+_MOST_PIXELS = 2**28  # more bytes of an image and its halvings than 2**31 no index goes through
 KEPT_WHOLE = 0.95  # share of the images that such a budget keeps pixel by pixel
 
 
@@ -44,6 +45,8 @@ class CanvasSpec:
     def __post_init__(self) -> None:
         if min(self.pixels, self.stride, *self.views) < 1 or min(self.objects, self.planes) < 0:
             raise UserError(f"{self}: pixels, views and stride must be >= 1, the others >= 0")
+        if self.pixels > _MOST_PIXELS:
+            raise UserError(f"data.pixels is {self.pixels}; it may be at most {_MOST_PIXELS}")
         check_maps(self.maps)
 
     @property

@@ -51,13 +51,16 @@ def pack(rows: np.ndarray, used: np.ndarray, page_bytes: int = PAGE_BYTES) -> Pa
     Args:
       rows: [n, length, ...], of n images.
       used: i64[n], how many entries of each are in use, from the start.
-      page_bytes: of a page; one is as long as the longest image at least.
+      page_bytes: about of a page; one is as long as the longest image at least.
     """
     entry = rows.dtype.itemsize * int(np.prod(rows.shape[2:]))
     total = np.concatenate([[0], np.cumsum(used)])
-    page_length = min(max(page_bytes // entry, int(used.max())), int(total[-1]))
+    longest, everything = int(used.max()), int(total[-1])
+    number = -(-everything * entry // page_bytes)
+    # At the end of a page less than the longest image is missing, so that the last one is full too.
+    page_length = min(-(-everything // number) + longest, everything)
     page = np.zeros(len(used), np.int32)
-    begin, number = 0, 0
+    begin = number = 0
     while begin < len(used):
         end = int(np.searchsorted(total, total[begin] + page_length, side="right")) - 1
         page[begin:end] = number

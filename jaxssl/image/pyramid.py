@@ -98,7 +98,7 @@ def crop(
     over = jnp.max(box[2:] - box[:2]) / (OVERSAMPLING * size)
     level = jnp.clip(jnp.ceil(jnp.log2(over)), 0, len(levels) - 1).astype(jnp.int32)
     offset, height, width = levels[level]
-    y0, x0, y1, x1 = box / jnp.exp2(level.astype(jnp.float32))
+    y0, x0, y1, x1 = box / jnp.left_shift(1, level)
     top = jnp.clip(jnp.floor(y0).astype(jnp.int32), 0, jnp.maximum(height - side, 0))
     left = jnp.clip(jnp.floor(x0).astype(jnp.int32), 0, jnp.maximum(width - side, 0))
     rows = jnp.minimum(top + jnp.arange(side), height - 1)  # what is below the image has no weight
