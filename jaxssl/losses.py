@@ -112,8 +112,16 @@ def info_nce(
 ) -> Float[Array, ""]:
     """Each row of `q` must pick the same row of `k` among that and the queue (MoCo, eq. 1).
 
-    The mean over rows. Those of `q` and `k` are scaled to length one here, those of the queue have
-    it already. The gradient flows into all three: stop it in the caller if need be.
+    The gradient flows into all three arrays: stop it in the caller if need be.
+
+    Args:
+      q: queries; scaled to length one here.
+      k: keys, row i that of query i; scaled to length one here.
+      queue: keys of other images, of length one already.
+      temperature: divides the cosine similarities.
+
+    Returns:
+      The mean over rows.
     """
     q, k = unit(q), unit(k)
     positive = jnp.sum(q * k, axis=-1, keepdims=True)

@@ -65,9 +65,14 @@ class ViewConfig:
 def crop_view(
     key: PRNGKeyArray, canvas: Batch, box: Float[Array, "4"], spec: ViewSpec, views: ViewConfig
 ) -> View:
-    """One view of one image, a canvas of bytes: crop, flip, colour, normalise.
+    """One view of one image: crop, flip, color, normalize. Its regions are cut and flip alike.
 
-    Its regions are cut and flip alike.
+    Args:
+      key: used once.
+      canvas: of the image: `image`, `levels`, `hw`, and, if there are regions, `region_planes`.
+      box: y0 x0 y1 x1, in pixels of the original image.
+      spec: of the view.
+      views: has the recipe and the normalization.
     """
     recipe, hw = RECIPES[views.recipe], canvas["hw"]
     key_flip, key_color = jax.random.split(key)
@@ -92,7 +97,18 @@ def crop_view(
 def choose_boxes(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, specs: tuple[ViewSpec, ...]
 ) -> tuple[Float[Array, "b v 4"], Bool[Array, " b"], Key[Array, " b"]]:
-    """Where the views of each image are cut, whether the sampler fell back, a key for the rest."""
+    """Where the views of each image are cut.
+
+    Args:
+      key: used once.
+      batch: of b canvases, with the `index` of each image in the data set.
+      memory: of the sampler.
+      sampler: says where.
+      specs: of the v views.
+
+    Returns:
+      Boxes in pixels of the original images; whether the sampler fell back; a key for the rest.
+    """
     example = {k: v for k, v in batch.items() if k not in (*CUT, "label")}
     keys = jax.vmap(jax.random.split)(jax.random.split(key, len(batch["hw"])))  # [b, 2]
     boxes, fallback = jax.vmap(lambda k, e: sampler.boxes(k, e, memory, specs))(keys[:, 0], example)
@@ -106,6 +122,16 @@ def make_views(
     """The views of a batch, and the share of images in which the sampler fell back.
 
     Views of one spec go through one computation: half the code to compile for two views.
+
+    Args:
+      key: used once.
+      batch: of b canvases, with the `index` of each image in the data set.
+      memory: of the sampler.
+      sampler: says where views are cut.
+      views: how many of which kind, and their augmentation.
+
+    Returns:
+      A `View` of all images for each spec, the global ones first; f32[].
     """
     specs = views.specs()
     boxes, fallback, keys = choose_boxes(key, batch, memory, sampler, specs)

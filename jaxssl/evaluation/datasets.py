@@ -125,7 +125,17 @@ def open_datasets(
     *,
     ignore_labels: tuple[int, ...] = (),
 ) -> tuple[DataSet, ...]:
-    """The data sets of these sources. One that cannot be had is an error now."""
+    """The data sets of these sources.
+
+    Args:
+      specs: sources, such as folder:photos; a training and a test part each.
+      size: side of the images, pixels.
+      cache_dir: where decoded images are kept; None: in the cache folder.
+      ignore_labels: label values of pixels that are no class, besides 255.
+
+    Raises:
+      UserError: one is unavailable, or two would have the same name.
+    """
     datasets = tuple(
         DataSet(
             name=_name(spec),

@@ -58,7 +58,14 @@ class TuningState:
 def make_step(
     network: nn.Module, loss: Loss, change: Change, optimizer: optax.GradientTransformation
 ) -> Callable[..., Any]:
-    """Returns `step(state, batch, resident, key) -> (state, loss)`, to be jitted."""
+    """Returns `step(state, batch, resident, key) -> (state, loss)`, to be jitted.
+
+    Args:
+      network: encoder and head.
+      loss: of outputs and truth.
+      change: from a batch to augmented images and truth.
+      optimizer: of all weights.
+    """
 
     def step(
         state: TuningState, batch: Batch, resident: Batch, key: PRNGKeyArray

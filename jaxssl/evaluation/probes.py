@@ -49,7 +49,16 @@ def init_probes(
     *,
     num_classes: int,
 ) -> Probes:
-    """Classifiers before the first step on the features in `rows`. They start alike."""
+    """Classifiers before the first step. They start alike.
+
+    Args:
+      key: of the first weights.
+      schedule: of their training.
+      rates: the learning rate of each.
+      features: f32[n, d].
+      rows: of the features that will be trained on, by which they are standardized.
+      num_classes: how many scores a classifier has.
+    """
     protocol, shape = schedule.protocol, (features.shape[1], num_classes)
     first = protocol.init_std * jax.random.normal(key, shape)
     weight, bias = jnp.tile(first[None], (len(rates), 1, 1)), jnp.zeros((len(rates), num_classes))
@@ -76,7 +85,14 @@ def update(
     x: Float[Array, "b d"],
     y: Int[Array, " b"] | Float[Array, "b k"],
 ) -> Probes:
-    """One step of each on the same batch: labels, or shares of the classes."""
+    """The classifiers after one step of each on the same batch.
+
+    Args:
+      probes: the classifiers.
+      schedule: of their training.
+      x: features.
+      y: labels, or shares of the classes.
+    """
     x = (x - probes.mean[None]) / probes.std[None]
     optimizer = schedule.optimizer()
 
@@ -109,7 +125,15 @@ def scan_updates(
     *,
     schedule: Schedule,
 ) -> Probes:
-    """The probes after steps on the rows that `order` names for each."""
+    """The classifiers after some steps.
+
+    Args:
+      probes: the classifiers.
+      features: of all rows.
+      targets: labels, or shares of the classes, of all rows.
+      order: the rows of each step.
+      schedule: of their training.
+    """
 
     def step(probes: Probes, index: Int[Array, " b"]) -> tuple[Probes, None]:
         return update(probes, schedule, features[index], targets[index]), None

@@ -237,5 +237,12 @@ def _kernel(distance: Float[Array, "..."], interpolation: str) -> Float[Array, "
 def flip(
     key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float, axis: int = 1
 ) -> Shaped[Array, "h w c"]:
-    """`image`, mirrored along `axis` with probability `prob`; one key mirrors all maps alike."""
+    """An image or a map, mirrored or not.
+
+    Args:
+      key: one key mirrors all maps alike.
+      image: of one image.
+      prob: probability that it is mirrored.
+      axis: along which.
+    """
     return jnp.where(jax.random.bernoulli(key, prob), jnp.flip(image, axis), image)

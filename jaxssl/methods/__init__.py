@@ -44,17 +44,28 @@ class Method(Protocol):
         ...
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
-        """Parameters that the gradient moves, and everything else that lives between steps."""
+        """Parameters that the gradient moves, and the rest of the method's training state."""
         ...
 
     def loss(
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
     ) -> tuple[Float[Array, ""], tuple[Tree, Metrics]]:
-        """The loss, the new state and what to log: `embedding_std` at least."""
+        """The loss of a batch of views.
+
+        Args:
+          params: what the gradient moves, as `init` returns it.
+          state: everything else, as `init` or the step before returned it.
+          views: of the same b images, f32[b, s, s, 3] each: the global ones, then the local ones.
+          key: for whatever is drawn; used once.
+          t: progress of training, f32[], in [0, 1].
+
+        Returns:
+          The loss, f32[]; the new state, and what to log, f32[] by name: `embedding_std` at least.
+        """
         ...
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
-        """What follows the optimizer: moving averages, renormalised prototypes."""
+        """What follows the optimizer: moving averages, renormalized prototypes."""
         ...
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:

@@ -90,7 +90,14 @@ def _checked(images: np.ndarray | Array) -> np.ndarray:
 def compile_encode(
     network: nn.Module, normalization: str, mesh: Mesh, kind: str
 ) -> Callable[..., Any]:
-    """`encode(variables, images)`, jitted once for all variables; `kind` is "pooled" or "grid"."""
+    """`encode(variables, images)`, jitted once for all variables.
+
+    Args:
+      network: the encoder.
+      normalization: a name in `augment.NORMALIZE`.
+      mesh: of the devices, over which the images are split.
+      kind: "pooled" or "grid": which features.
+    """
 
     def encode(variables: Tree, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b ..."]:
         pixels = normalize(images.astype(jnp.float32) / 255, normalization)
@@ -111,6 +118,16 @@ def extract(
     """What `encode` returns, [n, ...], for images u8[n, s, s, 3]; a short batch is filled up.
 
     Batches are handed over one ahead of the one awaited, so that device and host overlap.
+
+    Args:
+      encode: from images u8[batch_size, s, s, 3] to an array [batch_size, ...] on the devices.
+      images: may be memory-mapped.
+      batch_size: images at once.
+      rows: which images; None: all.
+      show: whether to show how far it is.
+
+    Returns:
+      u8 if that is what `encode` returns, else f32; a large array is memory-mapped.
     """
     rows = np.arange(len(images)) if rows is None else rows
     waiting: collections.deque[tuple[int, jax.Array]] = collections.deque()

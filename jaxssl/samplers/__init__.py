@@ -26,10 +26,19 @@ class Sampler(Protocol):
     def boxes(
         self, key: PRNGKeyArray, example: Batch, memory: Tree, specs: tuple[ViewSpec, ...]
     ) -> tuple[Float[Array, "v 4"], Bool[Array, ""]]:
-        """A box for each view of one image (the caller vmaps), in pixels of the original image.
+        """Where the views of one image are cut; the caller vmaps.
 
-        Also whether the sampler had to fall back on the whole image. `example` holds the `index` of
-        the image in the data set, for the memory, and its `hw` and regions.
+        Args:
+          key: used once.
+          example: `index` i32[], of the image in the data set; `hw` i32[2], height and width of the
+            original; and, where there are regions, `region_boxes` f32[r, 4], the box of the largest
+            region of each object, and `region_areas` f32[r], its pixels, zeros after the last.
+          memory: as `init` or `refresh` returned it.
+          specs: what each of the v views is to be.
+
+        Returns:
+          Boxes f32[v, 4], y0 x0 y1 x1 in pixels of the original image, inside it and not empty; and
+          whether the sampler had to fall back on the whole image.
         """
         ...
 

@@ -41,7 +41,14 @@ class TrainingImages:
     def batches(
         self, rows: np.ndarray, batch_size: int, seed: int, steps: range
     ) -> Iterator[Batch]:
-        """Shuffled batches, on the devices; `rows` counts the labelled images alone."""
+        """Shuffled batches, on the devices.
+
+        Args:
+          rows: which of the labelled images, counted without the others.
+          batch_size: images a batch.
+          seed: of their order.
+          steps: numbers of the batches, from 0.
+        """
         order = Order(len(rows), batch_size, seed)
 
         def gather(step: int) -> Batch:

@@ -68,7 +68,15 @@ def epoch_of_images(encoder: Encoder, images: TrainingImages, seed: int) -> Epoc
 def compile_probe_step(
     network: nn.Module, normalization: str, mesh: Mesh, size: int, schedule: Schedule
 ) -> Callable[[Probes, Batch, Tree, PRNGKeyArray], tuple[Probes, Tree]]:
-    """`step(probes, batch, (resident, variables), key)`, on all devices."""
+    """`step(probes, batch, (resident, variables), key)`, on all devices.
+
+    Args:
+      network: the encoder.
+      normalization: a name in `augment.NORMALIZE`.
+      mesh: of the devices.
+      size: side of the crops, pixels.
+      schedule: of the training.
+    """
 
     def step(probes: Probes, batch: Batch, same: Tree, key: PRNGKeyArray) -> tuple[Probes, Tree]:
         resident, variables = same

@@ -82,7 +82,15 @@ def logistic_regression(
     num_classes: int,
     seed: int = 0,
 ) -> tuple[np.ndarray, float]:
-    """Scores f32[m, k] of the test images, and the C chosen."""
+    """Scores f32[m, k] of the test images, and the C chosen.
+
+    Args:
+      train: features to learn from.
+      test: features to classify.
+      protocol: has the values of C.
+      num_classes: k.
+      seed: of the part of the training images by which C is chosen.
+    """
 
     def fit(rows: np.ndarray, c: float, of: np.ndarray) -> np.ndarray:
         features = train.features[rows]
