@@ -183,12 +183,12 @@ class CanvasSpec:
         image = Image.fromarray(pixels)
         if image.size != size[::-1]:
             image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-        halvings = []
-        for _ in self._halvings(size):
-            halvings.append(np.asarray(image).transpose(0, 2, 1).ravel())  # of rows three colors
-            image = image.reduce(2)
-        (length,), _ = self.arrays()["image"]
-        return _filled(np.concatenate(halvings), length)
+        flat, begin = np.zeros(self.arrays()["image"][0], np.uint8), 0
+        for height, width in self._halvings(size):
+            level = flat[begin : begin + 3 * height * width].reshape(height, 3, width)
+            level[...] = np.asarray(image).transpose(0, 2, 1)  # of rows three colors
+            image, begin = image.reduce(2), begin + level.size
+        return flat
 
 
 def _filled(values: np.ndarray, length: int) -> np.ndarray:
