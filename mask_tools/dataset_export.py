@@ -57,10 +57,8 @@ class ExportResult:
 
     def __str__(self) -> str:
         if not self.is_complete:
-            return (
-                f"{self.complete_shards} of {self.shards} files are complete; "
-                "other jobs make the rest."
-            )
+            complete = f"{self.complete_shards} of {self.shards} files are complete"
+            return f"{complete}; other jobs make the rest."
         if self.statistics is None:
             return f"{self.folder} holds all of split {self.split!r} already: nothing to do."
         texts = self.statistics.texts()
@@ -116,18 +114,15 @@ def segment_dataset(
     """
     opened = open_source(source, None if part == "all" else part)
     if segmenter is None and not opened.has_regions:
-        raise UserError(
-            f"{source} carries no regions; choose --segmenter {' or '.join(SEGMENTERS)}"
-        )
+        choices = " or ".join(SEGMENTERS)
+        raise UserError(f"{source} carries no regions; choose --segmenter {choices}")
     if shards is None:
         shards = min(MAX_SHARDS, -(-len(opened) // IMAGES_PER_SHARD))
     if not 1 <= shards <= len(opened):
         raise UserError(f"--shards {shards} for {len(opened)} images; give 1 to {len(opened)}")
     if not 0 <= shard_index < num_shards:
-        raise UserError(
-            f"--shard-index {shard_index} of --num-shards {num_shards}: "
-            f"give one from 0 to {num_shards - 1}"
-        )
+        given = f"--shard-index {shard_index} of --num-shards {num_shards}"
+        raise UserError(f"{given}: give one from 0 to {num_shards - 1}")
     job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards)
     settings = describe(job, source, part)
     info = _previous(job, settings)

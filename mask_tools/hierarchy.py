@@ -14,14 +14,10 @@ from jaxssl.data.rle import coco, mask_areas, mask_boxes
 
 
 def objects(rle: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
-    """The object of each mask: i64[R], 0 for the largest mask's object; -1 for an empty mask.
+    """The object of each of R masks: i64[R], 0 for the largest mask's object; -1 for an empty mask.
 
     Exact: masks are compared by counts of pixels, 10 |root & mask| > 9 |mask|. Equal areas keep
-    the order they come in.
-
-    Args:
-      rle: R masks of one image as COCO compressed run lengths.
-      size: height and width of the image.
+    the order they come in. `size` is the height and width of their image.
     """
     area, box = mask_areas(rle), mask_boxes(rle, size)
     result = np.full(len(rle), -1, np.int64)

@@ -23,8 +23,6 @@ from jaxssl.errors import UserError
 
 __all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source"]
 
-_EXAMPLES = "folder:photos, records:data/ade20k, tfds:cifar10/train, scenes:10000 or objects:10000"
-
 
 def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
     """The source that a string names.
@@ -39,8 +37,6 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         UserError: one line, if there is no such source or nothing in it.
     """
     scheme, _, rest = spec.partition(":")
-    if part not in (None, "train", "test"):
-        raise UserError(f"no part {part!r} of a source; choose 'train', 'test' or None")
     if scheme in ("folder", "records") and rest:
         path = os.path.expanduser(rest)
         if scheme == "folder" and part and (found := find_folders(pathlib.Path(path), part)):
@@ -54,4 +50,7 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         count = int(rest) if part != "test" else max(int(rest) // 4, 1)
         kind = Scenes if scheme == "scenes" else Objects
         return kind(count, seed=seed, part=part or "train")
-    raise UserError(f"unknown source {spec!r}; give one such as {_EXAMPLES}")
+    raise UserError(
+        f"unknown source {spec!r}; give one such as folder:photos, records:data/ade20k, "
+        "tfds:cifar10/train, scenes:10000 or objects:10000"
+    )

@@ -85,13 +85,9 @@ class CanvasSpec:
         return arrays | {name: ((self.pixels,), MAPS[name]) for name in self.maps}
 
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """How much is in use of each array of varying length.
+        """How many entries from the start are in use of each array of varying length.
 
-        Args:
-          arrays: of canvases, with any leading axes.
-
-        Returns:
-          Numbers of entries from the start, i64 of these axes.
+        The arrays may have leading axes; then so have the numbers, i64.
         """
         levels = arrays["levels"].astype(np.int64)
         behind = 3 * self.views[1] + 2

@@ -41,15 +41,10 @@ def decode_image(encoded: bytes, key: str) -> np.ndarray:
 def decode_resized(
     encoded: bytes, key: str, fit: Callable[[Size], Size]
 ) -> tuple[np.ndarray, Size]:
-    """The whole image resized, antialiased, u8[h, w, 3]; and its true height and width.
+    """The whole image resized to `fit(size)`, antialiased, u8[h, w, 3]; and its true size.
 
-    A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its frequencies out and takes
-    as little as half of the time.
-
-    Args:
-      encoded: of an image file.
-      key: names it in a `BrokenImage`.
-      fit: from the true height and width of the upright image to those wanted.
+    Sizes are height and width of the upright image. A large JPEG is decoded at 1/2, 1/4 or 1/8,
+    which leaves most of its frequencies out and takes as little as half of the time.
     """
     return _open(encoded, key, lambda image: _read(image, fit))
 

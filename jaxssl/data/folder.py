@@ -33,7 +33,7 @@ class Folder:
     has_regions = False
 
     def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
-        """Finds the images to learn from, or those of the part "train" or "test"; see `parts.py`.
+        """Finds the images to learn from, or those of the part "train" or "test"; see `splits.py`.
 
         Raises `UserError` if there is no such folder, or nothing in it.
         """

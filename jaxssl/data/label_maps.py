@@ -59,7 +59,7 @@ class LabelFolder:
 
 def find_folders(root: pathlib.Path, part: str) -> tuple[pathlib.Path, pathlib.Path] | None:
     """Where the images of a part are and where their label maps; None if there are none."""
-    for split in _PARTS[part]:
+    for split in _PARTS.get(part, ()):
         for images, maps in _LAYOUTS:
             found = root / images.format(split), root / maps.format(split)
             if all(folder.is_dir() for folder in found):
@@ -91,10 +91,9 @@ def read(path: pathlib.Path, example: Example) -> np.ndarray:
     if values.ndim == 3:
         red, green, blue = np.moveaxis(values[..., :3], -1, 0)
         values = red + 256 * green + 65536 * blue
-    if values.shape != example.image.shape[:2]:
-        raise BrokenImage(
-            f"{example.key}: {path} has {values.shape} pixels, the image {example.image.shape[:2]}"
-        )
+    size = example.image.shape[:2]
+    if values.shape != size:
+        raise BrokenImage(f"{example.key}: {path} has {values.shape} pixels, the image {size}")
     return values
 
 

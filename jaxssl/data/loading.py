@@ -62,8 +62,7 @@ def row_bytes(spec: ArraySpec) -> dict[str, int]:
 def sample_sizes(source: Source) -> list[tuple[int, int]]:
     """Height and width of up to 1,000 images, or 100 if they must be decoded; always the same ones.
 
-    Raises:
-      UserError: none of them can be read.
+    `UserError` if none of them can be read.
     """
     sized = isinstance(source, Sized)
     sizes = []

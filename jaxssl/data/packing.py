@@ -46,12 +46,9 @@ class Packing:
 
 
 def pack(rows: np.ndarray, used: np.ndarray, page_bytes: int = PAGE_BYTES) -> Packing:
-    """The packing of images in their order.
+    """The packing of images in their order: rows [n, length, ...], of which `used` i64[n] count.
 
-    Args:
-      rows: [n, length, ...], of n images.
-      used: i64[n], how many entries of each are in use, from the start.
-      page_bytes: about of a page; one is as long as the longest image at least.
+    A page has about `page_bytes`, or what the longest image takes if that is more.
     """
     entry = rows.dtype.itemsize * int(np.prod(rows.shape[2:]))
     total = np.concatenate([[0], np.cumsum(used)])

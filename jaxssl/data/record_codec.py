@@ -61,7 +61,7 @@ def decode_resized_example(
 ) -> tuple[Example, tuple[int, int]]:
     """The example with its image resized to `fit(size)`; its true height and width."""
     features = tfrecord.decode_features(data)
-    key, encoded = _key(features), features["image/encoded"][0]
+    key, encoded = os.fsdecode(features["image/key"][0]), features["image/encoded"][0]
     image, size = decode_resized(encoded, key, fit)
     recorded = int(features["image/height"][0]), int(features["image/width"][0])
     if size != recorded:
@@ -89,11 +89,7 @@ def read_image_size(data: bytes) -> tuple[int, int]:
 
 def read_key(data: bytes) -> str:
     """The key of the example in one record."""
-    return _key(tfrecord.decode_features(data))
-
-
-def _key(features: Mapping[str, Any]) -> str:
-    return os.fsdecode(features["image/key"][0])
+    return os.fsdecode(tfrecord.decode_features(data)["image/key"][0])
 
 
 def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regions | None:

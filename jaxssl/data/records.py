@@ -1,7 +1,7 @@
 """Records: images with their regions in sharded TFRecord files, `info.json` beside them.
 
 `mask_tools.export` writes them; TensorFlow can read them too. A folder holds `info.json` and the
-shards `{split}-00000-of-00016.tfrecord`, each record of which is one example (`codec.py`).
+shards `{split}-00000-of-00016.tfrecord`, each record of which is one example (`record_codec.py`).
 """
 
 import concurrent.futures
@@ -133,7 +133,7 @@ class Records:
     """
 
     def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
-        """Opens the images to learn from, or the part "train" or "test"; see `parts.py`.
+        """Opens the images to learn from, or the part "train" or "test"; see `splits.py`.
 
         Reads the header of every record. Raises `UserError` if anything is missing or cut short.
         """
@@ -147,20 +147,18 @@ class Records:
         self._paths = [folder / shard.file for shard in shards]
         with concurrent.futures.ThreadPoolExecutor(8) as threads:
             extents = list(threads.map(_scan_shard, self._paths, shards))
-        counts = [len(extent) for extent in extents]
-        self._shard = np.repeat(np.arange(len(shards)), counts)  # i64[n]
-        self._extent = np.concatenate([np.zeros((0, 2), np.int64), *extents])  # i64[n, 2]
+        numbered = [np.insert(extent, 0, shard, axis=1) for shard, extent in enumerate(extents)]
+        self._extent = np.concatenate([np.zeros((0, 3), np.int64), *numbered])
         if by_key:
             keys = (read_key(self._read(i)) for i in range(len(self)))
-            mine = np.array([in_part(key, by_key) for key in keys], bool)
-            self._shard, self._extent = self._shard[mine], self._extent[mine]
+            self._extent = self._extent[np.array([in_part(key, by_key) for key in keys], bool)]
         if not len(self):
             raise UserError(f"{folder} has no images in part {part!r}; export more images")
         content = [shard.sha256 for shard in shards] + ([by_key] if by_key else [])
         self._fingerprint = hashlib.sha256(" ".join(content).encode()).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._shard)
+        return len(self._extent)
 
     def __getitem__(self, index: int) -> Example:
         return decode_example(self._read(index))
@@ -179,8 +177,8 @@ class Records:
         return self._fingerprint
 
     def _read(self, index: int) -> bytes:
-        offset, length = self._extent[index].tolist()
-        return tfrecord.read(self._paths[self._shard[index]], offset, length)
+        shard, offset, length = self._extent[index].tolist()
+        return tfrecord.read(self._paths[shard], offset, length)
 
 
 def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:

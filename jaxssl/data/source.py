@@ -101,9 +101,4 @@ class Resizing(Protocol):
     def resized(
         self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
     ) -> tuple[Example, tuple[int, int]]:
-        """The example with its image resized, and the true height and width of the image.
-
-        Args:
-          index: of the example.
-          fit: from the true height and width to those wanted.
-        """
+        """The example with its image resized to `fit(size)`; its true height and width."""

@@ -44,7 +44,7 @@ class Tfds:
     has_regions = False
 
     def __init__(self, name: str, part: str | None = None) -> None:
-        """Opens NAME/SPLIT, or NAME for the part "train" or "test"; see `parts.py`.
+        """Opens NAME/SPLIT, or NAME for the part "train" or "test"; see `splits.py`.
 
         Data sets that are not there are downloaded and prepared by tensorflow-datasets, in the
         folder that it uses. Raises `UserError` if that fails, or no image is in it.

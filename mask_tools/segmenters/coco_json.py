@@ -81,11 +81,10 @@ def _annotations(path: str, example: Example) -> list[Any]:
     entry = entries.get(example.key) or entries.get(pathlib.PurePath(example.key).name)
     if entry is None:
         raise BrokenImage(f"{example.key}: is not among the images of {path}")
-    if entry[0] != example.image.shape[:2]:
-        raise BrokenImage(
-            f"{example.key}: has {entry[0]} pixels in {path}, the image {example.image.shape[:2]}"
-        )
-    return entry[1]
+    (size, annotations), own = entry, example.image.shape[:2]
+    if size != own:
+        raise BrokenImage(f"{example.key}: has {size} pixels in {path}, the image {own}")
+    return annotations
 
 
 @functools.lru_cache(maxsize=1)
