@@ -8,7 +8,9 @@ device  the caller puts those arrays on the accelerator; a batch is the indices 
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
+import math
 import os
 import pathlib
 import shutil
@@ -30,6 +32,7 @@ from jaxssl.errors import UserError
 _DEVICE_SHARE = 0.3  # of the accelerator's memory: the rest is for the network
 _DISK_SHARE = 0.5  # of what is free
 _GATHERED_AHEAD = 3  # batches
+_ALIGNED = 64  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Pipeline:
         if self.arrays is None:
             return _stream(self.source, self.spec, self.order, start_step, workers=self.workers)
         if self.mode == "host":
-            return _gather_ahead(self.arrays, self.order, start_step)
+            return _gather_ahead(self.arrays, self.spec, self.order, start_step)
         return ({"index": self.order.indices(step)} for step in itertools.count(start_step))
 
     @property
@@ -168,15 +171,11 @@ def _gigabytes(size: int) -> str:
 
 
 def _gather_ahead(
-    arrays: dict[str, np.ndarray], order: Order, start_step: int
+    arrays: dict[str, np.ndarray], spec: CanvasSpec, order: Order, start_step: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Whole batches, copied out of the arrays by threads while the device computes."""
-
-    def gather(step: int) -> dict[str, np.ndarray]:
-        index = order.indices(step)
-        return {n: array.take(index, axis=0) for n, array in arrays.items()} | {"index": index}
-
     steps = itertools.count(start_step)
+    gather = functools.partial(_gather, arrays, spec, order)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         ahead = collections.deque(
             threads.submit(gather, step) for step in itertools.islice(steps, _GATHERED_AHEAD)
@@ -185,6 +184,30 @@ def _gather_ahead(
             batch = ahead.popleft().result()
             ahead.append(threads.submit(gather, next(steps)))
             yield batch
+
+
+def _gather(
+    arrays: dict[str, np.ndarray], spec: CanvasSpec, order: Order, step: int
+) -> dict[str, np.ndarray]:
+    """A batch; what is not in use is not read."""
+    index = order.indices(step)
+    varying = spec.used({name: array[:1] for name, array in arrays.items()}).keys()
+    batch = {n: array[index] for n, array in arrays.items() if n not in varying}
+    batch["index"] = index
+    for name, used in spec.used(batch).items():
+        rows = _aligned_zeros((len(index), *arrays[name].shape[1:]), arrays[name].dtype)
+        for row, image, count in zip(rows, index, used, strict=True):
+            row[:count] = arrays[name][image, :count]
+        batch[name] = rows
+    return batch
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros where a CPU device takes them over without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class _Canvases:
