@@ -151,7 +151,7 @@ def test_one_view_compares_the_cells_of_a_region(detcon_s):
         cells = grid.reshape(B, 16, -1)
         features = jnp.take_along_axis(cells, latents.view[0][..., None], axis=1)
         head = {"params": params["projector"], "batch_stats": state.batch_stats["projector"]}
-        z, _ = method.projector.apply(head, features, **train)
+        z, _ = method.head.apply(head, features, **train)
         return latents, z, method.loss(params, state, views, **arguments())[0]
 
     latents, expected_z, loss = jax.tree.map(np.asarray, run(params, state))

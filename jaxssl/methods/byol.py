@@ -23,7 +23,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cosine_similarity, embedding_std
-from jaxssl.methods.forward import forward
+from jaxssl.methods.forward import PredictingNetwork, forward, images
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
 from jaxssl.schedules import cosine
@@ -37,18 +37,6 @@ class State:
     batch_stats: Leaf  # of the online network
     target_params: Leaf  # of encoder and projector
     target_batch_stats: Leaf
-
-
-class Network(nn.Module):
-    """Images f32[b, s, s, 3] to z f32[b, d], or to z and p if it has a predictor."""
-
-    encoder: nn.Module
-    projector: nn.Module
-    predictor: nn.Module | None = None
-
-    def __call__(self, images: Array, train: bool) -> Array | tuple[Array, Array]:
-        z = self.projector(self.encoder(images, train).pooled, train)
-        return z if self.predictor is None else (z, self.predictor(z, train))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +66,12 @@ class BYOL:
     share_batch_norm: bool = False  # of views of one size: `forward`; each its own as released
 
     @property
-    def target(self) -> Network:
-        return Network(self.encoder, self._head)
+    def target(self) -> PredictingNetwork:
+        return PredictingNetwork(self.encoder, self._head)
 
     @property
-    def online(self) -> Network:
-        return Network(self.encoder, self._head, self._head)
+    def online(self) -> PredictingNetwork:
+        return PredictingNetwork(self.encoder, self._head, self._head)
 
     @property
     def _head(self) -> MLP:
@@ -96,9 +84,9 @@ class BYOL:
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters, and the state; of `views` only the shapes matter."""
         key_online, key_target = jax.random.split(key)
-        images = views[0].image[:1]
-        online = self.online.init(key_online, images, train=False)
-        target = self.target.init(key_target, images, train=False)
+        image = views[0].image[:1]
+        online = self.online.init(key_online, image, train=False)
+        target = self.target.init(key_target, image, train=False)
         target_params = target["params"]
         if self.copy_target:
             target_params = {name: online["params"][name] for name in target_params}
@@ -113,9 +101,9 @@ class BYOL:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (2), both ways; in [0, 8] with `loss_scale` 1."""
         run = functools.partial(forward, share_batch_norm=self.share_batch_norm)
-        outputs, batch_stats = run(self.online, params, state.batch_stats, views, key=key)
+        outputs, batch_stats = run(self.online, params, state.batch_stats, images(views), key=key)
         targets, target_batch_stats = run(
-            self.target, state.target_params, state.target_batch_stats, views[:2]
+            self.target, state.target_params, state.target_batch_stats, images(views[:2])
         )
         z, p = zip(*outputs, strict=True)
         targets = jax.lax.stop_gradient(targets)

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxssl.errors import UserError
 from jaxssl.image import region_pooling
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import forward, forward_arrays
+from jaxssl.methods.forward import forward, images
 from jaxssl.models.heads import MLP
 from jaxssl.types import Leaf, Tree, View, ViewSpec
 
@@ -100,7 +100,7 @@ class DetCon:
         return int(features.grid.shape[1] * features.grid.shape[2])
 
     @property
-    def projector(self) -> MLP:
+    def head(self) -> MLP:  # g; and q of DetCon_B
         return MLP(self.hidden, self.dim, bias=True)
 
     def start(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
@@ -108,7 +108,7 @@ class DetCon:
         key_encoder, key_projector = jax.random.split(key)
         image = views[0].image[:1]
         features, encoder = self.encoder.init_with_output(key_encoder, image, train=False)
-        projector = self.projector.init(key_projector, features.grid[:, 0], train=False)
+        projector = self.head.init(key_projector, features.grid[:, 0], train=False)
         variables = {"encoder": encoder, "projector": projector}
         params = {name: v["params"] for name, v in variables.items()}
         return params, {name: v.get("batch_stats", {}) for name, v in variables.items()}
@@ -127,13 +127,9 @@ class DetCon:
         `network_key` is for what the encoder draws (`forward`).
         """
         share = self.share_batch_norm
+        net, stats = params["encoder"], batch_stats["encoder"]
         features, encoder_stats = forward(
-            self.encoder,
-            params["encoder"],
-            batch_stats["encoder"],
-            views,
-            share_batch_norm=share,
-            key=network_key,
+            self.encoder, net, stats, images(views), share, key=network_key
         )
         pooled, region, number = [], [], []
         for i, k in enumerate(jax.random.split(key, len(views))):
@@ -142,12 +138,8 @@ class DetCon:
             region.append(ids)
             cell = jnp.argmax(occupancy.reshape(*ids.shape, -1), axis=-1)
             number.append(cell if len(views) == 1 else jnp.full_like(ids, i))
-        z, projector_stats = forward_arrays(
-            self.projector,
-            params["projector"],
-            batch_stats["projector"],
-            pooled,
-            share_batch_norm=share,
+        z, projector_stats = forward(
+            self.head, params["projector"], batch_stats["projector"], pooled, share
         )
         latents = Latents(z=jnp.stack(z), region=jnp.stack(region), view=jnp.stack(number))
         return latents, {"encoder": encoder_stats, "projector": projector_stats}

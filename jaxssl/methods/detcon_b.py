@@ -18,8 +18,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.methods.detcon import DetCon, report
-from jaxssl.methods.forward import forward_arrays
-from jaxssl.models.heads import MLP
+from jaxssl.methods.forward import forward
 from jaxssl.schedules import cosine
 from jaxssl.types import Leaf, Tree, View
 
@@ -42,15 +41,11 @@ class DetConB(DetCon):
     share_batch_norm: bool = False
     momentum: float = 0.996  # tau_xi at the start
 
-    @property
-    def predictor(self) -> MLP:
-        return MLP(self.hidden, self.dim, bias=True)
-
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters, target and batch statistics; of `views` only the shapes matter."""
         key_online, key_predictor, key_target = jax.random.split(key, 3)
         params, batch_stats = self.start(key_online, views)
-        predictor = self.predictor.init(key_predictor, jnp.zeros((1, 1, self.dim)), train=False)
+        predictor = self.head.init(key_predictor, jnp.zeros((1, 1, self.dim)), train=False)
         params["predictor"] = predictor["params"]
         batch_stats["predictor"] = predictor.get("batch_stats", {})
         return params, State(batch_stats, *self.start(key_target, views))
@@ -60,12 +55,12 @@ class DetConB(DetCon):
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (3) over all views of the global batch."""
         online, batch_stats = self.project(params, state.batch_stats, views, key, network_key=key)
-        predictions, batch_stats["predictor"] = forward_arrays(
-            self.predictor,
+        predictions, batch_stats["predictor"] = forward(
+            self.head,
             params["predictor"],
             state.batch_stats["predictor"],
             list(online.z),
-            share_batch_norm=self.share_batch_norm,
+            self.share_batch_norm,
         )
         # The same key, hence the same regions.
         target, target_batch_stats = self.project(

@@ -7,18 +7,11 @@ Its code was not released. Options that the paper takes from SimCLR are those of
 
 import dataclasses
 
-import flax.struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.methods.detcon import DetCon, report
-from jaxssl.types import Leaf, Tree, View
-
-
-@flax.struct.dataclass
-class State:
-    """What lives between steps beside the parameters."""
-
-    batch_stats: Leaf  # of encoder and projector
+from jaxssl.methods.forward import State
+from jaxssl.types import Tree, View
 
 
 @dataclasses.dataclass(frozen=True)

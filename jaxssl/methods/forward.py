@@ -1,31 +1,40 @@
 """Views through a network, those of one size in one pass (multi-crop: SwAV, section 3.2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxssl.types import Tree, View
+from jaxssl.types import Leaf, Tree, View
+
+
+@flax.struct.dataclass
+class State:
+    """What lives between steps beside the parameters, for a method that has a single network."""
+
+    batch_stats: Leaf  # of the whole network
 
 
 def forward(
     network: nn.Module,
     params: Tree,
     batch_stats: Tree,
-    views: list[View],
-    *,
+    inputs: Sequence[Any],
     share_batch_norm: bool = True,
+    *,
     key: PRNGKeyArray | None = None,
 ) -> tuple[list[Any], Tree]:
     """What the network, in training mode, makes of each view; and the batch statistics after it.
 
     Args:
-      network: called with images f32[n, s, s, 3] and `train`; returns a tree of arrays [n, ...].
+      network: called with arrays f32[n, ...] and `train`; returns a tree of arrays [n, ...].
       params: its parameters.
       batch_stats: its running statistics; empty for a network without batch norm.
-      views: of any sizes.
+      inputs: for each view its images f32[b, s, s, 3], or what an earlier network made of them.
       share_batch_norm: whether the views of one size share a pass, hence a batch of BatchNorm, or
         each has its own.
       key: for what the network draws, such as which branches a ViT leaves out. None: it draws
@@ -34,37 +43,26 @@ def forward(
     Returns:
       A tree of arrays [b, ...] for each view, in their order.
     """
-    images = [v.image for v in views]
-    return forward_arrays(
-        network, params, batch_stats, images, share_batch_norm=share_batch_norm, key=key
-    )
-
-
-def forward_arrays(
-    network: nn.Module,
-    params: Tree,
-    batch_stats: Tree,
-    arrays: list[Any],
-    *,
-    share_batch_norm: bool = True,
-    key: PRNGKeyArray | None = None,
-) -> tuple[list[Any], Tree]:
-    """`forward`, of any array [b, ...] for each view: what an earlier network made of it, say."""
     outputs: dict[int, Any] = {}
-    for together in _passes(arrays, share_batch_norm):
+    for together in _passes(inputs, share_batch_norm):
         drawn = {} if key is None else {"drop_path": jax.random.fold_in(key, together[0])}
         out, changed = network.apply(
             {"params": params, "batch_stats": batch_stats},
-            jnp.concatenate([arrays[i] for i in together]),
+            jnp.concatenate([inputs[i] for i in together]),
             train=True,
             mutable=["batch_stats"],
             rngs=drawn,
         )
         batch_stats = changed.get("batch_stats", {})
         for place, i in enumerate(together):
-            rows = slice(place * len(arrays[i]), (place + 1) * len(arrays[i]))
+            rows = slice(place * len(inputs[i]), (place + 1) * len(inputs[i]))
             outputs[i] = jax.tree.map(lambda x, rows=rows: x[rows], out)
-    return [outputs[i] for i in range(len(arrays))], batch_stats
+    return [outputs[i] for i in range(len(inputs))], batch_stats
+
+
+def images(views: Sequence[View]) -> list[Any]:
+    """The images f32[b, s, s, 3] of each view."""
+    return [view.image for view in views]
 
 
 class Network(nn.Module):
@@ -77,13 +75,25 @@ class Network(nn.Module):
         return self.head(self.encoder(images, train).pooled, train)
 
 
+class PredictingNetwork(nn.Module):
+    """Images f32[b, s, s, 3] to z f32[b, d], or to z and a prediction p of the other view's z."""
+
+    encoder: nn.Module
+    projector: nn.Module
+    predictor: nn.Module | None = None
+
+    def __call__(self, images: Array, train: bool) -> Array | tuple[Array, Array]:
+        z = self.projector(self.encoder(images, train).pooled, train)
+        return z if self.predictor is None else (z, self.predictor(z, train))
+
+
 def forward_head_once(
     network: Network,
     params: Tree,
     batch_stats: Tree,
     views: list[View],
-    *,
     share_batch_norm: bool,
+    *,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Array, Tree]:
     """`forward`, but of all views in one pass of the head, as DINO and SwAV do; f32[v, b, d].
@@ -91,22 +101,13 @@ def forward_head_once(
     Without `share_batch_norm` each view has its own pass of both. `params` may hold more than
     those of the network.
     """
+    share = share_batch_norm
     stats = {name: batch_stats.get(name, {}) for name in ("encoder", "head")}
     features, stats["encoder"] = forward(
-        network.encoder,
-        params["encoder"],
-        stats["encoder"],
-        views,
-        share_batch_norm=share_batch_norm,
-        key=key,
+        network.encoder, params["encoder"], stats["encoder"], images(views), share, key=key
     )
-    rows, stats["head"] = forward_arrays(
-        network.head,
-        params["head"],
-        stats["head"],
-        [f.pooled for f in features],
-        share_batch_norm=share_batch_norm,
-    )
+    pooled = [f.pooled for f in features]
+    rows, stats["head"] = forward(network.head, params["head"], stats["head"], pooled, share)
     return jnp.stack(rows), {name: s for name, s in stats.items() if s}
 
 
@@ -115,9 +116,9 @@ def freeze(params: Tree, frozen: Array) -> Tree:
     return jax.tree.map(lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params)
 
 
-def _passes(arrays: list[Any], share_batch_norm: bool) -> list[list[int]]:
-    """Which of the arrays go through the network together."""
+def _passes(inputs: Sequence[Any], share_batch_norm: bool) -> list[list[int]]:
+    """Which of the inputs go through the network together."""
     if not share_batch_norm:
-        return [[i] for i in range(len(arrays))]
-    shapes = dict.fromkeys(a.shape for a in arrays)
-    return [[i for i, a in enumerate(arrays) if a.shape == s] for s in shapes]
+        return [[i] for i in range(len(inputs))]
+    shapes = dict.fromkeys(x.shape for x in inputs)
+    return [[i for i, x in enumerate(inputs) if x.shape == s] for s in shapes]

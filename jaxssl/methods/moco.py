@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import embedding_std, info_nce, unit
-from jaxssl.methods.forward import Network, forward
+from jaxssl.methods.forward import Network, forward, images
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -112,9 +112,9 @@ class MoCo:
         run = functools.partial(forward, self.network, share_batch_norm=self.share_batch_norm)
         key_views = self._key_views
         query_views = [i for i in range(len(views)) if self.symmetric or i not in key_views]
-        queries = [views[i] for i in query_views]
+        queries = images([views[i] for i in query_views])
         q, batch_stats = run(params, state.batch_stats, queries, key=key)
-        keyed = [views[j] for j in key_views]
+        keyed = images([views[j] for j in key_views])
         k, key_batch_stats = run(state.key_params, state.key_batch_stats, keyed)
         k = jax.lax.stop_gradient([unit(rows) for rows in k])
         losses = [

@@ -12,22 +12,14 @@ import dataclasses
 from typing import ClassVar
 
 import flax.linen as nn
-import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import Network, forward
+from jaxssl.methods.forward import Network, State, forward, images
 from jaxssl.models.heads import MLP
-from jaxssl.types import Leaf, Tree, View, ViewSpec
-
-
-@flax.struct.dataclass
-class State:
-    """What lives between steps beside the parameters."""
-
-    batch_stats: Leaf  # of encoder and head
+from jaxssl.types import Tree, View, ViewSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +66,7 @@ class SimCLR:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (1) over all views of the global batch."""
         projections, batch_stats = forward(
-            self.network,
-            params,
-            state.batch_stats,
-            views,
-            share_batch_norm=self.share_batch_norm,
-            key=key,
+            self.network, params, state.batch_stats, images(views), self.share_batch_norm, key=key
         )
         z = jnp.concatenate(projections)  # f32[v b, d]
         batch = len(views[0].image)

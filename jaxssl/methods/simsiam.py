@@ -12,35 +12,15 @@ import dataclasses
 from typing import ClassVar
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cosine_similarity, embedding_std
-from jaxssl.methods.forward import forward
+from jaxssl.methods.forward import PredictingNetwork, State, forward, images
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
-from jaxssl.types import Leaf, Tree, View, ViewSpec
-
-
-@flax.struct.dataclass
-class State:
-    """What lives between steps beside the parameters."""
-
-    batch_stats: Leaf  # of encoder, projector and predictor
-
-
-class Network(nn.Module):
-    """Images f32[b, s, s, 3] to projections z and predictions p, f32[b, d] each."""
-
-    encoder: nn.Module
-    projector: nn.Module
-    predictor: nn.Module
-
-    def __call__(self, images: Array, train: bool) -> tuple[Array, Array]:
-        z = self.projector(self.encoder(images, train).pooled, train)
-        return z, self.predictor(z, train)
+from jaxssl.types import Tree, View, ViewSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +39,8 @@ class SimSiam:
     share_batch_norm: bool = False  # of views of one size: `forward`; each its own as released
 
     @property
-    def network(self) -> Network:
-        return Network(
+    def network(self) -> PredictingNetwork:
+        return PredictingNetwork(
             self.encoder,
             projector=MLP(hidden=self.hidden, out=self.dim, final_batch_norm="fixed"),
             predictor=MLP(hidden=self.predictor_hidden, out=self.dim, final_bias=True),
@@ -80,12 +60,7 @@ class SimSiam:
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
         """Equation (4), in [-1, 1]."""
         outputs, batch_stats = forward(
-            self.network,
-            params,
-            state.batch_stats,
-            views,
-            share_batch_norm=self.share_batch_norm,
-            key=key,
+            self.network, params, state.batch_stats, images(views), self.share_batch_norm, key=key
         )
         z, p = zip(*outputs, strict=True)
         targets = jax.lax.stop_gradient(z)

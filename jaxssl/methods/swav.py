@@ -93,12 +93,7 @@ class SwAV:
         """Equation (6), and the queue with this batch in front."""
         views = sorted(views, key=lambda view: -view.image.shape[1])
         projections, batch_stats = forward_head_once(
-            self.network,
-            params,
-            state.batch_stats,
-            views,
-            share_batch_norm=self.share_batch_norm,
-            key=key,
+            self.network, params, state.batch_stats, views, self.share_batch_norm, key=key
         )
         z, c = unit(projections), params["prototypes"]  # f32[v, b, d], f32[K, d]
         c = freeze(c, t < self.freeze_prototypes)
