@@ -94,6 +94,18 @@ def crop_view(
     return View(image=normalize(pixels, views.normalize), planes=planes)
 
 
+def whole_images(
+    batch: Batch, views: ViewConfig, interpolation: str
+) -> Float[Array, "b {views.size} {views.size} 3"]:
+    """Each image of a batch of canvases, whole, of the size of a view, normalized, unchanged."""
+    own, attach = pyramid.detach({k: batch[k] for k in ("image", "levels", "hw")})
+
+    def whole(image: Batch) -> Array:
+        return pyramid.crop(attach(image), whole_box(image["hw"]), views.size, interpolation)
+
+    return normalize(jax.vmap(whole)(own), views.normalize)
+
+
 def choose_boxes(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, specs: tuple[ViewSpec, ...]
 ) -> tuple[Float[Array, "b v 4"], Bool[Array, " b"], Key[Array, " b"]]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from jaxssl.image.boxes import kernel_weights, whole_box
+from jaxssl.image.boxes import kernel_weights
 from jaxssl.types import Batch, Leaf
 
 # A crop is taken from the largest level in which its box has at most this times its side. Mean PSNR
@@ -162,16 +162,6 @@ def _product(left: Array, *right: Array) -> Float[Array, "m n"]:
     """`left` times the sum of `right`, added up in float32."""
     products = [jnp.matmul(left, r, preferred_element_type=jnp.float32) for r in right]
     return sum(products[1:], start=products[0])
-
-
-def crop_whole(batch: Batch, size: int, interpolation: str) -> Float[Array, "b {size} {size} 3"]:
-    """Each image of a batch of canvases, whole, resized to `size` x `size`, in [0, 1]."""
-    own, attach = detach({k: batch[k] for k in ("image", "levels", "hw")})
-
-    def whole(image: Batch) -> Array:
-        return crop(attach(image), whole_box(image["hw"]), size, interpolation)
-
-    return jax.vmap(whole)(own)
 
 
 def crop_nearest(

@@ -73,13 +73,8 @@ class Checkpoints:
     def restore(self, item: str, like: Tree) -> Tree | None:
         """The newest `state` or `encoder` that can be read; None if nothing was saved.
 
-        Args:
-          item: "state" or "encoder".
-          like: a tree of arrays, or of shapes with shardings, that says what to expect and where
-            to put it.
-
-        Raises:
-          UserError: there are checkpoints, and none can be read.
+        `like`, a tree of arrays or of shapes with shardings, says what to expect and where to put
+        it. Raises a UserError if there are checkpoints and none can be read.
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         unreadable = []

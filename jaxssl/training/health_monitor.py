@@ -14,13 +14,10 @@ from ml_collections import ConfigDict
 from jaxssl import sharding
 from jaxssl.data.loading import stack_arrays
 from jaxssl.evaluation.collapse import advise, health, regions_used
-from jaxssl.image.augment import normalize
-from jaxssl.image.pyramid import crop_whole
 from jaxssl.samplers import Sampler
-from jaxssl.training.hooks import evaluation_schedule
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import Batch, Features, TrainState, Tree
-from jaxssl.views import ViewConfig, make_views
+from jaxssl.views import ViewConfig, make_views, whole_images
 
 log = logging.getLogger("jaxssl")
 CHUNK = 64  # images at once
@@ -33,7 +30,6 @@ class HealthMonitor:
         """`config.eval.health` is the number of images; 0: none, and nothing is measured."""
         self._method, self._trainer = config.method.name, trainer
         self._sampler, self._pipeline = trainer.step.sampler, trainer.pipeline
-        self._schedule = evaluation_schedule(config, self._pipeline.steps_per_epoch)
         views = dataclasses.replace(trainer.step.views, num_global=2, num_local=0)
         self._encode = sharding.jit_over_rows(
             make_encode_fn(trainer.step.method.encoder, self._sampler, views),
@@ -46,15 +42,11 @@ class HealthMonitor:
         images = np.sort(order[:wanted])
         self._chunks = [images[i : i + CHUNK] for i in range(0, wanted, CHUNK)]
 
-    def is_due(self, step: int) -> bool:
-        """Whether to measure after `step` steps: at each evaluation."""
-        return self._schedule.is_due(step)
-
     def __call__(self, step: int, state: TrainState) -> dict[str, float]:
         """Measures by key, `health/...`; of an untrained encoder nothing is expected yet."""
         if not self._chunks:
             return {}
-        variables, found, used = self._trainer.encoder_variables(state), [], []
+        variables, found, used = self._trainer.step.encoder_variables(state), [], []
         for index in self._chunks:
             canvases = self._canvases(index)
             found.append(jax.device_get(self._encode(variables, canvases)))
@@ -89,9 +81,8 @@ def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> C
     def encode(variables: Tree, canvases: Batch) -> tuple[jax.Array, ...]:
         number = len(canvases["image"])
         batch = canvases | {"index": jnp.arange(number)}
-        whole = crop_whole(batch, views.size, "bilinear")
         cut, _ = make_views(jax.random.key(0), batch, sampler.init(number), sampler, views)
-        images = [normalize(whole, views.normalize), *(view.image for view in cut)]
+        images = [whole_images(batch, views, "bilinear"), *(view.image for view in cut)]
         features: list[Features] = [encoder.apply(variables, x, train=False) for x in images]  # type: ignore[misc]
         return tuple(f.pooled.astype(jnp.float32) for f in features)
 

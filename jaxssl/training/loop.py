@@ -4,7 +4,7 @@ import logging
 import pathlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from jaxssl import distributed
 from jaxssl.errors import DivergenceError
 from jaxssl.training.checkpoint import Checkpoints
-from jaxssl.training.hooks import Measurement
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.reporter import Reporter, open_reporter
 from jaxssl.training.sampler_refresh import Refresh
@@ -25,6 +24,8 @@ from jaxssl.types import TrainState
 log = logging.getLogger("jaxssl")
 # Queued on the device: enough to keep it busy, few enough to bound memory.
 STEPS_IN_FLIGHT = distributed.STEPS_BEHIND
+# Numbers by key, such as `eval/objects/knn_top1`, of a state after so many steps.
+Measurement = Callable[[int, TrainState], dict[str, float]]
 
 
 class Interval:
@@ -57,8 +58,7 @@ class Interval:
     def end(self, step: int) -> dict[str, float]:
         """Means over the steps up to `step`, and how fast they were.
 
-        Raises:
-          DivergenceError: a loss or gradient is not finite; names its step.
+        Raises a DivergenceError that names the step of a loss or gradient that is not finite.
         """
         fetched = jax.device_get(self._metrics)
         for i, metrics in enumerate(fetched):
@@ -111,14 +111,14 @@ class Loop:
         measurements: Sequence[Measurement],
         refresh: Refresh,
     ):
-        """Measurements that are due after the same step are reported in one line.
+        """What the measurements find, every `config.eval.every` epochs, is reported in one line.
 
         Args:
           config: of the run.
           workdir: where metrics and checkpoints go.
           trainer: computes the steps.
-          measurements: hooks that read the state.
-          refresh: the hook that renews the sampler's part of the state.
+          measurements: read the state.
+          refresh: renews the sampler's part of the state.
         """
         self._config, self._workdir, self._trainer = config, workdir, trainer
         self._measurements, self._refresh = measurements, refresh
@@ -135,7 +135,7 @@ class Loop:
             with open_reporter(self._config, self._workdir, self._per_epoch, start) as reporter:
                 if 0 < start < self._total:
                     log.info("continuing at step %d of %d", start, self._total)
-                if self._is_any_due(start) and not self._is_measured(start):
+                if self._is_due(start) and not self._is_measured(start):
                     self._measure(reporter, start, state)
                 with StopSignal() as stop:
                     try:
@@ -170,13 +170,13 @@ class Loop:
             if step == start + 1:  # its time went into compiling
                 jax.block_until_ready(metrics)
                 interval.restart()
-            stopping, measure = consensus.reached(stop.received), self._is_any_due(step)
+            stopping, measure = consensus.reached(stop.received), self._is_due(step)
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
             save = save or self._refresh.is_due(step)
             if save or measure or step % self._config.log_every == 0:
                 reporter.report_training(step, interval.end(step))
             if save:  # before measurements and refresh: a run that continues makes up for them
-                checkpoints.save(step, state, self._trainer.encoder_variables(state))
+                checkpoints.save(step, state, self._trainer.step.encoder_variables(state))
             if stopping:
                 break
             if measure:
@@ -190,8 +190,10 @@ class Loop:
         log.info("stopped at step %d; the same command continues from here", stopped)
         return stopped == self._total
 
-    def _is_any_due(self, step: int) -> bool:
-        return any(measurement.is_due(step) for measurement in self._measurements)
+    def _is_due(self, step: int) -> bool:
+        """Whether to measure: before the first step, after the last, and in between."""
+        every = self._config.eval.every * self._per_epoch
+        return step in (0, self._total) or (every > 0 and step % every == 0)
 
     def _is_measured(self, step: int) -> bool:
         lines = read_metrics(self._workdir) if distributed.is_first() else []
@@ -199,6 +201,5 @@ class Loop:
 
     def _measure(self, reporter: Reporter, step: int, state: TrainState) -> None:
         reporter.pause()
-        due = [measurement for measurement in self._measurements if measurement.is_due(step)]
-        results = [measurement(step, state) for measurement in due]
+        results = [measurement(step, state) for measurement in self._measurements]
         reporter.report_measurements(step, {k: v for result in results for k, v in result.items()})

@@ -6,7 +6,6 @@ from jaxssl.evaluation import choose_tasks, match, run_tasks, with_config
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.task import Task
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.training.hooks import evaluation_schedule
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState
 
@@ -14,11 +13,7 @@ Pairs = list[tuple[str, Task, DataSet]]  # name of the task, the task, what to r
 
 
 def open_evaluation(config: ConfigDict) -> Pairs:
-    """The data sets `config.eval.datasets`, opened, and the tasks they have labels for.
-
-    Raises:
-      UserError: a data set is unavailable, or unfit.
-    """
+    """The data sets `config.eval.datasets`, opened, and the tasks they have labels for."""
     datasets = open_datasets(
         config.eval.datasets,
         config.eval.size or config.views.size,
@@ -34,22 +29,17 @@ def open_evaluation(config: ConfigDict) -> Pairs:
 
 
 class PeriodicEvaluation:
-    """The hook: runs the tasks with the encoder as it is then."""
+    """Runs the tasks with the encoder as it is then."""
 
     def __init__(self, config: ConfigDict, trainer: Trainer, pairs: Pairs):
         self._config, self._trainer, self._pairs = config, trainer, pairs
-        self._schedule = evaluation_schedule(config, trainer.pipeline.steps_per_epoch)
-
-    def is_due(self, step: int) -> bool:
-        """Whether to evaluate after `step` steps."""
-        return self._schedule.is_due(step)
 
     def __call__(self, step: int, state: TrainState) -> dict[str, float]:
         """Results by key, `eval/...`; of a linear probe only after the last step."""
-        linear = step == self._schedule.total and self._config.eval.linear
+        linear = step == self._trainer.step.total_steps and self._config.eval.linear
         frozen = Encoder(
             self._trainer.step.method.encoder,
-            self._trainer.encoder_variables(state),
+            self._trainer.step.encoder_variables(state),
             self._config.views.normalize,
             self._trainer.mesh,
             self._config.eval.batch_size,

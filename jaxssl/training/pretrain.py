@@ -20,7 +20,6 @@ from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import load_init_variables
 from jaxssl.training.checkpoint import has_checkpoint
 from jaxssl.training.health_monitor import HealthMonitor
-from jaxssl.training.hooks import Measurement
 from jaxssl.training.loop import Loop
 from jaxssl.training.periodic_evaluation import PeriodicEvaluation, open_evaluation
 from jaxssl.training.sampler_refresh import Refresh
@@ -38,9 +37,6 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
 
     It stops before on SIGTERM or Ctrl-C, once a checkpoint is saved. What can be checked is checked
     before anything is compiled or written.
-
-    Raises:
-      UserError: something that the config names is wrong or unavailable, or the loss diverges.
     """
     workdir = pathlib.Path(workdir)
     sharding.enable_compilation_cache(cache_folder(config.data.cache_dir) / "programs")
@@ -53,10 +49,9 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
         check_workdir(workdir, config)
         method, encoder = build_method(config)
         check_sizes(config, encoder)
-        begun = has_checkpoint(workdir / "checkpoints")
-        weights = (
-            load_init_variables(config, encoder) if config.encoder.init and not begun else None
-        )
+        weights = None
+        if config.encoder.init and not has_checkpoint(workdir / "checkpoints"):
+            weights = load_init_variables(config, encoder)
         evaluation = open_evaluation(config)
         pipeline = open_data(config, method, device_bytes)
     distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
@@ -65,10 +60,10 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
     state = trainer.init()
     if weights is not None:
         state = with_pretrained_encoder(state, weights)
-    measurements: list[Measurement] = [
+    measurements = (
         PeriodicEvaluation(config, trainer, evaluation),
         HealthMonitor(config, trainer),
-    ]
+    )
     loop = Loop(config, workdir, trainer, measurements, Refresh(trainer, config.epochs))
     with open_workdir(workdir, config, pipeline.num_examples), distributed.exit_on_peer_failure():
         log_start(workdir, mesh, state)
@@ -91,10 +86,6 @@ def open_data(config: ConfigDict, method: Method, device_bytes: int) -> Pipeline
     """The pipeline that yields batches of canvases, decoded where its mode wants that.
 
     `device_bytes`, the memory of a device, decides on the mode "auto".
-
-    Raises:
-      UserError: the source is unavailable, or has too few images or no regions where some are
-        needed.
     """
     source = open_source(config.data.source, seed=config.seed)
     canvas = canvas_for(config, source, build("sampler", config.sampler), method)
@@ -121,12 +112,7 @@ def log_start(workdir: pathlib.Path, mesh: Mesh, state: TrainState) -> None:
     """Logs what is about to run, and on what."""
     encoder, heads = count_parameters(state.params)
     device = mesh.devices.flat[0]
-    log.info(
-        "jax %s, jaxlib %s, %d x %s",
-        jax.__version__,
-        jaxlib.version.__version__,
-        mesh.size,
-        device.device_kind,
-    )
+    versions = f"jax {jax.__version__}, jaxlib {jaxlib.version.__version__}"
+    log.info("%s, %d x %s", versions, mesh.size, device.device_kind)
     log.info("parameters: %s in the encoder, %s in heads", f"{encoder:,}", f"{heads:,}")
     log.info("writing to %s; compiling", workdir)

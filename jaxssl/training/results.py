@@ -19,11 +19,7 @@ from jaxssl.training.metrics import read_metrics
 
 
 def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Encoder, int]:
-    """The encoder of a run with its newest variables, on all devices, and their step.
-
-    Raises:
-      UserError: there is no checkpoint that can be read.
-    """
+    """The encoder of a run with its newest variables, on all devices, and their step."""
     _, network = build_method(config)
     shapes = sharding.replicated_specs(variable_shapes(network, config.views.size), mesh)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
@@ -36,11 +32,7 @@ def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tu
 
 
 def read_eval_records(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The entries of an `eval.json`, results by their names of today; [] if there is no file.
-
-    Raises:
-      UserError: the file is not JSON.
-    """
+    """The entries of an `eval.json`, results by their names of today; [] if there is no file."""
     try:
         records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     except json.JSONDecodeError as error:

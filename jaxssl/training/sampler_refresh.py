@@ -9,13 +9,13 @@ import jax
 from flax import linen as nn
 
 from jaxssl import distributed, sharding
-from jaxssl.image.augment import RECIPES, normalize
-from jaxssl.image.pyramid import crop_whole, look_up
+from jaxssl.image.augment import RECIPES
+from jaxssl.image.pyramid import look_up
 from jaxssl.progress import progress
 from jaxssl.samplers import RefreshingSampler
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import Batch, Features, TrainState, Tree
-from jaxssl.views import ViewConfig
+from jaxssl.views import ViewConfig, whole_images
 
 log = logging.getLogger("jaxssl")
 
@@ -31,9 +31,8 @@ def make_encode_fn(
 
     def encode(memory: Tree, variables: Tree, batch: Batch, resident: Batch) -> Tree:
         batch = batch | look_up(resident, batch["index"])
-        images = crop_whole(batch, views.size, interpolation)
-        pixels = normalize(images, views.normalize)
-        features: Features = encoder.apply(variables, pixels, train=False)  # type: ignore[assignment]
+        images = whole_images(batch, views, interpolation)
+        features: Features = encoder.apply(variables, images, train=False)  # type: ignore[assignment]
         return sampler.refresh(memory, batch["index"], features.grid, views.size)
 
     return encode
@@ -68,7 +67,7 @@ class Refresh:
         A function of the state: from the checkpoint before it, it gives the same again.
         """
         trainer, memory = self._trainer, state.sampler_state
-        variables, steps = trainer.encoder_variables(state), trainer.pipeline.sweep_steps
+        variables, steps = trainer.step.encoder_variables(state), trainer.pipeline.sweep_steps
         show = distributed.is_first()
         with progress(steps, "refreshing the sampler", unit="batches", show=show) as advance:
             for batch in trainer.sweep():

@@ -33,13 +33,7 @@ class TrainStep:
     total_steps: int
 
     def init(self, key: PRNGKeyArray, batch: Batch, num_examples: int) -> TrainState:
-        """The state before the first step.
-
-        Args:
-          key: for the weights.
-          batch: of canvases; only the shapes matter.
-          num_examples: images of the data set, about each of which the sampler may keep something.
-        """
+        """The state before the first step. Of `batch`, canvases, only the shapes matter."""
         memory = self.sampler.init(num_examples)
         shapes, _ = jax.eval_shape(
             lambda k, b: make_views(k, b, memory, self.sampler, self.views), key, batch
@@ -57,12 +51,9 @@ class TrainStep:
     def __call__(
         self, state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
-        """The state after one more step, and metrics of it, f32[] each.
+        """The state after one more step on a batch of canvases, and metrics of it, f32[] each.
 
-        Args:
-          state: after the steps before.
-          batch: of canvases.
-          key: the run's; all randomness is drawn from it and the number of the step.
+        `key` is the run's: all randomness is drawn from it and the number of the step.
         """
         key_views, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
         views, fallback_fraction = make_views(

@@ -63,7 +63,3 @@ class Trainer:
     def sweep(self) -> Iterator[Batch]:
         """Batches, on the devices, of every image in its order."""
         return sharding.prefetch(self.pipeline.sweep(), self.mesh)
-
-    def encoder_variables(self, state: TrainState) -> Tree:
-        """The encoder's variables, as evaluation and export load them."""
-        return self.step.encoder_variables(state)

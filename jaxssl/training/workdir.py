@@ -53,9 +53,8 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> None:
     """Writes `config.json` and `environment.json`, making the folder if need be.
 
-    Raises:
-      UserError: the run that is continued had another number of images, so that their order, and
-        with it the position in the data, would differ; or the folder cannot be written.
+    Raises a UserError if the run that is continued had another number of images: their order, and
+    with it the position in the data, would differ.
     """
     try:
         before = json.loads((workdir / "environment.json").read_text())["images"]
