@@ -164,46 +164,36 @@ def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
     return flat
 
 
-MINIMUM = {
-    "seed": 0,
-    "epochs": 1,
-    "batch_size": 1,
-    "log_every": 1,
-    "data.pixels": 0,
-    "data.max_objects": 1,
-    "data.region_planes": 1,
-    "data.workers": 0,
-    "eval.every": 0,
-    "eval.size": 0,
-    "eval.health": 0,
-    "eval.batch_size": 1,
-    "eval.knn_k": 1,
-    "eval.linear_epochs": 1,
-    "checkpoint.every": 1,
-    "checkpoint.keep": 1,
+POSITIVE = (
+    "epochs", "batch_size", "log_every", "data.max_objects", "data.region_planes",
+    "eval.batch_size", "eval.knn_k", "eval.linear_epochs", "checkpoint.every", "checkpoint.keep",
+)  # fmt: skip
+NOT_NEGATIVE = ("seed", "data.pixels", "data.workers", "eval.every", "eval.size", "eval.health")
+MINIMUM = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
+ALLOWED = {
+    "dtype": ("float32", "bfloat16"),
+    "data.input": ("auto", "device", "host", "stream"),
 }
 
 
 def check(config: ConfigDict) -> ConfigDict:
     """The config, or an error if a value cannot be right whatever the data."""
+    flat = flatten(config)
     for key, least in MINIMUM.items():
-        if (value := flatten(config)[key]) < least:
-            raise UserError(f"config key {key!r} is {value}; it must be {least} or more")
-    allowed = {
-        "dtype": ("float32", "bfloat16"),
-        "data.input": ("auto", "device", "host", "stream"),
-    }
-    for key, values in allowed.items():
-        if (value := flatten(config)[key]) not in values:
-            raise UserError(f"config key {key!r} is {value!r}; choose one of {', '.join(values)}")
+        if flat[key] < least:
+            raise UserError(f"config key {key!r} is {flat[key]}; it must be {least} or more")
+    for key, values in ALLOWED.items():
+        if flat[key] not in values:
+            raise UserError(
+                f"config key {key!r} is {flat[key]!r}; choose one of {', '.join(values)}"
+            )
     return config
 
 
 def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> CanvasSpec:
     """The canvas that sampler, method and views need.
 
-    Raises:
-      UserError: the source has no regions, and sampler or method cannot do without.
+    Raises a UserError if they need regions and the source has none.
     """
     parts: dict[str, Sampler | Method] = {"sampler": sampler, "method": method}
     needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]

@@ -15,13 +15,10 @@ from jaxssl.renamed import CONFIG_KEYS
 
 
 def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of a file, changed and locked.
+    """The config of a file with `get_config()`, or of `path:variant`, changed and locked.
 
-    Args:
-      where: path of a Python file with `get_config()`, or `path:variant` for
-        `get_config(variant)`.
-      overrides: `--config.key=value` each. Setting `method.name` (or that of another section)
-        resets the section to the defaults of what was chosen; the other overrides come after.
+    Overrides are `--config.key=value` each. Setting `method.name` (or that of another section)
+    resets the section to the defaults of what was chosen; the other overrides come after.
     """
     path, _, variant = where.partition(":")
     config = _get_config(path, variant)
@@ -47,7 +44,8 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def _get_config(path: str, variant: str) -> ConfigDict:
     if not pathlib.Path(path).is_file():
-        raise UserError(f"no config file {path!r}; the configs folder holds {_config_names()}")
+        names = ", ".join(sorted(p.name for p in pathlib.Path("configs").glob("*.py")))
+        raise UserError(f"no config file {path!r}; the configs folder holds {names or 'none here'}")
     spec = importlib.util.spec_from_file_location("config", path)
     if spec is None or spec.loader is None:
         raise UserError(f"config file {path!r} is no Python file")
@@ -72,10 +70,6 @@ def _check_file(config: ConfigDict, path: str) -> None:
         raise UserError(f"{path}: {_unknown_key(key, known)}")
     if missing := set(known) - given:
         raise UserError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
-
-
-def _config_names() -> str:
-    return ", ".join(sorted(p.name for p in pathlib.Path("configs").glob("*.py"))) or "none here"
 
 
 def _join_values(overrides: Sequence[str]) -> list[str]:

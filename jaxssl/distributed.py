@@ -37,15 +37,8 @@ def initialize(
 ) -> None:
     """Makes this process one of several, before it has touched a device.
 
-    Without arguments from what SLURM, Open MPI or a TPU pod say in the environment.
-
-    Args:
-      coordinator: HOST:PORT of process 0, free there and within reach of all.
-      num_processes: how many there are.
-      process_id: which of them this is, from 0.
-
-    Raises:
-      UserError: nothing says how many there are, or they do not come together.
+    Without arguments from what SLURM, Open MPI or a TPU pod say in the environment. `coordinator`
+    is HOST:PORT of process 0, free there and within reach of all.
     """
     if coordinator is None or num_processes is None or process_id is None:
         if (coordinator, num_processes, process_id) != (None, None, None):

@@ -5,7 +5,6 @@ The method chooses the variables, the same as for evaluation: DINO's teacher, BY
 which are DINO's too. `jaxssl.load_encoder` reads every format.
 """
 
-import argparse
 import dataclasses
 import importlib.util
 import json
@@ -51,40 +50,14 @@ print(abs(features - given["features"]).max())
 """
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags of this command."""
-    parser = Parser(
-        prog="python -m jaxssl.export",
-        description="Writes the encoder of the newest checkpoint of a run, and a model card.",
-        epilog="example: python -m jaxssl.export --workdir runs/quickstart --format torchvision "
-        "--out resnet18.safetensors",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="FILE.safetensors")
-    return parser.parse_args(argv)
-
-
 def export_encoder(
     workdir: str | os.PathLike[str], format: str, out: str | os.PathLike[str]
 ) -> Encoder:
     """Writes the encoder of the newest checkpoint of a run, and a model card beside it.
 
     Prints how far features of the file are from those of the run, and from those that torch
-    computes with it where the library of the format is installed.
-
-    Args:
-      workdir: of the run.
-      format: one of `FORMATS`.
-      out: the file, which ends in `.safetensors`.
-
-    Returns:
-      The encoder as `load_encoder` reads it from the file.
-
-    Raises:
-      UserError: there is no checkpoint, the format has no such encoder, or the library of the
-        format cannot load the file.
+    computes with it where the library of the format, one of `FORMATS`, is installed. Returns the
+    encoder as `load_encoder` reads it from the file `out`, which ends in `.safetensors`.
     """
     workdir, out = pathlib.Path(workdir), pathlib.Path(out)
     if format not in FORMATS:
@@ -182,8 +155,18 @@ def _run_torch(code: str, out: pathlib.Path, **arrays: np.ndarray) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
+    parser = Parser(
+        prog="python -m jaxssl.export",
+        description="Writes the encoder of the newest checkpoint of a run, and a model card.",
+        epilog="example: python -m jaxssl.export --workdir runs/quickstart --format torchvision "
+        "--out resnet18.safetensors",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="FILE.safetensors")
     with one_line_errors() as status:
-        args = parse_arguments(argv)
+        args = parser.parse_args(argv)
         export_encoder(args.workdir, args.format, args.out)
     return status.code
 

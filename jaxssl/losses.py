@@ -142,11 +142,8 @@ def cross_entropy(
 
     -sum_k targets[i] log softmax(logits[j]), the mean over images and over pairs of views i != j:
     eq. (3) of DINO and eq. (6) of SwAV, there sums over pairs. The gradient flows into both: stop
-    that into `targets` in the caller.
-
-    Args:
-      targets: distributions, the rows sum to 1; `targets[i]` is of the same view as `logits[i]`.
-      logits: of the predictions, already divided by their temperature.
+    that into `targets` in the caller. `targets[i]`, distributions, is of the same view as
+    `logits[i]`; logits are already divided by their temperature.
     """
     g, v, b = len(targets), *logits.shape[:2]
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))

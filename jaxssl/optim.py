@@ -18,6 +18,7 @@ from jaxssl.errors import UserError
 from jaxssl.schedules import cosine, linear_warmup, step_decay
 from jaxssl.types import Tree
 
+Transformation = optax.GradientTransformation  # of gradients to updates
 LearningRate = Callable[[Int[Array, ""] | int], Float[Array, ""]]  # of the step
 
 # Peak learning rate from `lr` and the batch size. "sqrt" has no 256: lr 0.075 in SimCLR, B.1.
@@ -92,9 +93,7 @@ class OptimizerConfig:
 
         return learning_rate
 
-    def scale_by_rate(
-        self, batch_size: int, steps_per_epoch: int, epochs: int
-    ) -> optax.GradientTransformation:
+    def scale_by_rate(self, batch_size: int, steps_per_epoch: int, epochs: int) -> Transformation:
         """Times the learning rate of the step, or the peak for `constant_lr_for`; sign turned."""
         scheduled = optax.scale_by_learning_rate(self.schedule(batch_size, steps_per_epoch, epochs))
         if not self.constant_lr_for:
@@ -111,7 +110,7 @@ class OptimizerConfig:
         peak = optax.scale_by_learning_rate(self.peak(batch_size))
         return optax.partition({"scheduled": scheduled, "peak": peak}, label)
 
-    def add_decay(self, steps_per_epoch: int, epochs: int) -> optax.GradientTransformation:
+    def add_decay(self, steps_per_epoch: int, epochs: int) -> Transformation:
         """Plus the weights times the decay of the step, where they are decayed."""
         if not self.weight_decay_end:
             return optax.add_decayed_weights(self.weight_decay, self.decayed)
@@ -121,7 +120,7 @@ class OptimizerConfig:
             self.decayed,
         )
 
-    def clip(self) -> optax.GradientTransformation:
+    def clip(self) -> Transformation:
         """Shortens the gradient of each parameter, then that of all together."""
 
         def shorten(gradient: Array) -> Array:
@@ -153,10 +152,7 @@ class Sgd(OptimizerConfig):
     momentum: float = 0.9
     nesterov: bool = False
 
-    def transform(
-        self, batch_size: int, steps_per_epoch: int, epochs: int
-    ) -> optax.GradientTransformation:
-        """Gradients to updates."""
+    def transform(self, batch_size: int, steps_per_epoch: int, epochs: int) -> Transformation:
         return optax.chain(
             self.clip(),
             self.add_decay(steps_per_epoch, epochs),
@@ -185,10 +181,7 @@ class Lars(OptimizerConfig):
     trust_coefficient: float = 0.001
     lr_in_momentum: bool = False  # True: SimCLR
 
-    def transform(
-        self, batch_size: int, steps_per_epoch: int, epochs: int
-    ) -> optax.GradientTransformation:
-        """Gradients to updates."""
+    def transform(self, batch_size: int, steps_per_epoch: int, epochs: int) -> Transformation:
         trust_ratio = optax.scale_by_trust_ratio(trust_coefficient=self.trust_coefficient)
         momentum = optax.trace(self.momentum)
         rate = self.scale_by_rate(batch_size, steps_per_epoch, epochs)
@@ -215,10 +208,7 @@ class AdamW(OptimizerConfig):
     b2: float = 0.999
     eps: float = 1e-8
 
-    def transform(
-        self, batch_size: int, steps_per_epoch: int, epochs: int
-    ) -> optax.GradientTransformation:
-        """Gradients to updates."""
+    def transform(self, batch_size: int, steps_per_epoch: int, epochs: int) -> Transformation:
         return optax.chain(
             self.clip(),
             optax.scale_by_adam(self.b1, self.b2, self.eps),

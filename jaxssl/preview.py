@@ -37,9 +37,6 @@ def cut_views(
       source: holds the images.
       indices: of the b images.
       seed: another one gives other views.
-
-    Raises:
-      UserError: the sampler or the method needs regions and the source has none.
     """
     method, _ = build_method(config)
     sampler = build("sampler", config.sampler)
@@ -64,14 +61,6 @@ def draw_views(
     """Random views of some images of `config.data.source`: one f32[b, s, s, 3] for each view.
 
     Cut and colored as in the first epoch, colors in [0, 1].
-
-    Args:
-      config: of a run, as `load_config` returns it.
-      indices: of the b images.
-      seed: another one gives other views.
-
-    Raises:
-      UserError: the sampler or the method needs regions and the source has none.
     """
     source = open_source(config.data.source, seed=config.seed)
     return cut_views(config, source, indices, seed=seed).views
@@ -80,16 +69,10 @@ def draw_views(
 def preview_config(
     where: str = "", *, sampler: str = "", min_area: int | None = None
 ) -> ConfigDict:
-    """The config that a preview draws views by.
+    """The config that a preview draws views by: of a config file, or `path:variant`.
 
-    Args:
-      where: a config file, or `path:variant`; "": the defaults of SAMCLR, SimCLR's with the sampler
-        `region_crop`.
-      sampler: another sampler, with its defaults.
-      min_area: of that sampler, if it has such an option; None: as it is.
-
-    Raises:
-      UserError: there is no such config or sampler.
+    "": the defaults of SAMCLR, SimCLR's with the sampler `region_crop`. `sampler` names another
+    sampler, with its defaults; `min_area` is an option of it, if it has one.
     """
     config = load_config(where) if where else base()
     sampler = sampler or ("" if where else "region_crop")

@@ -26,20 +26,16 @@ class Progress:
             self._bar = tqdm(total=total, initial=done, desc=task, unit=unit, bar_format=_BAR)
 
     def __call__(self, count: int, *details: str, rate: float | None = None) -> None:
-        """Shows that `count` more are done.
+        """Shows that `count` more are done, with details such as "loss 0.5" instead of the rate.
 
-        Args:
-          count: of how many; 0 for other details alone.
-          details: shown instead of the rate, such as "loss 0.5".
-          rate: how many a second, from which the time left follows; by default those that were
-            done since the beginning.
+        The time left follows from the rate a second; by default that since the beginning.
         """
         self.done += count
         self._details, self._rate = details, rate
         if self._bar is not None:
             self._bar.set_postfix_str(self._text(), refresh=False)
             self._bar.update(count)
-        elif self.done >= self._total or self._seconds() >= SECONDS_BETWEEN_LINES:
+        elif self.done >= self._total or time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
             self._write()
 
     def pause(self) -> None:
@@ -56,9 +52,6 @@ class Progress:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self._written
 
     def _write(self) -> None:
         self._written, self._shown = time.monotonic(), self.done

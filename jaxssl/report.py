@@ -1,6 +1,5 @@
 """One page that shows runs side by side: `python -m jaxssl.report runs/a runs/b`."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags of this command."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what to do."""
     parser = Parser(
         prog="python -m jaxssl.report",
         description="Writes one self-contained HTML page about one run or several: curves, results "
@@ -31,13 +30,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="pca",
         help="how features become two numbers: principal components, or t-SNE by scikit-learn",
     )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
-        args = parse_arguments(argv)
+        args = parser.parse_args(argv)
         groups = group_runs([read_run(workdir) for workdir in args.workdir])
         title = args.title or ", ".join(group.name for group in groups)
         page = make_page(groups, title=title, map_by=args.map)

@@ -96,13 +96,12 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
 def shard_rows(tree: Tree, mesh: Mesh) -> Tree:
     """The arrays, the same in each process, axis 0 split over the devices."""
-    put = functools.partial(_put_slices, split(mesh))
-    return jax.tree.map(put, tree)
 
+    def put(array: np.ndarray | jax.Array) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, split(mesh), array.__getitem__)
 
-def _put_slices(sharding: NamedSharding, array: np.ndarray | jax.Array) -> jax.Array:
     with jax.transfer_guard("allow"):  # this is meant, but JAX does not count it as such
-        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+        return jax.tree.map(put, tree)
 
 
 def memory_per_device() -> int:
@@ -120,10 +119,7 @@ def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(
-        step,
-        in_shardings=(same, rows, None, same),
-        out_shardings=(same, same),
-        donate_argnums=0,
+        step, in_shardings=(same, rows, None, same), out_shardings=(same, same), donate_argnums=0
     )
 
 
@@ -136,12 +132,9 @@ def jit_refresh(encode: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 def make_resident(
     arrays: Mapping[str, np.ndarray | Packing], mesh: Mesh, *, split_pages: bool
 ) -> Tree:
-    """Arrays of a whole data set on all devices.
+    """Arrays of a whole data set, the same in each process, on all devices.
 
-    Args:
-      arrays: of all images, the same in each process.
-      mesh: of the devices.
-      split_pages: whether each device holds a part of the pages, instead of all of them.
+    With `split_pages` each device holds a part of the pages, instead of all of them.
     """
 
     def place(values: np.ndarray | Packing) -> Tree:
@@ -190,11 +183,9 @@ def jit_over_rows(
         if missing:
             rows = jax.tree.map(lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), rows)
         results = jitted(variables, shard_rows(rows, mesh))
-        return (
-            jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, count), results)
-            if missing
-            else results
-        )
+        if missing:
+            results = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, count), results)
+        return results
 
     return run
 

@@ -39,10 +39,7 @@ def one_line_errors(
     """Prints a user's mistake as one line and sets status 1; JAXSSL_TRACEBACK=1 shows where.
 
     Mistakes are `UserError`s and the `OSError`s that name a file. Any other exception is a bug, and
-    passes with its traceback.
-
-    Args:
-      interrupted: what to print on Ctrl-C, which sets status 130.
+    passes with its traceback. On Ctrl-C `interrupted` is printed, and the status 130.
     """
     _log_plain_lines()
     status = Status()
@@ -53,7 +50,9 @@ def one_line_errors(
     except OSError as error:
         if error.filename is None:
             raise
-        _report(error, _explain(error), status)
+        advice = "; free some space and give the same command again"
+        full = error.errno == errno.ENOSPC
+        _report(error, f"{error.strerror}: {error.filename}{advice if full else ''}", status)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -62,13 +61,6 @@ def one_line_errors(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         status.code = 130
-
-
-def _explain(error: OSError) -> str:
-    text = f"{error.strerror}: {error.filename}"
-    if error.errno == errno.ENOSPC:
-        text += "; free some space and give the same command again"
-    return text
 
 
 def _report(error: Exception, message: str, status: Status) -> None:

@@ -133,20 +133,13 @@ def _box_shape(
         return jnp.clip(tries[0], 1, side), jnp.array(True)
     if rule == "torchvision":
         fits = ((tries > 0) & (tries <= side[None])).all(axis=-1)
-        found = fits.any()
-        return jnp.where(found, tries[jnp.argmax(fits)], _centre_shape(side, ratio)), found
+        found, (height, width) = fits.any(), side
+        # torchvision's fallback: the largest box of an allowed aspect ratio
+        tall = jnp.minimum(height, jnp.round(width / min(ratio)))
+        wide = jnp.minimum(width, jnp.round(height * max(ratio)))
+        largest = jnp.stack([tall, wide])
+        return jnp.where(found, tries[jnp.argmax(fits)], largest), found
     raise UserError(f"crop rule is {rule!r}; choose one of torchvision, clip")
-
-
-def _centre_shape(side: Float[Array, "2"], ratio: tuple[float, float]) -> Float[Array, "2"]:
-    """Height and width of the largest box of an allowed aspect ratio (torchvision's fallback)."""
-    height, width = side
-    return jnp.stack(
-        [
-            jnp.minimum(height, jnp.round(width / min(ratio))),
-            jnp.minimum(width, jnp.round(height * max(ratio))),
-        ]
-    )
 
 
 def crop(

@@ -22,11 +22,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def variable_shapes(encoder: nn.Module, size: int) -> Tree:
-    """Shapes of an encoder's variables, once it has seen that it takes images of `size` pixels.
-
-    Raises:
-      UserError: it does not.
-    """
+    """Shapes of an encoder's variables; UserError if it takes no images of `size` pixels."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), image)
     return {"batch_stats": {}} | shapes  # a ViT has none

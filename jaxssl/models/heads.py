@@ -66,18 +66,21 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "*n k"], train: bool) -> Float[Array, "*n d"]:
         """Returns float32. Batch norm averages over all axes but the last."""
         last = len(self.hidden) + 1
+        batch_norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+        )
         for i, width in enumerate(self.hidden, start=1):
             x = self._linear(i, width, self.bias, x)
-            x = self._batch_norm(i, train)(x) if self.batch_norm else x
+            x = batch_norm(name=f"bn{i}")(x) if self.batch_norm else x
             x = self.activation(x)
         x = self._linear(last, self.out, self.final_bias, x)
         if self.final_batch_norm != "none":
-            x = self._batch_norm(
-                last,
-                train,
-                use_scale=self.final_batch_norm != "fixed",
-                use_bias=self.final_batch_norm == "affine",
-            )(x)
+            scale, offset = self.final_batch_norm != "fixed", self.final_batch_norm == "affine"
+            x = batch_norm(name=f"bn{last}", use_scale=scale, use_bias=offset)(x)
         return x.astype(jnp.float32)
 
     def _linear(self, i: int, width: int, bias: bool, x: Array) -> Array:
@@ -92,19 +95,6 @@ class MLP(nn.Module):
             dtype=self.dtype,
             name=f"linear{i}",
         )(x)
-
-    def _batch_norm(
-        self, i: int, train: bool, *, use_scale: bool = True, use_bias: bool = True
-    ) -> nn.BatchNorm:
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            use_scale=use_scale,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            name=f"bn{i}",
-        )
 
 
 def scores(x: Float[Array, "v b d"], weights: Float[Array, "k d"]) -> Float[Array, "v b k"]:

@@ -189,11 +189,7 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
 
 
 def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
-    """The variables of the encoder out of the file `encoder.init`, whoever wrote it.
-
-    Raises:
-      UserError: one line, if the file cannot be read or holds another encoder's.
-    """
+    """The variables of the encoder out of the file `encoder.init`, whoever wrote it."""
     path = pathlib.Path(config.encoder.init)
     weights = read_weights(path)
     shapes = variable_shapes(network, config.views.size)

@@ -20,47 +20,32 @@ net.maxpool = torch.nn.Identity()
 def torch_code(network: nn.Module, format: str, file: str) -> str:
     """Python code that builds `net`, the encoder in torch, and loads the file into it.
 
-    Args:
-      network: the encoder.
-      format: "torchvision", "timm", or "flax", which is not for torch.
-      file: name of the file.
-
-    Returns:
-      The code; "" if torch has no such encoder.
+    "" if torch has no such encoder, and for the format "flax".
     """
     if format == "flax":
         return ""
     if isinstance(network, ViT):
-        made = _timm_vit(network)
-    elif isinstance(network, ResNet) and _is_in_torch(network, format):
-        made = _torch_resnet(network, format)
+        pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
+        made = f"""\
+net = timm.models.vision_transformer.VisionTransformer(
+    img_size={network.image_size}, patch_size={network.patch}, num_classes=0,
+    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}
+)
+"""
+    elif isinstance(network, ResNet) and (network.width, network.padding) == (1.0, "torch"):
+        if network.depth not in _DEPTHS[format]:
+            return ""
+        made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
+        if format == "torchvision":
+            made = f"net = torchvision.models.resnet{network.depth}()\n"
+            made += "net.fc = torch.nn.Identity()\n"
+        made += _CIFAR_STEM if network.stem == "cifar" else ""
     else:
         return ""
     return (
         f"import torch\nimport {format}\nfrom safetensors.torch import load_file\n\n"
         f'{made}net.load_state_dict(load_file("{file}"))\nnet.eval()\n'
     )
-
-
-def _is_in_torch(network: ResNet, format: str) -> bool:
-    same = (network.width, network.padding) == (1.0, "torch")
-    return same and network.depth in _DEPTHS[format]
-
-
-def _timm_vit(network: ViT) -> str:
-    pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
-    return (
-        "net = timm.models.vision_transformer.VisionTransformer(\n"
-        f"    img_size={network.image_size}, patch_size={network.patch}, num_classes=0,\n"
-        f"    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}\n)\n"
-    )
-
-
-def _torch_resnet(network: ResNet, format: str) -> str:
-    made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
-    if format == "torchvision":
-        made = f"net = torchvision.models.resnet{network.depth}()\nnet.fc = torch.nn.Identity()\n"
-    return made + (_CIFAR_STEM if network.stem == "cifar" else "")
 
 
 def model_card(
@@ -80,7 +65,12 @@ def model_card(
       code: of `torch_code`.
     """
     preprocessing = json.loads(metadata["preprocessing"])
-    in_torch = f"In torch:\n\n```python\n{code}```\n" if code else _why_not_in_torch(metadata)
+    if code:
+        in_torch = f"In torch:\n\n```python\n{code}```\n"
+    elif metadata["format"] == "flax":
+        in_torch = "The names in the file are paths of Flax; export `timm` names for torch.\n"
+    else:
+        in_torch = f"{metadata['format']} has no encoder like this one: load it as above.\n"
     rows = [f"| {name} | {value:.4g} |" for name, value in results]
     table = "\n".join(["| result | value |", "| --- | --- |", *rows]) if rows else "None yet."
     values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
@@ -117,9 +107,3 @@ features = encoder(images)  # uint8 [b, h, w, 3] to float32 [b, d]; encoder.grid
 {values}
 ```
 """
-
-
-def _why_not_in_torch(metadata: Mapping[str, str]) -> str:
-    if metadata["format"] == "flax":
-        return "The names in the file are paths of Flax; export `timm` names for torch.\n"
-    return f"{metadata['format']} has no encoder like this one: load it as above.\n"

@@ -35,11 +35,6 @@ _PREFERRED = ("teacher", "online", "encoder_q")
 _CLASSIFIER = re.compile(r"(^|[./])(fc|head|classifier|logits|num_batches_tracked)([./]|$)")
 
 
-def flax_name(path: Path) -> str:
-    """The path itself."""
-    return "/".join(path)
-
-
 def torch_name(path: Path) -> str:
     """The name in torchvision's ResNet, and in timm's and DINO's ResNet and Vision Transformer."""
     _, *modules, leaf = path
@@ -65,7 +60,7 @@ def haiku_name(path: Path) -> str:
 
 
 NAMINGS: dict[str, Callable[[Path], str]] = {
-    "flax": flax_name,
+    "flax": "/".join,
     "torch": torch_name,
     "haiku": haiku_name,
 }
@@ -80,7 +75,7 @@ def to_torch(variables: Tree) -> dict[str, np.ndarray]:
 def to_flax(variables: Tree) -> dict[str, np.ndarray]:
     """An encoder's variables by their paths."""
     flat = flax.traverse_util.flatten_dict(variables)
-    return {flax_name(path): np.asarray(leaf) for path, leaf in flat.items()}
+    return {"/".join(path): np.asarray(leaf) for path, leaf in flat.items()}
 
 
 def _torch_axes(path: Path, array: np.ndarray) -> np.ndarray:
@@ -109,13 +104,8 @@ class Loaded:
 def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree) -> Loaded:
     """The variables of an encoder, f32, from tensors under any of the `NAMINGS`.
 
-    Args:
-      tensors: by name; all under a common prefix, if need be, such as `module.encoder_q.`.
-      shapes: of the encoder's variables.
-
-    Raises:
-      UserError: a tensor of the encoder is missing or has another shape, or there are more layers
-        than it has.
+    Their names may have a common prefix, such as `module.encoder_q.`. `shapes` are those of the
+    variables: every one of them must be there, and no further layer.
     """
     flat = flax.traverse_util.flatten_dict(shapes)
     found = {naming: _find(tensors, list(flat), name) for naming, name in NAMINGS.items()}
@@ -150,9 +140,6 @@ def _find(
     """Names of an encoder's tensors in a file, by path: those under the prefix that has most.
 
     Batch statistics have a prefix of their own: in Haiku's files they are in another mapping.
-
-    Raises:
-      UserError: the file has the same network under several prefixes.
     """
     found: dict[Path, str] = {}
     for collection in ("params", "batch_stats"):
@@ -181,8 +168,7 @@ def _others(
 ) -> tuple[str, ...]:
     """Names of tensors that are neither the encoder's nor a classifier's.
 
-    Raises:
-      UserError: one belongs to a layer like those of the encoder: it is another architecture's.
+    One that belongs to a layer like those of the encoder is an error: of another architecture.
     """
     word = re.compile(r"(?:params/|batch_stats/)?([a-z]+)")
     prefixes = {name.removesuffix(NAMINGS[naming](path)) for path, name in names.items()}

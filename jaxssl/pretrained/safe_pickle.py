@@ -27,11 +27,7 @@ class Unpickler(pickle.Unpickler):
     """Reads a pickle in which only names of `STAND_INS` occur."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name.
-
-        Raises:
-          UserError: there is none.
-        """
+        """The stand-in for a name; UserError if there is none."""
         if (module, name) not in STAND_INS:
             raise UserError(
                 f"it asks for {module}.{name}, and of pickles only tensors of torch.save are read; "
@@ -79,11 +75,7 @@ class Tensor:
     strides: tuple[int, ...]  # in numbers, not in bytes
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The tensor.
-
-        Raises:
-          UserError: it reaches out of its storage or repeats parts of it.
-        """
+        """The tensor; UserError if it reaches out of its storage or repeats parts of it."""
         sizes = (self.offset, *self.shape, *self.strides)
         if not all(isinstance(n, int) and n >= 0 for n in sizes):
             raise UserError(f"it holds a tensor of {self.shape} with strides {self.strides}")

@@ -26,12 +26,7 @@ class Weights:
 
 
 def read_weights(path: pathlib.Path) -> Weights:
-    """Tensors by the names they have in the file. Its format shows in its first bytes.
-
-    Raises:
-      UserError: the file is missing, damaged, none of `FORMATS`, or a pickle that asks for
-        anything but tensors of torch.
-    """
+    """Tensors by the names they have in the file. Its format shows in its first bytes."""
     if not path.is_file():
         raise UserError(f"no file of weights {path}; give one that is {FORMATS}")
     with path.open("rb") as file:

@@ -42,23 +42,10 @@ class Section:
         return self.title.lower().replace(" ", "-")
 
 
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """A group in the summary: its last kNN accuracy or else its loss, and the facts of its runs."""
-
-    name: str
-    headline: tables.Number | None
-    measure: str
-    facts: dict[str, str]
-
-
 def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
     """The whole page, self-contained: nothing is fetched when it is looked at.
 
-    Args:
-      groups: runs that differ in their seed alone.
-      title: of the page.
-      map_by: "pca" or "tsne", how features become two numbers.
+    `map_by`, "pca" or "tsne", says how features become two numbers.
     """
     main, more = curves.main_charts(groups), curves.more_charts(groups)
     differing, everything = tables.config_tables(groups)
@@ -73,7 +60,7 @@ def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
             "Results",
             "Mean ± standard deviation over training seeds (n runs). A paper's number stands where "
             "method and data are those of its table; other settings may differ.",
-            render("results", results=tables.result_tables(groups)),
+            render("results", **tables.result_tables(groups)),
         ),
         Section(
             "Configuration",
@@ -106,8 +93,8 @@ def _lead(groups: Sequence[Group]) -> str:
     return f"{runs} runs of {many}; runs that differ only in their seed are taken together"
 
 
-def make_card(group: Group) -> Card:
-    """The summary of a group."""
+def make_card(group: Group) -> dict[str, Any]:
+    """A group in the summary: its last kNN accuracy or else its loss, and the facts of its runs."""
     run, config = group.first, group.first.config
     facts = {
         "method": f"{config.method.name} · {config.sampler.name}",
@@ -123,8 +110,9 @@ def make_card(group: Group) -> Card:
         if last := [points[-1][1] for run in group.runs if (points := run.curve(key))]:
             _, dataset, name = key.split("/") if "/" in key else ("", "", key)
             measure = f"{spell(name)} on {dataset}" if dataset else name
-            return Card(group.name, tables.summarize(name, last), measure, facts)
-    return Card(group.name, None, "", facts)
+            headline = tables.summarize(name, last)
+            return {"name": group.name, "headline": headline, "measure": measure, "facts": facts}
+    return {"name": group.name, "headline": None, "facts": facts}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,11 +43,7 @@ class EmbeddedImages:
 
 
 class RunArrays:
-    """The data and the encoder of a run, each opened when it is first needed.
-
-    Raises:
-      UserError: the data or the checkpoint are not there.
-    """
+    """The data and the encoder of a run, each opened when it is first needed."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -97,10 +93,7 @@ class RunArrays:
 def nearest_neighbors(features: np.ndarray, queries: int, k: int) -> np.ndarray:
     """Indices i64[queries, 1 + k] of query rows, and of the k other rows most similar to each.
 
-    Args:
-      features: f32[n, d], rows of length one.
-      queries: number of query rows.
-      k: neighbors of each; fewer where there are fewer rows.
+    `features` are f32[n, d], rows of length one. Where there are fewer rows, k is smaller.
     """
     chosen = np.array(sample_indices(len(features), queries))
     similarity = features[chosen] @ features.T
@@ -110,11 +103,7 @@ def nearest_neighbors(features: np.ndarray, queries: int, k: int) -> np.ndarray:
 
 
 def project(features: np.ndarray, how: str) -> np.ndarray:
-    """Features in two dimensions f32[n, 2]: their principal components, or t-SNE.
-
-    Raises:
-      UserError: t-SNE is asked for and scikit-learn is not installed.
-    """
+    """Features in two dimensions f32[n, 2]: their principal components, or t-SNE."""
     if how == "tsne":
         try:
             from sklearn.manifold import TSNE  # an extra: imported when asked for

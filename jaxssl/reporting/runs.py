@@ -56,11 +56,7 @@ class Group:
 
 
 def read_run(workdir: pathlib.Path) -> Run:
-    """The run of a workdir.
-
-    Raises:
-      UserError: there is no run, or one of its files cannot be read.
-    """
+    """The run of a workdir."""
     config = read_config(workdir)
     entries = read_eval_records(workdir / "eval.json")
     for entry in entries:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from jaxssl.config import KNOWN, base, defaults, flatten
+from jaxssl.config import all_keys, flatten
 from jaxssl.reporting.published import published
 from jaxssl.reporting.runs import Group, Run, spell
 
@@ -44,21 +44,12 @@ class Protocol:
     whole: str
 
 
-@dataclasses.dataclass(frozen=True)
-class ResultTables:
-    """The main results of each task, all results, and the sources of papers' numbers."""
-
-    main: Table
-    everything: Table
-    sources: list[str]
-
-
 def config_tables(groups: Sequence[Group]) -> tuple[Table, Table]:
     """The keys that differ between groups, or from the defaults for a single one; then all keys."""
     names = [group.name for group in groups]
     flat = [group.first.flat for group in groups]
     if len(groups) == 1:
-        names, flat = ["default", *names], [default_config(groups[0].first), *flat]
+        names, flat = ["default", *names], [flatten(all_keys(groups[0].first.config)), *flat]
     keys = list(dict.fromkeys(key for f in flat for key in f if key != "seed"))
     rows = {key: [_show(f.get(key, "-")) for f in flat] for key in keys}
     differing = [[key, *cells] for key, cells in rows.items() if len(set(cells)) > 1]
@@ -67,14 +58,6 @@ def config_tables(groups: Sequence[Group]) -> tuple[Table, Table]:
         Table(["key", *names], differing, "config"),
         Table(["key", *names[-len(groups) :]], everything, "config"),
     )
-
-
-def default_config(run: Run) -> dict[str, Any]:
-    """The config that a run would have had if its file had changed nothing but names."""
-    config = base()
-    for section in KNOWN:
-        config[section] = defaults(section, run.config[section].name)
-    return flatten(config)
 
 
 def _show(value: Any) -> str:
@@ -141,12 +124,12 @@ def _reported(run: Run) -> dict[Measure, float]:
     return found
 
 
-def result_tables(groups: Sequence[Group]) -> ResultTables:
-    """Results by data set and name, a column for each group."""
+def result_tables(groups: Sequence[Group]) -> dict[str, Any]:
+    """The main results of each task, all results, and the sources of papers' numbers."""
     results, sources = collect_results(groups), dict[str, int]()
     main = {measure: values for measure, values in results.items() if measure.is_main}
     shown, everything = (_result_table(groups, r, sources) for r in (main, results))
-    return ResultTables(shown, everything, list(sources))
+    return {"main": shown, "everything": everything, "sources": list(sources)}
 
 
 def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, int]) -> Table:
