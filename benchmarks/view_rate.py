@@ -30,7 +30,7 @@ def jaxssl_stages(folder: pathlib.Path) -> dict[str, Stage]:
     from jaxssl.data.loading import sample_sizes, stack_arrays
 
     source = open_source(f"folder:{folder}")
-    spec = CanvasSpec(choose_pixels(sample_sizes(source)), (SIDE, SIDE))
+    spec = CanvasSpec(choose_pixels(sample_sizes(source), len(source)), (SIDE, SIDE))
     return _stages(lambda: stack_arrays(source, range(len(source)), spec))
 
 

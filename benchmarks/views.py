@@ -195,7 +195,7 @@ def detail(folder: pathlib.Path, epochs: int = 4) -> dict[str, dict[str, float]]
             boxes.append(np.asarray(draw(keys, batch)).reshape(-1, 4))
         sides = np.concatenate(boxes)
         sides = sides[:, 2:] - sides[:, :2]
-        spec = CanvasSpec(choose_pixels([STREET]), (VIEW, VIEW))
+        spec = CanvasSpec(choose_pixels([STREET], 2975), (VIEW, VIEW))
         halvings = np.ceil(np.log2(np.maximum(sides.max(axis=1) / (2.5 * VIEW), 1)))
         kept = {
             "before": sides * SQUARE / np.array(STREET),
@@ -215,7 +215,10 @@ def detail(folder: pathlib.Path, epochs: int = 4) -> dict[str, dict[str, float]]
 def object_on_phone() -> dict[str, list[float]]:
     """Pixels, down and across, of an object of 100 x 100 on a photograph of 12 megapixels."""
     size = np.array([3000, 4000])
-    budgets = {"default": choose_pixels([(3000, 4000)]), "data.pixels = 12000000": 12_000_000}
+    budgets = {
+        "default": choose_pixels([(3000, 4000)], 10_000),
+        "data.pixels = 12000000": 12_000_000,
+    }
     kept = {
         name: 100 * np.array(CanvasSpec(n).fit((3000, 4000))) / size for name, n in budgets.items()
     }

@@ -206,7 +206,7 @@ def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Met
     objects = config.data.max_objects if sampler.needs_regions else 0
     planes = config.data.region_planes if method.needs_regions else 0
     sides = [config.views.size] + [config.views.local_size] * bool(config.views.num_local)
-    pixels = config.data.pixels or choose_pixels(sample_sizes(source))
+    pixels = config.data.pixels or choose_pixels(sample_sizes(source), len(source))
     return CanvasSpec(pixels, (min(sides), max(sides)), objects, planes)
 
 

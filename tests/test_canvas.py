@@ -141,9 +141,10 @@ def test_extreme_images_fit_in_their_budget():
 
 def test_the_budget_is_the_least_that_keeps_most_images_whole():
     sizes = [(512, 683)] * 96 + [(2000, 1500)] * 4
-    assert choose_pixels(sizes) == 512 * 683
-    assert choose_pixels([(100, 100)] * 90 + [(500, 700)] * 10) == 500 * 700
-    assert choose_pixels([(3000, 4000)]) == MAX_PIXELS
+    assert choose_pixels(sizes, 20_000) == 512 * 683
+    assert choose_pixels([(100, 100)] * 90 + [(500, 700)] * 10, 100) == 500 * 700
+    assert choose_pixels([(3000, 4000)], 20_000) == MAX_PIXELS
+    assert choose_pixels([(3000, 4000)], 100) == 3000 * 4000  # a folder from a phone
 
 
 def test_expected_bytes_are_those_in_use():

@@ -75,7 +75,7 @@ def test_views_keep_the_papers_detail(path):
         sizes = next(s for name, s in SIZES.items() if name in config.data.source)
         views = ViewConfig(**config.views.to_dict()).specs()
         sides = [view.size for view in views]
-        budget = config.data.pixels or choose_pixels(sizes)
+        budget = config.data.pixels or choose_pixels(sizes, 20_000)
         spec = CanvasSpec(budget, (min(sides), max(sides)))
         shares: dict[int, list[float]] = {}
         for i in RNG.integers(0, len(sizes), 300):

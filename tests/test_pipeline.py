@@ -248,7 +248,7 @@ def test_at_most_a_seventh_of_what_is_packed_is_empty(count):
     sides = rng.integers(1200, 2401, (count, 2)) * [[0.75, 1]]
     sides[rng.random(count) < 0.95] = 512, 683
     sizes = [(int(h), int(w)) for h, w in sides]
-    spec = CanvasSpec(choose_pixels(sizes), (128, 128), objects=64)
+    spec = CanvasSpec(choose_pixels(sizes, 20_000), (128, 128), objects=64)
     made = {"levels": np.array([spec._layout(spec.fit(size)) for size in sizes])}
     used = spec.used(made)["image"]
     rows = np.broadcast_to(np.uint8(0), (count, *spec.arrays()["image"][0]))  # takes no memory

@@ -17,7 +17,9 @@ from jaxssl.data.rle import bit_planes
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 
-MAX_PIXELS = 2048 * 1024  # of a budget that is chosen from the data: images as Cityscapes has them
+# Of a budget that is chosen from the data: images as Cityscapes has them; more where all canvases,
+# of 4 bytes a pixel, take no more than so many bytes.
+MAX_PIXELS, SMALL_SET_BYTES = 2048 * 1024, 8e9
 _MOST_PIXELS = 2**28  # more bytes of an image and its halvings than 2**31 no index goes through
 KEPT_WHOLE = 0.95  # share of the images that such a budget keeps pixel by pixel
 
@@ -194,7 +196,11 @@ def _filled(values: np.ndarray, length: int) -> np.ndarray:
     return filled
 
 
-def choose_pixels(sizes: Sequence[tuple[int, int]]) -> int:
-    """The least budget that keeps 95 % of images of these sizes whole, at most `MAX_PIXELS`."""
+def choose_pixels(sizes: Sequence[tuple[int, int]], count: int) -> int:
+    """The least budget that keeps 95 % of images of these sizes whole, at most `MAX_PIXELS`.
+
+    A small set of large images, of `count` in all, may take more: `SMALL_SET_BYTES`.
+    """
     areas = np.sort([height * width for height, width in sizes])
-    return min(int(areas[math.ceil(KEPT_WHOLE * len(areas)) - 1]), MAX_PIXELS)
+    most = min(max(MAX_PIXELS, int(SMALL_SET_BYTES / (4 * count))), _MOST_PIXELS)
+    return min(int(areas[math.ceil(KEPT_WHOLE * len(areas)) - 1]), most)

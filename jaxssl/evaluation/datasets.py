@@ -114,7 +114,9 @@ class DataSet:
     @functools.cached_property
     def canvases(self) -> tuple[CanvasSpec, dict[str, np.ndarray]]:
         """The training images at their own shape, to cut crops of `size` from at random."""
-        spec = CanvasSpec(choose_pixels(sample_sizes(self.train)), (self.size, self.size))
+        spec = CanvasSpec(
+            choose_pixels(sample_sizes(self.train), len(self.train)), (self.size, self.size)
+        )
         return spec, open_store(self.train, spec, self.cache_dir)
 
 
