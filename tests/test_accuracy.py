@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from jaxssl.evaluation.subsets import hold_out, stratified, whole_batch
 from sklearn.metrics import confusion_matrix, recall_score, top_k_accuracy_score
 
 from jaxssl.evaluation.classification.accuracy import score
+from jaxssl.evaluation.datasets import hold_out, stratified, whole_batch
 
 CLASSES = tuple("abcdefgh")
 

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxssl.evaluation.suite import EvalRecord
 from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 
 from jaxssl import report
 from jaxssl.config import base, defaults
 from jaxssl.evaluate import save
+from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, Line, draw, nice_ticks, thin
 from jaxssl.reporting.page import render
