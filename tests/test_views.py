@@ -139,7 +139,7 @@ def test_no_regions_no_planes():
 
 def test_in_parts_on_one_device_as_at_once_on_many(monkeypatch):
     """On a CPU a loop goes through a few images at a time: 3 images of 2 views of 64 pixels."""
-    views = ViewConfig(size=64, num_local=1, local_size=8)
+    views = ViewConfig(size=64, recipe="none")
     at_once, _ = cut(views)
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     in_parts, _ = cut(views)
