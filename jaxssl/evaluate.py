@@ -66,11 +66,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument(
-        *("--ignore-labels", "--void"),
-        dest="ignore_labels",
+        "--ignore-labels",
         type=_whole_numbers,
         metavar="VALUE,VALUE",
         help="label values of pixels that are no class, besides 255 (default: the run's)",
+    )
+    parser.add_argument(  # its former name
+        "--void", dest="ignore_labels", type=_whole_numbers, help=argparse.SUPPRESS
     )
     parser.add_argument(
         "--from-scratch",

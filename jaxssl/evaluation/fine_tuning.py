@@ -15,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl import sharding
 from jaxssl.errors import DivergenceError
-from jaxssl.image.augment import normalize
 from jaxssl.image.pyramid import look_up
-from jaxssl.pretrained.encoder import Encoder, extract
+from jaxssl.pretrained.encoder import Encoder, compile_encode, extract
 from jaxssl.progress import progress
 from jaxssl.types import Batch, Leaf, Tree
 
@@ -189,20 +188,6 @@ def fine_tune(
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-@functools.cache
-def _compile_outputs(
-    network: nn.Module, mesh: Mesh, normalization: str, kind: str
-) -> Callable[..., Any]:
-    def outputs(variables: Tree, images: UInt8[Array, "b s s 3"]) -> Array:
-        pixels = normalize(images.astype(jnp.float32) / 255, normalization)
-        y: Array = network.apply(variables, pixels, train=False)  # type: ignore[assignment]
-        if kind == "class":
-            return y.argmax(axis=-1).astype(jnp.uint8)
-        return y[..., 0] if kind == "number" else y
-
-    return sharding.jit_over_rows(outputs, mesh)
-
-
 def predict(
     network: nn.Module,
     variables: Tree,
@@ -223,6 +208,6 @@ def predict(
       kind: "scores", what the network returns, f32[n, ..., k]; "number", the first of them,
         f32[n, ...]; "class", the place of the largest, u8[n, ...].
     """
-    run = _compile_outputs(network, encoder.mesh, encoder.normalization, kind)
+    run = compile_encode(network, encoder.normalization, encoder.mesh, kind)
     batch_size = min(encoder.batch_size, max(len(images), 1))
     return extract(functools.partial(run, variables), images, batch_size, rows=rows)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
@@ -36,9 +36,17 @@ from jaxssl.models import variable_shapes
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
 from jaxssl.progress import progress
-from jaxssl.types import Features, Tree
+from jaxssl.types import Tree
 
 IN_MEMORY = 2**30  # bytes that features may take
+# What may be asked of a network: of an encoder, or of one with a head.
+OUTPUTS: dict[str, Callable[[Any], Array]] = {
+    "pooled": lambda features: features.pooled,
+    "grid": lambda features: features.grid,
+    "scores": lambda scores: scores,  # [b, ..., k]
+    "number": lambda scores: scores[..., 0],
+    "class": lambda scores: scores.argmax(axis=-1).astype(jnp.uint8),
+}
 
 log = logging.getLogger("jaxssl")
 
@@ -93,16 +101,15 @@ def compile_encode(
     """`encode(variables, images)`, jitted once for all variables.
 
     Args:
-      network: the encoder.
+      network: an encoder, or one with a head.
       normalization: a name in `augment.NORMALIZE`.
       mesh: of the devices, over which the images are split.
-      kind: "pooled" or "grid": which features.
+      kind: a name in `OUTPUTS`: what of it.
     """
 
-    def encode(variables: Tree, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b ..."]:
+    def encode(variables: Tree, images: UInt8[Array, "b h w 3"]) -> Shaped[Array, "b ..."]:
         pixels = normalize(images.astype(jnp.float32) / 255, normalization)
-        features: Features = network.apply(variables, pixels, train=False)  # type: ignore[assignment]
-        return features.pooled if kind == "pooled" else features.grid
+        return OUTPUTS[kind](network.apply(variables, pixels, train=False))
 
     return sharding.jit_over_rows(encode, mesh)
 
