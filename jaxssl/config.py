@@ -111,7 +111,7 @@ def base() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.datasets = ()  # sources with labels; (): no evaluation
     config.eval.every = 0  # epochs between evaluations; 0: before the first and after the last
-    config.eval.size = 0  # side of the images, pixels; 0: views.size
+    config.eval.size = 0  # side of the images, pixels; 0: views.size, with label maps their own
     config.eval.health = 512  # training images on which signs of a collapse are measured; 0: off
     config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
     config.eval.batch_size = 256  # images at once

@@ -62,7 +62,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_comma_separated,
         help="sources, separated by commas (default: the run's)",
     )
-    parser.add_argument("--size", type=int, help="side of the images, pixels (default: the run's)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="side of the images, pixels (default: the run's); of images with label maps or depth, "
+        "which keep their shape, the shorter one (default: their own)",
+    )
     parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument(
@@ -127,7 +132,11 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
         tasks = also_from_scratch(tasks)
     cache_dir = config.data.cache_dir or None
     datasets = open_datasets(
-        config.eval.datasets, size, cache_dir, ignore_labels=config.eval.ignore_labels
+        config.eval.datasets,
+        size,
+        cache_dir,
+        shorter=config.eval.size,
+        ignore_labels=config.eval.ignore_labels,
     )
     pairs = match(tasks, datasets)
     mesh = sharding.make_mesh()

@@ -62,13 +62,14 @@ def test_values_become_classes_and_void(tmp_path):
     pixels = data.label_maps
     classes = ("1", "2", "4", "5", "6", "7", "8", "9", "10")
     assert pixels.classes == classes
-    truth = pixels.truth("test", np.arange(3))
+    squares = data.label_squares.meaning(data.label_squares.test["semantic"])
     rows = ((np.arange(8) + 0.5) * 20 / 8).astype(int)
     columns = ((np.arange(8) + 0.5) * 26 / 8).astype(int)
     for i in range(3):
         values = maps["test", i][rows][:, columns]
-        for value, found in zip(values.ravel(), truth[i].ravel(), strict=True):
-            assert found == (VOID if value in (11, 255) else classes.index(str(value)))
+        for truth, label in ((squares[i], values), (pixels.truth("test", i), maps["test", i])):
+            for value, found in zip(label.ravel(), truth.ravel(), strict=True):
+                assert found == (VOID if value in (11, 255) else classes.index(str(value)))
 
 
 def test_one_class_is_too_few(tmp_path):
@@ -87,9 +88,10 @@ def test_scenes_name_their_shapes(tmp_path):
     pixels = data.label_maps
     assert len(pixels.classes) == 11
     assert pixels.classes[:2] == ("ground", "disc")
-    np.testing.assert_array_equal(pixels.truth("train", np.array([3]))[0], data.train[3].semantic)
-    shown = pixels.shown(np.zeros((5, 96, 96), np.uint8))
+    np.testing.assert_array_equal(pixels.truth("train", 3), data.train[3].semantic)
+    shown = pixels.shown(dict.fromkeys(range(5), np.zeros((96, 96), np.uint8)))
     assert {k: len(v) for k, v in shown.items()} == {"image": 5, "truth": 5, "predicted": 5}
+    np.testing.assert_array_equal(shown["image"][0], data.test[0].image)
 
 
 def test_records_carry_label_maps(tmp_path):
@@ -100,8 +102,8 @@ def test_records_carry_label_maps(tmp_path):
     (data,) = open_datasets([f"records:{tmp_path}"], 96, str(tmp_path / "cache"))
     assert "label maps" in data.offers
     assert data.label_maps.classes == tuple(map(str, range(11)))
-    truth = data.label_maps.truth("train", np.arange(len(data.train)))
-    for i, found in enumerate(truth):
+    for i in range(len(data.train)):
+        found = data.label_maps.truth("train", i)
         np.testing.assert_array_equal(found, data.train[i].semantic)
 
 

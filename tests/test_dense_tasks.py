@@ -36,7 +36,7 @@ def run(encoder, task, data, seeds=(0,), **changes):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    (data,) = open_datasets(["scenes:40"], 16, str(tmp_path_factory.mktemp("cache")))
+    (data,) = open_datasets(["scenes:40"], 16, str(tmp_path_factory.mktemp("cache")), shorter=16)
     return data
 
 
@@ -50,10 +50,10 @@ def test_segmentation(encoder, scenes):
     assert first.result.results == again.result.results
     assert (first.result.results, first.protocol) != (other.result.results, other.protocol)
     assert first.protocol["training_images"] == 30
-    assert first.protocol["grid"] == [4, 4]
+    assert (first.protocol["fit"], first.protocol["size"]) == ("aspect", 16)
     details = first.result.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
-    assert np.sum(details["confusion"]) == 10 * 16 * 16
+    assert np.sum(details["confusion"]) == 10 * 96 * 96  # resized for the encoder alone
     with pytest.raises(ValueError, match="--from-scratch is for fcn, pets, depth"):
         also_from_scratch(tasks)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,66 +10,96 @@ import numpy as np
 import pytest
 
 from jaxssl import sharding
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.source import Example
 from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.fcn import FCN, Fcn, cross_entropy, dilated
-from jaxssl.evaluation.dense.pixel_recipe import AugmentedMaps, Recipe, augment
+from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, RandomCrops
 from jaxssl.evaluation.fine_tuning import init_state, make_step
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.models.resnet import ResNet
 
 KEY = jax.random.key(0)
-PLAIN = Recipe(epochs=2, batch_size=8, lr=0.1)
+PLAIN = CropRecipe(epochs=2, batch_size=8, lr=0.1)
 
 
-def coordinates(side):
-    """An image that says where its pixels are, and a label map that says so too."""
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    return jnp.stack([y, x, np.ones_like(x)], axis=-1), jnp.asarray(x + side * y).astype(jnp.uint8)
+HEIGHT, WIDTH = 10, 15
 
 
-def change(key, recipe):
-    """What becomes of an image of 12 pixels, compiled once for each recipe."""
-    image, truth = coordinates(12)
-    return (np.asarray(a) for a in _augment(key, image, truth, VOID, recipe))
+def coordinates():
+    """A canvas whose reds and greens say where its pixels are, and whose labels say so too."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    image = np.stack([10 * y, 10 * x, np.full_like(x, 255)], axis=-1).astype(np.uint8)
+    spec = CanvasSpec(HEIGHT * WIDTH, (8, 1024), maps=("semantic",))
+    made = spec.make(Example("", image, semantic=x + WIDTH * y), (HEIGHT, WIDTH))
+    return {name: jnp.asarray(values) for name, values in made.items()}
 
 
-_augment = jax.jit(augment, static_argnames=("void", "recipe"))
+CLASSES = bytes(range(256))
 
 
-def test_without_options_nothing_is_changed():
-    image, truth = change(KEY, PLAIN)
-    np.testing.assert_allclose(image, coordinates(12)[0], atol=1e-5)
-    np.testing.assert_array_equal(truth, coordinates(12)[1])
+@functools.partial(jax.jit, static_argnames=("recipe", "size", "shorter"))
+def cut(key, canvas, recipe, size, shorter=0):
+    return RandomCrops(recipe, "none", size, shorter, CLASSES).cut(key, canvas)
+
+
+def test_a_crop_as_large_as_a_square_image_is_the_image():
+    rng = np.random.default_rng(0)
+    images, maps = rng.integers(0, 256, (12, 12, 3), np.uint8), rng.integers(0, 9, (12, 12))
+    spec = CanvasSpec(144, (8, 1024), maps=("semantic",))
+    canvas = spec.make(Example("", images, semantic=maps), (12, 12))
+    image, truth = cut(KEY, {k: jnp.asarray(v) for k, v in canvas.items()}, PLAIN, 12)
+    np.testing.assert_allclose(image, images / 255, atol=1e-5)
+    np.testing.assert_array_equal(truth, maps)
 
 
 @pytest.mark.parametrize(
-    ("scale", "crop", "flip"), [(2.0, 12, 0.0), (1.0, 7, 1.0), (0.5, 12, 1.0), (0.7, 20, 0.0)]
+    ("scale", "crop", "flip", "shorter"),
+    [(2.0, 12, 0.0, 0), (1.0, 8, 1.0, 0), (0.5, 12, 1.0, 0), (0.7, 20, 0.0, 0), (0.5, 9, 0.0, 20)],
 )
-def test_image_and_truth_go_the_same_way(scale, crop, flip):
-    recipe = dataclasses.replace(PLAIN, scale=(scale, scale), crop=crop, flip=flip)
+def test_image_and_truth_go_the_same_way(scale, crop, flip, shorter):
+    recipe = dataclasses.replace(PLAIN, scale=(scale, scale), flip=flip)
+    factor = scale * (shorter / HEIGHT if shorter else 1)
     places = set()
     for seed in range(8):
-        image, truth = change(jax.random.key(seed), recipe)
-        assert truth.shape == (crop, crop)
+        image, truth = map(
+            np.asarray, cut(jax.random.key(seed), coordinates(), recipe, crop, shorter)
+        )
+        assert (image.shape, truth.shape) == ((crop, crop, 3), (crop, crop))
         there = truth != VOID
-        covered = min(crop, 12 * scale) ** 2
+        covered = min(crop, HEIGHT * factor) * min(crop, WIDTH * factor)
         assert abs(there.sum() - covered) <= 2 * crop + 1
-        inside = there & (image[..., 2] > 0.999)  # no border is mixed in
-        y, x = truth // 12, truth % 12
-        # Pixels are the nearest ones, so at most half a pixel away.
-        assert np.abs(image[..., 0] - y)[inside].max() <= 0.5 + max(0, 0.5 / scale - 0.5) + 1e-3
-        assert np.abs(image[..., 1] - x)[inside].max() <= 0.5 + max(0, 0.5 / scale - 0.5) + 1e-3
-        assert not image[~there & (image[..., 2] < 1e-3)].any()
-        along = np.diff(image[..., 1], axis=1)[inside[:, 1:] & inside[:, :-1]]
+        assert not image[~there].any()  # the mean of all images
+        y, x = truth // WIDTH, truth % WIDTH
+        image = image * 25.5
+        # Pixels are the nearest ones, so at most half a pixel away; at borders of the crop those
+        # that it cuts count in part.
+        uncut = slice(math.ceil(factor), -math.ceil(factor))
+        for color, place in ((0, y), (1, x)):
+            off = np.abs(image[..., color] - place)[uncut, uncut][there[uncut, uncut]].max()
+            assert off <= 0.5 + max(0, 0.5 / factor - 0.5) + 0.01
+        along = np.diff(image[..., 1], axis=1)[there[:, 1:] & there[:, :-1]]
         assert (along < 1e-3).all() if flip else (along > -1e-3).all()
         places.add(truth.tobytes())
     assert len(places) > 3
 
 
 def batch(n=8, side=16):
+    """Images and labels, of which every fourth is none, as canvases."""
     rng = np.random.default_rng(0)
-    truth = rng.choice(np.array([0, 1, 2, VOID], np.uint8), (n, side, side))
-    return {"image": rng.integers(0, 256, (n, side, side, 3), np.uint8), "truth": truth}
+    spec = CanvasSpec(side * side, (8, 1024), maps=("semantic",))
+    made = [
+        spec.make(
+            Example(
+                "",
+                rng.integers(0, 256, (side, side, 3), np.uint8),
+                semantic=rng.choice(np.array([0, 1, 2, VOID]), (side, side)),
+            ),
+            (side, side),
+        )
+        for _ in range(n)
+    ]
+    return {name: np.stack([canvas[name] for canvas in made]) for name in spec.arrays()}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +114,7 @@ def take_step(network, devices):
     )  # fmt: skip
     recipe = dataclasses.replace(PLAIN, scale=(0.5, 2.0), flip=0.5)
     optimizer = recipe.transform(recipe.batch_size, steps=1)
-    change = AugmentedMaps(recipe, "imagenet", VOID)
+    change = RandomCrops(recipe, "imagenet", 16, 0, CLASSES)
     step = make_step(network, cross_entropy, change, optimizer)
     state = init_state(network, None, optimizer, 16, 0)
     before = jax.tree.map(np.asarray, state)
@@ -125,7 +156,8 @@ def test_the_encoders_weights_are_taken_over_and_not_given_away(network, tiny_en
 
 def test_cross_entropy_is_the_mean_over_pixels_that_have_a_class():
     rng = np.random.default_rng(0)
-    logits, truth = rng.normal(size=(2, 4, 4, 3)).astype(np.float32), batch(2, 4)["truth"]
+    logits = rng.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    truth = rng.choice(np.array([0, 1, 2, VOID], np.uint8), (2, 4, 4))
     expected = [
         np.log(np.exp(logits[i]).sum()) - logits[i][truth[i]]
         for i in np.ndindex(truth.shape)
@@ -139,6 +171,7 @@ def test_cross_entropy_is_the_mean_over_pixels_that_have_a_class():
 
 def test_presets_and_grids(tiny_encoder):
     assert (Fcn().epochs, FCN.presets["cityscapes"].epochs) == (45, 160)
+    assert [FCN.presets[name].crop for name in ("pascal", "cityscapes")] == [513, 769]
     assert dilated(ResNet(18), 1).dilated_stages == 1
     assert dilated(tiny_encoder, 1) is tiny_encoder
 
@@ -162,6 +195,7 @@ def test_learning_rates():
         ({"schedule": "step"}, "choose one of drops"),
         ({"fraction": 0.0}, "fraction in"),
         ({"scale": (2.0, 1.0)}, "least and the largest"),
+        ({"crop": 1025}, "give 8 to 1024 pixels"),
     ],
 )
 def test_mistakes(options, message):

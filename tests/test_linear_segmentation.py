@@ -8,25 +8,24 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.linear_segmentation import (
-    LEARNING_RATES,
+    Cells,
     Segmentation,
     class_shares,
-    grid_probe,
-    predict_maps,
+    fit_cells,
 )
-from jaxssl.evaluation.probes import Probes, cross_entropy
+from jaxssl.evaluation.probes import cross_entropy, predict
 
 PROTOCOL = Segmentation(steps=100, batch_size=256)
 
 
 def test_shares_of_classes_equal_a_plain_loop():
-    truth = np.random.default_rng(0).choice(np.array([0, 1, 2, VOID], np.uint8), (3, 10, 10))
-    found = class_shares(truth, (3, 4), 3)
+    truth = np.random.default_rng(0).choice(np.array([0, 1, 2, VOID], np.uint8), (3, 10, 13))
+    found = np.stack([class_shares(labels, (3, 4), 3) for labels in truth])
     expected = np.zeros((3, 3, 4, 3))
     pixels = np.zeros((3, 4))
     for y in range(10):
-        for x in range(10):
-            cell = int((y + 0.5) / 10 * 3), int((x + 0.5) / 10 * 4)
+        for x in range(13):
+            cell = int((y + 0.5) / 10 * 3), int((x + 0.5) / 13 * 4)
             pixels[cell] += 1
             for i in range(3):
                 if truth[i, y, x] != VOID:
@@ -38,7 +37,7 @@ def test_the_loss_of_shares_is_that_of_the_pixels():
     rng = np.random.default_rng(0)
     truth, logits = rng.integers(0, 3, (1, 8, 8), np.uint8), rng.normal(size=(1, 2, 2, 3))
     log_p = np.asarray(jax.nn.log_softmax(jnp.asarray(logits)))
-    shares = jnp.asarray(class_shares(truth, (2, 2), 3)).reshape(4, 3)
+    shares = jnp.asarray(class_shares(truth[0], (2, 2), 3)).reshape(4, 3)
     by_cells = float(cross_entropy(jnp.asarray(logits, jnp.float32).reshape(4, 3), shares))
     by_pixels = -np.mean(
         [log_p[0, y // 4, x // 4, truth[0, y, x]] for y in range(8) for x in range(8)]
@@ -55,21 +54,30 @@ def make_data(n, seed):
     return grid.astype(np.float32), cells.repeat(4, axis=1).repeat(4, axis=2)
 
 
+def fit(grids, truth):
+    """A classifier of each cell."""
+    cells = [
+        Cells(grid.reshape(-1, 6), class_shares(labels, (4, 4), 4).reshape(-1, 4))
+        for grid, labels in zip(grids, truth, strict=True)
+    ]
+    return fit_cells(cells, (0.1,), PROTOCOL, 0, np.random.default_rng(0))
+
+
+def classes_of(probes, grids):
+    """u8[n, 4, 4], of each cell."""
+    scores = np.asarray(predict(probes, grids.reshape(-1, 6)))[0]
+    return scores.argmax(axis=1).reshape(-1, 4, 4)
+
+
 def test_as_good_as_logistic_regression():
     (train, truth), (test, expected) = make_data(60, 1), make_data(60, 2)
-    predicted, rate = grid_probe(train, truth, test, PROTOCOL, classes=4)
-    assert rate in LEARNING_RATES
     scale = train.std(axis=(0, 1, 2))
     flat, labels = (train / scale).reshape(-1, 6), truth[:, ::4, ::4].ravel()
     theirs = LogisticRegression(max_iter=1000).fit(flat, labels)
     score = theirs.score((test / scale).reshape(-1, 6), expected[:, ::4, ::4].ravel())
     assert 0.6 < score < 0.95
-    # In the middle of cells, where the resized logits are the cell's own for the most part.
-    ours = np.mean((predicted == expected)[:, 1::4, 1::4])
-    assert ours > score - 0.1
-    # With a grid as fine as the label map, nothing is resized.
-    fine, _ = grid_probe(train, truth[:, ::4, ::4], test, PROTOCOL, classes=4)
-    assert abs(np.mean(fine == expected[:, ::4, ::4]) - score) < 0.01
+    found = classes_of(fit(train, truth), test)
+    assert abs(np.mean(found == expected[:, ::4, ::4]) - score) < 0.01
 
 
 def test_void_pixels_are_not_learnt_from():
@@ -77,23 +85,10 @@ def test_void_pixels_are_not_learnt_from():
     wrong = np.random.default_rng(0).random((60, 4, 4)) < 0.6
     train[wrong] = -train[wrong]
     truth[wrong.repeat(4, axis=1).repeat(4, axis=2)] = VOID
-    predicted, _ = grid_probe(train, truth[:, ::4, ::4], test, PROTOCOL, classes=4)
-    assert np.mean(predicted == expected[:, ::4, ::4]) > 0.6
-
-
-def test_logits_are_resized_between_cells():
-    grid = np.array([[[[1.0], [-3.0]], [[1.0], [-3.0]]]], np.float32)
-    blank = jnp.zeros(1)
-    weight = jnp.array([[[-1.0, 1.0]]])
-    probes = Probes(weight, jnp.zeros((1, 2)), (), blank, blank, jnp.ones(1))
-    predicted = predict_maps(probes, 0, grid, 8)
-    # Cells at pixels 1.5 and 5.5: the feature is 0 at 2.5, a quarter of the way.
-    np.testing.assert_array_equal(predicted[0, 0], [1, 1, 1, 0, 0, 0, 0, 0])
+    found = classes_of(fit(train, truth), test)
+    assert np.mean(found == expected[:, ::4, ::4]) > 0.6
 
 
 def test_mistakes():
-    train, truth = make_data(9, 1)
-    with pytest.raises(ValueError, match="needs 10 training images; there are 9"):
-        grid_probe(train, truth, train, PROTOCOL, classes=4)
     with pytest.raises(ValueError, match=r"segmentation\.steps is 0"):
         Segmentation(steps=0)

@@ -9,9 +9,11 @@ from jaxssl import sharding
 from jaxssl.evaluation import choose_tasks, match, run_tasks
 from jaxssl.evaluation import region_retrieval as module
 from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.pixels import read_pixels
 from jaxssl.evaluation.region_retrieval import (
-    evaluate_regions,
     load_regions,
+    pool_regions,
+    read_planes,
     region_classes,
     retrieval,
 )
@@ -74,33 +76,22 @@ def test_region_classes():
     labels[:2] = [[3, 3, 3, 1], [3, 3, 1, 255]]
     labels[2] = 7
     semantic = labels.repeat(2, axis=0).repeat(2, axis=1)[None]
-    assert region_classes(planes, semantic)[0, :4].tolist() == [3, -1, -1, -1]
+    assert region_classes(list(planes), list(semantic))[0, :4].tolist() == [3, -1, -1, -1]
 
 
-def test_evaluate_regions_pools_the_grid():
-    rng = np.random.default_rng(0)
-    semantic = np.zeros((5, 8, 8), np.uint8)
-    semantic[:, :, 4:] = 1 + (np.arange(5) % 2)[:, None, None]
+def test_features_are_means_over_the_regions():
+    grid = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32)
     planes = np.where(np.arange(4) < 2, 1, 2).astype(np.uint32)
-    planes = np.broadcast_to(planes[None, None, :, None], (5, 4, 4, 1)).copy()
-    images = rng.integers(0, 9, (5, 8, 8, 3)).astype(np.uint8)
-    images[..., 0] = 40 * semantic
-
-    def encode_grid(images):
-        return images[:, 1::4, 1::4].astype(np.float32)
-
-    canvases = {"image": images, "region_planes": planes, "semantic": semantic}
-    found = evaluate_regions(encode_grid, canvases, batch=2)
-    left, right = (images[:, 1::4, c].astype(np.float32).mean(axis=1) for c in (1, 5))
-    features = np.stack([left, right], axis=1).reshape(10, 3)
-    classes = np.stack([semantic[:, 0, 0], semantic[:, 0, -1]], axis=1).astype(np.int32).ravel()
-    assert found == pytest.approx(by_loops(features, classes, np.arange(10) // 2), rel=1e-5)
+    planes = np.broadcast_to(planes[None, :, None], (6, 4, 1)).copy()  # left, right
+    found = pool_regions(grid, planes)
+    np.testing.assert_allclose(found[:2], grid.mean(axis=0), rtol=1e-5)
+    assert not found[2:].any()
 
 
 def test_the_tasks_on_scenes(tiny_encoder):
     variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
     encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
-    datasets = open_datasets(("scenes:80",), 16)
+    datasets = open_datasets(("scenes:80",), 16, shorter=16)
     found = {
         entry.task: entry
         for entry in run_tasks(encoder, match(choose_tasks(("retrieval", "health")), datasets))
@@ -118,8 +109,9 @@ def test_the_tasks_on_scenes(tiny_encoder):
 
 def test_classes_of_scenes_are_those_of_their_regions():
     (data,) = open_datasets(("scenes:40",), 96)
-    canvases = load_regions(data, 3)
-    classes = region_classes(canvases["region_planes"], canvases["semantic"])
+    arrays = load_regions(data, 3).test
+    planes = [read_planes(arrays, row) for row in range(3)]
+    classes = region_classes(planes, [read_pixels(arrays, "semantic", row) for row in range(3)])
     order = np.random.default_rng(0).permutation(10)[:3]
     for index, found in zip(order, classes, strict=True):
         example = data.test[int(index)]

@@ -133,10 +133,10 @@ def read_map(
 
 
 def pick(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Values [h, w] at another size: each the one nearest to its center."""
+    """Values [h, w, ...] at another size: each the one nearest to its center."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip(size, values.shape, strict=True)
+        for new, old in zip(size, values.shape[:2], strict=True)
     )
     return values[rows[:, None], columns]
 

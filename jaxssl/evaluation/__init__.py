@@ -186,7 +186,8 @@ def evaluate_encoder(
       presets: protocols of papers: `linear=simclr`.
       settings: changes of protocols: `knn.k=20,200`.
       seeds: how many, from 0.
-      size: side of the images, pixels; 0: the encoder's.
+      size: side of the images, pixels, or the shorter one where a task takes them whole; 0: the
+        encoder's, or where they are whole their own.
       ignore_labels: label values of pixels that are no class, besides 255.
       bn_adapt: whether BatchNorm's statistics are first moved to those of each data set.
       cache_dir: where decoded images are kept; None: in the cache folder.
@@ -195,5 +196,7 @@ def evaluate_encoder(
       UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
     """
     chosen = change(with_presets(choose_tasks(tasks), presets), settings)
-    opened = open_datasets(datasets, size or encoder.size, cache_dir, ignore_labels=ignore_labels)
+    opened = open_datasets(
+        datasets, size or encoder.size, cache_dir, shorter=size, ignore_labels=ignore_labels
+    )
     return list(run_tasks(encoder, match(chosen, opened), range(seeds), bn_adapt=bn_adapt))

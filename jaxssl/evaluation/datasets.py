@@ -13,7 +13,7 @@ from jaxssl.data.loading import sample_sizes
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
-from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of
+from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of, own_shape
 
 log = logging.getLogger("jaxssl")
 
@@ -35,7 +35,8 @@ class DataSet:
     spec: str  # the source, such as folder:photos
     train: Source
     test: Source
-    size: int  # side of the images, pixels
+    size: int  # side of the images, pixels, where a task takes squares
+    shorter: int = 0  # where it takes them whole: their shorter side is resized to this; 0: as is
     cache_dir: str | None = None
     ignore_labels: tuple[int, ...] = ()  # label values of pixels that are no class, besides 255
 
@@ -58,21 +59,25 @@ class DataSet:
 
     @functools.cached_property
     def label_maps(self) -> Pixels:
+        """All images at their own shape with the class of each pixel."""
+        return self._pixels(own_shape((self.train, self.test), "semantic"))
+
+    @functools.cached_property
+    def label_squares(self) -> Pixels:
         """All images with the class of each pixel, squashed to squares of `size`."""
-        return self._pixels("semantic")
+        return self._pixels(SquareSpec(self.size, "squash", maps=("semantic",)))
 
     @functools.cached_property
     def depths(self) -> Pixels:
-        """All images with the depth of each pixel, squashed to squares of `size`."""
-        return self._pixels("depth")
+        """All images at their own shape with the depth of each pixel."""
+        return self._pixels(own_shape((self.train, self.test), "depth"))
 
-    def _pixels(self, kind: str) -> Pixels:
-        parts = (self.train, self.test)
+    def _pixels(self, spec: SquareSpec | CanvasSpec) -> Pixels:
         return load_pixels(
             self.name,
-            parts,
-            kind,
-            self.size,
+            (self.train, self.test),
+            spec,
+            shorter=self.shorter if isinstance(spec, CanvasSpec) else 0,
             ignore_labels=self.ignore_labels,
             cache_dir=self.cache_dir,
         )
@@ -125,14 +130,16 @@ def open_datasets(
     size: int,
     cache_dir: str | None = None,
     *,
+    shorter: int = 0,
     ignore_labels: tuple[int, ...] = (),
 ) -> tuple[DataSet, ...]:
     """The data sets of these sources.
 
     Args:
       specs: sources, such as folder:photos; a training and a test part each.
-      size: side of the images, pixels.
+      size: side of the images, pixels, where a task takes squares.
       cache_dir: where decoded images are kept; None: in the cache folder.
+      shorter: where a task takes images whole, to what their shorter side is resized; 0: it is not.
       ignore_labels: label values of pixels that are no class, besides 255.
 
     Raises:
@@ -145,6 +152,7 @@ def open_datasets(
             train=open_source(spec, "train"),
             test=open_source(spec, "test"),
             size=size,
+            shorter=shorter,
             cache_dir=cache_dir,
             ignore_labels=ignore_labels,
         )

@@ -12,17 +12,18 @@ R are the regions of the query's class. Queries whose class no other image shows
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
-from jaxssl.data.loading import stack_arrays
-from jaxssl.data.squares import SquareSpec
+from jaxssl.data.loading import pick, stack_arrays
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.dense.whole_images import grids_of
+from jaxssl.evaluation.pixels import Pixels, own_shape, read_pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.losses import unit
@@ -106,30 +107,37 @@ def _relevant_share(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
     return (table.sum(axis=0)[c] - table[i, c]) / np.maximum(others, 1)
 
 
-def region_classes(planes: np.ndarray, semantic: np.ndarray) -> np.ndarray:
+def region_classes(planes: Sequence[np.ndarray], semantic: Sequence[np.ndarray]) -> np.ndarray:
     """What most labelled pixels of each region are: i32[n, 32 p]; -1 if none is, or it is tiny.
 
     Args:
-      planes: u32[n, l, l, p].
-      semantic: u8[n, s, s], labels 0 to 254; s is a multiple of l.
+      planes: u32[i, j, p] of each image.
+      semantic: u8[h, w] of each image, labels 0 to 254.
     """
-    stride = semantic.shape[1] // planes.shape[1]
-    labels = semantic[:, stride // 2 :: stride, stride // 2 :: stride]
-    found = np.full((len(planes), 32 * planes.shape[3]), -1, np.int32)
-    for n, p, bit in np.ndindex(len(planes), planes.shape[3], 32):
-        covered = labels[n][(planes[n, :, :, p] >> np.uint32(bit)) & 1 > 0]
-        counts = np.bincount(covered, minlength=NO_CLASS + 1)[:NO_CLASS]
-        if len(covered) >= MIN_POINTS and counts.any():
-            found[n, 32 * p + bit] = counts.argmax()
+    found = np.full((len(planes), 32 * planes[0].shape[2]), -1, np.int32)
+    for n, (points, labels) in enumerate(zip(planes, semantic, strict=True)):
+        labels = pick(labels, points.shape[:2])
+        for p, bit in np.ndindex(points.shape[2], 32):
+            covered = labels[(points[:, :, p] >> np.uint32(bit)) & 1 > 0]
+            counts = np.bincount(covered, minlength=NO_CLASS + 1)[:NO_CLASS]
+            if len(covered) >= MIN_POINTS and counts.any():
+                found[n, 32 * p + bit] = counts.argmax()
     return found
 
 
 _pool = jax.jit(lambda grid, planes: pool(grid, occupancy(planes, *grid.shape[1:3])))
 
 
+def pool_regions(
+    grid: Float[np.ndarray, "h w d"], planes: UInt32[np.ndarray, "i j p"]
+) -> Float[np.ndarray, "m d"]:
+    """Mean features of the regions of one image, cells weighted by the share that each covers."""
+    return np.asarray(_pool(grid[None], planes[None])[0])
+
+
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """The protocol: the largest 32 regions of test images squashed to squares."""
+    """The protocol: the largest 32 regions of test images, whole and at their own shape."""
 
     images: int = 500
 
@@ -140,41 +148,34 @@ class Retrieval:
 
 def run_retrieval(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> TaskResult:
     """`retrieval` over the regions of test images."""
-    canvases = load_regions(data, protocol.images)
-    results = evaluate_regions(encoder.grid, canvases, batch=encoder.batch_size)
-    return TaskResult(results, {"ignore_labels": data.ignore_labels})
+    pixels = load_regions(data, protocol.images)
+    count = len(pixels.test["hw"])
+    planes = [read_planes(pixels.test, row) for row in range(count)]
+    labels = [read_pixels(pixels.test, "semantic", row) for row in range(count)]
+    classes = region_classes(planes, labels)
+    features: list[np.ndarray] = [np.empty(0)] * count
+    for row, grid in grids_of(encoder, pixels, "test", range(count)):
+        features[row] = pool_regions(grid, planes[row])[classes[row] >= 0]
+    image, region = np.nonzero(classes >= 0)
+    results = retrieval(np.concatenate(features), classes[image, region], image)
+    return TaskResult(results, pixels.protocol | {"ignore_labels": data.ignore_labels})
+
+
+def read_planes(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
+    """The region planes u32[i, j, p] of one canvas."""
+    height, width = arrays["planes_hw"][row]
+    return arrays["region_planes"][row, : height * width].reshape(height, width, -1)
 
 
 @functools.lru_cache(maxsize=4)  # for the next evaluation of the same training
-def load_regions(data: DataSet, images: int) -> dict[str, np.ndarray]:
+def load_regions(data: DataSet, images: int) -> Pixels:
     """Canvases of some test images with `region_planes` and `semantic`."""
     order = np.random.default_rng(0).permutation(len(data.test))[:images]
-    side = max(data.size // STRIDE, 1) * STRIDE
-    spec = SquareSpec(side, "squash", planes=1, stride=STRIDE, maps=("semantic",))
+    spec = own_shape((data.test,), "semantic")
+    spec = dataclasses.replace(spec, planes=1, stride=STRIDE)
     canvases = stack_arrays(data.test, order, spec)
     canvases["semantic"][np.isin(canvases["semantic"], data.ignore_labels)] = NO_CLASS
-    return canvases
-
-
-def evaluate_regions(
-    encode_grid: Callable[[np.ndarray], np.ndarray], canvases: dict[str, np.ndarray], *, batch: int
-) -> dict[str, float]:
-    """`retrieval` over the regions of canvases with `image`, `region_planes` and `semantic`.
-
-    Args:
-      encode_grid: images u8[b, s, s, 3] to features f32[b, h, w, d].
-      canvases: an array of each name for all images.
-      batch: images whose grids are held at once.
-    """
-    classes = region_classes(canvases["region_planes"], canvases["semantic"])
-    image, region = np.nonzero(classes >= 0)
-    features = []
-    for start in range(0, len(classes), batch):
-        part = slice(start, start + batch)
-        pooled = _pool(encode_grid(canvases["image"][part]), canvases["region_planes"][part])
-        mine = (image >= start) & (image < start + batch)
-        features.append(np.asarray(pooled)[image[mine] - start, region[mine]])
-    return retrieval(np.concatenate(features), classes[image, region], image)
+    return Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
 
 
 RETRIEVAL = Task(run_retrieval, Retrieval(), "labelled regions", seeded=False)

@@ -76,7 +76,7 @@ def _runs(
 
 
 def crop(
-    image: Batch, box: Float[Array, "4"], size: int, interpolation: str
+    image: Batch, box: Float[Array, "4"], size: int, interpolation: str, *, beyond: bool = False
 ) -> Float[Array, "{size} {size} 3"]:
     """The pixels in `box`, and no others, resized to `size` x `size`, in [0, 1].
 
@@ -88,6 +88,7 @@ def crop(
       box: in pixels of the original image.
       size: pixels.
       interpolation: "bilinear" or "bicubic".
+      beyond: whether the box may reach out of the image; pixels out there mean nothing.
 
     Returns:
       The crop, channels last.
@@ -108,11 +109,23 @@ def crop(
     sharpen = (1 - jnp.exp2(-2.0 * level)) / 24
     down = kernel_weights(y0, y1, top, side, size, interpolation, sharpen)
     across = kernel_weights(x0, x1, left, side, size, interpolation, sharpen)
+    if beyond:
+        down, across = _within(down, top, height), _within(across, left, width)
     resized = jax.lax.platform_dependent(
         window, down, across, cpu=_resize, default=_resize_by_bfloat16
     )
     # The cubic overshoots.
     return jnp.clip(resized.reshape(size, 3, size).transpose(0, 2, 1) / 255, 0, 1)
+
+
+def _within(
+    weights: Float[Array, "s r"], first: Int[Array, ""], length: Int[Array, ""]
+) -> Float[Array, "s r"]:
+    """Weights of the pixels from `first` on, those of a line of `length` pixels alone."""
+    there = first + jnp.arange(weights.shape[1]) < length
+    weights = jnp.where(there[None], weights, 0)
+    # Where there are none, any that add up to more than 0.
+    return jnp.where(weights.max(axis=1, keepdims=True) > 0, weights, 1)
 
 
 def _resize(

@@ -12,23 +12,42 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxssl.models.heads import torch_uniform
+from jaxssl.models.padded import cells_of, resize_within, within
 
 _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Dense(nn.Module):
-    """Normalised images to f32[b, s, s, k]: what the head makes of the grid, resized bilinearly."""
+    """Normalised images to f32[b, h, w, k]: what the head makes of the grid, resized bilinearly.
+
+    Images that are padded to one shape come with `hw`, height and width of each, and `shape`, that
+    of the padded result; this is resized to `out`, of each.
+    """
 
     encoder: nn.Module
     head: nn.Module
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b s s 3"], train: bool) -> Float[Array, "b s s k"]:
-        y = self.head(self.encoder(images, train).grid, train)
-        return jax.image.resize(y, (*images.shape[:3], y.shape[-1]), "bilinear")
+    def __call__(
+        self,
+        images: Float[Array, "b h w 3"],
+        train: bool,
+        hw: Int[Array, "b 2"] | None = None,
+        out: Int[Array, "b 2"] | None = None,
+        shape: tuple[int, int] = (0, 0),
+    ) -> Float[Array, "b i j k"]:
+        with within(hw, images.shape[1:3]):
+            grid = self.encoder(images, train).grid
+        cells = None if hw is None else cells_of(hw, images.shape[1:3], grid.shape[1:3])
+        with within(cells, grid.shape[1:3]):
+            y = self.head(grid, train)
+        if cells is None or out is None:
+            return jax.image.resize(y, (*images.shape[:3], y.shape[-1]), "bilinear")
+        cells = cells_of(cells, grid.shape[1:3], y.shape[1:3])
+        return resize_within(y.astype(jnp.float32), cells, out, shape)
 
 
 class Classifier(nn.Module):

@@ -18,6 +18,7 @@ def open_evaluation(config: ConfigDict) -> Pairs:
         config.eval.datasets,
         config.eval.size or config.views.size,
         config.data.cache_dir or None,
+        shorter=config.eval.size,
         ignore_labels=config.eval.ignore_labels,
     )
     offered = frozenset().union(*(data.offers for data in datasets))

@@ -1,7 +1,6 @@
 """Training images in batches, cut and flipped at random on the device, as a supervised run does.
 
-Crops are cut from the image at its own shape and in full detail, as for pre-training. The images
-lie on the devices if they fit, else a batch is gathered on the host.
+Crops are cut from the image at its own shape and in full detail, as for pre-training.
 """
 
 from collections.abc import Iterator
@@ -11,32 +10,25 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxssl import sharding
 from jaxssl.data.batch_order import Order
-from jaxssl.data.packing import pack
+from jaxssl.evaluation.canvas_batches import CanvasBatches
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
 from jaxssl.image.boxes import flip, random_box, whole_box
-from jaxssl.types import Batch, Tree
+from jaxssl.types import Batch
 
 SCALE = (0.08, 1.0)  # of the area of the image: torchvision's RandomResizedCrop
-DEVICE_SHARE = 0.3  # of the device's memory that images may take
 
 
 class TrainingImages:
     """The labelled images of a training part, in batches."""
 
     def __init__(self, data: DataSet, mesh: Mesh):
-        spec, self._arrays = data.canvases
-        self._labelled = np.flatnonzero(self._arrays["label"] >= 0)
-        self._mesh, self.size = mesh, data.size
-        used = spec.used(self._arrays)
-        packed = {n: pack(a, used[n]) if n in used else a for n, a in self._arrays.items()}
-        size = sum(values.nbytes for values in packed.values())
-        self.resident: Tree = {}
-        if size <= DEVICE_SHARE * sharding.memory_per_device():
-            self.resident = sharding.make_resident(packed, mesh, split_pages=False)
+        spec, arrays = data.canvases
+        self._labelled = np.flatnonzero(arrays["label"] >= 0)
+        self._canvases, self.size = CanvasBatches(spec, arrays, mesh), data.size
+        self.resident = self._canvases.resident
 
     def batches(
         self, rows: np.ndarray, batch_size: int, seed: int, steps: range
@@ -50,14 +42,7 @@ class TrainingImages:
           steps: numbers of the batches, from 0.
         """
         order = Order(len(rows), batch_size, seed)
-
-        def gather(step: int) -> Batch:
-            index = self._labelled[rows[order.indices(step)]].astype(np.int32)
-            if self.resident:
-                return {"index": index}
-            return {name: array.take(index, axis=0) for name, array in self._arrays.items()}
-
-        return sharding.prefetch(map(gather, steps), self._mesh)
+        return self._canvases.of(self._labelled[rows[order.indices(step)]] for step in steps)
 
 
 def random_views(

@@ -12,14 +12,13 @@ from jaxtyping import Array, Float, Int, UInt8
 from jaxssl.errors import UserError
 
 VOID = 255
-BATCH = 64  # images counted at once
 
 log = logging.getLogger("jaxssl")
 
 
 @functools.partial(jax.jit, static_argnames="classes")
 def confusion_matrix(
-    truth: UInt8[Array, "*b s s"], predicted: UInt8[Array, "*b s s"], classes: int
+    truth: UInt8[Array, "*b h w"], predicted: UInt8[Array, "*b h w"], classes: int
 ) -> Int[Array, "{classes} {classes}"]:
     """How many pixels of a class (row) were taken for each class (column); up to 2**31."""
     cell = truth.astype(jnp.int32) * classes + predicted
@@ -54,10 +53,8 @@ def scores(confusion: Int[np.ndarray, "k k"]) -> dict[str, float]:
     }
 
 
-def score_maps(
-    truth: UInt8[np.ndarray, "n s s"],
-    predicted: UInt8[np.ndarray, "n s s"],
-    classes: tuple[str, ...],
+def summarize(
+    confusion: Int[np.ndarray, "k k"], classes: tuple[str, ...]
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Results and details of predicted label maps.
 
@@ -65,10 +62,6 @@ def score_maps(
       what `scores` returns; and classes, per_class: IoU of each, None where it is not defined, and
       confusion: how many pixels of a class (row) were taken for each (column).
     """
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    for i in range(0, len(truth), BATCH):
-        batch = slice(i, i + BATCH)
-        confusion += np.asarray(confusion_matrix(truth[batch], predicted[batch], len(classes)))
     results = scores(confusion)
     absent = [c for c, row in zip(classes, confusion, strict=True) if row.sum() == 0]
     if absent:

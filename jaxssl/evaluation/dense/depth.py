@@ -5,12 +5,13 @@ al. (arXiv 1606.00373): up-projections and the reverse Huber loss
 
     B(x) = |x| where |x| <= c, else (x^2 + c^2) / 2c,    c = max |x| / 5 over the batch
 
-    python -m jaxssl.evaluate --workdir RUN --tasks depth --datasets tfds:nyu_depth_v2 --size 256
+    python -m jaxssl.evaluate --workdir RUN --tasks depth --datasets tfds:nyu_depth_v2 --size 240
 
 The number in the paper is the share of pixels whose depth is off by a factor below 1.25, `delta1`.
 BYOL takes 7,500 steps in batches of 256 with a learning rate of 0.16, which is 40 epochs of the
-47,584 images; here batches of 16 and the rate in proportion. Its crops of 304 x 228 pixels and its
-changes of colour are left out: images are squashed to squares of one size.
+47,584 images; here batches of 16 and the rate in proportion. Images keep their shape; crops are
+squares as high as they are, where BYOL has 304 x 228 pixels of images resized to 320 x 240 (so:
+`--size 240 --set depth.crop=228`), and its changes of colour are left out.
 """
 
 import dataclasses
@@ -22,7 +23,9 @@ from jaxtyping import Array, Float
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.pixel_recipe import Recipe, predict_pixels
+from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
+from jaxssl.evaluation.dense.whole_images import predict_whole
+from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, DepthHead
 from jaxssl.pretrained.encoder import Encoder
@@ -31,7 +34,7 @@ MIN_DEPTH = 0.01  # metres; a prediction below is taken for this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Depth(Recipe):
+class Depth(CropRecipe):
     """The protocol."""
 
     epochs: int = 40
@@ -51,9 +54,19 @@ def reverse_huber(
     return jnp.sum(losses) / jnp.maximum(there.sum(), 1)
 
 
-def depth_metrics(
-    truth: Float[np.ndarray, "n s s"], predicted: Float[np.ndarray, "n s s"]
-) -> dict[str, float]:
+def depth_sums(
+    truth: Float[np.ndarray, "*n h w"], predicted: Float[np.ndarray, "*n h w"]
+) -> Float[np.ndarray, "6"]:
+    """How many pixels have a known depth, and what `depth_metrics` are means of, added up."""
+    known = truth > 0
+    true, said = truth[known].astype(np.float64), np.maximum(predicted[known], MIN_DEPTH)
+    ratio = np.maximum(true / said, said / true)
+    right = [float(np.sum(ratio < 1.25**i)) for i in (1, 2, 3)]
+    squares, relative = np.sum((true - said) ** 2), np.sum(np.abs(true - said) / true)
+    return np.array([len(true), *right, squares, relative])
+
+
+def depth_metrics(sums: Float[np.ndarray, "6"]) -> dict[str, float]:
     """Over all pixels whose depth is known.
 
     Returns:
@@ -63,15 +76,13 @@ def depth_metrics(
     Raises:
       UserError: no depth is known.
     """
-    known = truth > 0
-    if not known.any():
+    if not sums[0]:
         raise UserError("no pixel of the test images has a depth above 0")
-    true, said = truth[known].astype(np.float64), np.maximum(predicted[known], MIN_DEPTH)
-    ratio = np.maximum(true / said, said / true)
+    *right, square, relative = (sums[1:] / sums[0]).tolist()
     return {
-        **{f"delta{i}": float(np.mean(ratio < 1.25**i)) for i in (1, 2, 3)},
-        "rmse": float(np.sqrt(np.mean((true - said) ** 2))),
-        "abs_rel": float(np.mean(np.abs(true - said) / true)),
+        **{f"delta{i}": share for i, share in enumerate(right, start=1)},
+        "rmse": float(np.sqrt(square)),
+        "abs_rel": relative,
     }
 
 
@@ -79,15 +90,24 @@ def run_depth(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> Ta
     """How many depths are about right; `baseline_`: with the training images' median depth."""
     pixels = data.depths
     network = Dense(encoder.network, DepthHead())
-    predicted = predict_pixels(network, encoder, pixels, protocol, reverse_huber, seed=seed)
-    truth, some = pixels.truth("test", slice(None)), pixels.truth("train", slice(0, 1000))
-    predicted["baseline_"] = np.full_like(truth, np.median(some[some > 0]))
-    results = {
-        prefix + name: value
-        for prefix, depths in predicted.items()
-        for name, value in depth_metrics(truth, depths).items()
-    }
-    return TaskResult(results, pixels.protocol)
+    trained = train_on_crops(network, encoder, pixels, protocol, reverse_huber, seed=seed)
+    median = median_depth(pixels)
+    results: dict[str, float] = {}
+    for prefix, variables in trained.items():
+        sums, floor = np.zeros(6), np.zeros(6)
+        for _, truth, predicted in predict_whole(network, variables, encoder, pixels):
+            sums += depth_sums(truth, predicted)
+            floor += depth_sums(truth, np.full_like(truth, median))
+        results |= {prefix + name: value for name, value in depth_metrics(sums).items()}
+        baseline = {f"baseline_{name}": value for name, value in depth_metrics(floor).items()}
+    chosen = {"crop": protocol.crop_side(pixels)}
+    return TaskResult(results | baseline, pixels.protocol | chosen)
+
+
+def median_depth(pixels: Pixels) -> float:
+    """Of the pixels of the first thousand training images whose depth is known."""
+    some = [pixels.truth("train", row) for row in range(min(1000, len(pixels.train["hw"])))]
+    return float(np.median(np.concatenate([depth[depth > 0] for depth in some])))
 
 
 DEPTH = Task(run_depth, Depth(), "depth")

@@ -3,9 +3,9 @@
 DetCon (arXiv 2103.10957) says 45 epochs on PASCAL VOC and 160 on Cityscapes, and for the rest to
 follow MoCo (arXiv 1911.05722, appendix): the last stage dilated (so a stride of 16), two dilated
 3x3 convolutions on it, images resized by a factor of 0.5 to 2, squares of 513 and 769 pixels,
-batches of 16, SGD with a tenth of the learning rate after 70 and 90 % of training. There images are
-tested at their own size; here all are squashed to squares of one size, so the numbers are not to be
-held against the paper's.
+batches of 16, SGD with a tenth of the learning rate after 70 and 90 % of training. Images are
+tested whole and in full resolution: mean IoU over original pixels. (With `--size` they are resized
+first, for training as well, and what is predicted is resized to the original.)
 """
 
 import dataclasses
@@ -17,16 +17,17 @@ import optax
 from jaxtyping import Array, Float, UInt8
 
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.confusion import VOID, score_maps
-from jaxssl.evaluation.dense.pixel_recipe import Recipe, predict_pixels
+from jaxssl.evaluation.dense.confusion import VOID, summarize
+from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
+from jaxssl.evaluation.dense.whole_images import MapScores, predict_whole
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.pretrained.encoder import Encoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fcn(Recipe):
-    """The protocol. Defaults: PASCAL VOC, but for the crop, 513 there: it is the image here."""
+class Fcn(CropRecipe):
+    """The protocol. Defaults: PASCAL VOC, but for the crop, 513 there: `crop_side` says which."""
 
     epochs: int = 45
     lr: float = 0.003
@@ -41,7 +42,7 @@ class Fcn(Recipe):
 
 
 def cross_entropy(
-    logits: Float[Array, "b s s k"], truth: UInt8[Array, "b s s"]
+    logits: Float[Array, "b h w k"], truth: UInt8[Array, "b h w"]
 ) -> Float[Array, ""]:
     """Mean over the pixels that have a class."""
     there = truth != VOID
@@ -67,21 +68,26 @@ def run_fcn(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskRe
         protocol.head_dropout,
     )
     network = Dense(dilated(encoder.network, protocol.dilated_stages), head)
-    predicted = predict_pixels(network, encoder, pixels, protocol, cross_entropy, seed=seed)
+    trained = train_on_crops(network, encoder, pixels, protocol, cross_entropy, seed=seed)
     results: dict[str, float] = {}
     details: dict[str, Any] = {}
-    truth = pixels.truth("test", slice(None))
-    for prefix, maps in predicted.items():
-        found, more = score_maps(truth, maps, pixels.classes)
+    shown = {}
+    for prefix, variables in trained.items():
+        maps = MapScores(pixels)
+        for rows, truth, predicted in predict_whole(network, variables, encoder, pixels):
+            maps.add(rows, truth, predicted)
+        shown[prefix] = maps.shown()
+        found, more = summarize(maps.confusion, pixels.classes)
         floor = {name: found.pop(name) for name in list(found) if name.startswith("baseline_")}
         results |= {prefix + name: value for name, value in found.items()} | floor
         details |= {prefix + name: value for name, value in more.items()}
-    return TaskResult(results, pixels.protocol, details, pixels.shown(predicted[""]))
+    chosen = {"crop": protocol.crop_side(pixels)}
+    return TaskResult(results, pixels.protocol | chosen, details, shown[""])
 
 
 FCN = Task(
     run_fcn,
     Fcn(),
     "label maps",
-    presets={"pascal": Fcn(), "cityscapes": Fcn(epochs=160, lr=0.01)},
+    presets={"pascal": Fcn(crop=513), "cityscapes": Fcn(epochs=160, lr=0.01, crop=769)},
 )

@@ -3,29 +3,44 @@ that names the class of each pixel.
 
 It is trained on cells: with logits repeated over the pixels of a cell, the mean of their cross
 entropies is that of the cell with the shares of the classes in it. So the label maps shrink to
-histograms, and a step costs one small matrix product. For testing, logits are resized bilinearly.
-The learning rate is chosen by the mean IoU on a tenth of the *training* images.
+histograms, and a step costs one small matrix product. Images keep their shape; for testing, logits
+are resized bilinearly to the original, whatever the image was resized to for the encoder. The
+learning rate is chosen by the mean IoU on a tenth of the *training* images.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
 
+from jaxssl import sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.confusion import VOID, confusion_matrix, score_maps, scores
-from jaxssl.evaluation.probes import Probes, Schedule, init_probes, predict, scan_updates
+from jaxssl.evaluation.dense.confusion import VOID, confusion_matrix, scores, summarize
+from jaxssl.evaluation.dense.whole_images import (
+    MapScores,
+    encode_grid,
+    grids_of,
+    normalized,
+    whole_images,
+)
+from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.probes import Probes, Schedule, init_probes, scan_updates
 from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.models.padded import resize_within
 from jaxssl.pretrained.encoder import Encoder
+from jaxssl.types import Batch, Tree
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 MIN_TRAINING_IMAGES = 10
-TEST_BATCH = 16  # images whose logits are resized at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +49,8 @@ class Segmentation:
 
     steps: int = 1000
     batch_size: int = 1024  # cells
-    images: int = 2000  # to train on, at most: their grids are held in memory
+    images: int = 2000  # to train on, at most
+    cells: int = 2**18  # of them to train on, at most: their features are held in memory
 
     def __post_init__(self) -> None:
         for field, value in dataclasses.asdict(self).items():
@@ -43,109 +59,152 @@ class Segmentation:
 
 
 def class_shares(
-    truth: UInt8[np.ndarray, "n s s"], grid: tuple[int, int], classes: int
-) -> Float[np.ndarray, "n h w k"]:
+    truth: UInt8[np.ndarray, "i j"], grid: tuple[int, int], classes: int
+) -> Float[np.ndarray, "h w k"]:
     """The share of each class in each cell of a grid; void pixels have a share that is left out.
 
     A pixel belongs to the cell in which its centre lies.
     """
-    (n, side, _), (h, w) = truth.shape, grid
-    row, column = (((np.arange(side) + 0.5) * cells / side).astype(int) for cells in grid)
-    cell = row[:, None] * w + column[None, :]
-    where = cell[None] * (VOID + 1) + truth
-    each = [np.bincount(image.ravel(), minlength=h * w * (VOID + 1)) for image in where]
-    counts = np.stack(each).reshape(n, h, w, VOID + 1)[..., :classes]
-    pixels = np.bincount(cell.ravel(), minlength=h * w).reshape(h, w)
-    return (counts / np.maximum(pixels, 1)[None, :, :, None]).astype(np.float32)
+    row, column = (
+        ((np.arange(side) + 0.5) * cells / side).astype(int)
+        for side, cells in zip(truth.shape, grid, strict=True)
+    )
+    cell, number = row[:, None] * grid[1] + column[None, :], grid[0] * grid[1]
+    where = cell * (VOID + 1) + truth
+    counts = np.bincount(where.ravel(), minlength=number * (VOID + 1)).reshape(number, VOID + 1)
+    pixels = np.bincount(cell.ravel(), minlength=number)
+    shares = counts[:, :classes] / np.maximum(pixels, 1)[:, None]
+    return shares.reshape(*grid, classes).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnames="side")
-def _predict(
-    probes: Probes, number: Int[Array, ""], grid: Float[Array, "b h w d"], side: int
-) -> UInt8[Array, "b {side} {side}"]:
-    cells = grid.reshape(-1, grid.shape[-1])
-    logits = predict(probes, cells)[number].reshape(*grid.shape[:3], -1)
-    full = jax.image.resize(logits, (len(grid), side, side, logits.shape[-1]), "bilinear")
-    return full.argmax(axis=-1).astype(jnp.uint8)
+class Cells(NamedTuple):
+    """Cells of grids of images."""
+
+    features: np.ndarray  # f32[n, d]
+    shares: np.ndarray  # f32[n, k], of the classes
+
+
+def cells_of_images(
+    encoder: Encoder, pixels: Pixels, rows: np.ndarray, limit: int, seed: int
+) -> list[Cells]:
+    """The cells of each of these training images; of the largest grids some drawn at random.
+
+    Raises:
+      UserError: features are not finite.
+    """
+    most, found = -(-limit // len(rows)), {}
+    for row, grid in grids_of(encoder, pixels, "train", rows):
+        if not np.isfinite(grid).all():
+            raise UserError(f"features of {pixels.name} are not finite; did training diverge?")
+        shares = class_shares(pixels.truth("train", row), grid.shape[:2], len(pixels.classes))
+        features, shares = grid.reshape(-1, grid.shape[2]), shares.reshape(-1, shares.shape[2])
+        chosen: slice | np.ndarray = slice(None)
+        if len(features) > most:
+            chosen = np.random.default_rng((seed, row)).permutation(len(features))[:most]
+        found[row] = Cells(features[chosen].copy(), shares[chosen])
+    return [found[int(row)] for row in rows]
+
+
+@functools.cache
+def _compile_predict(
+    network: nn.Module, normalization: str, mesh: Mesh, shape: tuple[int, int]
+) -> Callable[..., Any]:
+    def maps(variables: tuple[Tree, Probes], batch: Batch) -> UInt8[Array, "b l i j"]:
+        encoder_variables, probes = variables
+        grid, cells = encode_grid(
+            network, encoder_variables, normalized(batch, normalization), batch["hw"]
+        )
+
+        def of_one(classifier: tuple[Array, Array]) -> Array:
+            weight, bias = classifier
+            x = (grid - probes.mean[None, None, None]) / probes.std[None, None, None]
+            logits = x @ weight + bias[None, None, None]
+            full = resize_within(logits, cells, batch["out"], shape)
+            return full.argmax(axis=-1).astype(jnp.uint8)
+
+        return jnp.moveaxis(jax.lax.map(of_one, (probes.weight, probes.bias)), 0, 1)
+
+    return sharding.jit_over_rows(maps, mesh)
 
 
 def predict_maps(
-    probes: Probes, number: int, grids: Float[np.ndarray, "n h w d"], side: int
-) -> UInt8[np.ndarray, "n s s"]:
-    """The class of each pixel of images of `side` pixels, by one of the classifiers.
+    encoder: Encoder, probes: Probes, pixels: Pixels, part: str, rows: np.ndarray
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Some of `rows`, their truth u8[b, h, w], padded with void, and what each classifier says.
 
     Args:
+      encoder: whose grid the classifiers have learnt from.
       probes: the classifiers.
-      number: which of them.
-      grids: features of the images.
-      side: of the images, pixels.
+      pixels: with the images.
+      part: "train" or "test".
+      rows: of the part.
+
+    Yields:
+      For each pixel of the images as they are kept its class by each classifier, u8[b, l, h, w].
     """
-    batches = (grids[i : i + TEST_BATCH] for i in range(0, len(grids), TEST_BATCH))
-    which = jnp.int32(number)
-    return np.concatenate([np.asarray(_predict(probes, which, b, side)) for b in batches])
+    variables = (encoder.variables, probes._replace(opt_state=()))
+    for whole in whole_images(encoder, pixels, part, rows):
+        batch, truth = dict(whole.batch), whole.batch["truth"]
+        del batch["truth"]
+        run = _compile_predict(
+            encoder.network, encoder.normalization, encoder.mesh, truth.shape[1:]
+        )
+        used = len(whole.rows)
+        yield whole.rows, truth[:used], np.asarray(run(variables, batch))[:used]
 
 
-def grid_probe(
-    train: Float[np.ndarray, "n h w d"],
-    truth: UInt8[np.ndarray, "n s s"],
-    test: Float[np.ndarray, "m h w d"],
+def fit_cells(
+    cells: Sequence[Cells],
+    rates: tuple[float, ...],
     protocol: Segmentation,
-    *,
-    classes: int,
-    seed: int = 0,
-) -> tuple[UInt8[np.ndarray, "m s s"], float]:
-    """The class of each pixel of the test images, and the learning rate that was chosen.
+    seed: int,
+    rng: np.random.Generator,
+) -> Probes:
+    """Classifiers of cells, one for each learning rate, after training.
 
-    Raises:
-      UserError: fewer than ten training images.
+    Args:
+      cells: of each image.
+      rates: learning rates.
+      protocol: how many cells a step, and how many steps.
+      seed: of the weights.
+      rng: draws the cells.
     """
-    if len(train) < MIN_TRAINING_IMAGES:
-        raise UserError(f"the probe of the grid needs 10 training images; there are {len(train)}")
-    shares, side = class_shares(truth, train.shape[1:3], classes), truth.shape[1]
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(train))
-    held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
-
-    def fit(images: np.ndarray, rates: tuple[float, ...]) -> Probes:
-        cells = train[images].reshape(-1, train.shape[-1])
-        schedule = Schedule(LinearProbe(epochs=1), protocol.batch_size, protocol.steps)
-        key, every = jax.random.key(seed), np.arange(len(cells))
-        probes = init_probes(key, schedule, rates, cells, every, num_classes=classes)
-        rows = rng.integers(0, len(cells), (protocol.steps, protocol.batch_size))
-        targets = shares[images].reshape(-1, classes)
-        return scan_updates(probes, cells, targets, jnp.asarray(rows), schedule=schedule)
-
-    probes = fit(rest, LEARNING_RATES)
-    mious = []
-    for number in range(len(LEARNING_RATES)):
-        predicted = predict_maps(probes, number, train[held_out], side)
-        confusion = np.asarray(confusion_matrix(truth[held_out], predicted, classes))
-        mious.append(scores(confusion)["miou"])
-    best = LEARNING_RATES[int(np.argmax(mious))]
-    return predict_maps(fit(order, (best,)), 0, test, side), best
+    features, shares = map(np.concatenate, zip(*cells, strict=True))
+    schedule = Schedule(LinearProbe(epochs=1), protocol.batch_size, protocol.steps)
+    key, every = jax.random.key(seed), np.arange(len(features))
+    classes = shares.shape[1]
+    probes = init_probes(key, schedule, rates, features, every, num_classes=classes)
+    rows = rng.integers(0, len(features), (protocol.steps, protocol.batch_size))
+    return scan_updates(probes, features, shares, jnp.asarray(rows), schedule=schedule)
 
 
 def run_segmentation(
     encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int
 ) -> TaskResult:
-    """Mean IoU of the linear probe of the grid."""
+    """Mean IoU of the linear probe of the grid over the pixels of the test images."""
     pixels = data.label_maps
-    images = len(pixels.train["image"])
-    rows = np.sort(np.random.default_rng(seed).permutation(images)[: protocol.images])
-    train, test = encoder.grid(pixels.train["image"][rows]), encoder.grid(pixels.test["image"])
-    if not (np.isfinite(train).all() and np.isfinite(test).all()):
-        raise UserError(f"features of {data.name} are not finite; did training diverge?")
-    predicted, rate = grid_probe(
-        train,
-        pixels.truth("train", rows),
-        test,
-        protocol,
-        classes=len(pixels.classes),
-        seed=seed,
-    )
-    results, details = score_maps(pixels.truth("test", slice(None)), predicted, pixels.classes)
-    chosen = {"learning_rate": rate, "training_images": len(rows), "grid": list(test.shape[1:3])}
-    return TaskResult(results, pixels.protocol | chosen, details, pixels.shown(predicted))
+    count = len(pixels.train["hw"])
+    if count < MIN_TRAINING_IMAGES:
+        raise UserError(f"the probe of the grid needs 10 training images; {data.name} has {count}")
+    rows = np.sort(np.random.default_rng(seed).permutation(count)[: protocol.images])
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(rows)
+    cells = cells_of_images(encoder, pixels, rows, protocol.cells, seed)
+    held_out = len(rows) // 10
+    probes = fit_cells(cells[held_out:], LEARNING_RATES, protocol, seed, rng)
+    classes = len(pixels.classes)
+    confusion = np.zeros((len(LEARNING_RATES), classes, classes), np.int64)
+    for _, truth, predicted in predict_maps(encoder, probes, pixels, "train", rows[:held_out]):
+        for number in range(len(LEARNING_RATES)):
+            confusion[number] += confusion_matrix(truth, predicted[:, number], classes)
+    rate = LEARNING_RATES[int(np.argmax([scores(c)["miou"] for c in confusion]))]
+    probes = fit_cells(cells, (rate,), protocol, seed, rng)
+    maps, test = MapScores(pixels), np.arange(len(pixels.test["hw"]))
+    for some, truth, predicted in predict_maps(encoder, probes, pixels, "test", test):
+        maps.add(some, truth, predicted[:, 0])
+    results, details = summarize(maps.confusion, pixels.classes)
+    chosen = {"learning_rate": rate, "training_images": len(rows)}
+    return TaskResult(results, pixels.protocol | chosen, details, maps.shown())
 
 
 SEGMENTATION = Task(run_segmentation, Segmentation(), "label maps")

@@ -10,16 +10,25 @@ pooled cell: `head_input=gap`. How many images to learn from: `fraction`, 0.1 to
 """
 
 import dataclasses
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense import pets_metrics
 from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.fcn import cross_entropy
-from jaxssl.evaluation.dense.pixel_recipe import Recipe, predict_pixels
+from jaxssl.evaluation.dense.pixel_recipe import Recipe, train_on_pixels
+from jaxssl.evaluation.fine_tuning import predict
+from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.image.augment import normalize
 from jaxssl.models.dense import Dense, PetsHead
 from jaxssl.pretrained.encoder import Encoder
+from jaxssl.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,34 +46,69 @@ class Pets(Recipe):
         super().__post_init__()
         if self.head_input not in ("map", "gap"):
             raise UserError(f"pets.head_input is {self.head_input!r}; choose map or gap")
-        if self.crop:
-            raise UserError(f"pets.crop is {self.crop}; this head is for whole images: set it to 0")
 
 
 def check_pets(data: DataSet, protocol: Pets) -> None:
     """Raises UserError unless the classes can be pet, background and border."""
-    if (count := len(data.label_maps.classes)) != 3:
+    if (count := len(data.label_squares.classes)) != 3:
         raise UserError(
             f"{data.spec} has {count} classes of pixels; the task pets is for three, which are "
             f"{', '.join(pets_metrics.CLASSES)} in this order: name other label "
             "values as --ignore-labels"
         )
-    if (data.label_maps.truth("test", slice(None)) == VOID).any():
+    if (truth_of(data.label_squares) == VOID).any():
         raise UserError(f"{data.spec} has test pixels of no class; its measures know of none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Squares:
+    """A batch of images u8[b, s, s, 3] and truth u8[b, s, s], as they are."""
+
+    normalization: str
+
+    def __call__(self, key: PRNGKeyArray, batch: Batch) -> tuple[Array, Array]:
+        """Normalized images and truth."""
+        pixels = batch["image"].astype(jnp.float32) / 255
+        return normalize(pixels, self.normalization), batch["truth"]
+
+
+def truth_of(pixels: Pixels) -> np.ndarray:
+    """Classes u8[n, s, s] of the test images."""
+    return pixels.meaning(pixels.test["semantic"])
 
 
 def run_pets(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> TaskResult:
     """Means over images of standard measures, and under `paper_` of the authors'."""
-    pixels = data.label_maps
+    pixels = data.label_squares
     network = Dense(encoder.network, PetsHead(3, data.size, protocol.head_input))
-    predicted = predict_pixels(network, encoder, pixels, protocol, cross_entropy, seed=seed)
-    truth = pixels.truth("test", slice(None))
+    images, labels = pixels.train["image"], pixels.train["semantic"]
+
+    def batches(rows: np.ndarray) -> Iterator[Batch]:
+        return ({"image": images[r], "truth": pixels.meaning(labels[r])} for r in rows)
+
+    trained = train_on_pixels(
+        network,
+        encoder,
+        protocol,
+        cross_entropy,
+        Squares(encoder.normalization),
+        batches,
+        count=len(images),
+        size=data.size,
+        seed=seed,
+    )
+    predicted = {
+        prefix: predict(network, variables, encoder, pixels.test["image"], kind="class")
+        for prefix, variables in trained.items()
+    }
+    truth = truth_of(pixels)
     results = {
         prefix + name: value
         for prefix, maps in predicted.items()
         for name, value in pets_metrics.summarise(truth, maps).items()
     } | pets_metrics.floors(truth)
-    return TaskResult(results, pixels.protocol, predictions=pixels.shown(predicted[""]))
+    shown = pixels.shown(dict(enumerate(predicted[""])))
+    return TaskResult(results, pixels.protocol, predictions=shown)
 
 
 PETS = Task(run_pets, Pets(), "label maps", check=check_pets)

@@ -1,6 +1,7 @@
 """How networks are trained on images with a class or a depth for every pixel, and asked."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -8,16 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl import sharding
+from jaxssl.data.canvas import CanvasSpec
 from jaxssl.errors import UserError
-from jaxssl.evaluation.fine_tuning import Loss, fine_tune, predict
-from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.canvas_batches import CanvasBatches
+from jaxssl.evaluation.dense.confusion import VOID
+from jaxssl.evaluation.fine_tuning import Change, Loss, fine_tune
+from jaxssl.evaluation.pixels import CROPS, Pixels
+from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
 from jaxssl.optim import AdamW, Sgd
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.types import Batch
+from jaxssl.types import Batch, Tree
+
+USUAL_CROP = 512  # pixels, at most, if none is given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,9 +38,6 @@ class Recipe:
     schedule: str = "drops"  # to a tenth, at each of `milestones` | cosine, to 0 | constant
     milestones: tuple[float, ...] = (0.7, 0.9)  # fractions of training
     weight_decay: float = 0.0
-    scale: tuple[float, ...] = (1.0, 1.0)  # images are resized by a factor drawn from here
-    crop: int = 0  # side of what is then cut out, pixels; where it is larger, the rest is void
-    flip: float = 0.0  # probability
     fraction: float = 1.0  # of the training images, drawn by the seed
     scratch: bool = False  # whether to train from random weights besides, to compare with
 
@@ -46,8 +50,6 @@ class Recipe:
                 raise UserError(f"unknown {field} {value!r}; choose one of {', '.join(allowed)}")
         if not (self.epochs > 0 and self.batch_size > 0 and 0 < self.fraction <= 1):
             raise UserError(f"{self}: epochs and batch_size must be > 0, fraction in (0, 1]")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise UserError(f"scale is {self.scale}; give the least and the largest factor")
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer, for batches of so many images and epochs of so many steps."""
@@ -64,103 +66,177 @@ class Recipe:
         return optim.transform(batch_size, steps, self.epochs)
 
 
-def augment(
-    key: PRNGKeyArray,
-    image: Float[Array, "s s 3"],
-    truth: Shaped[Array, "s s"],
-    void: int,
-    recipe: Recipe,
-) -> tuple[Float[Array, "c c 3"], Shaped[Array, "c c"]]:
-    """The image resized by a random factor, a square cut out of it, and mirrored at random.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CropRecipe(Recipe):
+    """How to train on crops of images that keep their shape."""
 
-    Args:
-      image: normalised; where the square reaches out of it, it is 0, the mean of all images.
-      void: what the truth is there.
-    """
-    scale_key, place_key, flip_key = jax.random.split(key, 3)
-    side = len(image)
-    crop = recipe.crop or side
-    scale = jax.random.uniform(scale_key, minval=recipe.scale[0], maxval=recipe.scale[1])
-    room = crop - scale * side  # below 0: what there is to choose from; above: what is to fill
-    place = jax.random.uniform(place_key, (2,)) * room
-    image = jax.image.scale_and_translate(
-        image, (crop, crop, 3), (0, 1), jnp.stack([scale, scale]), place, "linear"
-    )
-    source = jnp.floor((jnp.arange(crop)[None] + 0.5 - place[:, None]) / scale)
-    inside = (source >= 0) & (source < side)
-    row, column = jnp.clip(source, 0, side - 1).astype(jnp.int32)
-    truth = jnp.where(
-        inside[0][:, None] & inside[1][None, :], truth[row[:, None], column[None, :]], void
-    ).astype(truth.dtype)
-    mirrored = jax.random.bernoulli(flip_key, recipe.flip)
-    return (
-        jnp.where(mirrored, jnp.flip(image, axis=1), image),
-        jnp.where(mirrored, jnp.flip(truth, axis=1), truth),
-    )
+    scale: tuple[float, ...] = (1.0, 1.0)  # images are resized by a factor drawn from here
+    crop: int = 0  # side of what is cut out, pixels; where the image ends, void. 0: see `crop_side`
+    flip: float = 0.0  # probability
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise UserError(f"scale is {self.scale}; give the least and the largest factor")
+        if self.crop and not CROPS[0] <= self.crop <= CROPS[1]:
+            raise UserError(f"crop is {self.crop}; give {CROPS[0]} to {CROPS[1]} pixels, or 0")
+
+    def crop_side(self, pixels: Pixels) -> int:
+        """The side of crops: if not given, that of most images' shorter side, at most 512."""
+        sides = pixels.train["levels"][:, 0, 1:].min(axis=1)
+        usual = pixels.shorter or int(np.median(sides))
+        return self.crop or int(np.clip(usual, CROPS[0], USUAL_CROP))
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentedMaps:
-    """A batch of image u8[b, s, s, 3] and truth [b, s, s], augmented by the recipe."""
+class RandomCrops:
+    """Crops of a batch of canvases and their maps, as a recipe says."""
 
-    recipe: Recipe
+    recipe: CropRecipe
     normalization: str
-    void: int
+    size: int  # side of the crops
+    shorter: int  # to which the shorter side of an image is resized first; 0: it is not
+    class_of: bytes = b""  # the class of each label value; b"": the map has depths
 
     def __call__(self, key: PRNGKeyArray, batch: Batch) -> tuple[Array, Array]:
-        """Normalized images and truth."""
-        pixels = normalize(batch["image"].astype(jnp.float32) / 255, self.normalization)
-        keys = jax.random.split(key, len(pixels))
-        change = jax.vmap(lambda k, image, truth: augment(k, image, truth, self.void, self.recipe))
-        return change(keys, pixels, batch["truth"])
+        """Normalized images f32[b, c, c, 3] and truth [b, c, c]."""
+        kind = "semantic" if self.class_of else "depth"
+        own, attach = pyramid.detach({n: batch[n] for n in ("image", "levels", "hw", kind)})
+
+        def cut(key: PRNGKeyArray, image: Batch) -> tuple[Array, Array]:
+            return self.cut(key, attach(image))
+
+        return jax.vmap(cut)(jax.random.split(key, len(batch["hw"])), own)
+
+    def cut(self, key: PRNGKeyArray, canvas: Batch) -> tuple[Array, Array]:
+        """A crop of one image and its truth, mirrored or not."""
+        box_key, flip_key = jax.random.split(key)
+        box = self.box(box_key, canvas)
+        image = pyramid.crop(canvas, box, self.size, "bilinear", beyond=True)
+        shape = canvas["levels"][0, 1:]
+        values = canvas["semantic" if self.class_of else "depth"]
+        truth = pyramid.crop_nearest(values, shape, box, canvas["hw"], self.size)
+        if self.class_of:
+            truth = jnp.asarray(np.frombuffer(self.class_of, np.uint8))[truth]
+        step = (box[2:] - box[:2]) / self.size
+        center = box[:2, None] + step[:, None] * (jnp.arange(self.size) + 0.5)[None]
+        is_in = (center >= 0) & (center < canvas["hw"][:, None])
+        inside = is_in[0][:, None] & is_in[1][None]
+        image = jnp.where(inside[..., None], normalize(image, self.normalization), 0)
+        truth = jnp.where(inside, truth, VOID if self.class_of else 0).astype(truth.dtype)
+        mirrored = jax.random.bernoulli(flip_key, self.recipe.flip)
+        return (
+            jnp.where(mirrored, jnp.flip(image, axis=1), image),
+            jnp.where(mirrored, jnp.flip(truth, axis=1), truth),
+        )
+
+    def box(self, key: PRNGKeyArray, canvas: Batch) -> Float[Array, "4"]:
+        """What to cut out of an image, in its original pixels; it may reach out of the image.
+
+        It lies anywhere in the resized image, or that anywhere in it, along each side.
+        """
+        scale_key, place_key = jax.random.split(key)
+        kept = canvas["levels"][0, 1:].astype(jnp.float32)
+        low, high = self.recipe.scale
+        factor = jax.random.uniform(scale_key, minval=low, maxval=high)
+        factor = factor * (self.shorter / kept.min() if self.shorter else 1.0)
+        room = factor * kept - self.size
+        start = jax.random.uniform(place_key, (2,)) * room / factor
+        box = jnp.concatenate([start, start + self.size / factor])
+        return box * jnp.tile(canvas["hw"] / kept, 2)
 
 
-def predict_pixels(
-    network: nn.Module, encoder: Encoder, data: Pixels, recipe: Recipe, loss: Loss, *, seed: int
-) -> dict[str, np.ndarray]:
-    """Predictions for the test images after training on the others, under "".
+def train_on_pixels(
+    network: nn.Module,
+    encoder: Encoder,
+    recipe: Recipe,
+    loss: Loss,
+    change: Change,
+    batches: Callable[[np.ndarray], Iterator[Batch]],
+    *,
+    count: int,
+    size: int,
+    seed: int,
+    resident: Tree | None = None,
+) -> dict[str, Tree]:
+    """Variables of a network after training, under ""; from random weights under "scratch_".
 
     Args:
       network: an encoder like the one given, with a head.
       encoder: whose weights the network starts from.
-      data: images, and what is true of each of their pixels.
-      recipe: if it says so, the network is trained from random weights as well: "scratch_".
+      recipe: if it says so, the network is trained from random weights as well.
       loss: of outputs and truth.
+      change: from a batch to normalized images and truth.
+      batches: of images for rows i64[steps, b].
+      count: of training images.
+      size: side of what the network gets, pixels.
       seed: of weights, of the images drawn and of their augmentation.
-
-    Returns:
-      Classes u8[n, s, s] or numbers f32[n, s, s].
+      resident: arrays that batches hold indices of; None: there are none.
 
     Raises:
       UserError: the loss is not finite; or the batch does not divide over the devices.
     """
     sharding.check_batch_size(recipe.batch_size, encoder.mesh)
-    images, size = data.train["image"], data.train["image"].shape[1]
-    void = 0 if data.class_of is None else 255
-    change = AugmentedMaps(recipe, encoder.normalization, void)
-    outputs = {}
+    trained = {}
     for prefix in ("", "scratch_") if recipe.scratch else ("",):
         rng = np.random.default_rng(seed)
-        chosen = rng.permutation(len(images))[: max(1, round(recipe.fraction * len(images)))]
+        chosen = rng.permutation(count)[: max(1, round(recipe.fraction * count))]
         steps = max(1, len(chosen) // recipe.batch_size)
         rows = [
             np.resize(rng.permutation(chosen), (steps, recipe.batch_size))
             for _ in range(recipe.epochs)
         ]
-        variables = fine_tune(
+        trained[prefix] = fine_tune(
             network,
             encoder,
-            ({"image": images[r], "truth": data.truth("train", r)} for r in np.concatenate(rows)),
+            batches(np.concatenate(rows)),
             loss,
             change,
             recipe,
             steps=steps,
             batch_size=recipe.batch_size,
-            size=recipe.crop or size,
+            size=size,
             seed=seed,
+            resident=resident,
             scratch=bool(prefix),
-            task=f"training on {data.name}",
+            task="training",
         )
-        kind = "number" if data.class_of is None else "class"
-        outputs[prefix] = predict(network, variables, encoder, data.test["image"], kind=kind)
-    return outputs
+    return trained
+
+
+def train_on_crops(
+    network: nn.Module,
+    encoder: Encoder,
+    pixels: Pixels,
+    recipe: CropRecipe,
+    loss: Loss,
+    *,
+    seed: int,
+) -> dict[str, Tree]:
+    """`train_on_pixels` on random crops of images that keep their shape.
+
+    Args:
+      network: an encoder like the one given, with a head.
+      encoder: whose weights the network starts from.
+      pixels: images as canvases, and what is true of each of their pixels.
+      recipe: how to crop and to train.
+      loss: of outputs and truth.
+      seed: of all that is random.
+    """
+    assert isinstance(pixels.spec, CanvasSpec)
+    size = recipe.crop_side(pixels)
+    class_of = b"" if pixels.class_of is None else pixels.class_of.tobytes()
+    change = RandomCrops(recipe, encoder.normalization, size, pixels.shorter, class_of)
+    canvases = CanvasBatches(pixels.spec, pixels.train, encoder.mesh)
+    return train_on_pixels(
+        network,
+        encoder,
+        recipe,
+        loss,
+        change,
+        canvases.of,
+        count=len(pixels.train["hw"]),
+        size=size,
+        seed=seed,
+        resident=canvases.resident,
+    )

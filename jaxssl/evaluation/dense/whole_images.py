@@ -1,0 +1,198 @@
+"""Images of different shapes through a network, whole: padded to a few shapes, and as if not.
+
+A side is padded to one of few lengths, at most an eighth longer than need be, so that few programs
+are compiled. `models.padded` sees to it that padding changes nothing.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from jaxssl import sharding
+from jaxssl.evaluation.dense.confusion import confusion_matrix
+from jaxssl.evaluation.pixels import Pixels, shown_rows
+from jaxssl.image.augment import normalize
+from jaxssl.models.dense import Dense
+from jaxssl.models.padded import cells_of, within
+from jaxssl.models.vit import ViT
+from jaxssl.pretrained.encoder import Encoder
+from jaxssl.progress import progress
+from jaxssl.types import Batch, Tree
+
+CONVOLVED = 32  # pixels of which a side is a multiple: the stride of a ResNet
+BATCH_PIXELS = 2**21  # of the images of a batch; one image may have more
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """Images that are padded to one shape."""
+
+    rows: list[int]  # of the part; a batch is filled up with copies of the last one
+    batch: Batch  # image u8[b, h, w, 3]; hw i32[b, 2] of it; truth [b, i, j]; out i32[b, 2] of that
+
+
+def padded_side(side: int, unit: int) -> int:
+    """The least length for `side` pixels: 1 to 16 units, then 8 lengths to each doubling."""
+    units = -(-side // unit)
+    step = 2 ** max(0, (units - 1).bit_length() - 4)
+    return -(-units // step) * step * unit
+
+
+def whole_images(
+    encoder: Encoder, pixels: Pixels, part: str, rows: Sequence[int] | np.ndarray
+) -> Iterator[Whole]:
+    """The images in `rows`, those that are padded to one shape after each other."""
+    is_vit = isinstance(encoder.network, ViT)
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for row in map(int, rows):
+        kept = tuple(pixels.part(part)["levels"][row, 0, 1:].tolist())
+        fed = pixels.fed_size(kept)
+        if is_vit:  # for which padding is part of the image: as little of it as can be
+            patch = encoder.network.patch
+            shape = tuple(-(-side // patch) * patch for side in fed)
+        else:
+            shape = tuple(padded_side(side, CONVOLVED) for side in fed)
+        out = tuple(padded_side(side, CONVOLVED) for side in kept)
+        groups.setdefault((shape, out), []).append(row)
+    for (shape, out), members in sorted(groups.items()):
+        most = BATCH_PIXELS // max(math.prod(shape), math.prod(out))
+        size = min(max(1, most), encoder.batch_size, len(members))
+        for start in range(0, len(members), size):
+            some = members[start : start + size]
+            filled = [*some, *[some[-1]] * (size - len(some))]
+            yield Whole(some, _padded(pixels, part, filled, (shape, out)))
+
+
+def _padded(
+    pixels: Pixels, part: str, rows: list[int], shapes: tuple[tuple[int, ...], ...]
+) -> Batch:
+    images = [pixels.image(part, row) for row in rows]
+    truths = [pixels.truth(part, row) for row in rows]
+    return {
+        "image": np.stack([_pad(image, shapes[0], 0) for image in images]),
+        "hw": np.array([image.shape[:2] for image in images], np.int32),
+        "truth": np.stack([_pad(truth, shapes[1], pixels.void) for truth in truths]),
+        "out": np.array([truth.shape for truth in truths], np.int32),
+    }
+
+
+def _pad(values: np.ndarray, shape: tuple[int, ...], fill: int) -> np.ndarray:
+    padding = [(0, n - old) for n, old in zip(shape, values.shape[:2], strict=True)]
+    return np.pad(values, padding + [(0, 0)] * (values.ndim - 2), constant_values=fill)
+
+
+def normalized(batch: Batch, normalization: str) -> Float[Array, "b h w 3"]:
+    """The images of a batch as a network gets them, 0 where they are padded."""
+    pixels = normalize(batch["image"].astype(jnp.float32) / 255, normalization)
+    places = (
+        jnp.arange(n)[None] < batch["hw"][:, i, None] for i, n in enumerate(pixels.shape[1:3])
+    )
+    row_is_in, column_is_in = places
+    return jnp.where((row_is_in[:, :, None] & column_is_in[:, None])[..., None], pixels, 0)
+
+
+@functools.cache
+def compile_grids(network: nn.Module, normalization: str, mesh: Mesh) -> Callable[..., Any]:
+    """`grids(variables, batch)`: features f32[b, i, j, d] and how many cells i32[b, 2] count."""
+
+    def grids(variables: Tree, batch: Batch) -> tuple[Array, Array]:
+        pixels = normalized(batch, normalization)
+        return encode_grid(network, variables, pixels, batch["hw"])
+
+    return sharding.jit_over_rows(grids, mesh)
+
+
+def encode_grid(
+    network: nn.Module, variables: Tree, pixels: Float[Array, "b h w 3"], hw: Array
+) -> tuple[Array, Array]:
+    """The grids of padded images, and how many cells of them count."""
+    with within(hw, pixels.shape[1:3]):
+        grid = network.apply(variables, pixels, train=False).grid  # type: ignore[union-attr]
+    return grid, cells_of(hw, pixels.shape[1:3], grid.shape[1:3])
+
+
+def grids_of(
+    encoder: Encoder, pixels: Pixels, part: str, rows: Sequence[int] | np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each of `rows`, in some order, with the frozen features f32[h, w, d] of its image."""
+    grids = compile_grids(encoder.network, encoder.normalization, encoder.mesh)
+    for whole in whole_images(encoder, pixels, part, rows):
+        grid, cells = map(
+            np.asarray,
+            grids(encoder.variables, {name: whole.batch[name] for name in ("image", "hw")}),
+        )
+        for i, row in enumerate(whole.rows):
+            height, width = cells[i]
+            yield row, grid[i, :height, :width]
+
+
+@functools.cache
+def _compile_outputs(
+    network: Dense, normalization: str, mesh: Mesh, shape: tuple[int, int], *, is_class: bool
+) -> Callable[..., Any]:
+    def outputs(variables: Tree, batch: Batch) -> Array:
+        pixels = normalized(batch, normalization)
+        y: Array = network.apply(  # type: ignore[assignment]
+            variables, pixels, train=False, hw=batch["hw"], out=batch["out"], shape=shape
+        )
+        return y.argmax(axis=-1).astype(jnp.uint8) if is_class else y[..., 0]
+
+    return sharding.jit_over_rows(outputs, mesh)
+
+
+def predict_whole(
+    network: Dense, variables: Tree, encoder: Encoder, pixels: Pixels
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Some rows of the test images, their truth [b, h, w], padded with void, and the outputs.
+
+    Args:
+      network: made of the encoder and a head.
+      variables: of the network.
+      encoder: whose normalization, devices and batch size hold for it.
+      pixels: with the images.
+
+    Yields:
+      For each pixel of the images as they are kept its class u8[b, h, w] or its number f32.
+    """
+    count, is_class = len(pixels.test["hw"]), bool(pixels.classes)
+    with progress(count, "testing", show=encoder.show) as advance:
+        for whole in whole_images(encoder, pixels, "test", range(count)):
+            batch, truth = dict(whole.batch), whole.batch["truth"]
+            del batch["truth"]
+            run = _compile_outputs(
+                network, encoder.normalization, encoder.mesh, truth.shape[1:], is_class=is_class
+            )
+            used = len(whole.rows)
+            yield whole.rows, truth[:used], np.asarray(run(variables, batch))[:used]
+            advance(used)
+
+
+class MapScores:
+    """Counts what predicted label maps are, image after image, and keeps a few to look at."""
+
+    def __init__(self, pixels: Pixels):
+        self._pixels = pixels
+        self.confusion = np.zeros((len(pixels.classes),) * 2, np.int64)
+        self._wanted = set(shown_rows(len(pixels.test["hw"])))
+        self._kept: dict[int, np.ndarray] = {}
+
+    def add(self, rows: list[int], truth: np.ndarray, predicted: np.ndarray) -> None:
+        """Counts predictions for test images, padded with void."""
+        found = confusion_matrix(truth, predicted, len(self.confusion))
+        self.confusion += np.asarray(found)
+        for i, row in enumerate(rows):
+            if row in self._wanted:
+                height, width = self._pixels.test["levels"][row, 0, 1:]
+                self._kept[row] = predicted[i, :height, :width]
+
+    def shown(self) -> dict[str, np.ndarray]:
+        """Images, truth and predictions, to look at."""
+        return self._pixels.shown(self._kept)
