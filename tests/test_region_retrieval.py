@@ -84,7 +84,7 @@ def test_features_are_means_over_the_regions():
     planes = np.where(np.arange(4) < 2, 1, 2).astype(np.uint32)
     planes = np.broadcast_to(planes[None, :, None], (6, 4, 1)).copy()  # left, right
     found = pool_regions(grid, planes)
-    np.testing.assert_allclose(found[:2], grid.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found[:2], grid.mean(axis=0), rtol=1e-5, atol=1e-6)
     assert not found[2:].any()
 
 

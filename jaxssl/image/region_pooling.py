@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 
-def occupancy(planes: UInt32[Array, "b l l p"], h: int, w: int) -> Float[Array, "b m {h} {w}"]:
+def occupancy(planes: UInt32[Array, "b i j p"], h: int, w: int) -> Float[Array, "b m {h} {w}"]:
     """The share of each cell of an h x w grid that each of the m = 32 p regions covers.
 
-    A point stands for the square around it; where l is no multiple of h, squares count in part.
+    A point stands for the square around it; where i is no multiple of h, squares count in part.
     """
     bits = (planes[..., None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, None, None]) & 1
-    bits = bits.reshape(*planes.shape[:3], -1).astype(jnp.float32)  # f32[b, l, l, m]
+    bits = bits.reshape(*planes.shape[:3], -1).astype(jnp.float32)  # f32[b, i, j, m]
     rows, columns = _overlap(h, planes.shape[1]), _overlap(w, planes.shape[2])
     return jnp.einsum("hi,wj,bijm->bmhw", rows, columns, bits, precision=jax.lax.Precision.HIGHEST)
 
