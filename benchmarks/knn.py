@@ -24,11 +24,11 @@ K, TEMPERATURE, CLASSES, BATCH = 200, 0.1, 10, 256  # BATCH: queries that torch 
 def make_features(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ten overlapping classes on the unit sphere: bank f32[n, d], labels i64[n], queries."""
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((CLASSES, args.dim), np.float32)
+    centers = rng.standard_normal((CLASSES, args.dim), np.float32)
     labels = rng.integers(0, CLASSES, args.bank + args.queries)
     features = rng.standard_normal((len(labels), args.dim), np.float32)
     for i, label in enumerate(labels):
-        features[i] += 0.3 * centres[label]
+        features[i] += 0.3 * centers[label]
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     return features[: args.bank], labels[: args.bank], features[args.bank :]
 

@@ -41,7 +41,7 @@ HEIGHT, WIDTH, MASKS = 1024, 2048, 1000  # of the hierarchy's row
 
 
 def load(source: str, count: int) -> list[Example]:
-    """Examples to work on; drawn scenes are enlarged to the size of photographs."""
+    """Examples to work on; synthetic scenes are enlarged to the size of photographs."""
     opened = open_source(source)
     examples = [opened[i] for i in range(min(count, len(opened)))]
     if not source.startswith("scenes:"):

@@ -32,7 +32,7 @@ from jaxssl.views import make_views
 
 
 def write_photographs(folder: pathlib.Path, count: int) -> None:
-    """JPEGs of 480 x 360 pixels: drawn scenes, enlarged. Their content does not matter here."""
+    """JPEGs of 480 x 360 pixels: synthetic scenes, enlarged. Their content does not matter here."""
     folder.mkdir(parents=True)
     scenes = open_source(f"scenes:{count}")
     for i in range(count):

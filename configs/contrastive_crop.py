@@ -25,7 +25,7 @@ The paper reports these linear accuracies, rcrop -> ccrop:
 Where paper and code (xyupeng/ContrastiveCrop) differ: on ImageNet the code looks for boxes every 20
 epochs (--config.sampler.interval_epochs=20), and its learning rate for MoCo v1 is 0 from epoch 61;
 here it falls to a tenth there and again at 81, as MoCo's own does. The code also has a queue of
-65536 keys on CIFAR, more than there are images. On STL-10 it has the 5,000 labelled images too.
+65536 keys on CIFAR, more than there are images. On STL-10 it has the 5,000 labeled images too.
 Short run: --config.epochs=10, and with ccrop --config.sampler.warmup_epochs=2
 --config.sampler.interval_epochs=2. Evaluation: --config.eval.datasets=tfds:cifar10.
 """
@@ -39,7 +39,7 @@ SMALL = {
     "cifar10": ("tfds:cifar10/train", 32),
     "cifar100": ("tfds:cifar100/train", 32),
     "tiny": ("folder:data/tiny-imagenet-200/train", 64),
-    "stl10": ("tfds:stl10/unlabelled", 96),
+    "stl10": ("tfds:stl10/unlabeled", 96),
 }
 LARGE = {"in200": "folder:data/imagenet200/train", "in1k": "folder:data/imagenet/train"}
 SAMPLERS = {"rcrop": "random_crop", "ccrop": "contrastive_crop", "simccrop": "sim_ccrop"}

@@ -4,7 +4,7 @@ r"""The pre-training of "Improving Pixel-Wise Segmentation with Contrastive Pre-
     python -m jaxssl.train --config configs/pets.py:et_rp_rs
 
 SimCLR with a ResNet-34 on ImageNet at 64 x 64 pixels; what it is for is the segmentation of
-Oxford-IIIT Pets. The variants are the rows of table 1: `none`, with crops, flips and colours only,
+Oxford-IIIT Pets. The variants are the rows of table 1: `none`, with crops, flips and colors only,
 or together with elastic transform (et), random posterize (rp) and random solarize (rs) in the first
 view. It reports accuracy / IoU / Dice / precision / recall on Pets, in one run each, as its code
 (maxjappert/pet_segmentation) defines them:
@@ -54,7 +54,7 @@ def get_config(variant: str = "none") -> ConfigDict:
         final_batch_norm="none",
         share_batch_norm=False,
     )
-    # The views differ in colours and in scale: the second one is what is called a local view here.
+    # The views differ in colors and in scale: the second one is what is called a local view here.
     config.views.recipe = "pets" if variant == "none" else f"pets_{variant}"
     config.views.num_global = config.views.num_local = 1
     config.views.size = config.views.local_size = 64

@@ -1,4 +1,4 @@
-"""SAMCLR on drawn scenes in a few minutes on a laptop: no download, no accelerator.
+"""SAMCLR on synthetic scenes in a few minutes on a laptop: no download, no accelerator.
 
     python -m jaxssl.train --config configs/quickstart.py
     python -m jaxssl.train --config configs/quickstart.py:simclr

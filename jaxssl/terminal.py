@@ -13,7 +13,7 @@ from jaxssl.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake as an error of one line, like any other."""
+    """Reports a mistake as a one-line error, like any other."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")

@@ -30,7 +30,7 @@ class ViewSpec:
 class View:
     """One view of each image of a batch, as the network sees it."""
 
-    image: Leaf  # f32[b, s, s, 3], normalised
+    image: Leaf  # f32[b, s, s, 3], normalized
     planes: Tree = None  # u32[b, l, l, P]: bit r of a point says that region r covers it
 
 

@@ -1,4 +1,4 @@
-"""sampler x crop x flip x colour: a batch of canvases becomes a list of views, on the device."""
+"""sampler x crop x flip x color: a batch of canvases becomes a list of views, on the device."""
 
 import dataclasses
 import functools

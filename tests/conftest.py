@@ -13,7 +13,7 @@ import optax
 import pytest
 from jaxtyping import install_import_hook
 
-# What tests wait for is compiling: it takes half the time without LLVM's optimisations, and what
+# What tests wait for is compiling: it takes half the time without LLVM's optimizations, and what
 # is compiled is kept, for the processes that tests start too.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")

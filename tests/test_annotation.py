@@ -65,9 +65,9 @@ def test_annotations_are_found_by_name_alone(tmp_path, labels, example):
     assert_values(Annotation(path=str(tmp_path))(example), labels, 1, 2, 255)
 
 
-def test_colours_are_numbers(tmp_path, labels, example):
-    colours = np.stack([labels % 2 * 7, labels // 2, labels // 2], axis=-1)
-    save(tmp_path / "street_1.png", colours.astype(np.uint8))
+def test_colors_are_numbers(tmp_path, labels, example):
+    colors = np.stack([labels % 2 * 7, labels // 2, labels // 2], axis=-1)
+    save(tmp_path / "street_1.png", colors.astype(np.uint8))
     assert_values(Annotation(path=str(tmp_path))(example), labels, 1, 2, 255)
 
 
@@ -152,8 +152,8 @@ def test_coco_instances(tmp_path, labels, example):
 
 def test_coco_panoptic(tmp_path, labels, example):
     ids = labels.astype(int) * 1000
-    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
-    save(tmp_path / "panoptic_train" / "street_1.png", colours.astype(np.uint8))
+    colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
+    save(tmp_path / "panoptic_train" / "street_1.png", colors.astype(np.uint8))
     images = [{"id": 7, "file_name": "street_1.jpg", "height": 12, "width": 16}]
     annotations = [{"image_id": 7, "segments_info": [{"id": 1000}, {"id": 2000}]}]
     content = {"images": images, "annotations": annotations}

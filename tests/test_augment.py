@@ -1,4 +1,4 @@
-"""Colour operations against torchvision's, dm_pix's and the standard library's."""
+"""Color operations against torchvision's, dm_pix's and the standard library's."""
 
 import colorsys
 import itertools
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.image import color as colour
+from jaxssl.image import color as color_module
 from jaxssl.image.augment import (
     BLUR_RULES,
     NORMALIZE,
@@ -23,28 +23,28 @@ from jaxssl.image.color import FAMILIES, PERMUTATIONS
 
 JITTER = Color(jitter_prob=0.8, jitter=(0.4, 0.4, 0.4, 0.1))
 TORCHVISION = {
-    "brightness": colour.scale_brightness,
-    "contrast": colour.gray_contrast,
-    "saturation": colour.gray_saturation,
-    "hue": colour.rotate_hue,
-    "solarize": colour.solarize,
+    "brightness": color_module.scale_brightness,
+    "contrast": color_module.gray_contrast,
+    "saturation": color_module.gray_saturation,
+    "hue": color_module.rotate_hue,
+    "solarize": color_module.solarize,
 }
 DM_PIX = {
-    "brightness_p02": lambda image: colour.shift_brightness(image, 1.2),
-    "contrast_13": lambda image: colour.channel_contrast(image, 1.3),
-    "saturation_08": lambda image: colour.hsv_saturation(image, 0.8),
-    "hue_p01": lambda image: colour.rotate_hue(image, 0.1),
-    "gray": colour.grayscale,
-    "solarize_05": lambda image: colour.solarize(image, 0.5),
-    "blur_s13_k224over10": lambda image: colour.blur(
-        image, colour.gaussian_taps(1.3, 11), "constant"
+    "brightness_p02": lambda image: color_module.shift_brightness(image, 1.2),
+    "contrast_13": lambda image: color_module.channel_contrast(image, 1.3),
+    "saturation_08": lambda image: color_module.hsv_saturation(image, 0.8),
+    "hue_p01": lambda image: color_module.rotate_hue(image, 0.1),
+    "gray": color_module.grayscale,
+    "solarize_05": lambda image: color_module.solarize(image, 0.5),
+    "blur_s13_k224over10": lambda image: color_module.blur(
+        image, color_module.gaussian_taps(1.3, 11), "constant"
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def image():
-    """f32[12, 16, 3] with grey, black, white and pure colours in its first row."""
+    """f32[12, 16, 3] with gray, black, white and pure colours in its first row."""
     pixels = np.random.default_rng(0).random((12, 16, 3), dtype=np.float32)
     pixels[0, :4] = np.array([0.5, 0, 1, 0.25])[:, None]
     pixels[0, 4:11] = list(itertools.product((0, 1), repeat=3))[1:]
@@ -62,8 +62,8 @@ def test_torch_family_is_torchvision(golden):
             np.testing.assert_allclose(result, expected[name], atol=3e-6, err_msg=name)
             tested.add(operation)
     assert tested == set(TORCHVISION)
-    np.testing.assert_allclose(colour.grayscale(image), expected["grayscale"], atol=1e-6)
-    blurred = colour.blur(image, colour.gaussian_taps(1.7, 6), "reflect")
+    np.testing.assert_allclose(color_module.grayscale(image), expected["grayscale"], atol=1e-6)
+    blurred = color_module.blur(image, color_module.gaussian_taps(1.7, 6), "reflect")
     np.testing.assert_allclose(blurred, expected["blur"], atol=2e-6)
 
 
@@ -79,7 +79,7 @@ def test_pil_rule_is_close_to_pillow(golden, sigma):
     expected = golden("torchvision_ops")
     image = jnp.array(np.round(expected["image"] * 255) / 255)
     radius, padding = BLUR_RULES["pil"](40, sigma)
-    blurred = colour.blur(image, colour.gaussian_taps(sigma, radius), padding)
+    blurred = color_module.blur(image, color_module.gaussian_taps(sigma, radius), padding)
     error = np.abs(blurred * 255 - expected[f"pil_blur_{sigma}"])
     assert error.mean() < 0.7  # of 255: Pillow's boxes are no Gaussian, and it rounds
     assert error.max() < 7
@@ -88,13 +88,16 @@ def test_pil_rule_is_close_to_pillow(golden, sigma):
 def test_posterize_and_solarize_of_bytes_are_torchvisions(golden):
     expected = golden("pets_ops")
     ramp = jnp.array(expected["ramp"]) / 255
-    posterized, solarized = colour.posterize(ramp, 4), colour.solarize(ramp, 191.5 / 255)
+    posterized, solarized = (
+        color_module.posterize(ramp, 4),
+        color_module.solarize(ramp, 191.5 / 255),
+    )
     for name, result in {
-        "posterize_2": colour.posterize(ramp, 2),
+        "posterize_2": color_module.posterize(ramp, 2),
         "posterize_4": posterized,
         "solarize_192": solarized,
-        "solarize_posterize": colour.posterize(solarized, 4),
-        "posterize_solarize": colour.solarize(posterized, 191.5 / 255),
+        "solarize_posterize": color_module.posterize(solarized, 4),
+        "posterize_solarize": color_module.solarize(posterized, 191.5 / 255),
     }.items():
         np.testing.assert_allclose(result * 255, expected[name], atol=1e-4, err_msg=name)
 
@@ -102,17 +105,19 @@ def test_posterize_and_solarize_of_bytes_are_torchvisions(golden):
 def test_posterize_rounds_to_bytes_first():
     row = jnp.array([15.4, 15.6, 16.0, 254.6]).reshape(1, 4, 1).repeat(3, axis=2) / 255
     expected = [0, 16, 16, 240]
-    np.testing.assert_allclose(colour.posterize(row, 4)[0, :, 0] * 255, expected, atol=1e-4)
+    np.testing.assert_allclose(color_module.posterize(row, 4)[0, :, 0] * 255, expected, atol=1e-4)
 
 
 def test_solarize_inverts_the_threshold_itself():
     row = jnp.array([0.2, 0.25, 0.3, 0.9]).reshape(1, 4, 1).repeat(3, axis=2)
-    np.testing.assert_allclose(colour.solarize(row, 0.25)[0, :, 0], [0.2, 0.75, 0.7, 0.1], 1e-6)
+    np.testing.assert_allclose(
+        color_module.solarize(row, 0.25)[0, :, 0], [0.2, 0.75, 0.7, 0.1], 1e-6
+    )
 
 
 def test_hsv_operations_are_those_of_colorsys(image):
-    more = np.array(colour.hsv_saturation(image, 1.7))
-    turned = np.array(colour.rotate_hue(image, -0.3))
+    more = np.array(color_module.hsv_saturation(image, 1.7))
+    turned = np.array(color_module.rotate_hue(image, -0.3))
     for y, x in itertools.product(range(12), range(16)):
         hue, saturation, value = colorsys.rgb_to_hsv(*image[y, x].tolist())
         stretched = colorsys.hsv_to_rgb(hue, min(1.7 * saturation, 1), value)
@@ -125,9 +130,9 @@ def test_hsv_operations_are_those_of_colorsys(image):
 def test_jitter_runs_the_operations_in_the_given_order(image, family):
     factors, turn = jnp.array([1.3, 1.4, 0.5]), jnp.array(0.2)
     orders = jnp.arange(24)
-    jittered = jax.jit(jax.vmap(lambda order: colour.jitter(image, factors, turn, order, family)))(
-        orders
-    )
+    jittered = jax.jit(
+        jax.vmap(lambda order: color_module.jitter(image, factors, turn, order, family))
+    )(orders)
     operations = [(f, factors[i]) for i, f in enumerate(FAMILIES[family])]
     sequences = set()
     for order, result in zip(range(24), jittered, strict=True):
@@ -135,7 +140,9 @@ def test_jitter_runs_the_operations_in_the_given_order(image, family):
         sequence.insert(order % 4, 3)
         sequences.add(tuple(sequence))
         expected = image
-        for operation, amount in [[*operations, (colour.rotate_hue, turn)][i] for i in sequence]:
+        for operation, amount in [
+            [*operations, (color_module.rotate_hue, turn)][i] for i in sequence
+        ]:
             expected = operation(expected, amount)
         np.testing.assert_allclose(result, expected, atol=1e-5)
     assert len(sequences) == 24
@@ -183,9 +190,9 @@ def test_share_of_images_changed(image, color):
     changed = np.abs(views - square[None]).max(axis=(1, 2, 3)) > 1e-5
     assert changed.mean() == pytest.approx(0.3, abs=0.05)
     if color.gray_prob:
-        np.testing.assert_array_equal(views[changed][0], colour.grayscale(square))
+        np.testing.assert_array_equal(views[changed][0], color_module.grayscale(square))
     if color.solarize_prob:
-        np.testing.assert_array_equal(views[changed][0], colour.solarize(square, 0.5))
+        np.testing.assert_array_equal(views[changed][0], color_module.solarize(square, 0.5))
 
 
 def test_what_has_probability_zero_is_not_computed(image):
@@ -200,9 +207,11 @@ def test_what_has_probability_zero_is_not_computed(image):
 def test_order_of_the_steps(image):
     square = image[:12, :12]
     color = Color(gray_prob=1.0, blur_prob=1.0, blur_sigma=(1.5, 1.5 + 1e-6), solarize_prob=1.0)
-    blurred = colour.blur(colour.grayscale(square), colour.gaussian_taps(1.5, 5), "edge")
+    blurred = color_module.blur(
+        color_module.grayscale(square), color_module.gaussian_taps(1.5, 5), "edge"
+    )
     view = augment(jax.random.key(0), square, color)
-    np.testing.assert_allclose(view, colour.solarize(blurred, 0.5), atol=1e-5)
+    np.testing.assert_allclose(view, color_module.solarize(blurred, 0.5), atol=1e-5)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -210,7 +219,10 @@ def test_order_of_posterize_and_solarize(image, last):
     color = Color(
         posterize_prob=1.0, solarize_prob=1.0, solarize_threshold=0.7, posterize_last=last
     )
-    negative, coarse = lambda x: colour.solarize(x, 0.7), lambda x: colour.posterize(x, 4)
+    negative, coarse = (
+        lambda x: color_module.solarize(x, 0.7),
+        lambda x: color_module.posterize(x, 4),
+    )
     expected = coarse(negative(image)) if last else negative(coarse(image))
     square = expected[:12, :12]
     np.testing.assert_allclose(augment(jax.random.key(0), image[:12, :12], color), square, 1e-6)
@@ -231,7 +243,7 @@ def test_drawn_offsets_are_smooth_noise_of_the_expected_size():
 def test_offsets_are_blurred_as_in_torchvision(golden):
     expected = golden("pets_ops")
     noise = jnp.array(expected["noise"]).transpose(1, 2, 0)
-    smooth = colour.blur(noise, colour.gaussian_taps(3.0, 12), "reflect")
+    smooth = color_module.blur(noise, color_module.gaussian_taps(3.0, 12), "reflect")
     np.testing.assert_allclose(smooth, expected["smooth"].transpose(1, 2, 0), atol=1e-6)
 
 

@@ -38,14 +38,14 @@ def test_shapes_as_in_contrastive_crop(golden):
         )
 
     boxes = np.array(cut(shape, hw))
-    found = (boxes[:, :2] == 0).all(axis=1)  # else the centre, of a long image
+    found = (boxes[:, :2] == 0).all(axis=1)  # else the center, of a long image
     assert 0 < (~found).sum() < len(boxes) / 2
     np.testing.assert_array_equal(boxes[:, 2:] - boxes[:, :2], draws["ijhw"][:, 2:])
-    top_left = draws["ijhw"][~found, :2]  # drawn otherwise there, but not that of the centre
+    top_left = draws["ijhw"][~found, :2]  # drawn otherwise there, but not that of the center
     np.testing.assert_array_equal(boxes[~found, :2], top_left)
 
 
-def test_centre_when_no_try_fits():
+def test_center_when_no_try_fits():
     never = [[0.99, 0.5]] * 10
     assert box_from(never, [0.9, 0.9], [5, 10, 305, 60]) == [121, 10, 188, 60]  # 50 / (3/4) = 66.7
     assert box_from(never, [0.9, 0.9], [10, 5, 60, 305]) == [10, 121, 60, 188]
@@ -131,7 +131,7 @@ def test_crop_of_bytes(interpolation):
     other = np.full_like(canvas, 255)
     other[5:20, 6:12] = canvas[5:20, 6:12]
     np.testing.assert_array_equal(cut(image, box, hw), cut(jnp.array(other), box, hw))
-    # a box of one pixel has one colour, and so has a box inside a pixel of a squashed canvas
+    # a box of one pixel has one color, and so has a box inside a pixel of a squashed canvas
     for one, size in [([3, 4, 4, 5], [24, 24]), ([31, 82, 34, 98], [240, 480])]:
         view = cut(image, jnp.array(one, jnp.float32), jnp.array(size))
         np.testing.assert_allclose(view, np.tile(canvas[3, 4] / 255, (24, 24, 1)), atol=1e-6)

@@ -159,7 +159,7 @@ def test_expected_bytes_are_those_in_use():
 
 
 @pytest.mark.parametrize("size", [(40, 60), (61, 40), (33, 34), (16, 16), (9, 7), (1, 1)])
-def test_centre_is_resize_then_crop(size):
+def test_center_is_resize_then_crop(size):
     """torchvision's Resize(16), CenterCrop(16), spelt out; a canvas may differ by rounding."""
     height, width = size
     image = photo(height, width)
@@ -173,7 +173,7 @@ def test_centre_is_resize_then_crop(size):
     assert made["hw"].tolist() == [height, width]
 
 
-def test_centre_of_a_very_long_image_takes_no_memory():
+def test_center_of_a_very_long_image_takes_no_memory():
     image = np.zeros((1, 200_000, 3), np.uint8)  # resized it would have 77 GB
     made = make(Example("k", image), SquareSpec(256))
     assert made["image"].shape == (256, 256, 3)
@@ -246,7 +246,7 @@ def test_sources_that_resize_give_the_same_canvas(tmp_path):
 
 
 class Patchy:
-    """Ten images of grey 0..9, some of them broken."""
+    """Ten images of gray 0..9, some of them broken."""
 
     spec, class_names, has_regions = "patchy:10", (), False
 

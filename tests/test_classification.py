@@ -55,8 +55,8 @@ def find(encoder, data, name, seed=0, **changes):
     return entry.result
 
 
-def write_folder(root, classes=3, train=20, test=8, *, unlabelled=0, tint=150, spread=1):
-    """Noise with a tint for each class, over a colour of each image's own."""
+def write_folder(root, classes=3, train=20, test=8, *, unlabeled=0, tint=150, spread=1):
+    """Noise with a tint for each class, over a color of each image's own."""
     rng = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
         for label in range(classes):
@@ -66,16 +66,16 @@ def write_folder(root, classes=3, train=20, test=8, *, unlabelled=0, tint=150, s
                 image = rng.integers(0, 60, (16, 16, 3)) + rng.integers(0, spread, 3)
                 image[..., label % 3] += tint * (1 + label // 3)
                 Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
-    for i in range(unlabelled):
+    for i in range(unlabeled):
         noise = rng.integers(0, 255, (16, 16, 3), np.uint8)
         Image.fromarray(noise).save(root / "train" / f"a{i}.png")
     return f"folder:{root}"
 
 
 @pytest.fixture(scope="module")
-def colours(tmp_path_factory):
+def colors(tmp_path_factory):
     """Easily told apart."""
-    root = tmp_path_factory.mktemp("colours")
+    root = tmp_path_factory.mktemp("colors")
     (data,) = open_datasets([write_folder(root / "data")], 16, str(root / "cache"))
     return data
 
@@ -97,8 +97,8 @@ def numpy_features(part):
 
 def test_known_features_give_sklearns_numbers(tints):
     encoder = freeze(Thumbnail(), {})
-    train, labels = numpy_features(tints.labelled.train)
-    test, truth = numpy_features(tints.labelled.test)
+    train, labels = numpy_features(tints.labeled.train)
+    test, truth = numpy_features(tints.labeled.test)
     model = KNeighborsClassifier(
         20, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine", algorithm="brute"
     )
@@ -123,65 +123,65 @@ def test_few_shot_learns_from_a_part(tints):
     assert again.results["top1_0.1"] != found.results["top1_0.1"]
 
 
-def test_linear_probe_on_augmented_images(tiny, colours):
+def test_linear_probe_on_augmented_images(tiny, colors):
     changes = {"epochs": 5, "batch_size": 20, "learning_rates": (0.03, 1.0), "augment": True}
-    found = find(tiny, colours, "linear", best_on_test=True, **changes)
+    found = find(tiny, colors, "linear", best_on_test=True, **changes)
     assert found.results["top1"] > 0.9
     assert found.results["top1_best_on_test"] >= found.results["top1"]
     assert found.protocol["learning_rate"] in (0.03, 1.0)
 
 
-def test_fine_tuning_trains_a_copy_of_everything(tiny, colours):
+def test_fine_tuning_trains_a_copy_of_everything(tiny, colors):
     before = jax.tree.map(np.asarray, tiny.variables)
-    found = find(tiny, colours, "finetune", epochs=6, batch_size=16, learning_rates=(1e30, 0.3))
+    found = find(tiny, colors, "finetune", epochs=6, batch_size=16, learning_rates=(1e30, 0.3))
     assert found.protocol["learning_rate"] == 0.3
     assert found.results["top1"] > 0.9
     jax.tree.map(np.testing.assert_array_equal, before, tiny.variables)
 
 
-def test_a_network_without_batch_norm(colours):
+def test_a_network_without_batch_norm(colors):
     vit = ViT(dim=16, depth=1, heads=2, patch=8, image_size=16)
     variables = vit.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
     encoder = freeze(vit, {"batch_stats": {}} | variables)
-    found = find(encoder, colours, "finetune", epochs=6, batch_size=16, learning_rates=(1.0,))
+    found = find(encoder, colors, "finetune", epochs=6, batch_size=16, learning_rates=(1.0,))
     assert found.results["top1"] > found.results["majority_baseline"]
     jax.tree.map(
         np.testing.assert_array_equal,
-        adapt_batch_norm(encoder, colours).variables,
+        adapt_batch_norm(encoder, colors).variables,
         encoder.variables,
     )
 
 
-def test_adapted_statistics_are_those_of_training_mode(tiny, colours):
-    images, labels = (np.asarray(colours.labelled.train[k]) for k in ("image", "label"))
+def test_adapted_statistics_are_those_of_training_mode(tiny, colors):
+    images, labels = (np.asarray(colors.labeled.train[k]) for k in ("image", "label"))
     rows = np.resize(np.random.default_rng(0).permutation(len(labels)), 96)  # 60 in batches of 48
     variables = tiny.variables
     for batch in (rows[:48], rows[48:]):
         pixels = jnp.asarray(images[batch], jnp.float32) / 255
         _, changed = tiny.network.apply(variables, pixels, train=True, mutable=["batch_stats"])
         variables = variables | changed
-    adapted = adapt_batch_norm(tiny, colours).variables
+    adapted = adapt_batch_norm(tiny, colors).variables
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), adapted, variables)
     jax.tree.map(np.testing.assert_array_equal, adapted["params"], tiny.variables["params"])
     knn = dataclasses.replace(TASKS["knn"], protocol=Knn((5,)))
-    pairs = match({"knn": knn}, [colours])
+    pairs = match({"knn": knn}, [colors])
     plain, moved = (next(run_tasks(tiny, pairs, bn_adapt=b)).protocol for b in (False, True))
     assert (plain["bn_adapt"], moved["bn_adapt"]) == (False, True)
 
 
-def test_unlabelled_images_change_nothing(tiny, colours, tmp_path):
-    spec = write_folder(tmp_path / "data", unlabelled=5)
+def test_unlabeled_images_change_nothing(tiny, colors, tmp_path):
+    spec = write_folder(tmp_path / "data", unlabeled=5)
     (data,) = open_datasets([spec], 16, str(tmp_path))
-    assert (data.labelled.train["label"] < 0).sum() == 5
+    assert (data.labeled.train["label"] < 0).sum() == 5
     for name, changes in (("knn", {"k": (5,)}), ("linear", {"epochs": 2})):
-        theirs, ours = (find(tiny, d, name, **changes).results for d in (data, colours))
+        theirs, ours = (find(tiny, d, name, **changes).results for d in (data, colors))
         assert theirs == ours
     batches = TrainingImages(data, tiny.mesh).batches(np.arange(60), 8, 0, range(7))
     indices = np.concatenate([batch["index"] for batch in batches])
     assert len(set(indices)) == 56
-    assert min(data.labelled.train["label"][indices]) == 0
+    assert min(data.labeled.train["label"][indices]) == 0
     a, b = (
-        jax.tree.leaves(adapt_batch_norm(tiny, d).variables["batch_stats"]) for d in (data, colours)
+        jax.tree.leaves(adapt_batch_norm(tiny, d).variables["batch_stats"]) for d in (data, colors)
     )
     np.testing.assert_array_equal(a[0], b[0])
 
@@ -202,7 +202,7 @@ def test_few_shot_mistakes():
         FewShot(fractions=(0.1, 1.5))
 
 
-def test_messages(tiny, colours, tmp_path, caplog):
+def test_messages(tiny, colors, tmp_path, caplog):
     caplog.set_level("WARNING", "jaxssl")
     spec = write_folder(tmp_path / "missing")
     for path in (tmp_path / "missing/test/class2").iterdir():
@@ -220,6 +220,6 @@ def test_messages(tiny, colours, tmp_path, caplog):
 
     broken = jax.tree.map(lambda x: x * np.nan, tiny.variables)
     with pytest.raises(ValueError, match="features of data are not finite"):
-        find(dataclasses.replace(tiny, variables=broken, memory={}), colours, "logistic")
-    with pytest.raises(ValueError, match=r"has 60 labelled images.* k = 61; set knn.k"):
-        find(tiny, colours, "knn", k=(5, 61))
+        find(dataclasses.replace(tiny, variables=broken, memory={}), colors, "logistic")
+    with pytest.raises(ValueError, match=r"has 60 labeled images.* k = 61; set knn.k"):
+        find(tiny, colors, "knn", k=(5, 61))

@@ -1,4 +1,4 @@
-"""ContrastiveCrop and its kin: the authors' own numbers, and where centres fall."""
+"""ContrastiveCrop and its kin: the authors' own numbers, and where centers fall."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 from jaxssl.config import build, defaults
 from jaxssl.image.augment import RECIPES
-from jaxssl.image.boxes import centred_box
+from jaxssl.image.boxes import centered_box
 from jaxssl.samplers import ContrastiveCrop, RandomCrop, RegionCCrop, SimCCrop, contrastive_crop
 from jaxssl.samplers.contrastive_crop import Memory
 from jaxssl.types import ViewSpec
@@ -30,14 +30,14 @@ def test_crops_are_the_released_ones(golden):
     draws = golden("ccrop_params")
     shape = draws["u"].reshape(-1, 10, 2).astype(np.float32)
     hw = np.stack([draws["H"], draws["W"]], axis=1).astype(np.int32)
-    centres = (draws["box"] * np.tile(hw, 2)).astype(np.float32)
+    centers = (draws["box"] * np.tile(hw, 2)).astype(np.float32)
 
     @jax.jit
     @jax.vmap
-    def cut(shape, place, centres, hw):
-        return centred_box(shape, place, centres, hw, (0.2, 1.0), ratio=RATIO, rule="torchvision")
+    def cut(shape, place, centers, hw):
+        return centered_box(shape, place, centers, hw, (0.2, 1.0), ratio=RATIO, rule="torchvision")
 
-    boxes = np.array(cut(shape, draws["beta"].astype(np.float32), centres, hw))
+    boxes = np.array(cut(shape, draws["beta"].astype(np.float32), centers, hw))
     sides = boxes[:, 2:] - boxes[:, :2]
     np.testing.assert_array_equal(np.hstack([boxes[:, :2], sides]), draws["ijhw"])
 
@@ -93,7 +93,7 @@ def draw(sampler, memory, *, hw, specs=SPECS, **regions):
     return np.array(boxes), np.array(fallback)
 
 
-def centres(boxes):
+def centers(boxes):
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
@@ -116,11 +116,11 @@ def test_the_warm_up_may_be_left_out():
     assert not ContrastiveCrop(warmup_epochs=1).init(2).in_use
 
 
-def test_centres_are_in_the_box_and_near_its_ends():
+def test_centers_are_in_the_box_and_near_its_ends():
     memory = memory_of(WHOLE, [0.25, 0.5, 0.75, 0.75], WHOLE)
     boxes, fallback = draw(ContrastiveCrop(), memory, hw=(400, 800))
     assert not fallback.any()
-    place = (centres(boxes)[:, 2:] - [100, 400]) / [200, 200]
+    place = (centers(boxes)[:, 2:] - [100, 400]) / [200, 200]
     assert place.min() >= -0.005
     assert place.max() <= 1.005
     # Of Beta(0.1, 0.1) the mean is 1/2, the variance 1 / (4 (2 alpha + 1)).
@@ -133,7 +133,7 @@ def test_centres_are_in_the_box_and_near_its_ends():
 def test_alpha_one_is_uniform():
     memory = memory_of(WHOLE, [0.25, 0.25, 0.75, 0.75])
     boxes, _ = draw(ContrastiveCrop(alpha=1.0), memory, hw=(800, 800), specs=(SMALL,))
-    place = (centres(boxes[:, 0]) - 200) / 400
+    place = (centers(boxes[:, 0]) - 200) / 400
     for quantile in (0.1, 0.5, 0.9):
         np.testing.assert_allclose(np.quantile(place, quantile, axis=0), quantile, atol=0.03)
 
@@ -180,12 +180,12 @@ def test_when_boxes_are_found(options, epochs, due):
 
 def test_fixed_box_is_that_of_every_image():
     boxes, _ = draw(SimCCrop(), (), hw=(400, 800), specs=(SMALL,))
-    centre = centres(boxes[:, 0])
-    np.testing.assert_allclose(centre.min(axis=0), [100, 200], atol=2)
-    np.testing.assert_allclose(centre.max(axis=0), [300, 600], atol=2)
+    center = centers(boxes[:, 0])
+    np.testing.assert_allclose(center.min(axis=0), [100, 200], atol=2)
+    np.testing.assert_allclose(center.max(axis=0), [300, 600], atol=2)
 
 
-def test_centres_in_one_region():
+def test_centers_in_one_region():
     boxes = jnp.array([[100, 100, 140, 120], [300, 500, 320, 620]], jnp.float32)
     sampler, specs = RegionCCrop(min_area=1000, expand=1.0), (SMALL, SMALL)
     whole = [28, 28], [372, 772]  # half a crop less than the image
@@ -195,8 +195,8 @@ def test_centres_in_one_region():
             sampler, (), hw=(400, 800), specs=specs, region_boxes=boxes, region_areas=areas
         )
         assert fallback.all() == (low == whole[0])
-        np.testing.assert_allclose(centres(drawn).min(axis=(0, 1)), low, atol=2)
-        np.testing.assert_allclose(centres(drawn).max(axis=(0, 1)), high, atol=2)
+        np.testing.assert_allclose(centers(drawn).min(axis=(0, 1)), low, atol=2)
+        np.testing.assert_allclose(centers(drawn).max(axis=(0, 1)), high, atol=2)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_one_class_is_too_few(tmp_path):
 
 def test_scenes_name_their_shapes(tmp_path):
     (data,) = open_datasets(["scenes:20"], 96, str(tmp_path))
-    assert data.offers == {"images", "regions", "label maps", "labelled regions"}
+    assert data.offers == {"images", "regions", "label maps", "labeled regions"}
     pixels = data.label_maps
     assert len(pixels.classes) == 11
     assert pixels.classes[:2] == ("ground", "disc")

@@ -11,7 +11,7 @@ from jaxssl import sharding
 from jaxssl.data.source import Example
 from jaxssl.evaluation import also_from_scratch, choose_tasks, match, run_tasks
 from jaxssl.evaluation.datasets import DataSet, open_datasets
-from jaxssl.evaluation.dense.pets_metrics import summarise
+from jaxssl.evaluation.dense.pets_metrics import summarize
 from jaxssl.pretrained.encoder import Encoder
 
 TRAIN = {"epochs": 2, "batch_size": 8, "fraction": 0.5}
@@ -111,7 +111,7 @@ def test_pets(encoder, tmp_path):
     every = [p + m for p in ("", "paper_") for m in names]
     assert set(results) == {p + name for p in ("", "scratch_", "baseline_") for name in every}
     assert results["baseline_paper_recall"] == 1
-    assert summarise(shown["truth"], shown["truth"])["iou"] == 1
+    assert summarize(shown["truth"], shown["truth"])["iou"] == 1
     with pytest.raises(ValueError, match="has 4 classes of pixels; the task pets is for three"):
         run(encoder, "pets", drawn(tmp_path, kinds=4), **TRAIN)
 

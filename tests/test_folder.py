@@ -30,7 +30,7 @@ def rgb() -> Image.Image:
 
 
 def put(root: pathlib.Path, *paths: str) -> None:
-    """Images of 3 x 2 pixels, each of another grey."""
+    """Images of 3 x 2 pixels, each of another gray."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (3, 2), (number,) * 3).save(root / path)
@@ -50,18 +50,18 @@ def test_lossy_files_are_close(kind):
     assert np.abs(decoded.astype(int) - np.asarray(smooth)).max() < 8
 
 
-def test_colour_modes_become_rgb():
-    grey = np.asarray(rgb().convert("L"))
+def test_color_modes_become_rgb():
+    gray = np.asarray(rgb().convert("L"))
     for mode in ("L", "LA"):
         decoded = decode_image(encode(rgb().convert(mode)), "k")
-        np.testing.assert_array_equal(decoded, np.repeat(grey[:, :, None], 3, 2))
+        np.testing.assert_array_equal(decoded, np.repeat(gray[:, :, None], 3, 2))
     cmyk = decode_image(encode(rgb().convert("CMYK"), "TIFF"), "k")
     np.testing.assert_allclose(cmyk, PIXELS, atol=2)
     one_bit = decode_image(encode(rgb().convert("1")), "k")
     assert set(np.unique(one_bit)) == {0, 255}
 
 
-def test_a_palette_with_transparency_keeps_its_colours():
+def test_a_palette_with_transparency_keeps_its_colors():
     palette = rgb().convert("P", palette=Image.Palette.ADAPTIVE, colors=60)
     expected = np.asarray(palette.convert("RGB"))
     for transparency in (3, bytes(range(60))):
@@ -69,7 +69,7 @@ def test_a_palette_with_transparency_keeps_its_colours():
         np.testing.assert_array_equal(decoded, expected)
 
 
-def test_alpha_is_dropped_and_hidden_pixels_keep_their_colour():
+def test_alpha_is_dropped_and_hidden_pixels_keep_their_color():
     image = rgb()
     image.putalpha(0)
     np.testing.assert_array_equal(decode_image(encode(image), "k"), PIXELS)

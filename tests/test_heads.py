@@ -35,7 +35,7 @@ PARAMETERS = [
 ]
 
 
-def initialised(head: MLP, x: np.ndarray = X):
+def initialized(head: MLP, x: np.ndarray = X):
     """Variables, all random: batch norm's too, so that none can be left out unseen."""
     shapes = jax.eval_shape(functools.partial(head.init, train=False), jax.random.key(0), x)
     rng = np.random.default_rng(1)
@@ -67,14 +67,14 @@ def plain(head: MLP, variables, x: np.ndarray, train: bool) -> np.ndarray:
 
 @pytest.mark.parametrize(("head", "expected"), PARAMETERS)
 def test_parameters_of_each_head(head, expected):
-    params = initialised(head)["params"]
+    params = initialized(head)["params"]
     assert {name: set(leaves) for name, leaves in params.items()} == expected
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("head", [LIGHTLY, GOOGLE, BYOL, MOCO, SIMSIAM, PREDICTOR, DINO])
 def test_head_is_what_its_table_says(head, train):
-    variables = initialised(head)
+    variables = initialized(head)
     variables["params"]["linear1"]["kernel"] -= 1  # both signs, for the ReLU
     result, _ = head.apply(variables, jnp.asarray(X), train=train, mutable=["batch_stats"])
     np.testing.assert_allclose(result, plain(head, variables, X, train), rtol=1e-4, atol=1e-4)
@@ -82,7 +82,7 @@ def test_head_is_what_its_table_says(head, train):
 
 def test_batch_norm_averages_over_images_and_their_regions():
     x = np.random.default_rng(2).standard_normal((3, 5, 16), np.float32)
-    variables = initialised(BYOL, x)
+    variables = initialized(BYOL, x)
     result, _ = BYOL.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
     assert result.shape == (3, 5, 4)
     np.testing.assert_allclose(result, plain(BYOL, variables, x, True), rtol=1e-4, atol=1e-4)

@@ -49,7 +49,7 @@ def test_plain_loop_with_several_k(data, mesh, monkeypatch, bank, queries):
         np.testing.assert_allclose(of_k, plain_loop(*data, k, 0.07, 4), rtol=1e-4)
 
 
-def test_unlabelled_images_change_nothing(data, mesh):
+def test_unlabeled_images_change_nothing(data, mesh):
     train, labels, test = data
     more = np.concatenate([train, test])
     more_labels = np.concatenate([labels, np.full(len(test), -1)])

@@ -10,16 +10,16 @@ from sklearn.linear_model import LogisticRegression
 from jaxssl.data.batch_order import Order
 from jaxssl.evaluation.classification.linear_probe import linear_probe
 from jaxssl.evaluation.classification.linear_protocols import PRESETS, LinearProbe
-from jaxssl.evaluation.features import LabelledFeatures
+from jaxssl.evaluation.features import LabeledFeatures
 
 
 def make_data(n, seed, spread=100):
     """Five classes of overlapping Gaussians, with features of very different scale."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(5, 10)) * 1.0
+    centers = np.random.default_rng(0).normal(size=(5, 10)) * 1.0
     labels = rng.integers(0, 5, n)
-    features = (centres[labels] + rng.normal(size=(n, 10))) * np.geomspace(1 / spread, spread, 10)
-    return LabelledFeatures(features.astype(np.float32), labels)
+    features = (centers[labels] + rng.normal(size=(n, 10))) * np.geomspace(1 / spread, spread, 10)
+    return LabeledFeatures(features.astype(np.float32), labels)
 
 
 def accuracy(scores, test):
@@ -98,7 +98,7 @@ def test_the_rate_is_not_chosen_on_the_test_images():
 
 
 def test_mistakes():
-    few = LabelledFeatures(np.eye(3, dtype=np.float32), np.arange(3))
+    few = LabeledFeatures(np.eye(3, dtype=np.float32), np.arange(3))
     with pytest.raises(ValueError, match="no class has two images"):
         linear_probe(few, few, LinearProbe(), num_classes=3)
     with pytest.raises(ValueError, match=r"linear.epochs is 0"):

@@ -48,9 +48,9 @@ def test_the_loss_of_shares_is_that_of_the_pixels():
 def make_data(n, seed):
     """Grids of four cells a side whose features speak of the class of the cell, not plainly."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(4, 6))
+    centers = np.random.default_rng(0).normal(size=(4, 6))
     cells = rng.integers(0, 4, (n, 4, 4), np.uint8)
-    grid = (centres[cells] + 0.8 * rng.normal(size=(n, 4, 4, 6))) * np.geomspace(0.01, 100, 6)
+    grid = (centers[cells] + 0.8 * rng.normal(size=(n, 4, 4, 6))) * np.geomspace(0.01, 100, 6)
     return grid.astype(np.float32), cells.repeat(4, axis=1).repeat(4, axis=2)
 
 
@@ -80,7 +80,7 @@ def test_as_good_as_logistic_regression():
     assert abs(np.mean(found == expected[:, ::4, ::4]) - score) < 0.01
 
 
-def test_void_pixels_are_not_learnt_from():
+def test_void_pixels_are_not_learned_from():
     (train, truth), (test, expected) = make_data(60, 1), make_data(60, 2)
     wrong = np.random.default_rng(0).random((60, 4, 4)) < 0.6
     train[wrong] = -train[wrong]

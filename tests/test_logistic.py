@@ -6,15 +6,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
-from jaxssl.evaluation.features import LabelledFeatures
+from jaxssl.evaluation.features import LabeledFeatures
 
 
 def make_data(n, seed):
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(4, 6))
+    centers = np.random.default_rng(0).normal(size=(4, 6))
     labels = rng.integers(0, 4, n)
-    features = (centres[labels] + rng.normal(size=(n, 6))) * np.geomspace(0.01, 100, 6)
-    return LabelledFeatures(features.astype(np.float32), labels)
+    features = (centers[labels] + rng.normal(size=(n, 6))) * np.geomspace(0.01, 100, 6)
+    return LabeledFeatures(features.astype(np.float32), labels)
 
 
 def sklearn_logits(train, test, c):

@@ -24,7 +24,7 @@ def clone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(pathlib.Path(sys.executable).parent), prepend=os.pathsep)
         patch.setenv("JAXSSL_CACHE", str(folder / "cache"))
-        # Their networks have full width: steps take longer than optimising them a little.
+        # Their networks have full width: steps take longer than optimizing them a little.
         patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
         yield folder
 

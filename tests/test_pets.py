@@ -8,7 +8,7 @@ import sklearn.metrics
 import torch
 
 from jaxssl.evaluation.dense.pets import Pets
-from jaxssl.evaluation.dense.pets_metrics import floors, paper_metrics, pet_metrics, summarise
+from jaxssl.evaluation.dense.pets_metrics import floors, paper_metrics, pet_metrics, summarize
 from jaxssl.models.dense import Dense, PetsHead, upsample
 from jaxssl.models.resnet import ResNet
 
@@ -47,7 +47,7 @@ def test_images_without_a_pet_are_left_out_of_the_means():
     found = pet_metrics(truth, predicted)
     assert np.isnan(found["recall"][1])
     expected = np.mean([found["recall"][i] for i in (0, 2, 3)])
-    assert summarise(truth, predicted)["recall"] == pytest.approx(expected)
+    assert summarize(truth, predicted)["recall"] == pytest.approx(expected)
 
 
 def test_the_floor_is_what_a_constant_gets():

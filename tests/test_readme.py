@@ -73,10 +73,10 @@ def reader(small_encoders, tmp_path_factory):
         Image.fromarray(scene.image).resize((96, 64)).save(folder / "photos" / f"{i}.jpg")
     objects = open_source("objects:40")
     for i, example in enumerate(map(objects.__getitem__, range(len(objects)))):
-        path = folder / "labelled" / objects.class_names[example.label] / f"{i}.png"
+        path = folder / "labeled" / objects.class_names[example.label] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(example.image).save(path)
-    (folder / "cifar10").symlink_to("labelled")
+    (folder / "cifar10").symlink_to("labeled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxssl.data.tfds._open", download)
         patch.chdir(folder)

@@ -103,7 +103,7 @@ def test_the_tasks_on_scenes(tiny_encoder):
     assert next(iter(health)) == "rank_me"
     assert health["images"] == 20
     assert 0 < health["alignment"] < 4
-    with pytest.raises(ValueError, match="task retrieval needs labelled regions"):
+    with pytest.raises(ValueError, match="task retrieval needs labeled regions"):
         match(choose_tasks(("retrieval",)), open_datasets(("objects:80",), 16))
 
 

@@ -67,7 +67,7 @@ def test_the_same_regions_meet_themselves_and_none_meet_nothing():
 
 @pytest.fixture
 def annotated(tmp_path):
-    """Three drawn scenes as files, and the left half and the whole of each as annotations."""
+    """Three synthetic scenes as files, and the left half and the whole of each as annotations."""
     scenes = open_source("scenes:3")
     for i in range(3):
         drawn = scenes[i].image

@@ -88,7 +88,7 @@ def test_region_is_uniform_over_objects_not_over_area():
 def test_region_is_grown_and_cut_at_the_image():
     image = example((100, 100), [[0, 40, 20, 60]], [400])
     drawn, _ = draw(RegionCrop(min_area=1, expand=2.0), image, 1, WHOLE)
-    # Twice 20 x 20 about its centre is -10..30 x 30..70; a square crop of area 1 that is
+    # Twice 20 x 20 about its center is -10..30 x 30..70; a square crop of area 1 that is
     # clipped to 30 x 40 has its sides.
     y0, x0, y1, x1 = drawn[0, 0]
     assert y0 == 0

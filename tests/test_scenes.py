@@ -88,10 +88,10 @@ def test_masks_are_exact(source, size):
 
 
 def test_masks_are_where_the_object_is_painted(monkeypatch):
-    """Without textures, light and noise, a scene is one colour a mask, but for the edges."""
+    """Without textures, light and noise, a scene is one color a mask, but for the edges."""
     monkeypatch.setattr(
         "jaxssl.data.synthetic.scenes.draw_surface",
-        lambda colour, size, light, rng: np.broadcast_to(colour, (*size, 3)).copy(),
+        lambda color, size, light, rng: np.broadcast_to(color, (*size, 3)).copy(),
     )
     monkeypatch.setattr("jaxssl.data.synthetic.scenes.expose", lambda canvas, rng: canvas)
     right = []  # of the pixels within a mask, but for slivers of corners that end in it
@@ -101,9 +101,9 @@ def test_masks_are_where_the_object_is_painted(monkeypatch):
             inside = mask.copy()
             for axis, step in [(0, 1), (0, -1), (1, 1), (1, -1)]:
                 inside &= np.roll(mask, step, axis)
-            colours = canvas[inside]
-            middle = np.median(colours, axis=0)
-            right.append(np.abs(colours - middle).max(axis=-1) < 1e-4)
+            colors = canvas[inside]
+            middle = np.median(colors, axis=0)
+            right.append(np.abs(colors - middle).max(axis=-1) < 1e-4)
             assert right[-1].mean() > 0.95
     assert np.concatenate(right).mean() > 0.995
 
@@ -170,7 +170,7 @@ def test_coverage_against_counted_points():
     np.testing.assert_allclose(alpha, counted, atol=0.02)
 
 
-def test_a_palette_holds_colours_that_differ():
+def test_a_palette_holds_colors_that_differ():
     rng = np.random.default_rng(0)
     pairs = np.stack([textures.draw_palette(2, rng) for _ in range(300)])
     apart = np.sqrt((pairs[:, 0] - pairs[:, 1]) ** 2 @ textures.WEIGHTS)
@@ -190,7 +190,7 @@ def accuracy(objects, features, classifier):
     return model.score(test, labels[1])
 
 
-def colour_and_area(example):
+def color_and_area(example):
     (mask,) = example.regions.masks()
     inside, outside = example.image[mask], example.image[~mask]
     moments = [f(part, axis=0) for part in (inside, outside) for f in (np.mean, np.std)]
@@ -214,7 +214,7 @@ def distances_from_the_middle(example):
     return np.histogram(radius, bins=14, range=(0, 1.2))[0] / len(rows)
 
 
-@pytest.mark.parametrize("features", [colour_and_area, histogram, place_and_area])
+@pytest.mark.parametrize("features", [color_and_area, histogram, place_and_area])
 @pytest.mark.parametrize("model", [KNeighborsClassifier(15), LogisticRegression(max_iter=300)])
 def test_nothing_but_shape_tells_the_class(objects, features, model):
     assert accuracy(objects, features, model) < 0.17

@@ -12,10 +12,10 @@ from mask_tools.segmenters.grid import Grid
 
 
 def blocks(rows, cols, side):
-    """An image of rows x cols squares, each of a colour that differs clearly from the next."""
+    """An image of rows x cols squares, each of a color that differs clearly from the next."""
     row, col = np.mgrid[:rows, :cols]
-    colours = np.stack([row * 97 % 256, col * 151 % 256, (row + col) % 2 * 255], axis=-1)
-    return colours.astype(np.uint8).repeat(side, axis=0).repeat(side, axis=1)
+    colors = np.stack([row * 97 % 256, col * 151 % 256, (row + col) % 2 * 255], axis=-1)
+    return colors.astype(np.uint8).repeat(side, axis=0).repeat(side, axis=1)
 
 
 def show(image):

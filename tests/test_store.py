@@ -25,7 +25,7 @@ COUNT = 4 * CHUNK + 9
 
 
 class Counted:
-    """Grey images that know how often they were read; some broken, one that ends the run."""
+    """Gray images that know how often they were read; some broken, one that ends the run."""
 
     spec, class_names, has_regions = "counted:1", (), False
 

@@ -27,7 +27,7 @@ COUNTS = {"train": 12, "test": 5}
 
 
 class SmallPets(tfds.core.GeneratorBasedBuilder):
-    """Drawn scenes under the features of oxford_iiit_pet, two thirds of them as JPEG files."""
+    """Synthetic scenes under the features of oxford_iiit_pet, two thirds of them as JPEG files."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -169,7 +169,7 @@ def test_a_source_goes_to_other_processes_without_tensorflow(data_dir):
     np.testing.assert_array_equal(copy[3].image, source[3].image)
 
 
-def test_depth_is_in_metres_and_of_the_shape_of_the_image(data_dir):
+def test_depth_is_in_meters_and_of_the_shape_of_the_image(data_dir):
     source = open_source("tfds:small_depths", "test")
     found = sorted((source[i].depth for i in range(2)), key=np.max)
     for i, depth in enumerate(found):

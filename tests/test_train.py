@@ -243,7 +243,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
         ),
         ({"data__region_planes": 0}, "'data.region_planes' is 0"),
         ({"eval__datasets": "folder:{photos}"}, "task knn needs labels and none"),
-        ({"eval__knn_k": 61}, "objects:60 has 60 labelled images in its training part"),
+        ({"eval__knn_k": 61}, "objects:60 has 60 labeled images in its training part"),
         ({"eval__linear_epochs": 0}, "'eval.linear_epochs' is 0"),
         ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),
         ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),

@@ -47,7 +47,7 @@ def test_each_image_and_each_key_draws_its_own():
     np.testing.assert_array_equal(a.image, cut(views, batch=same)[0][0].image)
 
 
-def test_an_image_does_not_depend_on_its_neighbours():
+def test_an_image_does_not_depend_on_its_neighbors():
     views = ViewConfig(size=16, recipe="s3same")
     changed = BATCH | {"image": np.concatenate([BATCH["image"][:2], 0 * BATCH["image"][2:]])}
     a, b = cut(views)[0][0].image, cut(views, batch=changed)[0][0].image
@@ -97,7 +97,7 @@ def test_share_of_images_without_a_usable_region():
     np.testing.assert_allclose(fallback, 2 / 3, rtol=1e-6)
 
 
-def test_whole_view_without_colour_is_the_normalised_image():
+def test_whole_view_without_color_is_the_normalized_image():
     views = ViewConfig(num_global=1, size=24, scale=(1.0, 1.0), recipe="none", normalize="none")
     batch = {k: jnp.repeat(v[:1], 40, axis=0) for k, v in BATCH.items()}
     image = jnp.asarray(IMAGES[0]) / 255
@@ -110,7 +110,7 @@ def test_whole_view_without_colour_is_the_normalised_image():
 
 
 def test_regions_are_cut_and_flipped_with_the_image():
-    """Regions that are what is bright in each colour stay so, in a partition and overlapping."""
+    """Regions that are what is bright in each color stay so, in a partition and overlapping."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 2, (24, 6, 6, 3)).astype(bool)
     bright = np.kron(blocks, np.ones((1, 8, 8, 1), bool))  # canvas 48, blocks of 8 pixels
@@ -126,8 +126,8 @@ def test_regions_are_cut_and_flipped_with_the_image():
     for view in seen:
         bits = np.asarray(view.planes) >> np.uint32([0, 17, 31]) & 1
         points = bits.shape[1]
-        centre = np.asarray(view.image).reshape(24, points, 4, points, 4, 3)[:, :, 1:3, :, 1:3]
-        value = centre.mean(axis=(2, 4))
+        center = np.asarray(view.image).reshape(24, points, 4, points, 4, 3)[:, :, 1:3, :, 1:3]
+        value = center.mean(axis=(2, 4))
         clear = (value < 0.1) | (value > 0.9)  # no edge runs through the middle of the point
         assert clear.mean() > 0.6
         np.testing.assert_array_equal(bits[clear], value[clear] > 0.5)

@@ -1,4 +1,4 @@
-"""What `benchmarks/gpu.sh` measures, each as the config of a training on drawn scenes."""
+"""What `benchmarks/gpu.sh` measures, each as the config of a training on synthetic scenes."""
 
 import dataclasses
 import pathlib

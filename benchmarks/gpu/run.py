@@ -48,7 +48,7 @@ def prepare(args: argparse.Namespace) -> None:
         config.data.cache_dir = str(args.scratch / "cache")
         open_data(config, build_method(config)[0], 0)
         (data,) = open_datasets([config.data.source], 32, config.data.cache_dir)
-        _ = data.labelled
+        _ = data.labeled
 
 
 def ceilings() -> dict[str, float]:

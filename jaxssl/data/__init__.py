@@ -4,7 +4,7 @@
                            label maps (`label_maps.py`)
     records:PATH           what mask_tools.export wrote
     tfds:NAME/SPLIT        a tensorflow-datasets data set (needs the extra `tfds`)
-    scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labelled single objects
+    scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labeled single objects
 
 `jaxssl.data.pipeline` turns a source into batches; it is not imported here, for it needs grain,
 and the tools that only read images should start at once.

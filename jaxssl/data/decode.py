@@ -1,7 +1,7 @@
 """From the bytes of an image file to upright RGB pixels, or a `BrokenImage` that says why not.
 
-Grey and palette images become RGB; CMYK is converted; an alpha channel is dropped, so that hidden
-pixels keep the colour the file gives them; 16-bit channels keep their upper 8 bits; of an animation
+Gray and palette images become RGB; CMYK is converted; an alpha channel is dropped, so that hidden
+pixels keep the color the file gives them; 16-bit channels keep their upper 8 bits; of an animation
 the first frame is taken; the EXIF orientation is applied. Floating-point and 32-bit integer pixels
 have no agreed range and are refused, as is an image over Pillow's limit (`MAX_IMAGE_PIXELS`).
 """
@@ -98,7 +98,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow gives 16-bit grey of a PGM file as "I", that of PNG and TIFF as "I;16".
+    # Pillow gives 16-bit gray of a PGM file as "I", that of PNG and TIFF as "I;16".
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("F", "I"):

@@ -2,7 +2,7 @@
 
 Folders `train/` and `val/` (or `validation/`, `test/`) beside each other are the data set's splits.
 Two or more folders at the top of the tree, or of a split, name the classes of the images in them at
-any depth; images beside those folders have no class. Hidden files and folders are passed over.
+any depth; images beside those folders have no class. Hidden files and folders are skipped.
 """
 
 import hashlib

@@ -81,7 +81,7 @@ def find(root: pathlib.Path, key: str, endings: Sequence[str]) -> pathlib.Path:
 def read(path: pathlib.Path, example: Example) -> np.ndarray:
     """The label map i32[h, w] in a file; `BrokenImage` if it is none of the size of the image.
 
-    The channels of a colour file count as one number, red lowest, as in COCO's panoptic files.
+    The channels of a color file count as one number, red lowest, as in COCO's panoptic files.
     """
     try:
         with Image.open(path) as image:

@@ -52,7 +52,7 @@ class Info:
     source: str  # the source string it was made from
     segmenter: dict[str, Any] | None  # name, parameters, checkpoint_sha256; None: no regions
     splits: dict[str, tuple[ShardInfo, ...]]
-    class_names: tuple[str, ...] = ()  # () if unlabelled
+    class_names: tuple[str, ...] = ()  # () if unlabeled
     has_semantic: bool = False
 
 

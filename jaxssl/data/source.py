@@ -65,7 +65,7 @@ class Example:
     label: int = -1  # class, -1 if none
     regions: Regions | None = None
     semantic: np.ndarray | None = None  # integer label map [h, w], where the source has one
-    depth: np.ndarray | None = None  # f32[h, w], metres, 0 where it is not known
+    depth: np.ndarray | None = None  # f32[h, w], meters, 0 where it is not known
     encoded: bytes | None = None  # the file's own JPEG or PNG bytes, where there is a file
 
 
@@ -74,7 +74,7 @@ class Source(Protocol):
     """A random-access sequence of examples. Picklable, so that worker processes can open it."""
 
     spec: str  # the string that opened it, such as `folder:photos`
-    class_names: tuple[str, ...]  # () if unlabelled
+    class_names: tuple[str, ...]  # () if unlabeled
     has_regions: bool
 
     def __len__(self) -> int: ...

@@ -138,7 +138,7 @@ class Tfds:
             raise BrokenImage(f"{key}: its label map cannot be decoded: {error}") from error
         if values.shape[:2] != size:
             raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
-        return values if values.ndim == 2 else values[..., 0]  # grey, written as colour
+        return values if values.ndim == 2 else values[..., 0]  # gray, written as color
 
 
 def find_names(features: Any, name: str) -> Names:

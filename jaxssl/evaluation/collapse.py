@@ -36,7 +36,7 @@ from jaxssl.samplers.region_crop import RegionCrop
 from jaxssl.types import Batch, View
 from jaxssl.views import ViewConfig, make_views
 
-# Measured on the drawn scenes (ResNet-18 of a quarter of the width, 512 images, d = 128): runs that
+# Measured on synthetic scenes (ResNet-18 of a quarter of the width, 512 images, d = 128): runs that
 # learn have a RankMe of 34 to 60, untrained encoders 31, BYOL and SimSiam that learn nothing 14
 # and 12. The spread of an untrained encoder is 0.2 of an even one.
 MIN_SPREAD = 0.05  # std, as a share of that of even directions
@@ -143,7 +143,7 @@ def advise(measures: Mapping[str, float], method: str, *, max_rank: int) -> list
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """The protocol of the task: test images, their centres; two random crops for the alignment."""
+    """The protocol of the task: test images, their centers; two random crops for the alignment."""
 
     images: int = 1024
     recipe: str = "moco_v2"  # a name in `augment.RECIPES`

@@ -19,8 +19,8 @@ log = logging.getLogger("jaxssl")
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledImages:
-    """The images of a data set with class labels, and the labels; unlabelled images are there."""
+class LabeledImages:
+    """The images of a data set with class labels, and the labels; unlabeled images are there."""
 
     train: dict[str, np.ndarray]  # image u8[n, s, s, 3], label i32[n]: below 0 if there is none
     test: dict[str, np.ndarray]
@@ -49,7 +49,7 @@ class DataSet:
             "regions": self.train.has_regions,
             "label maps": "semantic" in self._maps,
             "depth": "depth" in self._maps,
-            "labelled regions": self.train.has_regions and "semantic" in self._maps,
+            "labeled regions": self.train.has_regions and "semantic" in self._maps,
         }
         return frozenset(name for name, is_there in there.items() if is_there)
 
@@ -83,13 +83,13 @@ class DataSet:
         )
 
     @functools.cached_property
-    def labelled(self) -> LabelledImages:
-        """All images, shorter side resized to `size`, centre cut out; memory-mapped.
+    def labeled(self) -> LabeledImages:
+        """All images, shorter side resized to `size`, center cut out; memory-mapped.
 
         Decoded once; the files are in the cache folder.
 
         Raises:
-          UserError: a part has no labelled image, or all of them are of one class.
+          UserError: a part has no labeled image, or all of them are of one class.
         """
         canvas = SquareSpec(self.size)
         train, test = (open_store(s, canvas, self.cache_dir) for s in (self.train, self.test))
@@ -99,7 +99,7 @@ class DataSet:
             labels = np.asarray(arrays["label"])
             found[part] = np.unique(labels[labels >= 0])
             if not len(found[part]):
-                raise UserError(f"{self.spec} has no labelled image in its {part} part")
+                raise UserError(f"{self.spec} has no labeled image in its {part} part")
         if len(found["training"]) < 2:
             only = classes[found["training"][0]]
             raise UserError(
@@ -114,7 +114,7 @@ class DataSet:
                     "%s: no image of %d of %d classes (%s) in the %s part",
                     *(self.spec, len(missing), len(classes), some, part),
                 )
-        return LabelledImages(train, test, classes)
+        return LabeledImages(train, test, classes)
 
     @functools.cached_property
     def canvases(self) -> tuple[CanvasSpec, dict[str, np.ndarray]]:
@@ -219,5 +219,5 @@ def whole_batch(batch_size: int, count: int, devices: int) -> int:
 
 
 def check_labels(data: DataSet, protocol: object) -> None:
-    """Raises UserError unless there are labelled images of two classes."""
-    _ = data.labelled
+    """Raises UserError unless there are labeled images of two classes."""
+    _ = data.labeled

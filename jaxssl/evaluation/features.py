@@ -1,4 +1,4 @@
-"""Features of the labelled images of a data set."""
+"""Features of the labeled images of a data set."""
 
 import dataclasses
 import functools
@@ -20,18 +20,18 @@ from jaxssl.progress import progress
 from jaxssl.types import Tree
 
 
-class LabelledFeatures(NamedTuple):
-    """Pooled features of the labelled images of a part of a data set."""
+class LabeledFeatures(NamedTuple):
+    """Pooled features of the labeled images of a part of a data set."""
 
     features: np.ndarray  # f32[n, d]
     labels: np.ndarray  # i32[n], 0 or more
 
-    def at(self, rows: np.ndarray) -> "LabelledFeatures":
+    def at(self, rows: np.ndarray) -> "LabeledFeatures":
         """Those in these rows."""
-        return LabelledFeatures(self.features[rows], self.labels[rows])
+        return LabeledFeatures(self.features[rows], self.labels[rows])
 
 
-def labelled_features(encoder: Encoder, data: DataSet) -> tuple[LabelledFeatures, LabelledFeatures]:
+def labeled_features(encoder: Encoder, data: DataSet) -> tuple[LabeledFeatures, LabeledFeatures]:
     """Of the training and the test part; kept until those of another data set are asked for.
 
     Raises:
@@ -39,18 +39,18 @@ def labelled_features(encoder: Encoder, data: DataSet) -> tuple[LabelledFeatures
     """
     if data.name not in encoder.memory:
         encoder.memory.clear()
-        parts = (data.labelled.train, data.labelled.test)
+        parts = (data.labeled.train, data.labeled.test)
         encoder.memory[data.name] = tuple(_of_part(encoder, part, data.name) for part in parts)
     return encoder.memory[data.name]
 
 
-def _of_part(encoder: Encoder, part: dict[str, np.ndarray], name: str) -> LabelledFeatures:
+def _of_part(encoder: Encoder, part: dict[str, np.ndarray], name: str) -> LabeledFeatures:
     labels = np.asarray(part["label"])
     rows = np.flatnonzero(labels >= 0)
     features = encoder.pooled(part["image"], rows)
     if not np.isfinite(features).all():
         raise UserError(f"features of {name} are not finite; did training diverge?")
-    return LabelledFeatures(features, labels[rows])
+    return LabeledFeatures(features, labels[rows])
 
 
 def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
@@ -60,7 +60,7 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     ones. lightly 1.4.14, and SAMCLR with it, do so by oversight before kNN and linear probe
     (lightly issue 1440); there the features of training images are those of that pass.
     """
-    labels = np.asarray(data.labelled.train["label"])
+    labels = np.asarray(data.labeled.train["label"])
     rows = np.random.default_rng(0).permutation(np.flatnonzero(labels >= 0))
     batch_size = -(-encoder.batch_size // encoder.mesh.size) * encoder.mesh.size
     rows = np.resize(rows, -(-len(rows) // batch_size) * batch_size)
@@ -68,7 +68,7 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     variables = encoder.variables
     with progress(len(rows), "BatchNorm", show=encoder.show) as advance:
         for start in range(0, len(rows), batch_size):
-            images = data.labelled.train["image"][rows[start : start + batch_size]]
+            images = data.labeled.train["image"][rows[start : start + batch_size]]
             variables = variables | move(variables, images)
             advance(batch_size)
     return dataclasses.replace(encoder, variables=variables, memory={})

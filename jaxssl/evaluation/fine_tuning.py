@@ -1,4 +1,4 @@
-"""Training a whole network, encoder and head, on labelled images: what fine-tuning tasks share.
+"""Training a whole network, encoder and head, on labeled images: what fine-tuning tasks share.
 
 Written for one device and run on many, as pre-training is: the batch is split over the mesh, and
 batch statistics and gradients are those of the whole batch.

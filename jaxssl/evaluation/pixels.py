@@ -75,11 +75,11 @@ class Pixels:
         return self.train if name == "train" else self.test
 
     def meaning(self, values: np.ndarray) -> np.ndarray:
-        """Classes u8 of label values, VOID where there is none; metres f32 as they are."""
+        """Classes u8 of label values, VOID where there is none; meters f32 as they are."""
         return values if self.class_of is None else self.class_of[values]
 
     def truth(self, part: str, row: int) -> np.ndarray:
-        """Classes u8[h, w], VOID where there is none; or metres f32[h, w], 0 if unknown."""
+        """Classes u8[h, w], VOID where there is none; or meters f32[h, w], 0 if unknown."""
         return self.meaning(read_pixels(self.part(part), self.kind, row))
 
     def image(self, part: str, row: int) -> np.ndarray:
@@ -197,15 +197,15 @@ def load_pixels(
         )
     if kind == "depth":
         return pixels
-    learnt = _values(train)
-    found = learnt | _values(test)
+    learned = _values(train)
+    found = learned | _values(test)
     names = KNOWN.get(name) or {v: str(v) for v in range(max(found - {VOID}, default=-1) + 1)}
     names = {v: label for v, label in names.items() if v not in ignore_labels}
     if len(names) < 2:
         raise UserError(f"{name} has label values {sorted(found)}: segmentation needs two classes")
     class_of = np.full(256, VOID, np.uint8)
     class_of[list(names)] = np.arange(len(names))
-    unseen = [label for v, label in names.items() if v not in learnt]
+    unseen = [label for v, label in names.items() if v not in learned]
     if unseen:
         log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
     return dataclasses.replace(

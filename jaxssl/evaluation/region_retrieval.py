@@ -1,7 +1,7 @@
 """Do regions find regions of their class? The quality of features where images show many things.
 
 A region is described by the mean of the frozen feature grid over it, its class is what most of its
-pixels are labelled. Every region of a known class is a query; it ranks the regions of all *other*
+pixels are labeled. Every region of a known class is a query; it ranks the regions of all *other*
 images by cosine, so that a common image helps nobody.
 
     AP(q) = 1 / |R| sum_{r in R} (relevant regions ranked up to r) / (rank of r)
@@ -108,7 +108,7 @@ def _relevant_share(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def region_classes(planes: Sequence[np.ndarray], semantic: Sequence[np.ndarray]) -> np.ndarray:
-    """What most labelled pixels of each region are: i32[n, 32 p]; -1 if none is, or it is tiny.
+    """What most labeled pixels of each region are: i32[n, 32 p]; -1 if none is, or it is tiny.
 
     Args:
       planes: u32[i, j, p] of each image.
@@ -178,4 +178,4 @@ def load_regions(data: DataSet, images: int) -> Pixels:
     return Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
 
 
-RETRIEVAL = Task(run_retrieval, Retrieval(), "labelled regions", seeded=False)
+RETRIEVAL = Task(run_retrieval, Retrieval(), "labeled regions", seeded=False)

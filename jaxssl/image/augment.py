@@ -1,4 +1,4 @@
-"""What changes in a view beside its crop: normalisation, what is drawn for an image, recipes."""
+"""What changes in a view beside its crop: normalization, what is drawn for an image, recipes."""
 
 import math
 from collections.abc import Callable
@@ -76,7 +76,7 @@ class Color:
 def augment(key: PRNGKeyArray, image: Float[Array, "s s 3"], color: Color) -> Image:
     """The image, changed at random, in [0, 1].
 
-    The order: elastic, jitter, grey, blur, posterize, solarize.
+    The order: elastic, jitter, gray, blur, posterize, solarize.
     """
     keys = jax.random.split(key, 6)
     jitter_key, gray_key, blur_key, solarize_key, posterize_key, elastic_key = keys
@@ -167,7 +167,7 @@ _DETCON_S_1 = replace(_SIMCLR, family="tf", blur_prob=1.0)
 _DETCON_S_2 = replace(_SIMCLR, family="tf", blur_prob=0.0)
 
 # maxjappert/pet_segmentation: the first view has the transforms of the paper's Table 1, in an order
-# that differs from row to row, the second the colours. The first is cut with scale (0.5, 1), the
+# that differs from row to row, the second the colors. The first is cut with scale (0.5, 1), the
 # second with (0.08, 1): a global view of the one scale and a local view of the other.
 _PETS_2 = Color(jitter_prob=1.0, jitter=(0.5, 0.5, 0.5, 0.5), flip_axis=0)
 _ET = Color(elastic_prob=1.0)
@@ -186,7 +186,7 @@ _PETS_1 = {
 
 RECIPES = {
     "none": Recipe((Color(),), local=Color()),  # crop and flip only
-    # The quickstart: colour says nothing of a drawn shape, and to learn that takes many steps
+    # The quickstart: color says nothing of a drawn shape, and to learn that takes many steps
     "gray": Recipe((_GRAY,), local=_GRAY),
     # benji2264/s3same: lightly's DINO views with jitter 0.5 x (0.8, 0.8, 0.8, 0.2)
     "s3same": Recipe((_MOCO_V2,), local=_MOCO_V2, interpolation="bicubic"),
@@ -202,7 +202,7 @@ RECIPES = {
     "detcon_s": Recipe(
         (_DETCON_S_1, _DETCON_S_2), _DETCON_S_1, interpolation="bicubic", crop_rule="clip"
     ),
-    # facebookresearch/moco and simsiam; MoCo v1 there greys before the jitter
+    # facebookresearch/moco and simsiam; MoCo v1 there grays before the jitter
     "moco_v1": Recipe((_MOCO_V1,), local=_MOCO_V1),
     "moco_v2": Recipe((_MOCO_V2,), local=_MOCO_V2),
     "simsiam": Recipe((_MOCO_V2,), local=_MOCO_V2),

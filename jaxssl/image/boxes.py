@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
 from jaxssl.errors import UserError
 
-TRIES = 10  # of torchvision's RandomResizedCrop before it takes the centre
+TRIES = 10  # of torchvision's RandomResizedCrop before it takes the center
 
 
 def whole_box(hw: Int[Array, "2"]) -> Float[Array, "4"]:
@@ -23,7 +23,7 @@ def whole_box(hw: Int[Array, "2"]) -> Float[Array, "4"]:
 
 
 def grow_box(box: Float[Array, "4"], expand: float, hw: Int[Array, "2"]) -> Float[Array, "4"]:
-    """`box` with height and width times `expand` about its centre, each side cut at the image.
+    """`box` with height and width times `expand` about its center, each side cut at the image.
 
     Rounds as benji2264/s3same does: whole pixels, the new side and the margin rounded down. A box
     at the border is cut, not shifted.
@@ -53,7 +53,7 @@ def random_box(
         scale: range of its area, as a fraction of the area of `within`.
         ratio: range of width / height, drawn uniformly in its logarithm.
         rule: when the drawn shape does not fit: "torchvision" draws again, at last takes the
-            centre; "clip" cuts its sides to those of `within` (BYOL and DetCon).
+            center; "clip" cuts its sides to those of `within` (BYOL and DetCon).
     """
     key_shape, key_place = jax.random.split(key)
     shape = jax.random.uniform(key_shape, (TRIES, 2))
@@ -86,30 +86,30 @@ def box_from_uniforms(
     return jnp.concatenate([start, start + box])
 
 
-def centred_box(
+def centered_box(
     shape: Float[Array, "tries 2"],
     place: Float[Array, "2"],
-    centres: Float[Array, "4"],
+    centers: Float[Array, "4"],
     hw: Int[Array, "2"],
     scale: tuple[float, float],
     *,
     ratio: tuple[float, float],
     rule: str,
 ) -> Float[Array, "4"]:
-    """A box as `box_from_uniforms` shapes it in the whole image, its centre in the box `centres`.
+    """A box as `box_from_uniforms` shapes it in the whole image, its center in the box `centers`.
 
     Rounds as xyupeng/ContrastiveCrop does. A box that would reach out of the image is shifted back
-    into it; where no try fits, `centres` has no say and the box is that of the image's centre.
+    into it; where no try fits, `centers` has no say and the box is that of the image's center.
 
     Args:
         shape: area and aspect ratio of each try, in [0, 1); the area is a fraction of the image's.
-        place: of the centre, from the top left of `centres`, 0, to its bottom right, 1.
-        centres: may be empty; need not be whole pixels.
+        place: of the center, from the top left of `centers`, 0, to its bottom right, 1.
+        centers: may be empty; need not be whole pixels.
     """
     side = hw.astype(jnp.float32)
     box, found = _box_shape(shape, side, scale, ratio, rule=rule)
     room = side - box
-    corners = jnp.floor(centres).reshape(2, 2)
+    corners = jnp.floor(centers).reshape(2, 2)
     low, high = jnp.clip(corners - jnp.floor(box / 2)[None], 0, room[None])
     offset = low + jnp.floor((high - low) * place)
     start = jnp.where(found, offset, jnp.floor(room / 2))
@@ -201,12 +201,12 @@ def kernel_weights(
       In row i the weights of the pixels in pixel i of the result.
     """
     step = (stop - start) / size
-    centre = start + step * (jnp.arange(size) + 0.5)
+    center = start + step * (jnp.arange(size) + 0.5)
     pixel = first + jnp.arange(length) + 0.5
     width = jnp.maximum(step, 1)  # widened: antialiasing
 
     def weights(shift: int) -> Array:
-        return _kernel(jnp.abs(pixel[None, :] + shift - centre[:, None]) / width, interpolation)
+        return _kernel(jnp.abs(pixel[None, :] + shift - center[:, None]) / width, interpolation)
 
     weight = weights(0)
     if not isinstance(sharpen, float) or sharpen:

@@ -1,9 +1,9 @@
-"""Colour: deterministic operations on one image in [0, 1].
+"""Color: deterministic operations on one image in [0, 1].
 
 The same word means different things in different code bases. A *family* says which:
 
     family      brightness f     contrast f about              saturation f
-    torch       f x              mean of the grey image        mix with the grey image
+    torch       f x              mean of the gray image        mix with the gray image
     tf          x + f - 1        mean of each channel          HSV saturation times f
     simclr_v2   f x              mean of each channel          HSV saturation times f
 
@@ -36,7 +36,7 @@ def shift_brightness(image: Image, factor: Scalar) -> Image:
 
 
 def gray_contrast(image: Image, factor: Scalar) -> Image:
-    """Differences from the mean of the grey image times `factor`."""
+    """Differences from the mean of the gray image times `factor`."""
     return _mix(image, _luma(image).mean(), factor)
 
 
@@ -46,7 +46,7 @@ def channel_contrast(image: Image, factor: Scalar) -> Image:
 
 
 def gray_saturation(image: Image, factor: Scalar) -> Image:
-    """Differences from the grey image times `factor`."""
+    """Differences from the gray image times `factor`."""
     return _mix(image, _luma(image), factor)
 
 

@@ -32,7 +32,7 @@ from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the parameters of the online network."""
+    """Training state besides the parameters of the online network."""
 
     batch_stats: Leaf  # of the online network
     target_params: Leaf  # of encoder and projector

@@ -1,4 +1,6 @@
-"""DetCon_B (Hénaff et al., arXiv 2103.10957): DetCon in the way of BYOL. The loss: `detcon.py`.
+"""DetCon_B (Hénaff et al., arXiv 2103.10957): DetCon with BYOL's target.
+
+The loss is in `detcon.py`.
 
     v_m  = q(g(f(x)_m))                           predictor q on the online network theta
     v'_m = g_xi(f_xi(x')_m)                       target network, without gradient
@@ -25,7 +27,7 @@ from jaxssl.types import Leaf, Tree, View
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the parameters theta."""
+    """Training state besides the parameters theta."""
 
     batch_stats: Leaf  # of encoder, projector and predictor
     target_params: Leaf  # xi, of encoder and projector

@@ -3,7 +3,7 @@
     P_s(x) = softmax(g_s(x) / tau_s)              student, of every view               eq. (1)
     P_t(x) = softmax((g_t(x) - c) / tau_t)        teacher, of the global views only
     L      = mean of H(P_t(x), P_s(x')) over global x and any other view x' of the image   eq. (3)
-    c     <- m c + (1 - m) mean of g_t(x)         centre: over the whole batch         eq. (4)
+    c     <- m c + (1 - m) mean of g_t(x)         center: over the whole batch         eq. (4)
     theta_t <- lambda theta_t + (1 - lambda) theta_s    after each step, lambda to 1 along a cosine
 
 g is encoder, MLP, scaling to length one and a weight-normed linear layer. Only parameters are
@@ -31,7 +31,7 @@ from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the parameters theta_s of the student."""
+    """Training state besides the parameters theta_s of the student."""
 
     batch_stats: Leaf  # of the student
     teacher_params: Leaf  # theta_t
@@ -106,7 +106,7 @@ class DINO:
     def loss(
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
-        """Equation (3) with the old centre, and the new one."""
+        """Equation (3) with the old center, and the new one."""
         views = sorted(views, key=lambda view: -view.image.shape[1])
         num_global = sum(view.image.shape == views[0].image.shape for view in views)
         teacher = state.teacher_params

@@ -14,7 +14,7 @@ from jaxssl.types import Leaf, Tree, View
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the parameters, for a method that has a single network."""
+    """Training state besides the parameters, for a method that has a single network."""
 
     batch_stats: Leaf  # of the whole network
 

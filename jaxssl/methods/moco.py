@@ -35,7 +35,7 @@ from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the parameters of the query network."""
+    """Training state besides the parameters of the query network."""
 
     batch_stats: Leaf  # of the query network
     key_params: Leaf  # of the key network

@@ -27,7 +27,7 @@ from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 @flax.struct.dataclass
 class State:
-    """What lives between steps beside the parameters."""
+    """Training state besides the parameters."""
 
     batch_stats: Leaf  # of encoder and head
     queue: Tree  # projections, newest first: f32[2, q, d], zeros at first; () if there is none

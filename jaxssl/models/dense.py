@@ -21,7 +21,7 @@ _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Dense(nn.Module):
-    """Normalised images to f32[b, h, w, k]: what the head makes of the grid, resized bilinearly.
+    """Normalized images to f32[b, h, w, k]: what the head makes of the grid, resized bilinearly.
 
     Images that are padded to one shape come with `hw`, height and width of each, and `shape`, that
     of the padded result; this is resized to `out`, of each.
@@ -118,7 +118,7 @@ class PetsHead(nn.Module):
 
 
 def upsample(x: Float[Array, "b h w d"], side: int) -> Float[Array, "b {side} {side} d"]:
-    """Bilinear, the centres of corner cells on those of corner pixels (torch: align_corners)."""
+    """Bilinear, the centers of corner cells on those of corner pixels (torch: align_corners)."""
     for axis in (1, 2):
         cells = x.shape[axis]
         position = np.linspace(0, cells - 1, side, dtype=np.float32)[:, None]
@@ -128,7 +128,7 @@ def upsample(x: Float[Array, "b h w d"], side: int) -> Float[Array, "b {side} {s
 
 
 class DepthHead(nn.Module):
-    """Four up-projections, each of twice the side and half the channels; then metres."""
+    """Four up-projections, each of twice the side and half the channels; then meters."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b i j 1"]:

@@ -107,7 +107,7 @@ def weight_normed_scores(
 ) -> Float[Array, "v b k"]:
     """The same with weights given as directions `v` f32[k, d] and lengths `g` f32[k].
 
-    Weight normalisation: Salimans and Kingma, arXiv 1602.07868. Lengths left out are 1.
+    Weight normalization: Salimans and Kingma, arXiv 1602.07868. Lengths left out are 1.
     """
     direction = weights["v"] / jnp.linalg.norm(weights["v"], axis=1, keepdims=True)
     y = scores(x, direction)

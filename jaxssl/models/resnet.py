@@ -97,7 +97,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Normalised images to `Features` of d = 512 (from depth 50: 2048) x `width` channels.
+    """Normalized images to `Features` of d = 512 (from depth 50: 2048) x `width` channels.
 
     The grid has a 32nd of the image's side, rounded up; with the stem "cifar" an 8th. With
     `dilated_stages` the last stages do not halve it: what follows is dilated instead, so that the

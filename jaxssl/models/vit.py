@@ -83,7 +83,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Normalised images to `Features` of d = `dim`: the patches' tokens are the grid."""
+    """Normalized images to `Features` of d = `dim`: the patches' tokens are the grid."""
 
     dim: int
     depth: int
@@ -159,9 +159,9 @@ def _cubic_weights(length: int, size: int) -> np.ndarray:
 
     Keys's cubic with a = -3/4 about the four nearest points; those outside count for the border.
     """
-    centre = (np.arange(size)[:, None] + 0.5) * length / size - 0.5
-    points = np.floor(centre) + np.arange(-1, 3)[None]  # [size, 4]
-    distance = np.abs(centre - points)
+    center = (np.arange(size)[:, None] + 0.5) * length / size - 0.5
+    points = np.floor(center) + np.arange(-1, 3)[None]  # [size, 4]
+    distance = np.abs(center - points)
     near = (1.25 * distance - 2.25) * distance**2 + 1
     far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
     weights = np.zeros((size, length), np.float32)

@@ -2,10 +2,10 @@
 
     M = normalize(sum of the channels of F)         heat map in [0, 1]          section 3.2
     B = smallest box around all of 1[M > k]                                     eq. (2)
-    x = B_x0 + (B_x1 - B_x0) u,  u ~ Beta(alpha, alpha)    centre of a crop     Algorithm 1
+    x = B_x0 + (B_x1 - B_x0) u,  u ~ Beta(alpha, alpha)    center of a crop     Algorithm 1
     y = B_y0 + (B_y1 - B_y0) v,  v ~ Beta(alpha, alpha)
 
-F is what the encoder makes of the whole image without augmentation. With alpha < 1 centres lie
+F is features of the whole image without augmentation. With alpha < 1 centers lie
 near the corners of B, so that two views differ; each view draws its own. B may also be the same
 box in every image (SimCCrop), or the box of a region.
 """
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxssl.errors import UserError
-from jaxssl.image.boxes import TRIES, centred_box, whole_box
+from jaxssl.image.boxes import TRIES, centered_box, whole_box
 from jaxssl.samplers.random_crop import boxes_within
 from jaxssl.samplers.region_crop import RegionCrop
 from jaxssl.types import Batch, Leaf, Tree, ViewSpec
@@ -68,12 +68,12 @@ def heat_map_box(
 
 def boxes_about(
     key: PRNGKeyArray,
-    centres: Float[Array, "4"],
+    centers: Float[Array, "4"],
     hw: Int[Array, "2"],
     specs: tuple[ViewSpec, ...],
     alpha: float,
 ) -> Float[Array, "v 4"]:
-    """One random box for each view, its centre Beta-distributed in the box `centres` (pixels)."""
+    """One random box for each view, its center Beta-distributed in the box `centers` (pixels)."""
     key_shape, key_place = jax.random.split(key)
     shapes = jax.random.uniform(key_shape, (len(specs), TRIES, 2))
     # X / (X + Y) of two Gamma variables: `jax.random.beta`, in one draw for both.
@@ -81,7 +81,7 @@ def boxes_about(
     places = jax.nn.sigmoid(log_x - log_y)
     return jnp.stack(
         [
-            centred_box(shape, place, centres, hw, s.scale, ratio=s.ratio, rule=s.crop_rule)
+            centered_box(shape, place, centers, hw, s.scale, ratio=s.ratio, rule=s.crop_rule)
             for shape, place, s in zip(shapes, places, specs, strict=True)
         ]
     )
@@ -181,15 +181,15 @@ class SimCCrop:
         self, key: PRNGKeyArray, example: Batch, memory: Tree, specs: tuple[ViewSpec, ...]
     ) -> tuple[Float[Array, "v 4"], Bool[Array, ""]]:
         """A box for each view; never falls back."""
-        centres = jnp.array(self.box) * jnp.tile(example["hw"], 2)
-        return boxes_about(key, centres, example["hw"], specs, self.alpha), jnp.array(False)
+        centers = jnp.array(self.box) * jnp.tile(example["hw"], 2)
+        return boxes_about(key, centers, example["hw"], specs, self.alpha), jnp.array(False)
 
 
 @dataclasses.dataclass(frozen=True)
 class RegionCCrop(RegionCrop):
-    """Crops of the whole image with their centres in one region: B is the box of `RegionCrop`.
+    """Crops of the whole image with their centers in one region: B is the box of `RegionCrop`.
 
-    No paper has it: SAMCLR's objects, ContrastiveCrop's centres. The area of a view is a fraction
+    No paper has it: SAMCLR's objects, ContrastiveCrop's centers. The area of a view is a fraction
     of the image here, so that a crop may reach out of the region.
     """
 
@@ -204,5 +204,5 @@ class RegionCCrop(RegionCrop):
     ) -> tuple[Float[Array, "v 4"], Bool[Array, ""]]:
         """A box for each view, and whether there was no usable region: then B is the image."""
         key_region, key_boxes = jax.random.split(key)
-        centres, found = self.draw_region(key_region, example)
-        return boxes_about(key_boxes, centres, example["hw"], specs, self.alpha), ~found
+        centers, found = self.draw_region(key_region, example)
+        return boxes_about(key_boxes, centers, example["hw"], specs, self.alpha), ~found

@@ -1,4 +1,4 @@
-"""Each view from its own random box of the whole image: what SimCLR and its heirs do."""
+"""Each view from its own random box of the whole image: what SimCLR and later methods do."""
 
 import dataclasses
 from typing import ClassVar

@@ -2,7 +2,7 @@
 
 Step 1: drop the objects whose mask has fewer than `min_area` pixels of the original image.
 Step 2: draw one object, each with the same chance, whatever its size.
-Step 3: grow its bounding box about its centre: height and width times `expand`.
+Step 3: grow its bounding box about its center: height and width times `expand`.
 Step 4: cut every view from that box as if it were the image.
 """
 

@@ -22,10 +22,10 @@ def open_evaluation(config: ConfigDict) -> Pairs:
         ignore_labels=config.eval.ignore_labels,
     )
     offered = frozenset().union(*(data.offers for data in datasets))
-    labelled = "labels" in offered or "label maps" not in offered
-    names = ["knn", "linear"] if labelled else []
+    labeled = "labels" in offered or "label maps" not in offered
+    names = ["knn", "linear"] if labeled else []
     names += ["segmentation"] if "label maps" in offered else []
-    names += ["retrieval"] if "labelled regions" in offered else []
+    names += ["retrieval"] if "labeled regions" in offered else []
     return match(with_config(choose_tasks(names), config.eval), datasets) if datasets else []
 
 

@@ -28,7 +28,7 @@ def draw_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 
 def draw_images() -> np.ndarray:
-    """Two normalised images: f32[2, 64, 48, 3]."""
+    """Two normalized images: f32[2, 64, 48, 3]."""
     return np.random.default_rng(1).standard_normal((2, 64, 48, 3), np.float32)
 
 

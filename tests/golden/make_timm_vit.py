@@ -27,7 +27,7 @@ def draw_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 
 def draw_images(height: int, width: int) -> np.ndarray:
-    """Two normalised images: f32[2, height, width, 3]."""
+    """Two normalized images: f32[2, height, width, 3]."""
     return np.random.default_rng(1).standard_normal((2, height, width, 3), np.float32)
 
 

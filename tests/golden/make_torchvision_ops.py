@@ -1,4 +1,4 @@
-"""Writes torchvision_ops.npz: torchvision's crops and colour operations, and Pillow's blur.
+"""Writes torchvision_ops.npz: torchvision's crops and color operations, and Pillow's blur.
 
 pip install torch torchvision pillow numpy && python tests/golden/make_torchvision_ops.py
 """

@@ -2,7 +2,7 @@
 
 `Scenes` shows 3 to 8 objects that hide one another in part, and knows exactly which pixels each
 fills. `Objects` shows one object and names its class, the shape. Nothing else tells the class:
-objects and grounds have the same colours, textures and light, whatever the class, and all classes
+objects and grounds have the same colors, textures and light, whatever the class, and all classes
 the same areas and places.
 """
 
@@ -25,7 +25,7 @@ SCENE_OBJECTS = (3, 8)
 SCENE_RADII = (10.5, 18.0)  # of the disc with the area of the object
 OBJECT_RADII = (17.5, 25.5)
 OBJECT_REACH = 1.8  # no shape is further than this many radii from its centroid
-OFF_CENTRE = 5.0
+OFF_CENTER = 5.0
 VISIBLE = 0.5  # of each object's area, unless PLACES places were tried in vain
 PLACES = 10
 
@@ -91,7 +91,7 @@ class Scenes(_Drawn):
 
 
 class Objects(_Drawn):
-    """`objects:N`: one object an image, one region, labelled; the classes take turns."""
+    """`objects:N`: one object an image, one region, labeled; the classes take turns."""
 
     kind = "objects"
     class_names = CLASS_NAMES
@@ -106,15 +106,15 @@ def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndar
     """One shape on a ground: image u8[size, size, 3] and mask bool[size, size]."""
     radius = rng.uniform(*OBJECT_RADII) * size / SIZE
     alpha = coverage(draw_outline(name, radius, rng))
-    ground, colour = draw_palette(2, rng)
+    ground, color = draw_palette(2, rng)
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
     # The same for all classes, so that the place tells nothing.
-    room = min(size / 2 - OBJECT_REACH * radius, OFF_CENTRE * size / SIZE)
+    room = min(size / 2 - OBJECT_REACH * radius, OFF_CENTER * size / SIZE)
     centroid = np.array([np.average(i, weights=alpha) for i in np.indices(alpha.shape) + 0.5])
     corner = np.rint(size / 2 + rng.uniform(-room, room, 2) - centroid).astype(int)
     window = _window(corner.clip(0, np.subtract(size, alpha.shape)), alpha)
-    _paint(canvas[window], alpha, colour, light, rng)
+    _paint(canvas[window], alpha, color, light, rng)
     mask = np.zeros((size, size), bool)
     mask[window] = alpha >= 0.5
     return expose(canvas, rng), mask
@@ -125,18 +125,18 @@ def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
     That is bool[n, size, size] and i64[n], an index into `CLASS_NAMES`.
     """
-    ground, *colours = draw_palette(1 + int(rng.integers(*SCENE_OBJECTS, endpoint=True)), rng)
+    ground, *colors = draw_palette(1 + int(rng.integers(*SCENE_OBJECTS, endpoint=True)), rng)
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
     owner = np.zeros((size, size), np.uint8)  # 0 is the ground
     areas, shapes = [size * size], []
-    for number, colour in enumerate(colours, start=1):
+    for number, color in enumerate(colors, start=1):
         shapes.append(int(rng.integers(len(CLASS_NAMES))))
         name = CLASS_NAMES[shapes[-1]]
         alpha = coverage(draw_outline(name, rng.uniform(*SCENE_RADII) * size / SIZE, rng))
         mask = alpha >= 0.5
         window = _find_place(mask, owner, areas, rng)
-        _paint(canvas[window], alpha, colour, light, rng)
+        _paint(canvas[window], alpha, color, light, rng)
         owner[window][mask] = number
         areas.append(int(mask.sum()))
     masks = owner == np.arange(1, len(areas), dtype=np.uint8)[:, None, None]
@@ -156,12 +156,12 @@ def _window(corner: np.ndarray, array: np.ndarray) -> Window:
 def _paint(
     pixels: np.ndarray,
     alpha: np.ndarray,
-    colour: np.ndarray,
+    color: np.ndarray,
     light: float,
     rng: np.random.Generator,
 ) -> None:
     """Lays a surface over f32[h, w, 3], as far as alpha f32[h, w] says."""
-    pixels += alpha[..., None] * (draw_surface(colour, alpha.shape, light, rng) - pixels)
+    pixels += alpha[..., None] * (draw_surface(color, alpha.shape, light, rng) - pixels)
 
 
 def _find_place(

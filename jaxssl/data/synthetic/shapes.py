@@ -49,7 +49,7 @@ def _cross(vary: float) -> Outline:
 
 
 def _crescent(vary: float) -> Outline:
-    """A disc less a smaller one, whose centre lies at x = shift and whose rim ends at the horns."""
+    """A disc less a smaller one, whose center lies at x = shift and whose rim ends at the horns."""
     horn, shift = 0.08 * TURN, 0.4 + 0.1 * vary
     y, x = np.sin(horn), np.cos(horn) - shift
     bite = np.arctan2(y, x)

@@ -1,19 +1,19 @@
-"""What the embedded images are painted with: colours, textures, light, noise. Numpy only.
+"""What the embedded images are painted with: colors, textures, light, noise. Numpy only.
 
-Colours are f32 in [0, 1]; lengths are pixels.
+Colors are f32 in [0, 1]; lengths are pixels.
 """
 
 import numpy as np
 
-WEIGHTS = np.array([0.3, 0.6, 0.1], np.float32)  # of red, green, blue in how bright a colour looks
-FAR = 0.3  # in brightness between an object and the ground: its outline shows in grey, too
+WEIGHTS = np.array([0.3, 0.6, 0.1], np.float32)  # of red, green, blue in how bright a color looks
+FAR = 0.3  # in brightness between an object and the ground: its outline shows in gray, too
 
 
 def draw_palette(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Colours f32[count, 3] that can be told from each other: of the ground, then of objects.
+    """Colors f32[count, 3] that can be told from each other: of the ground, then of objects.
 
     The best of many palettes: first that the ground is far brighter or darker than every object,
-    then that all colours differ.
+    then that all colors differ.
     """
     palettes = rng.uniform(0.05, 0.95, (128, count, 3)).astype(np.float32)
     brightness = palettes @ WEIGHTS
@@ -24,20 +24,20 @@ def draw_palette(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_surface(
-    colour: np.ndarray, size: tuple[int, int], light: float, rng: np.random.Generator
+    color: np.ndarray, size: tuple[int, int], light: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A textured surface of about one colour, lit from the angle `light`: f32[h, w, 3]."""
+    """A textured surface of about one color, lit from the angle `light`: f32[h, w, 3]."""
     y = np.arange(size[0], dtype=np.float32)[:, None] - size[0] / 2
     x = np.arange(size[1], dtype=np.float32) - size[1] / 2
     texture = TEXTURES[rng.integers(len(TEXTURES))](y, x, rng)
     other = rng.uniform(-0.1, 0.1) * rng.uniform(0.5, 1, 3)
     towards_light = (y * np.sin(light) + x * np.cos(light)) / np.float32(max(size) / 2)
     shade = 1 + 0.3 * rng.random(dtype=np.float32) * towards_light
-    return (colour + texture[..., None] * other.astype(np.float32)) * shade[..., None]
+    return (color + texture[..., None] * other.astype(np.float32)) * shade[..., None]
 
 
 def expose(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photograph of f32[h, w, 3]: brightness, colour of the light, sensor noise. u8[h, w, 3]."""
+    """A photograph of f32[h, w, 3]: brightness, color of the light, sensor noise. u8[h, w, 3]."""
     gain = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, 3)
     noise = np.frombuffer(rng.bytes(canvas.size), np.uint8).reshape(canvas.shape)
     grain = np.float32(0.08 * rng.random())  # the noise is uniform, this wide

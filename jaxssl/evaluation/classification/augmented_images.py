@@ -22,11 +22,11 @@ SCALE = (0.08, 1.0)  # of the area of the image: torchvision's RandomResizedCrop
 
 
 class TrainingImages:
-    """The labelled images of a training part, in batches."""
+    """The labeled images of a training part, in batches."""
 
     def __init__(self, data: DataSet, mesh: Mesh):
         spec, arrays = data.canvases
-        self._labelled = np.flatnonzero(arrays["label"] >= 0)
+        self._labeled = np.flatnonzero(arrays["label"] >= 0)
         self._canvases, self.size = CanvasBatches(spec, arrays, mesh), data.size
         self.resident = self._canvases.resident
 
@@ -36,13 +36,13 @@ class TrainingImages:
         """Shuffled batches, on the devices.
 
         Args:
-          rows: which of the labelled images, counted without the others.
+          rows: which of the labeled images, counted without the others.
           batch_size: images a batch.
           seed: of their order.
           steps: numbers of the batches, from 0.
         """
         order = Order(len(rows), batch_size, seed)
-        return self._canvases.of(self._labelled[rows[order.indices(step)]] for step in steps)
+        return self._canvases.of(self._labeled[rows[order.indices(step)]] for step in steps)
 
 
 def random_views(

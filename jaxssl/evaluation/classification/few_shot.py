@@ -8,7 +8,7 @@ from jaxssl.evaluation.classification.linear_probe import linear_probe
 from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
 from jaxssl.evaluation.datasets import DataSet, check_labels, stratified
-from jaxssl.evaluation.features import labelled_features
+from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 
@@ -32,8 +32,8 @@ class FewShot:
 
 def run_few_shot(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskResult:
     """Accuracy of a classifier trained on a part of the images; top1_0.01 is that of 1 %."""
-    train, test = labelled_features(encoder, data)
-    classes = data.labelled.classes
+    train, test = labeled_features(encoder, data)
+    classes = data.labeled.classes
     results: dict[str, float] = {}
     images = []
     for fraction in protocol.fractions:

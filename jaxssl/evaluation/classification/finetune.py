@@ -1,4 +1,4 @@
-"""The task `finetune`: the whole network, with a linear classifier, trained on labelled images.
+"""The task `finetune`: the whole network, with a linear classifier, trained on labeled images.
 
 SGD with Nesterov momentum and cosine decay, random resized crops and flips; BatchNorm is trained
 too. Defaults: SimCLR (arXiv 2002.05709), appendix B.5.
@@ -53,7 +53,7 @@ class FineTune:
 
 @dataclasses.dataclass(frozen=True)
 class CroppedImages:
-    """Random resized crops of a batch of labelled images, mirrored or not."""
+    """Random resized crops of a batch of labeled images, mirrored or not."""
 
     size: int
     normalization: str
@@ -65,16 +65,16 @@ class CroppedImages:
 
 def run_finetune(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> TaskResult:
     """Accuracy of the whole network, trained; its learning rate chosen on training images."""
-    train, test = data.labelled.train, data.labelled.test
-    labelled = np.flatnonzero(np.asarray(train["label"]) >= 0)
-    labels, classes = np.asarray(train["label"])[labelled], data.labelled.classes
+    train, test = data.labeled.train, data.labeled.test
+    labeled = np.flatnonzero(np.asarray(train["label"]) >= 0)
+    labels, classes = np.asarray(train["label"])[labeled], data.labeled.classes
     images = TrainingImages(data, encoder.mesh)
     network = Classifier(encoder.network, len(classes))
 
     def scores_after(
         rows: np.ndarray, rate: float, part: dict[str, np.ndarray], asked: np.ndarray
     ) -> np.ndarray:
-        """Scores f32[n, k] of images of a part after training on labelled ones."""
+        """Scores f32[n, k] of images of a part after training on labeled ones."""
         batch_size = whole_batch(protocol.batch_size, len(rows), encoder.mesh.size)
         steps = len(rows) // batch_size
         variables = fine_tune(
@@ -100,7 +100,7 @@ def run_finetune(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int)
         right = []
         for candidate in protocol.learning_rates:
             try:
-                scores = scores_after(rest, candidate, train, labelled[held_out])
+                scores = scores_after(rest, candidate, train, labeled[held_out])
             except DivergenceError:  # too high: any other is better
                 right.append(-1.0)
             else:

@@ -27,7 +27,7 @@ from jaxssl.config import KNN_K, KNN_TEMPERATURE
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.features import labelled_features
+from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.losses import unit
 from jaxssl.pretrained.encoder import Encoder
@@ -74,11 +74,11 @@ def knn(
       labels: i32[n]; rows with a label below zero are left out.
 
     Raises:
-      UserError: fewer than k labelled training features.
+      UserError: fewer than k labeled training features.
     """
     rows, k = np.flatnonzero(labels >= 0), max(protocol.k)
     if k > len(rows):
-        raise UserError(f"kNN needs k <= {len(rows)}, the labelled training images; k is {k}")
+        raise UserError(f"kNN needs k <= {len(rows)}, the labeled training images; k is {k}")
     chunk = min(QUERY_CHUNK, -(-len(test) // mesh.size))
     queries = _filled(test, -(-len(test) // (chunk * mesh.size)) * chunk * mesh.size)
     found = Neighbors(
@@ -151,9 +151,9 @@ def compile_votes(mesh: Mesh, protocol: Knn, num_classes: int) -> Callable[[Tree
 
 
 def run_knn(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResult:
-    """Accuracy of weighted k-nearest-neighbour classification; top1_k20 is that of k = 20."""
-    train, test = labelled_features(encoder, data)
-    classes = data.labelled.classes
+    """Accuracy of weighted k-nearest-neighbor classification; top1_k20 is that of k = 20."""
+    train, test = labeled_features(encoder, data)
+    classes = data.labeled.classes
     votes = knn(
         train.features,
         train.labels,
@@ -170,11 +170,11 @@ def run_knn(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskRe
 
 
 def check_knn(data: DataSet, protocol: Knn) -> None:
-    """Raises UserError if there are fewer than k labelled images to learn from."""
-    count, k = int((data.labelled.train["label"] >= 0).sum()), max(protocol.k)
+    """Raises UserError if there are fewer than k labeled images to learn from."""
+    count, k = int((data.labeled.train["label"] >= 0).sum()), max(protocol.k)
     if count < k:
         raise UserError(
-            f"{data.spec} has {count} labelled images in its training part and kNN has "
+            f"{data.spec} has {count} labeled images in its training part and kNN has "
             f"k = {k}; set knn.k (in training eval.knn_k) to {count} or less"
         )
 

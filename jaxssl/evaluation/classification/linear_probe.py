@@ -21,7 +21,7 @@ from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.augmented_images import TrainingImages, random_views
 from jaxssl.evaluation.classification.linear_protocols import PRESETS, LinearProbe
 from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out, whole_batch
-from jaxssl.evaluation.features import LabelledFeatures, labelled_features
+from jaxssl.evaluation.features import LabeledFeatures, labeled_features
 from jaxssl.evaluation.probes import Probes, Schedule, init_probes, predict, scan_updates, update
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.pyramid import look_up
@@ -33,7 +33,7 @@ from jaxssl.types import Batch, Tree
 Epoch = Callable[[Probes, Schedule, np.ndarray, int], Probes]
 
 
-def epoch_of_features(train: LabelledFeatures, seed: int) -> Epoch:
+def epoch_of_features(train: LabeledFeatures, seed: int) -> Epoch:
     """Epochs on features made once."""
     features, labels = jnp.asarray(train.features), jnp.asarray(train.labels)
 
@@ -97,8 +97,8 @@ class Trained(NamedTuple):
 
 
 def linear_probe(
-    train: LabelledFeatures,
-    test: LabelledFeatures,
+    train: LabeledFeatures,
+    test: LabeledFeatures,
     protocol: LinearProbe,
     *,
     num_classes: int,
@@ -138,7 +138,7 @@ def linear_probe(
     return Trained(np.asarray(predict(probes, test.features)[0]), rate, best)
 
 
-def _accuracy(probes: Probes, test: LabelledFeatures) -> np.ndarray:
+def _accuracy(probes: Probes, test: LabeledFeatures) -> np.ndarray:
     """Top-1 of each, f32[l]."""
     right = np.asarray(predict(probes, test.features)).argmax(axis=2) == test.labels[None]
     return right.mean(axis=1)
@@ -146,8 +146,8 @@ def _accuracy(probes: Probes, test: LabelledFeatures) -> np.ndarray:
 
 def run_linear(encoder: Encoder, data: DataSet, protocol: LinearProbe, seed: int) -> TaskResult:
     """Accuracy of a linear classifier after its last epoch."""
-    train, test = labelled_features(encoder, data)
-    classes = data.labelled.classes
+    train, test = labeled_features(encoder, data)
+    classes = data.labeled.classes
     epoch = None
     if protocol.augment:
         epoch = epoch_of_images(encoder, TrainingImages(data, encoder.mesh), seed)

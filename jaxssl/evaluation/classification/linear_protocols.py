@@ -16,7 +16,7 @@ from jaxssl.optim import Sgd
 class LinearProbe:
     """A protocol; the default is ours (`sweep`).
 
-    Features are standardised, so that one grid of learning rates serves all encoders, and made
+    Features are standardized, so that one grid of learning rates serves all encoders, and made
     once, of unchanged images. A linear classifier loses nothing by the former.
     """
 

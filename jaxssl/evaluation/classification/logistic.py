@@ -1,6 +1,6 @@
 """The task `logistic`: logistic regression by full-batch L-BFGS, without a learning rate.
 
-It minimizes C sum_i cross_entropy_i + |w|^2 / 2, as sklearn's `LogisticRegression`, on standardised
+It minimizes C sum_i cross_entropy_i + |w|^2 / 2, as sklearn's `LogisticRegression`, on standardized
 features. Of several C the best is chosen on a tenth of the training images.
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out
-from jaxssl.evaluation.features import LabelledFeatures, labelled_features
+from jaxssl.evaluation.features import LabeledFeatures, labeled_features
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Tree
@@ -75,8 +75,8 @@ def _minimize(
 
 
 def logistic_regression(
-    train: LabelledFeatures,
-    test: LabelledFeatures,
+    train: LabeledFeatures,
+    test: LabeledFeatures,
     protocol: Logistic,
     *,
     num_classes: int,
@@ -116,8 +116,8 @@ def logistic_regression(
 
 def run_logistic(encoder: Encoder, data: DataSet, protocol: Logistic, seed: int) -> TaskResult:
     """Accuracy of logistic regression."""
-    train, test = labelled_features(encoder, data)
-    classes = data.labelled.classes
+    train, test = labeled_features(encoder, data)
+    classes = data.labeled.classes
     scores, c = logistic_regression(train, test, protocol, num_classes=len(classes), seed=seed)
     results, details = score(scores, test.labels, classes)
     return TaskResult(results, {"c_chosen": c}, details)

@@ -11,7 +11,7 @@ The number in the paper is the share of pixels whose depth is off by a factor be
 BYOL takes 7,500 steps in batches of 256 with a learning rate of 0.16, which is 40 epochs of the
 47,584 images; here batches of 16 and the rate in proportion. Images keep their shape; crops are
 squares as high as they are, where BYOL has 304 x 228 pixels of images resized to 320 x 240 (so:
-`--size 240 --set depth.crop=228`), and its changes of colour are left out.
+`--size 240 --set depth.crop=228`), and its changes of color are left out.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, DepthHead
 from jaxssl.pretrained.encoder import Encoder
 
-MIN_DEPTH = 0.01  # metres; a prediction below is taken for this
+MIN_DEPTH = 0.01  # meters; a prediction below is taken for this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def depth_metrics(sums: Float[np.ndarray, "6"]) -> dict[str, float]:
 
     Returns:
       delta1, delta2, delta3: the share that is off by a factor below 1.25, 1.25^2 and 1.25^3;
-      rmse: root of the mean squared error, metres; abs_rel: mean of |error| / depth.
+      rmse: root of the mean squared error, meters; abs_rel: mean of |error| / depth.
 
     Raises:
       UserError: no depth is known.

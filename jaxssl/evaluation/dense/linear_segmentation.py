@@ -63,7 +63,7 @@ def class_shares(
 ) -> Float[np.ndarray, "h w k"]:
     """The share of each class in each cell of a grid; void pixels have a share that is left out.
 
-    A pixel belongs to the cell in which its centre lies.
+    A pixel belongs to the cell in which its center lies.
     """
     row, column = (
         ((np.arange(side) + 0.5) * cells / side).astype(int)
@@ -133,7 +133,7 @@ def predict_maps(
     """Some of `rows`, their truth u8[b, h, w], padded with void, and what each classifier says.
 
     Args:
-      encoder: whose grid the classifiers have learnt from.
+      encoder: whose grid the classifiers have learned from.
       probes: the classifiers.
       pixels: with the images.
       part: "train" or "test".

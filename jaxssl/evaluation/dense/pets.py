@@ -105,7 +105,7 @@ def run_pets(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> Task
     results = {
         prefix + name: value
         for prefix, maps in predicted.items()
-        for name, value in pets_metrics.summarise(truth, maps).items()
+        for name, value in pets_metrics.summarize(truth, maps).items()
     } | pets_metrics.floors(truth)
     shown = pixels.shown(dict(enumerate(predicted[""])))
     return TaskResult(results, pixels.protocol, predictions=shown)

@@ -60,7 +60,7 @@ def pet_metrics(
     }
 
 
-def summarise(
+def summarize(
     truth: UInt8[np.ndarray, "n s s"], predicted: UInt8[np.ndarray, "n s s"]
 ) -> dict[str, float]:
     """Means over images of the standard measures, and under `paper_` of the authors'."""
@@ -77,7 +77,7 @@ def floors(truth: UInt8[np.ndarray, "n s s"]) -> dict[str, float]:
 
     He names pet everywhere for the standard measures, background everywhere for the authors'.
     """
-    pet, background = (summarise(truth, np.full_like(truth, c)) for c in (PET, BACKGROUND))
+    pet, background = (summarize(truth, np.full_like(truth, c)) for c in (PET, BACKGROUND))
     return {
         f"baseline_{name}": (background if name.startswith("paper_") else pet)[name] for name in pet
     }
