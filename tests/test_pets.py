@@ -93,5 +93,3 @@ def test_upsampling_is_torchs_with_align_corners(cells, side):
 def test_mistakes():
     with pytest.raises(ValueError, match="choose map or gap"):
         Pets(head_input="mean")
-    with pytest.raises(ValueError, match="this head is for whole images"):
-        Pets(crop=128)
