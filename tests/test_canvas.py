@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.data import loading
-from jaxssl.data.canvas import MAX_PIXELS, CanvasSpec, choose_pixels
+from jaxssl.data.canvas import MAX_PIXELS, SMALL_SET_BYTES, CanvasSpec, choose_pixels
 from jaxssl.data.folder import Folder
 from jaxssl.data.loading import load_arrays, sample_sizes
 from jaxssl.data.records import Info, Records, shard_name, write_info, write_shard
@@ -144,7 +144,8 @@ def test_the_budget_is_the_least_that_keeps_most_images_whole():
     assert choose_pixels(sizes, 20_000) == 512 * 683
     assert choose_pixels([(100, 100)] * 90 + [(500, 700)] * 10, 100) == 500 * 700
     assert choose_pixels([(3000, 4000)], 20_000) == MAX_PIXELS
-    assert choose_pixels([(3000, 4000)], 100) == 3000 * 4000  # a folder from a phone
+    assert choose_pixels([(3000, 4000)], 20) == 3000 * 4000  # a folder from a phone
+    assert choose_pixels([(3000, 4000)], 100) == SMALL_SET_BYTES / 400
 
 
 def test_expected_bytes_are_those_in_use():
