@@ -75,7 +75,7 @@ def measure(example: Example, *, min_area: int) -> Row:
     regions = example.regions
     if regions is None or not len(regions):
         return Row(0, 0, 0, 0, 0, height * width)
-    union = coco_mask.merge([{"size": [height, width], "counts": rle} for rle in regions.rle])
+    union = coco_mask.merge(coco(regions.rle, regions.size))
     return Row(
         regions=len(regions),
         objects=len(np.unique(regions.object)),

@@ -215,7 +215,7 @@ def test_arrays_of_masks(tmp_path, labels, example):
     with pytest.raises(BrokenImage, match=r"holds masks \(2, 12, 16\) .* image has \(5, 5\)"):
         Proposals(path=str(tmp_path))(Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8)))
     (tmp_path / "street_1.npz").write_bytes(b"PK")
-    with pytest.raises(BrokenImage, match=r"street_1.npz cannot be read"):
+    with pytest.raises(BrokenImage, match=r"street_1.npz is damaged"):
         Proposals(path=str(tmp_path))(example)
 
 
@@ -236,9 +236,9 @@ def test_mistakes_are_found_at_once(tmp_path, make, message):
 
 def test_a_file_of_another_kind_ends_the_run(tmp_path, example):
     instances = write_json(tmp_path / "instances.json", {"images": []})
-    with pytest.raises(ValueError, match=r"has no list of annotations, so it is no COCO ann"):
+    with pytest.raises(ValueError, match=r"has no annotations; give a file of COCO annotations"):
         Annotation(format="coco", path=instances)(example)
-    with pytest.raises(ValueError, match=r"is no list of COCO results"):
+    with pytest.raises(ValueError, match=r"no list; give a list of COCO results"):
         Proposals(path=instances)(example)
 
 

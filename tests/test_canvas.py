@@ -54,7 +54,7 @@ def make(example: Example, spec) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (23, 31), (64, 1000)])
 def test_run_lengths_are_those_of_the_mask(size):
     for mask in blobs(*size, 6):
-        ends = run_ends(encode_mask(mask))
+        (ends,) = run_ends([encode_mask(mask)])
         inside = np.searchsorted(ends, np.arange(mask.size), side="right") % 2
         np.testing.assert_array_equal(inside.reshape(size[::-1]).T, mask)
 

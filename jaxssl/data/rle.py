@@ -6,25 +6,59 @@ groups of 5 bits, lowest first, one printable character each (pycocotools, commo
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from jaxssl.checked_files import MAX_POLYGON
+from jaxssl.errors import UserError
 
-def run_ends(counts: bytes) -> np.ndarray:
-    """Where each run of a mask ends, i64[n], counting pixels down the columns."""
-    chars = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    if not len(chars):
-        return np.zeros(0, np.int64)
+_DIGITS = 7  # of a number at most: 35 bits
+
+
+def run_ends(rle: Sequence[bytes]) -> list[np.ndarray]:
+    """Where each run of each mask ends, i64[n], counting pixels down the columns."""
+    lengths, mask = _run_lengths(rle)
+    starts = np.searchsorted(mask, np.arange(1, len(rle)))
+    return [np.cumsum(runs) for runs in np.split(lengths, starts)][: len(rle)]
+
+
+def _run_lengths(rle: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The lengths of all runs of R masks, i64[n], and of which mask each is, i64[n].
+
+    Raises `UserError` if the characters are none of run lengths.
+    """
+    chars = np.frombuffer(b"".join(rle), np.uint8).astype(np.int64) - 48
+    known = (chars >= 0) & (chars < 0x40)
     last = chars & 0x20 == 0  # of the characters of one number
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    digits = np.diff(starts, append=len(chars))
+    ends = np.cumsum([len(counts) for counts in rle], dtype=np.int64)
+    digits = np.diff(np.flatnonzero(last), prepend=-1)
+    if not known.all() or not last[ends[ends > 0] - 1].all() or (digits > _DIGITS).any():
+        raise UserError("its run lengths are damaged")
+    starts = np.flatnonzero(last) - digits + 1
     place = 5 * (np.arange(len(chars)) - np.repeat(starts, digits))
-    lengths = np.add.reduceat((chars & 0x1F) << place, starts)
+    lengths = np.add.reduceat((chars & 0x1F) << place, starts) if len(starts) else starts
     lengths -= (chars[last] & 0x10 > 0) * (1 << 5 * digits)  # two's complement
-    lengths[1::2] = np.cumsum(lengths[1::2])
-    lengths[2::2] = np.cumsum(lengths[2::2])
-    return np.cumsum(lengths)
+    mask = np.searchsorted(ends, starts, side="right")
+    number = np.arange(len(mask)) - np.searchsorted(mask, mask)  # in the mask
+    for each in (number % 2 == 1, (number % 2 == 0) & (number > 0)):
+        total = np.cumsum(lengths * each)  # less what it was at the start of the mask
+        lengths[each] = (total - total[np.arange(len(mask)) - number])[each]
+    return lengths, mask
+
+
+def check_masks(rle: Sequence[bytes], size: tuple[int, int]) -> None:
+    """Raises `UserError` unless all masks have `size` height x width pixels.
+
+    pycocotools reads and writes out of bounds where they have not.
+    """
+    pixels = size[0] * size[1]
+    lengths, mask = _run_lengths(rle)
+    inside = (lengths >= 0) & (lengths <= pixels)
+    covered = np.bincount(mask, lengths * inside, len(rle))
+    if not inside.all() or (covered != pixels).any():
+        raise UserError(f"its run lengths are not those of {size[0]} x {size[1]} pixels")
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
@@ -64,6 +98,47 @@ def _changes(values: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate([column * height + row + 1, top * height]))
 
 
+def from_coco(segmentation: Any, size: tuple[int, int]) -> bytes:
+    """The run lengths of a mask of `size` height, width as COCO's JSON holds it.
+
+    Polygons, or the counts of runs, which may be compressed. Raises `UserError` if it is neither
+    of that size.
+    """
+    height, width = size
+    if isinstance(segmentation, list):
+        polygons = [_polygon(points) for points in segmentation]
+        if not polygons:
+            raise UserError("it has no polygon")
+        counts = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"]
+    elif not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
+        raise UserError(f"it has no run lengths of {height} x {width} pixels")
+    else:
+        counts = segmentation.get("counts")
+        if isinstance(counts, list):
+            whole = all(type(run) is int and run >= 0 for run in counts)
+            if not whole or sum(counts) != height * width:
+                raise UserError(f"its run lengths are not those of {height} x {width} pixels")
+            counts = coco_mask.frPyObjects(segmentation, height, width)["counts"]
+        if isinstance(counts, str):
+            counts = counts.encode(errors="surrogatepass")
+    if not isinstance(counts, bytes):
+        raise UserError("it has no run lengths")
+    check_masks([counts], size)
+    return counts
+
+
+def _polygon(points: Any) -> list[float]:
+    """x0, y0, x1, y1, ..., of three points or more that pycocotools can go along."""
+    numbers = isinstance(points, list) and all(type(p) in (int, float) for p in points)
+    if not numbers or len(points) < 6 or len(points) % 2:
+        raise UserError("a polygon of it is no list x, y, x, y, ... of three points or more")
+    near = all(-MAX_POLYGON <= p <= MAX_POLYGON for p in points)
+    steps = np.abs(np.diff(np.reshape(points, (-1, 2)), axis=0)) if near else np.inf
+    if np.sum(steps) > MAX_POLYGON:
+        raise UserError(f"a polygon of it is longer than {MAX_POLYGON} pixels")
+    return [float(p) for p in points]
+
+
 def _compress(changes: np.ndarray, size: tuple[int, ...]) -> bytes:
     """The characters for the pixels at which a mask of `size` height, width turns over."""
     height, width = size
@@ -77,15 +152,14 @@ def _compress(changes: np.ndarray, size: tuple[int, ...]) -> bytes:
 
 def decode_mask(counts: bytes, size: tuple[int, int]) -> np.ndarray:
     """The mask bool[h, w] of run lengths; `size` is height, width."""
-    ends = run_ends(counts)
+    (ends,) = run_ends([counts])
     inside = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=0))
     return inside.reshape(size[::-1]).T  # runs go down the columns
 
 
 def mask_areas(rle: Sequence[bytes]) -> np.ndarray:
     """The number of pixels in each mask: i64[R]. pycocotools' own `area` fails from 256 on."""
-    lengths = [np.diff(run_ends(counts), prepend=0) for counts in rle]
-    return np.array([run[1::2].sum() for run in lengths], np.int64)
+    return np.array([np.diff(ends, prepend=0)[1::2].sum() for ends in run_ends(rle)], np.int64)
 
 
 def mask_boxes(rle: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
@@ -123,8 +197,8 @@ def bit_planes(
     x, column = np.unique(middle, return_inverse=True)
     position = (x[:, None] * height + y).ravel()  # ascending
     turned = np.zeros((len(position) + 1, planes), np.uint32)
-    for r, counts in enumerate(rle):
-        at = np.searchsorted(position, run_ends(counts))
+    for r, ends in enumerate(run_ends(rle)):
+        at = np.searchsorted(position, ends)
         np.bitwise_xor.at(turned[:, r // 32], at, np.uint32(1 << r % 32))
     bits = np.bitwise_xor.accumulate(turned[:-1], axis=0).reshape(len(x), rows, planes)
     return bits[column].transpose(1, 0, 2)

@@ -1,27 +1,50 @@
 """COCO's JSON files: instances, panoptic segments, and results of other programs."""
 
 import functools
-import json
+import math
 import pathlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from pycocotools import mask as coco_mask
-
+from jaxssl.checked_files import read_json
 from jaxssl.data.label_maps import read_one
-from jaxssl.data.rle import run_ends
+from jaxssl.data.rle import from_coco
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels
 
 
-def load(path: str) -> Any:
-    """The content of a JSON file; `UserError` if it cannot be read."""
-    try:
-        return json.loads(pathlib.Path(path).read_bytes())
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no JSON file that can be read: {error}") from error
+class Image(TypedDict):
+    """An entry of `images`."""
+
+    id: int | str
+    file_name: str
+    height: int
+    width: int
+
+
+class Segment(TypedDict):
+    """An entry of `segments_info`."""
+
+    id: int
+
+
+class Annotation(TypedDict):
+    """An entry of `annotations`, or of a file of results."""
+
+    image_id: int | str
+    segmentation: NotRequired[Any]  # `from_coco` says of what kinds
+    segments_info: NotRequired[list[Segment]]
+    score: NotRequired[float]
+    iscrowd: NotRequired[bool | int]
+
+
+class CocoFile(TypedDict):
+    """A file of annotations."""
+
+    images: list[Image]
+    annotations: list[Annotation]
 
 
 def instances(path: str, example: Example) -> list[Region]:
@@ -30,23 +53,19 @@ def instances(path: str, example: Example) -> list[Region]:
     return decode(objects, path, example)
 
 
-def decode(found: Sequence[Mapping[str, Any]], path: str, example: Example) -> list[Region]:
+def decode(found: Sequence[Annotation], path: str, example: Example) -> list[Region]:
     """The regions of annotations or results of one image; `BrokenImage` if one is damaged."""
     size = example.image.shape[0], example.image.shape[1]
     regions = []
     for each in found:
+        score = each.get("score", 1.0)
         try:
-            counts, coded_size = _compress(each["segmentation"], size)
-            score = float(each.get("score", 1))
-        except Exception as error:  # pycocotools raises whatever it likes, bare exceptions too
+            rle = from_coco(each.get("segmentation"), size)
+            if not math.isfinite(score):
+                raise UserError(f"its score is {score}")
+        except UserError as error:
             raise BrokenImage(f"{example.key}: a mask of {path} is damaged: {error}") from error
-        pixels = int(run_ends(counts)[-1]) if counts else 0
-        if coded_size != size or pixels != size[0] * size[1]:
-            raise BrokenImage(
-                f"{example.key}: a mask of {path} is damaged: {pixels} pixels of {coded_size} in "
-                f"an image of {size}"
-            )
-        regions.append(Region(counts, size, score))
+        regions.append(Region(rle, size, score))
     return regions
 
 
@@ -57,25 +76,13 @@ def panoptic(path: str, example: Example) -> list[Region]:
     """
     annotations = _annotations(path, example)
     labels = read_one(pathlib.Path(path).with_suffix(""), example)
+    if any("segments_info" not in each for each in annotations):
+        raise UserError(f"{path} has annotations without segments_info; give a panoptic file")
     listed = {segment["id"] for each in annotations for segment in each["segments_info"]}
     return from_labels(labels, ignore=set(labels.ravel().tolist()) - listed)
 
 
-def _compress(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
-    """Polygons or run lengths, compressed or not, as compressed run lengths and their size."""
-    height, width = size
-    if not isinstance(segmentation, dict):
-        coded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        coded = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        coded = segmentation
-    counts = coded["counts"]
-    height, width = coded["size"]
-    return counts.encode() if isinstance(counts, str) else counts, (height, width)
-
-
-def _annotations(path: str, example: Example) -> list[Any]:
+def _annotations(path: str, example: Example) -> list[Annotation]:
     """Those of one image."""
     entries = _entries(path)
     entry = entries.get(example.key) or entries.get(pathlib.PurePath(example.key).name)
@@ -88,13 +95,11 @@ def _annotations(path: str, example: Example) -> list[Any]:
 
 
 @functools.lru_cache(maxsize=1)
-def _entries(path: str) -> Mapping[str, tuple[tuple[int, int], list[Any]]]:
+def _entries(path: str) -> Mapping[str, tuple[tuple[int, int], list[Annotation]]]:
     """Size and annotations of each image, by its file name."""
-    content = load(path)
-    for name in ("annotations", "images"):
-        if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise UserError(f"{path} has no list of {name}, so it is no COCO annotation file")
-    found: dict[int, list[Any]] = defaultdict(list)
+    advice = "give a file of COCO annotations, or copy it again"
+    content = read_json(pathlib.Path(path), CocoFile, advice=advice)
+    found: dict[int | str, list[Annotation]] = defaultdict(list)
     for annotation in content["annotations"]:
         found[annotation["image_id"]].append(annotation)
     return {

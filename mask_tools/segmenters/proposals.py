@@ -4,12 +4,12 @@ import dataclasses
 import functools
 import pathlib
 import re
-import zipfile
 from collections import defaultdict
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from jaxssl.checked_files import read_json, read_npz
 from jaxssl.data.label_maps import find
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
@@ -65,13 +65,11 @@ def _from_results(path: str, example: Example) -> list[Region]:
 
 
 @functools.lru_cache(maxsize=1)
-def _results(path: str) -> dict[str | int, list[Any]]:
+def _results(path: str) -> dict[str | int, list[coco_json.Annotation]]:
     """The results of each image, by its id."""
-    content = coco_json.load(path)
-    is_list = isinstance(content, list)
-    if not is_list or not all(isinstance(r, dict) and "image_id" in r for r in content):
-        raise UserError(f"{path} is no list of COCO results with an image_id each")
-    by_image: dict[str | int, list[Any]] = defaultdict(list)
+    advice = "give a list of COCO results with an image_id each, or make it again"
+    content = read_json(pathlib.Path(path), list[coco_json.Annotation], advice=advice)
+    by_image: dict[str | int, list[coco_json.Annotation]] = defaultdict(list)
     for result in content:
         by_image[result["image_id"]].append(result)
     return dict(by_image)
@@ -80,14 +78,16 @@ def _results(path: str) -> dict[str | int, list[Any]]:
 def _from_npz(root: pathlib.Path, example: Example) -> list[Region]:
     path = find(root, example.key, (".npz",))
     try:
-        with np.load(path) as file:
-            masks = file["masks"].astype(bool)
-            scores = file["scores"] if "scores" in file else np.ones(len(masks))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BrokenImage(f"{example.key}: {path} cannot be read: {error}") from error
-    if masks.shape[1:] != example.image.shape[:2] or len(scores) != len(masks):
+        arrays = read_npz(path, advice="make it again")
+    except UserError as error:
+        raise BrokenImage(f"{example.key}: {error}") from error
+    masks = arrays.get("masks", np.zeros(0))
+    scores = arrays.get("scores", np.ones(masks.shape[:1]))
+    if masks.shape[1:] != example.image.shape[:2] or scores.shape != masks.shape[:1]:
         raise BrokenImage(
             f"{example.key}: {path} holds masks {masks.shape} and scores {scores.shape} where the "
             f"image has {example.image.shape[:2]} pixels"
         )
-    return [from_mask(m, score=float(s)) for m, s in zip(masks, scores, strict=True)]
+    if not np.isfinite(scores).all():
+        raise BrokenImage(f"{example.key}: {path} has scores that are no numbers")
+    return [from_mask(m.astype(bool), score=float(s)) for m, s in zip(masks, scores, strict=True)]

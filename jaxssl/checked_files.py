@@ -1,0 +1,181 @@
+"""Files that may be damaged, or of another's making: limits on what they hold, checked readers.
+
+What cannot be read is a `UserError`: "FILE is damaged: WHAT; WHAT TO DO". A JSON file is read as
+the type that was written: a dataclass, a TypedDict, or lists, tuples and dictionaries of such.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import types
+import typing
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxssl.errors import UserError
+
+T = TypeVar("T")
+
+# What a file may ask for, beyond which it is refused before memory or time are spent on it. Of an
+# image the limit is Pillow's, twice `PIL.Image.MAX_IMAGE_PIXELS`.
+MAX_EXPANSION = 20  # bytes that an archive may hold for each of its own ...
+MAX_SMALL_ARCHIVE = 2**30  # ... if it holds more than these
+MAX_PICKLE_STEPS = 2**20  # of the program that a pickle is; and values in what it makes
+MAX_POLYGON = 2**20  # pixels along an outline
+MAX_INTEGER = 2**63
+
+_NAMES: dict[type, str] = {
+    bool: "true or false", int: "whole number", float: "number", str: "text", dict: "object",
+    list: "list", types.NoneType: "null",
+}  # fmt: skip
+
+
+class _Mismatch(Exception):
+    """A value of another type than expected, and where it stands."""
+
+    def __init__(self, what: str):
+        self.what, self.path = what, ""
+
+    def __str__(self) -> str:
+        return f"{self.path.lstrip('.') or 'its content'} {self.what}"
+
+
+@contextlib.contextmanager
+def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
+    """Whatever goes wrong in reading a file becomes a `UserError` that names it."""
+    try:
+        yield
+    except Exception as error:  # parsers raise whatever a damaged file makes them run into
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{os.fspath(path)} is damaged: {reason}; {advice}") from error
+
+
+def read_json(path: pathlib.Path, kind: Callable[..., T], *, advice: str) -> T:
+    """The content of a JSON file as a `kind`, such as a dataclass or `dict[str, int]`."""
+    return parse_json(path.read_bytes(), kind, path, advice=advice)
+
+
+def parse_json(
+    text: bytes | str, kind: Callable[..., T], path: str | os.PathLike[str], *, advice: str
+) -> T:
+    """A JSON text as a `kind`.
+
+    Args:
+      text: of the whole file, or of a part.
+      kind: type of the content.
+      path: names the file in errors.
+      advice: what to do if it is damaged.
+
+    Raises:
+      UserError: it is no JSON in UTF-8, or a field is missing, unknown or of another type.
+    """
+    with naming_damage(path, advice):
+        value = json.loads(text if isinstance(text, str) else text.decode())
+        if "\\ud" in str(text).lower():  # halves of characters, which no file can be given
+            json.dumps(value, ensure_ascii=False).encode(errors="surrogateescape")
+        return typing.cast(T, _as(kind, value))
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """The value that JSON made of a `kind`, turned back into one."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        *others, last = sorted(arguments, key=lambda kind: kind is not types.NoneType)
+        for other in others:
+            with contextlib.suppress(_Mismatch):
+                return _as(other, value)
+        return _as(last, value)
+    if origin is typing.NotRequired:
+        return _as(arguments[0], value)
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        return _with_fields(kind, value)
+    if origin is dict:
+        _expect(dict, value)
+        return {key: _at(f".{key}", arguments[1], inner) for key, inner in value.items()}
+    if origin in (list, tuple):
+        _expect(list, value)
+        many = origin is list or arguments[-1] is ...
+        kinds = arguments[:1] * len(value) if many else arguments
+        if len(kinds) != len(value):
+            raise _Mismatch(f"has {len(value)} entries, not {len(kinds)}")
+        return origin(_at(f"[{i}]", *pair) for i, pair in enumerate(zip(kinds, value, strict=True)))
+    if type(value) is int and abs(value) >= MAX_INTEGER:
+        raise _Mismatch("is out of range")
+    if kind is float and type(value) is int:
+        return float(value)
+    _expect(kind, value)
+    return value
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _with_fields(kind: Any, value: Any) -> Any:
+    """A dataclass, which has to have all its fields and no other, or a TypedDict."""
+    _expect(dict, value)
+    fields = _fields(kind)
+    known = {name: _at(f".{name}", fields[name], value[name]) for name in fields if name in value}
+    is_dict = typing.is_typeddict(kind)
+    if missing := (kind.__required_keys__ if is_dict else set(fields)) - set(known):
+        raise _Mismatch(f"has no {', '.join(sorted(missing))}")
+    if is_dict:
+        return value | known
+    if unknown := set(value) - set(fields):
+        raise _Mismatch(f"has an unknown {', '.join(sorted(unknown))}"[:100])
+    return kind(**known)
+
+
+def _at(place: str, kind: Any, value: Any) -> Any:
+    try:
+        return _as(kind, value)
+    except _Mismatch as mismatch:
+        mismatch.path = place + mismatch.path
+        raise
+
+
+def _expect(kind: type, value: Any) -> None:
+    if type(value) is not kind:
+        raise _Mismatch(f"is {value!r:.60}, no {_NAMES[kind]}")
+
+
+def open_archive(file: typing.BinaryIO) -> zipfile.ZipFile:
+    """A zip archive that does not hold much more than its own size."""
+    archive = zipfile.ZipFile(file)
+    size = sum(part.file_size for part in archive.infolist())
+    if size > max(MAX_SMALL_ARCHIVE, MAX_EXPANSION * os.fstat(file.fileno()).st_size):
+        raise UserError(f"it would take {size / 1e9:.3g} GB")
+    return archive
+
+
+def read_npz(path: pathlib.Path, *, advice: str) -> dict[str, np.ndarray]:
+    """The arrays of a file of `numpy.savez`: of numbers, and no larger than their part of it."""
+    arrays = {}
+    with naming_damage(path, advice), path.open("rb") as file, open_archive(file) as archive:
+        for part in archive.infolist():
+            with archive.open(part) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                shape, by_columns, dtype = read(stream)
+                if dtype.kind not in "fiub":
+                    raise UserError(f"{part.filename} holds {dtype}, not numbers")
+                if stream.tell() + math.prod(shape) * dtype.itemsize != part.file_size:
+                    raise UserError(f"{part.filename} is too short or too long for {shape} {dtype}")
+                numbers = np.frombuffer(stream.read(), dtype)
+                array = numbers.reshape(shape, order="F" if by_columns else "C")
+                arrays[part.filename.removesuffix(".npy")] = array
+    return arrays
