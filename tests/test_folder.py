@@ -15,6 +15,7 @@ from jaxssl.data import open_source
 from jaxssl.data.decode import decode_image, decode_resized, read_size
 from jaxssl.data.folder import Folder
 from jaxssl.data.source import BrokenImage
+from jaxssl.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
@@ -189,6 +190,51 @@ def test_a_class_called_train_is_no_split(tmp_path):
     put(tmp_path, "train/1.png", "plane/2.png", "ship/3.png")
     assert len(Folder(tmp_path)) == 3
     assert Folder(tmp_path).class_names == ("plane", "ship", "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "beside"),
+    [
+        ("train", "valid", "test"),
+        ("Training", "Testing", ""),
+        ("Train", "Test", ""),
+        ("train", "eval", ""),
+        ("TRAIN", "DEV", "TEST"),
+        ("train2017", "val2017", "test2017"),
+        ("training_set", "test_set", ""),
+        ("TrainingSet", "ValidationSet", ""),
+        ("seg_train/seg_train", "seg_test/seg_test", "seg_pred"),
+        ("pets-1/train", "pets-1/valid", ""),
+        ("ILSVRC_img_train", "ILSVRC_img_val", ""),
+    ],
+)
+def test_names_of_parts_are_no_classes(train, test, beside, tmp_path):
+    put(tmp_path, f"{train}/cat/1.png", f"{train}/dog/2.png", f"{test}/dog/3.png")
+    if beside:
+        put(tmp_path, f"{beside}/x/4.png")
+    for part, keys in {None: 2, "train": 2, "test": 1}.items():
+        folder = Folder(tmp_path, part)
+        expected = {"cat", "dog"} | ({"x"} if beside and not beside.endswith("pred") else set())
+        assert set(folder.class_names) == expected
+        assert len(folder) == keys
+        assert folder[keys - 1].label == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("val", "test"), ("valid", "Testing"), ("train1", "train2"), ("train", "extra")],
+)
+def test_folders_that_look_like_parts_without_one_to_learn_from(names, tmp_path):
+    put(tmp_path, *(f"{name}/{i}.png" for name in names for i in range(2)))
+    for part in (None, "train", "test"):
+        with pytest.raises(UserError, match="look like parts of a data set and not like classes"):
+            Folder(tmp_path, part)
+    assert len(Folder(tmp_path / names[0])) == 2
+
+
+def test_classes_with_words_of_parts(tmp_path):
+    put(tmp_path, "bullet train/1.png", "test tube/2.png", "cat/3.png")
+    assert Folder(tmp_path).class_names == ("bullet train", "cat", "test tube")
 
 
 def test_undeclared_parts_are_stable_when_images_come(tmp_path):

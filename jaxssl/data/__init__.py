@@ -2,6 +2,7 @@
 
     folder:PATH            any tree of images; class sub-folders give labels, folders beside them
                            label maps (`label_maps.py`)
+    folder:PATH?labels=CSV the same with labels in a table (`label_table.py`)
     records:PATH           what mask_tools.export wrote
     tfds:NAME/SPLIT        a tensorflow-datasets data set (needs the extra `tfds`)
     scenes:N, objects:N    embedded, drawn from a seed: N scenes, N labeled single objects
@@ -37,11 +38,12 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         UserError: one line, if there is no such source or nothing in it.
     """
     scheme, _, rest = spec.partition(":")
-    if scheme in ("folder", "records") and rest:
-        path = os.path.expanduser(rest)
-        if scheme == "folder" and part and (found := find_folders(pathlib.Path(path), part)):
-            return LabelFolder(path, *found)
-        return Folder(path, part) if scheme == "folder" else Records(path, part)
+    if scheme == "records" and rest:
+        return Records(os.path.expanduser(rest), part)
+    if scheme == "folder" and rest:
+        path, _, labels = os.path.expanduser(rest).partition("?labels=")
+        found = find_folders(pathlib.Path(path), part) if part and not labels else None
+        return LabelFolder(path, *found) if found else Folder(path, part, labels)
     if scheme == "tfds" and rest:
         return Tfds(rest, part)
     if scheme in ("scenes", "objects"):

@@ -1,8 +1,9 @@
 """A tree of image files as a source: nothing to convert, nothing to describe.
 
-Folders `train/` and `val/` (or `validation/`, `test/`) beside each other are the data set's splits.
-Two or more folders at the top of the tree, or of a split, name the classes of the images in them at
-any depth; images beside those folders have no class. Hidden files and folders are skipped.
+Folders `train/` and `val/` (or `Training/` and `Testing/`, and the like: `splits.py`) beside each
+other are the data set's splits. Two or more folders at the top of the tree, or of a split, name the
+classes of the images in them at any depth; images beside those folders have no class. Hidden files
+and folders are skipped.
 """
 
 import hashlib
@@ -14,8 +15,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jaxssl.data.decode import decode_image, decode_resized, read_size
+from jaxssl.data.label_table import read_labels, sort_classes
 from jaxssl.data.source import BrokenImage, Example
-from jaxssl.data.splits import EVALUATION_SPLITS, choose_splits, in_part
+from jaxssl.data.splits import choose_splits, declared_splits, in_part, split_of
 from jaxssl.errors import UserError
 
 SUFFIXES = (
@@ -32,23 +34,37 @@ class Folder:
 
     has_regions = False
 
-    def __init__(self, path: str | os.PathLike[str], part: str | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], part: str | None = None, labels: str = ""
+    ) -> None:
         """Finds the images to learn from, or those of the part "train" or "test"; see `splits.py`.
 
-        Raises `UserError` if there is no such folder, or nothing in it.
+        `labels` is a table in the folder that says the classes, not the folders; a part has no
+        images without. Raises `UserError` if there is no such folder, or nothing in it.
         """
-        self.spec = f"folder:{path}"
+        self.spec = f"folder:{path}" + (f"?labels={labels}" if labels else "")
         self._root = pathlib.Path(path)
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"{path} {what}; give the folder that holds the images")
         keys = sorted(_image_paths(self._root))
-        splits = _declared_splits(keys)
+        self._table = self._root / labels if labels else None
+        class_of = read_labels(self._table, keys) if self._table and keys else None
+        if class_of is not None and part:
+            keys = [key for key in keys if key in class_of]
+        above, splits = _find_splits(keys)
         chosen, by_key = choose_splits(splits, part)
-        self._depth = 1 if splits else 0  # of the folders that name classes
-        self.class_names = _class_names(keys, splits)
         if splits:
-            keys = [key for key in keys if key.split("/")[0] in chosen]
+            keys = [key for key in keys if _folder(key, above) in splits]
+        if class_of is not None:
+            self.class_names = sort_classes(set(class_of.values()))
+        else:
+            depth, self.class_names = _find_classes(keys, above + 1 if splits else 0)
+            class_of = {key: _folder(key, depth) for key in keys}
+            if not splits:
+                _check_classes(self.class_names, path)
+        if splits:
+            keys = [key for key in keys if _folder(key, above) in chosen]
         if by_key:
             keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
@@ -58,7 +74,8 @@ class Folder:
                 f"{' '.join(SUFFIXES)}, in any folders"
             )
         self._keys = keys
-        self._label_of = {name: label for label, name in enumerate(self.class_names)}
+        label_of = {name: label for label, name in enumerate(self.class_names)}
+        self._labels = [label_of.get(class_of.get(key, ""), -1) for key in keys]
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -88,6 +105,8 @@ class Folder:
             except FileNotFoundError:  # between the listing and now: `__getitem__` will say so
                 state = "missing"
             digest.update(os.fsencode(key) + b"\0" + state.encode() + b"\0")
+        if self._table:
+            digest.update(self._table.read_bytes())
         return digest.hexdigest()
 
     def _read(self, index: int) -> bytes:
@@ -102,7 +121,7 @@ class Folder:
         return Example(
             key=key,
             image=image,
-            label=self._label_of.get(_folder(key, self._depth), -1),
+            label=self._labels[index],
             encoded=encoded if encoded.startswith(_RECORDED_AS_THEY_ARE) else None,
         )
 
@@ -137,16 +156,33 @@ def _folder(key: str, depth: int) -> str:
     return folders[depth] if len(folders) > depth else ""
 
 
-def _declared_splits(keys: list[str]) -> set[str]:
-    """The folders at the top that are splits; a class that is called "train" alone is none."""
-    top = {_folder(key, 0) for key in keys}
-    if "train" in top and (top == {"train"} or top & set(EVALUATION_SPLITS)):
-        return top & {"train", *EVALUATION_SPLITS}
-    return set()
+def _find_splits(keys: list[str]) -> tuple[int, set[str]]:
+    """Depth and names of the folders that are splits: at the top, or in the only folder there."""
+    depth = 0
+    while True:
+        names = {_folder(key, depth) for key in keys}
+        splits = declared_splits(names)
+        if splits or len(names) != 1 or "" in names:
+            return depth, splits
+        depth += 1
 
 
-def _class_names(keys: list[str], splits: set[str]) -> tuple[str, ...]:
-    """Over all splits, so that a label means the same class in each."""
-    inside = [key for key in keys if not splits or _folder(key, 0) in splits]
-    names = {_folder(key, 1 if splits else 0) for key in inside} - {""}
-    return tuple(sorted(names)) if len(names) > 1 else ()
+def _find_classes(keys: list[str], depth: int) -> tuple[int, tuple[str, ...]]:
+    """Depth and names of the folders that are classes: at that depth, or below splits again.
+
+    Over all splits, so that a label means the same class in each.
+    """
+    names = {_folder(key, depth) for key in keys} - {""}
+    if depth and names and all(split_of(name)[0] for name in names):  # seg_train/seg_train/forest
+        return _find_classes(keys, depth + 1)
+    return depth, tuple(sorted(names)) if len(names) > 1 else ()
+
+
+def _check_classes(names: tuple[str, ...], path: str | os.PathLike[str]) -> None:
+    """Raises UserError if all of them look like splits, of which none is to learn from."""
+    if names and all(split_of(name)[0] for name in names):
+        raise UserError(
+            f"{path} holds {', '.join(names)}, which look like parts of a data set and not like "
+            "classes: name those to learn from and to test on train and val, or give one of them, "
+            f"folder:{path}/{names[0]}"
+        )

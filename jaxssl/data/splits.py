@@ -1,32 +1,72 @@
 """Which images of a source are for learning and which for testing.
 
-Splits that a data set declares (folders or record splits named `train` and `val`, `validation` or
-`test`) are taken as they are. Without them each image's key decides, four to one: an image stays
-in its part when others are added or removed.
+Splits that a data set declares (folders or record splits named `train` and `val`, say, or
+`Training` and `Testing`, or `train2017` and `val2017`) are taken as they are. Without them each
+image's key decides, four to one: an image stays in its part when others are added or removed.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Collection
 
 from jaxssl.errors import UserError
 
-EVALUATION_SPLITS = ("val", "validation", "test")  # in this order: `test` often has no labels
+_WORDS = {
+    "train": ("train", "training", "trainval", "trainset"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation", "valset"),
+    "test": ("test", "testing", "testset"),
+    "other": ("extra", "unlabeled", "unlabelled"),
+}
+SPLITS = ("train", "val", "test")
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def split_of(name: str) -> tuple[str, str]:
+    """The split that a name says, "train", "val" or "test", and what else it says.
+
+    Of `train2017` that is "train" and "2017", of `TestSet` "test" and "set". The first is "other"
+    for a further part, such as `extra`, and "" if it says none, or two.
+    """
+    found = [match for match in _WORD.finditer(name) if match[0].lower() in _SPLIT_OF]
+    if len(found) != 1:
+        return "", name.lower()
+    (word,) = found
+    rest = (name[: word.start()] + name[word.end() :]).lower()
+    return _SPLIT_OF[word[0].lower()], "".join(filter(str.isalnum, rest))
+
+
+def declared_splits(names: Collection[str]) -> set[str]:
+    """Those of the folders side by side that are splits of one data set, whose names differ in no
+    other word: one to learn from and one to test on. A class that is called "train" is none.
+    """
+    said = {name: split_of(name) for name in names}
+    for rest in sorted({rest for _, rest in said.values()}, key=len):
+        found = {name for name in names if said[name] in ((s, rest) for s in SPLITS)}
+        kinds = {said[name][0] for name in found}
+        if "train" in kinds and (len(kinds) > 1 or len(names) == 1):
+            return found
+    return set()
 
 
 def choose_splits(splits: Collection[str], part: str | None) -> tuple[tuple[str, ...], str | None]:
     """The splits to read for a part, and the part that `in_part` must pick out of them, if any.
 
     `part` is "train", "test" or None: the images to learn from, all of them if none are declared.
+    The part to test on is the split for validation if there is one: `test` often has no labels.
     """
     if part not in ("train", "test", None):
         raise UserError(f"no part {part!r} of a source; choose 'train', 'test' or None")
-    evaluation = next((name for name in EVALUATION_SPLITS if name in splits), None)
-    if "train" not in splits:
+    named: dict[str, list[str]] = {}
+    for name in sorted(splits, key=lambda name: (len(name), name)):
+        named.setdefault(split_of(name)[0], []).append(name)
+    train, evaluation = named.get("train"), named.get("val") or named.get("test")
+    if train is None:
         return tuple(splits), part
     if evaluation is None:
-        return ("train",), part
-    return (evaluation if part == "test" else "train",), None
+        return (train[0],), part
+    return ((evaluation if part == "test" else train)[0],), None
 
 
 def in_part(key: str, part: str) -> bool:

@@ -111,9 +111,11 @@ def match(
     pairs = [(n, t, data) for data in datasets for n, t in tasks.items() if t.needs in data.offers]
     for name, task in tasks.items():
         if name not in {n for n, _, _ in pairs}:
+            advice = "; give one folder per class, or a table: folder:PATH?labels=FILE.csv"
             raise UserError(
                 f"task {name} needs {task.needs} and none of the data sets has them: "
                 f"{', '.join(data.spec for data in datasets)}"
+                f"{advice if task.needs == 'labels' else ''}"
             )
     for data in datasets:
         if data not in [d for _, _, d in pairs]:

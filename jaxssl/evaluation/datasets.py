@@ -99,7 +99,11 @@ class DataSet:
             labels = np.asarray(arrays["label"])
             found[part] = np.unique(labels[labels >= 0])
             if not len(found[part]):
-                raise UserError(f"{self.spec} has no labeled image in its {part} part")
+                raise UserError(
+                    f"{self.spec} has no labeled image in its {part} part; put its images into "
+                    "folders of their classes, or take the part away: a fifth of the other is then "
+                    "kept to test on"
+                )
         if len(found["training"]) < 2:
             only = classes[found["training"][0]]
             raise UserError(
@@ -168,7 +172,7 @@ def open_datasets(
 def _name(spec: str) -> str:
     """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
     scheme, _, rest = spec.partition(":")
-    parts = rest.strip("/").split("/")
+    parts = rest.partition("?labels=")[0].strip("/").split("/")
     return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]
 
 

@@ -1,0 +1,70 @@
+"""Labels in a table beside the images."""
+
+import pytest
+from PIL import Image
+
+from jaxssl.data import open_source
+from jaxssl.data.label_table import read_labels, sort_classes
+from jaxssl.errors import UserError
+
+KEYS = ["train/a1.jpg", "train/a2.jpg", "train/b.jpg", "test/c.jpg"]
+LABELS = {"train/a1.jpg": "cat", "train/a2.jpg": "dog"}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "image,label\na1.jpg,cat\na2.jpg,dog\n",
+        "id,breed\na1,cat\na2,dog\nzz,cow\n",
+        "label;file_name;width\ncat;train/a1.jpg;7\ndog;train/a2.jpg;8\n",
+        "\ufefffilename\tclass\na1.jpg\tcat\na2.jpg\tdog\nb.jpg\t\n",
+        "a1.jpg,cat\na2.jpg,dog",
+        'id,url,Label\r\na1,"x,y",cat\r\na2,,dog\r\n',
+    ],
+)
+def test_tables(table, tmp_path):
+    (tmp_path / "t.csv").write_text(table, encoding="utf-8")
+    assert read_labels(tmp_path / "t.csv", KEYS) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("image,label\nz1.jpg,cat\n", "names none of the images, such as train/a1.jpg; its last"),
+        (
+            "image,x,y\na1.jpg,1,2\n",
+            "has the columns image, x, y: call the one of the classes label",
+        ),
+        ("", "names none of the images"),
+        (None, "cannot be read as a table"),
+    ],
+)
+def test_tables_that_say_nothing(table, said, tmp_path):
+    if table is not None:
+        (tmp_path / "t.csv").write_text(table)
+    with pytest.raises(UserError, match=said):
+        read_labels(tmp_path / "t.csv", KEYS)
+
+
+def test_a_folder_with_a_table(tmp_path):
+    for i in range(40):
+        path = tmp_path / ("train" if i < 30 else "test") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (3, 2), (i,) * 3).save(path)
+    rows = [f"{i},{i % 11}" for i in range(30)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,target", *rows]))
+    spec = f"folder:{tmp_path}?labels=train.csv"
+    train, test = open_source(spec, "train"), open_source(spec, "test")
+    assert train.class_names == test.class_names == tuple(str(i) for i in range(11))
+    assert len(train) + len(test) == 30  # the images of test/ have no label: a fifth of the others
+    assert 2 <= len(test) <= 12
+    for source in (train, test):
+        assert [e.label for e in source] == [int(e.key[6:-4]) % 11 for e in source]
+    before = train.fingerprint()
+    (tmp_path / "train.csv").write_text("\n".join(["id,target", *rows[:-1], "29,0"]))
+    assert open_source(spec, "train").fingerprint() != before
+    assert len(open_source(spec)) == 30  # what to learn from is the part train/
+
+
+def test_classes_that_are_numbers_are_sorted_by_value():
+    assert sort_classes({"10", "9", "b", "a"}) == ("9", "10", "a", "b")
