@@ -165,10 +165,10 @@ def sinkhorn(scores: Float[Array, "n k"], epsilon: float, iterations: int) -> Fl
     return jnp.exp(log_q)
 
 
-def embedding_std(z: Float[Array, "n d"]) -> Float[Array, ""]:
+def embedding_std(z: Float[Array, "*n d"]) -> Float[Array, ""]:
     """Standard deviation of the unit rows of z, the mean over dimensions, times sqrt(d).
 
     1 for directions spread evenly over the sphere, 0 when all collapsed into one (SimSiam,
     section 4.1, there without the factor).
     """
-    return jnp.mean(jnp.std(unit(z), axis=0)) * z.shape[-1] ** 0.5
+    return jnp.mean(jnp.std(unit(z), axis=tuple(range(z.ndim - 1)))) * z.shape[-1] ** 0.5

@@ -1,8 +1,10 @@
 """Eight simulated devices, strict arithmetic, checked shapes: set before anything is computed."""
 
+import collections
 import functools
 import os
 import pathlib
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -69,6 +71,12 @@ def canvas_batch(images, sides=(8, 16), hw=None):
     made = [spec.make(Example("", np.asarray(image)), size) for image in images]
     batch = {name: np.stack([canvas[name] for canvas in made]) for name in spec.arrays()}
     return batch if hw is None else batch | {"hw": np.array(hw, np.int32)}
+
+
+def collectives(program):
+    """How often devices exchange something in the text of a compiled program, by kind."""
+    kinds = r"all-\w+|collective-\w+|reduce-scatter|ragged-all-to-all"
+    return dict(collections.Counter(re.findall(rf" ({kinds})(?:-start)?\(", program)))
 
 
 class GivenFeatures(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import canvas_batch
+from conftest import canvas_batch, collectives
 from jax.sharding import Mesh
 
 from jaxssl import sharding
@@ -99,7 +99,10 @@ class Setting:
         self.method = method
         self.mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
         same, rows = sharding.replicated(self.mesh), sharding.split(self.mesh)
-        self._step = jax.jit(self._update, in_shardings=(same, same, rows), out_shardings=same)
+        self._where = (same, same, rows)
+        jitted = jax.jit(self._update, in_shardings=self._where, out_shardings=same)
+        shapes = jax.eval_shape(method.init, jax.random.key(0), make_views())
+        self.program = jitted.lower(*shapes, make_views()).compile()
 
     def _update(self, params, state, views):
         run = jax.value_and_grad(self.method.loss, has_aux=True)
@@ -113,7 +116,7 @@ class Setting:
 
     def step(self, params, state):
         """One step: what it computes, by name."""
-        return self._step(params, state, make_views())
+        return self.program(*jax.device_put((params, state, make_views()), self._where))
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -142,10 +145,27 @@ def after_one(one, started):
     return one.step(*started)
 
 
-def test_eight_devices_equal_one(one, started, after_one):
-    after_eight = Setting(one.method, 8).step(*started)
+@pytest.fixture(scope="module")
+def eight(one):
+    return Setting(one.method, 8)
+
+
+def test_eight_devices_equal_one(started, after_one, eight):
+    after_eight = eight.step(*started)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
     jax.tree.map(close, after_one, after_eight)
+
+
+# Of the negatives, and in DetCon of the regions that they show; of the keys that join a queue.
+GATHERED = {"simclr": 1, "moco": 1, "swav": 1, "detcon_s": 2, "detcon_b": 2}
+
+
+def test_devices_send_each_other_sums_and_negatives_alone(eight):
+    """What is split over the devices, images, views, features, stays where it is."""
+    name = next(name for name, cls in METHODS.items() if type(eight.method) is cls)
+    sent = collectives(eight.program.as_text())
+    assert sent.pop("all-reduce") > 0
+    assert sent == ({"all-gather": GATHERED[name]} if name in GATHERED else {})
 
 
 def test_encoder_and_what_evaluation_loads_move(one, started, after_one):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import canvas_batch
+from conftest import canvas_batch, collectives
 from jax.sharding import Mesh
 
 from jaxssl import sharding
@@ -96,6 +96,15 @@ def test_batch_is_split_and_state_is_everywhere(eight):
     assert batch["image"].addressable_shards[0].data.shape[0] == BATCH_SIZE // 8
     state, _ = eight.step(eight.init(jax.random.key(0), make_batch()), batch, {}, eight.key)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
+
+
+def test_images_stay_where_they_are(eight):
+    """From the canvases on: devices send each other sums, and z of the negatives."""
+    state = jax.eval_shape(eight.init, jax.random.key(0), make_batch())
+    text = eight.step.lower(state, make_batch(), {}, eight.key).compile().as_text()
+    sent = collectives(text)
+    assert sent.pop("all-reduce") > 0
+    assert sent == {"all-gather": 1}
 
 
 def test_what_moves_and_what_is_reported(one):

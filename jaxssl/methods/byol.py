@@ -110,7 +110,7 @@ class BYOL:
         distances = [2 - 2 * cosine_similarity(p[i], targets[j]) for i, j in pairs(len(views))]
         loss = self.loss_scale * 2 * jnp.mean(jnp.stack(distances))
         new_state = state.replace(batch_stats=batch_stats, target_batch_stats=target_batch_stats)
-        return loss, (new_state, {"embedding_std": embedding_std(jnp.concatenate(z))})
+        return loss, (new_state, {"embedding_std": embedding_std(jnp.stack(z))})
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """Equation (1)."""

@@ -183,6 +183,6 @@ def report(latents: Latents) -> dict[str, Array]:
     """Spread of the embeddings, and how many regions are drawn in a view, each counted once."""
     same = latents.region[..., :, None] == latents.region[..., None, :]
     return {
-        "embedding_std": embedding_std(latents.z.reshape(-1, latents.z.shape[-1])),
+        "embedding_std": embedding_std(latents.z),
         "regions_per_view": (1 / same.sum(axis=-1)).sum(axis=-1).mean(),
     }

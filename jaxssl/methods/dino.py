@@ -119,7 +119,7 @@ class DINO:
         g_s = weight_normed_scores(unit(x), last)
         g_t = jax.lax.stop_gradient(weight_normed_scores(unit(x_t), teacher["last_layer"]))
         loss, center = self.compare(g_s, g_t, state.center, t)
-        metrics = {"embedding_std": embedding_std(x.reshape(-1, self.bottleneck))}
+        metrics = {"embedding_std": embedding_std(x)}
         return loss, (State(batch_stats, teacher, teacher_batch_stats, center), metrics)
 
     def compare(

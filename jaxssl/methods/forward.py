@@ -48,16 +48,25 @@ def forward(
         drawn = {} if key is None else {"drop_path": jax.random.fold_in(key, together[0])}
         out, changed = network.apply(
             {"params": params, "batch_stats": batch_stats},
-            jnp.concatenate([inputs[i] for i in together]),
+            stack_views([inputs[i] for i in together]),
             train=True,
             mutable=["batch_stats"],
             rngs=drawn,
         )
         batch_stats = changed.get("batch_stats", {})
         for place, i in enumerate(together):
-            rows = slice(place * len(inputs[i]), (place + 1) * len(inputs[i]))
+            rows = slice(place, None, len(together))
             outputs[i] = jax.tree.map(lambda x, rows=rows: x[rows], out)
     return [outputs[i] for i in range(len(inputs))], batch_stats
+
+
+def stack_views(views: Sequence[Any]) -> Array:
+    """Arrays [b, ...] of v views as one [b v, ...], the views of an image next to one another.
+
+    So every device keeps the rows of its images. One view after the other instead, they would all
+    change places: the batch is split over the devices.
+    """
+    return jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
 
 
 def images(views: Sequence[View]) -> list[Any]:

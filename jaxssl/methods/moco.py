@@ -121,15 +121,17 @@ class MoCo:
             info_nce(q[query_views.index(i)], k[key_views.index(j)], state.queue, self.temperature)
             for i, j in pairs(len(views), key_views)
         ]
-        new = jnp.concatenate(k)
-        steps = state.queue.reshape(-1, *new.shape)  # f32[K / n, n, d]
+        queue, pointer = state.queue, state.pointer
+        for rows in k:
+            queue = jax.lax.dynamic_update_slice(queue, rows, (pointer, 0))
+            pointer = (pointer + len(rows)) % self.queue_size
         new_state = state.replace(
             batch_stats=batch_stats,
             key_batch_stats=key_batch_stats,
-            queue=steps.at[state.pointer // len(new)].set(new).reshape(state.queue.shape),
-            pointer=(state.pointer + len(new)) % self.queue_size,
+            queue=queue,
+            pointer=pointer,
         )
-        metrics = {"embedding_std": embedding_std(jnp.concatenate(q))}
+        metrics = {"embedding_std": embedding_std(jnp.stack(q))}
         return jnp.mean(jnp.stack(losses)), (new_state, metrics)
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:

@@ -13,11 +13,12 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import Network, State, forward, images
+from jaxssl.methods.forward import Network, State, forward, images, stack_views
 from jaxssl.models.heads import MLP
 from jaxssl.types import Tree, View, ViewSpec
 
@@ -68,10 +69,11 @@ class SimCLR:
         projections, batch_stats = forward(
             self.network, params, state.batch_stats, images(views), self.share_batch_norm, key=key
         )
-        z = jnp.concatenate(projections)  # f32[v b, d]
+        z = stack_views(projections)  # f32[b v, d]
         batch = len(views[0].image)
-        image = jnp.tile(jnp.arange(batch), len(views))
-        view = jnp.repeat(jnp.arange(len(views)), batch)
+        # Constants: computed, they would be split over the devices, and gathered in every step.
+        image = jnp.asarray(np.repeat(np.arange(batch), len(views)))
+        view = jnp.asarray(np.tile(np.arange(len(views)), batch))
         loss = contrastive(
             z,
             z,

@@ -66,7 +66,7 @@ class SimSiam:
         targets = jax.lax.stop_gradient(z)
         distances = [-cosine_similarity(p[i], targets[j]) for i, j in pairs(len(views))]
         loss = jnp.mean(jnp.stack(distances))
-        metrics = {"embedding_std": embedding_std(jnp.concatenate(z))}
+        metrics = {"embedding_std": embedding_std(jnp.stack(z))}
         return loss, (State(batch_stats=batch_stats), metrics)
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:

@@ -102,8 +102,9 @@ class SwAV:
         queue = state.queue
         if self.queue_size:
             newest = jax.lax.stop_gradient(z[:2])
-            queue = jnp.concatenate([newest, queue], axis=1)[:, : self.queue_size]
-        metrics = {"embedding_std": embedding_std(z.reshape(-1, self.dim))}
+            queue = jnp.roll(queue, z.shape[1], axis=1)
+            queue = jax.lax.dynamic_update_slice_in_dim(queue, newest, 0, axis=1)
+        metrics = {"embedding_std": embedding_std(z)}
         return loss, (State(batch_stats, queue), metrics)
 
     def codes(
@@ -116,12 +117,22 @@ class SwAV:
 
         if not self.queue_size:
             return assign(z)
+        b = z.shape[1]
+
+        def together() -> Array:  # each row of the batch, and behind it those of the queue
+            rows = jnp.concatenate([z[:, None], self._steps(queue, b)], axis=1)
+            return rows.swapaxes(1, 2).reshape(2, -1, self.dim)
+
         full = jnp.any(queue[0, -1] != 0)
         return jax.lax.cond(
             full & (t >= self.queue_start),
-            lambda: assign(jnp.concatenate([z, queue], axis=1))[:, : z.shape[1]],
+            lambda: assign(together())[:, :: 1 + self.queue_size // b],
             lambda: assign(z),
         )
+
+    def _steps(self, queue: Float[Array, "2 q d"], b: int) -> Float[Array, "2 s b d"]:
+        """The queue, batch by batch."""
+        return queue.reshape(2, -1, b, self.dim)
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """The prototypes return to the sphere."""
