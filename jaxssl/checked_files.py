@@ -1,7 +1,7 @@
 """Files that may be damaged, or of another's making: limits on what they hold, checked readers.
 
 What cannot be read is a `UserError`: "FILE is damaged: WHAT; WHAT TO DO". A JSON file is read as
-the type that was written: a dataclass, a TypedDict, or lists, tuples and dictionaries of such.
+the type that was written: a dataclass, TypedDict or NamedTuple, or lists and dictionaries of such.
 """
 
 import contextlib
@@ -100,6 +100,8 @@ def _as(kind: Any, value: Any) -> Any:
         return _as(arguments[0], value)
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
         return _with_fields(kind, value)
+    if hasattr(kind, "_fields"):  # a NamedTuple, which JSON has as a list
+        return kind(*_as(tuple[tuple(_fields(kind).values())], value))  # type: ignore[misc]
     if origin is dict:
         _expect(dict, value)
         return {key: _at(f".{key}", arguments[1], inner) for key, inner in value.items()}

@@ -147,6 +147,54 @@ def test_a_damaged_store_is_made_again(tmp_path, array, damage):
     assert source.reads == 2 * COUNT
 
 
+@pytest.mark.parametrize("array", ["image", "label"])
+@pytest.mark.parametrize("place", [0, -1])
+def test_bytes_that_changed_in_a_complete_store_are_made_again(tmp_path, caplog, array, place):
+    source = Counted()
+    opened(source, tmp_path)
+    file = store_folder(source, SPEC, tmp_path) / array
+    content = bytearray(file.read_bytes())
+    content[place] ^= 4
+    file.write_bytes(content)
+    assert_right(opened(source, tmp_path))
+    assert source.reads == COUNT + (9 if place else CHUNK)
+    (record,) = caplog.records
+    assert f"1 of 5 parts of the canvases in {file.parent} are damaged" in record.message
+    assert_right(opened(source, tmp_path))
+    assert source.reads == COUNT + (9 if place else CHUNK)
+
+
+JOURNALS = [
+    b"", b"\xff\xfe\n", b"\0" * 90, b"3\n", b"[1]\n", b"[1, 2, 3]\n", b"[99999, 0, []]\n",
+    b"[-5, 3, []]\n", b'[0, 0, [[1, 2]]]\n', b"[" * 10**5, b"[0, 1e400, []]\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("journal", JOURNALS, ids=lambda j: repr(j[:12]))
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_damaged_journal_costs_its_chunks(tmp_path, journal, kept):
+    source = Counted(broken=(3, CHUNK))
+    opened(source, tmp_path)
+    path = store_folder(source, SPEC, tmp_path) / "journal"
+    lines = sorted(path.read_bytes().splitlines(keepends=True))
+    path.write_bytes(b"".join(lines[:kept]) + journal)
+    (path.parent / "store.json").write_bytes(journal)
+    source.reads = 0
+    labels = opened(source, tmp_path)["label"].tolist()
+    assert labels == [{3: 4, CHUNK: CHUNK + 1}.get(i, i) for i in range(COUNT)]
+    assert json.loads((path.parent / "store.json").read_bytes())["broken"][0] == [3, "3.jpg: torn"]
+    assert source.reads == (COUNT + 2 if kept == 0 else COUNT - 2 * CHUNK)
+
+
+def test_reasons_have_a_checksum_too(tmp_path):
+    source = Counted(broken=(3,))
+    opened(source, tmp_path)
+    path = store_folder(source, SPEC, tmp_path) / "journal"
+    path.write_bytes(path.read_bytes().replace(b"torn", b"wont"))
+    opened(source, tmp_path)
+    assert b"wont" not in path.read_bytes()
+
+
 def test_two_runs_fill_a_store_once(tmp_path):
     source = Counted()
     with concurrent.futures.ThreadPoolExecutor(4) as runs:

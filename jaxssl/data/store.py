@@ -1,11 +1,11 @@
 """Canvases decoded once: memory-mapped files under the cache folder, filled by the first run.
 
 A store is a folder named for the content of the source and of the canvases. It holds one raw file
-per array, rows in the order of the source, and `store.json`, written last, which says that all is
-there and which images could not be read. Until then its `journal` lists the chunks of rows that are
-there, with checksums: the next run keeps those that are still as they were. Threads do the work:
-decoding leaves Python's lock free for nine tenths of its time, and threads start at once and leave
-no orphans.
+per array, rows in the order of the source, and a `journal` of the chunks of rows that are there,
+with their checksums. Whoever opens a store reads it once: chunks that are not as they were written
+are made again, as are those that a run did not come to. `store.json`, written last, says that all
+is there, and which images could not be read. Threads do the work: decoding and checksums leave
+Python's lock free for nine tenths of their time, and threads start at once and leave no orphans.
 """
 
 import concurrent.futures
@@ -17,11 +17,13 @@ import logging
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
 
+from jaxssl.checked_files import parse_json
 from jaxssl.data.loading import ArraySpec, find_arrays, row_bytes, sample_sizes
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
@@ -29,6 +31,7 @@ from jaxssl.files import atomic_write, locked
 from jaxssl.progress import progress
 
 CHUNK = 64  # images
+_SHOWN_BYTES = 2e9  # of a store that takes a while to check
 STORE_VERSION = 2  # raise it when canvases of the same source and spec come out different
 _log = logging.getLogger("jaxssl.data")
 
@@ -37,7 +40,7 @@ class Chunk(NamedTuple):
     """A line of the journal."""
 
     number: int
-    checksum: int  # of its rows in all arrays
+    checksum: int  # of its rows in all arrays, and of the reasons
     broken: list[tuple[int, str]]  # index and reason
 
 
@@ -76,48 +79,70 @@ def open_store(
 ) -> dict[str, np.ndarray]:
     """The arrays of `spec.arrays()` for a whole source, each [n, ...], read-only, memory-mapped.
 
-    Decodes what is not there yet; a run that is stopped meanwhile is continued by the next.
+    Decodes what is not there yet or damaged; a run that is stopped is continued by the next.
 
     Args:
         max_broken: the share of images that may be unreadable; if more are, a `UserError`.
         show: whether to show how far the decoding is.
     """
     folder, count = store_folder(source, spec, cache_dir), len(source)
-    if not is_complete(folder, spec, count):
-        try:
-            _complete(folder, source, spec, show=show)
-        except OSError as error:
-            raise UserError(
-                f"canvases cannot be kept in {folder}: {error}; choose another folder with "
-                "data.cache_dir or JAXSSL_CACHE, or data.input 'stream'"
-            ) from error
-    _report_broken(folder, source, max_broken)
-    return {
-        name: np.asarray(np.memmap(folder / name, dtype, "r", shape=(count, *shape)))
-        for name, (shape, dtype) in spec.arrays().items()
-    }
+    try:
+        chunks = _complete(folder, source, spec, show=show)
+    except OSError as error:
+        raise UserError(
+            f"canvases cannot be kept in {folder}: {error}; choose another folder with "
+            "data.cache_dir or JAXSSL_CACHE, or data.input 'stream'"
+        ) from error
+    _report_broken(folder, source, chunks, max_broken)
+    return _mapped(folder, spec, count)
 
 
-def _complete(folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool) -> None:
+def _complete(
+    folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool
+) -> Sequence[Chunk]:
+    """All chunks, once their rows are there as the journal says."""
+    count, number, description = len(source), -(-len(source) // CHUNK), folder / "store.json"
+    if is_complete(folder, spec, count):
+        done = _kept(folder, spec, count, show=show)
+        if len(done) == number:
+            return done
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "fills"):
-        if is_complete(folder, spec, len(source)):  # by the run that held the lock before
-            return
-        (folder / "store.json").unlink(missing_ok=True)
-        chunks = _fill(folder, source, spec, show=show)
-        for name in spec.arrays():
-            with (folder / name).open("rb") as file:
-                os.fsync(file.fileno())
-        broken = sorted({index: why for chunk in chunks for index, why in chunk.broken}.items())
-        content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
-        with atomic_write(folder / "store.json") as file:
-            file.write(json.dumps(content, indent=2).encode())
+        done = _kept(folder, spec, count, show=False)  # also by the run that held the lock before
+        if description.is_file():
+            if len(done) == number:
+                return done
+            damaged = f"{number - len(done)} of {number} parts of the canvases in {folder}"
+            _log.warning("%s are damaged; they are made again", damaged)
+            description.unlink()
+        done = _fill(folder, source, spec, done, show=show)
+        _describe(folder, source, spec, done)
+    return done
 
 
-def _report_broken(folder: pathlib.Path, source: Source, max_broken: float) -> None:
+def _describe(
+    folder: pathlib.Path, source: Source, spec: ArraySpec, chunks: Sequence[Chunk]
+) -> None:
+    """Writes `store.json`, once everything else is on the disk."""
+    for name in (*spec.arrays(), "journal"):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    broken = [*_broken(chunks).items()]
+    content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
+    with atomic_write(folder / "store.json") as file:
+        file.write(json.dumps(content, indent=2).encode())
+
+
+def _broken(chunks: Sequence[Chunk]) -> dict[int, str]:
+    """Indices of the images that could not be read, and why not."""
+    return dict(sorted({index: why for chunk in chunks for index, why in chunk.broken}.items()))
+
+
+def _report_broken(
+    folder: pathlib.Path, source: Source, chunks: Sequence[Chunk], max_broken: float
+) -> None:
     """Warns of images that were replaced, in one line; `UserError` if they are too many."""
-    description = folder / "store.json"
-    reasons = [reason for _, reason in json.loads(description.read_bytes())["broken"]]
+    reasons = [*_broken(chunks).values()]
     if not reasons:
         return
     some = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
@@ -125,21 +150,22 @@ def _report_broken(folder: pathlib.Path, source: Source, max_broken: float) -> N
     if len(reasons) > max_broken * len(source):
         raise UserError(
             f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
-            f"all are named in {description}"
+            f"all are named in {folder / 'store.json'}"
         )
     _log.warning("%s; the next readable image takes the place of each", said)
 
 
-def _fill(folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool) -> list[Chunk]:
-    """Writes the arrays, but for what is there. Raises `OSError` if the disk does not take them."""
-    count = len(source)
-    done = _kept(folder, spec, count)
+def _fill(
+    folder: pathlib.Path, source: Source, spec: ArraySpec, done: Sequence[Chunk], *, show: bool
+) -> list[Chunk]:
+    """Makes all chunks but those that are done. `OSError` if the disk does not take them."""
+    count, done = len(source), list(done)
     if not done:
         _make_empty(folder, source, spec)
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
     with atomic_write(folder / "journal") as file:
-        file.write("".join(json.dumps(chunk) + "\n" for chunk in done).encode())
+        file.write("".join(map(_line, done)).encode())
     with (
         (folder / "journal").open("a") as journal,
         progress(count, f"decoding {source.spec}", done=there, show=show) as advance,
@@ -149,7 +175,7 @@ def _fill(folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool) 
         try:
             for job in concurrent.futures.as_completed(jobs):
                 done.append(job.result())
-                journal.write(json.dumps(done[-1]) + "\n")
+                journal.write(_line(done[-1]))
                 journal.flush()
                 advance(len(_rows(done[-1].number, count)))
         finally:
@@ -161,26 +187,59 @@ def _rows(number: int, count: int) -> range:
     return range(number * CHUNK, min((number + 1) * CHUNK, count))
 
 
-def _kept(folder: pathlib.Path, spec: ArraySpec, count: int) -> list[Chunk]:
+def _line(chunk: Chunk) -> str:
+    return json.dumps(chunk) + "\n"
+
+
+def _kept(folder: pathlib.Path, spec: ArraySpec, count: int, *, show: bool) -> list[Chunk]:
     """The chunks in the journal whose rows have their checksums."""
-    journal = folder / "journal"
-    if not journal.is_file() or not _have_size(folder, spec, count):
+    if not (folder / "journal").is_file() or not _have_size(folder, spec, count):
         return []
-    lines = journal.read_text().splitlines(keepends=True)
-    # A kill may have cut the last line short.
-    chunks = [Chunk(*json.loads(line)) for line in lines if line.endswith("\n")]
-    return [c for c in chunks if c.checksum == _checksum(folder, spec, _rows(c.number, count))]
+    noted = _noted(folder / "journal")
+    chunks = [noted[number] for number in range(-(-count // CHUNK)) if number in noted]
+    arrays = _mapped(folder, spec, count)
+    show = show and count * sum(row_bytes(spec).values()) > _SHOWN_BYTES
+    kept = []
+    with (
+        progress(count, f"checking {folder.name}", show=show) as advance,
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
+        checksums = threads.map(lambda c: _checksum(arrays, _rows(c.number, count)), chunks)
+        for chunk, checksum in zip(chunks, checksums, strict=True):
+            if chunk.checksum == _with_reasons(checksum, chunk.broken):
+                kept.append(chunk)
+            advance(len(_rows(chunk.number, count)))
+    return kept
 
 
-def _checksum(folder: pathlib.Path, spec: ArraySpec, rows: range) -> int:
+def _checksum(arrays: Mapping[str, np.ndarray], rows: range) -> int:
     checksum = 0
-    with contextlib.ExitStack() as stack:
-        files = {n: stack.enter_context((folder / n).open("rb")) for n in row_bytes(spec)}
-        for row in rows:
-            for name, size in row_bytes(spec).items():
-                files[name].seek(row * size)
-                checksum = crc32c(files[name].read(size), checksum)
+    for row in rows:
+        for array in arrays.values():
+            checksum = crc32c(array[row : row + 1].data, checksum)
     return checksum
+
+
+def _noted(journal: pathlib.Path) -> dict[int, Chunk]:
+    """The chunks in a journal by number, the last line of each; a damaged line is left out."""
+    noted: dict[int, Chunk] = {}
+    for line in journal.read_bytes().splitlines():
+        with contextlib.suppress(UserError):  # a kill may have cut the last line short
+            chunk = parse_json(line, Chunk, journal, advice="it is made again")
+            noted[chunk.number] = chunk
+    return noted
+
+
+def _mapped(folder: pathlib.Path, spec: ArraySpec, count: int) -> dict[str, np.ndarray]:
+    return {
+        name: np.asarray(np.memmap(folder / name, dtype, "r", shape=(count, *shape)))
+        for name, (shape, dtype) in spec.arrays().items()
+    }
+
+
+def _with_reasons(checksum: int, broken: Sequence[tuple[int, str]]) -> int:
+    """The checksum of a chunk's line, from that of its rows."""
+    return crc32c(json.dumps(broken).encode(), checksum) if broken else checksum
 
 
 def _make_empty(folder: pathlib.Path, source: Source, spec: ArraySpec) -> None:
@@ -216,4 +275,5 @@ def _decode(folder: pathlib.Path, source: Source, spec: ArraySpec, number: int) 
                 files[name].seek(row * size)
                 files[name].write(in_use.tobytes())
                 checksum = crc32c(array.tobytes(), checksum)
-    return Chunk(number, checksum, list(broken.items()))
+    reasons = list(broken.items())
+    return Chunk(number, _with_reasons(checksum, reasons), reasons)
