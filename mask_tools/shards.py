@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.decode import decode_image
+from jaxssl.data import decode
 from jaxssl.data.loading import pick
 from jaxssl.data.records import ShardInfo, shard_name, write_shard
 from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
-from jaxssl.data.source import BrokenImage, Example, Regions, Source
+from jaxssl.data.source import BrokenImage, Example, Regions, Resizing, Source
 from jaxssl.files import atomic_write
 from mask_tools.region_statistics import MIN_AREA, Row, as_array, measure
 from mask_tools.regions import Region, collect
@@ -72,7 +72,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
         for index in job.indices(number):
             name = f"number {index}"
             try:
-                example = job.source[index]
+                example = _load(job, index)
                 name = example.key
                 example = segment(example, job.segmenter, job.max_side)
             except BrokenImage as error:
@@ -91,6 +91,23 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
     with atomic_write(job.note(number)) as file:
         file.write(json.dumps(dataclasses.asdict(note) | {"rows": rows}).encode())
     return note
+
+
+def _load(job: Job, index: int) -> Example:
+    """The example; an image too large to be decoded whole is shrunk meanwhile, where it may be."""
+    segmenter, max_side = job.segmenter, job.max_side
+    if max_side is None or segmenter is None or segmenter.needs_original_size:
+        return job.source[index]
+    if not isinstance(job.source, Resizing):
+        return job.source[index]
+
+    def fit(size: tuple[int, int]) -> tuple[int, int]:
+        if size[0] * size[1] <= decode.MAX_DECODED or max(size) <= max_side:
+            return size
+        factor = min(2 * max_side, max(size) - 1) / max(size)  # `shrink` does the rest
+        return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+    return job.source.resized(index, fit)[0]
 
 
 def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:
@@ -126,7 +143,7 @@ def shrink(example: Example, max_side: int | None) -> Example:
     return dataclasses.replace(
         example,
         encoded=encoded,
-        image=decode_image(encoded, example.key),  # what a reader of the record will see
+        image=decode.decode_image(encoded, example.key),  # what a reader of the record will see
         regions=None if example.regions is None else _shrink_regions(example.regions, size),
         semantic=None if example.semantic is None else pick(example.semantic, size),
     )

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import mask_tools
-from jaxssl.data import open_source
+from jaxssl.data import decode, open_source
 from jaxssl.data.records import Records, read_info
+from jaxssl.errors import UserError
 from mask_tools import export, record_preview
 from mask_tools.segmenters import SEGMENTERS
 
@@ -101,6 +102,26 @@ def test_preview_draws_the_views_of_a_config(tmp_path, monkeypatch):
             assert (view.box >= 0).all()
             assert (view.box <= 1).all()
             assert (view.box[2:] > view.box[:2]).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_an_image_too_large_to_be_decoded_whole_is_shrunk_meanwhile(ending, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    monkeypatch.setattr(decode, "MAX_DECODED", 1000)
+    monkeypatch.setattr(decode, "MAX_TO_SHRINK", 4000)
+    (tmp_path / "images").mkdir()
+    ramp = np.resize(np.arange(80, dtype=np.uint8) * 3, (40, 80))
+    Image.fromarray(ramp).save(tmp_path / "images" / f"panorama.{ending}")
+    arguments = (f"folder:{tmp_path}/images", mask_tools.Grid(rows=2, cols=2))
+    with pytest.raises(UserError, match="40 x 80 pixels exceeds limit .* --max-side"):
+        mask_tools.segment_dataset(*arguments, tmp_path / "whole", workers=0)
+    mask_tools.segment_dataset(*arguments, tmp_path / "out", workers=0, max_side=24)
+    (example,) = Records(tmp_path / "out")
+    assert example.image.shape == (12, 24, 3)
+    assert example.encoded.startswith(b"\xff\xd8" if ending == "jpg" else b"\x89PNG")
+    expected = Image.fromarray(ramp).resize((24, 12), Image.Resampling.BOX)
+    assert abs(example.image[..., 0] - np.asarray(expected).astype(int)).max() < 12
+    assert len(example.regions) == 4
 
 
 def test_a_bug_in_a_segmenter_keeps_its_traceback(tmp_path, monkeypatch):

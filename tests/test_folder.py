@@ -1,6 +1,7 @@
 """Folders of images: every kind of file decoded or refused by name, labels, parts, sources."""
 
 import io
+import logging
 import os
 import pathlib
 import pickle
@@ -9,10 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from jaxssl.data import open_source
-from jaxssl.data.decode import decode_image, decode_resized, read_size
+from jaxssl.data import decode, folder, open_source
+from jaxssl.data.decode import decode_image, decode_resized, largest_value, read_size
 from jaxssl.data.folder import Folder
 from jaxssl.data.source import BrokenImage
 from jaxssl.errors import UserError
@@ -30,6 +32,14 @@ def rgb() -> Image.Image:
     return Image.fromarray(PIXELS)
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def put(root: pathlib.Path, *paths: str) -> None:
     """Images of 3 x 2 pixels, each of another gray."""
     for number, path in enumerate(paths):
@@ -42,7 +52,7 @@ def test_lossless_files_are_exact(kind):
     np.testing.assert_array_equal(decode_image(encode(rgb(), kind), "k"), PIXELS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "JPEG2000"])
 def test_lossy_files_are_close(kind):
     smooth = Image.fromarray(
         np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None], (64, 64, 3))
@@ -81,6 +91,96 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
     deep = (PIXELS[..., 0].astype(np.uint16) << 8) + 37
     decoded = decode_image(encode(Image.fromarray(deep), kind), "k")
     np.testing.assert_array_equal(decoded, np.repeat(PIXELS[..., :1], 3, 2))
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG of u16[h, w, c]: gray, gray and alpha, colors, or colors and alpha."""
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return PNG + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_tiff(values: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric="rgb", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_the_bits_in_use_of_sixteen_are_kept(bits):
+    values = np.random.default_rng(bits).integers(0, 2**bits, (5, 7, 4)).astype(np.uint16)
+    values[0, 0] = 2**bits - 1
+    files = [deep_png(values[..., :channels]) for channels in (1, 2, 3, 4)]
+    for order in "<>":
+        for compression in (None, "zlib"):
+            for rows in (1, 5):
+                options = {"byteorder": order, "compression": compression, "rowsperstrip": rows}
+                files.append(deep_tiff(values[..., :3], **options))
+    files.append(encode(Image.fromarray(values[..., 0]), "TIFF"))
+    for encoded in files:
+        assert largest_value(encoded, "k") == 2**bits - 1
+        decoded = decode_image(encoded, "k", bits)
+        for i in range(3):
+            assert any((decoded[..., i] == values[..., j] >> (bits - 8)).all() for j in (0, i))
+    assert (decode_image(files[2], "k", 8) == values[..., :3].clip(0, 255)).all()
+    assert largest_value(encode(rgb()), "k") is None
+    with pytest.raises(BrokenImage, match="one plane for each color, of 16 bits; save it as PNG"):
+        decode_image(deep_tiff(values[..., :3].transpose(2, 0, 1), planarconfig="separate"), "k")
+
+
+def test_sixteen_bit_images_of_a_folder_are_scaled_alike(tmp_path, caplog):
+    ramp = np.linspace(0, 4095, 48).astype(np.uint16).reshape(6, 8)
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(ramp).save(tmp_path / "train" / "a.png")
+    Image.fromarray(ramp // 100).save(tmp_path / "train" / "dark.png")
+    rgb().save(tmp_path / "val" / "b.png")
+    train, val = Folder(tmp_path, "train"), Folder(tmp_path, "test")
+    np.testing.assert_array_equal(train[0].image[..., 0], ramp >> 4)
+    np.testing.assert_array_equal(train[1].image[..., 0], ramp // 100 >> 4)
+    np.testing.assert_array_equal(train.resized(0, lambda size: size)[0].image, train[0].image)
+    np.testing.assert_array_equal(val[0].image, PIXELS)
+    assert train[0].encoded is None  # its readers would find it black
+    assert val[0].encoded is not None
+    before = train.fingerprint()
+    Image.fromarray(ramp * 16).save(tmp_path / "val" / "c.png")
+    again = Folder(tmp_path, "train")
+    np.testing.assert_array_equal(again[0].image[..., 0], ramp >> 8)
+    assert again.fingerprint() != before
+    assert again[0].encoded == (tmp_path / "train" / "a.png").read_bytes()
+
+
+def test_what_was_left_out_is_counted_by_ending(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jaxssl"), "propagate", True)
+    monkeypatch.setattr(folder, "SUFFIXES", (".jpg",))  # as without the extra `heif`
+    put(tmp_path, "a.jpg")
+    for name in ("1.HEIC", "2.heic", "x/3.heic", "4.cr2", "README", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with caplog.at_level("INFO"):
+        for part in (None, "train"):
+            assert Folder(tmp_path, part).left_out == {".heic": 3, ".cr2": 1, "no ending": 1}
+    said = "files left out: 3 .heic, 1 .cr2, 1 no ending; for HEIC: pip install jaxssl[heif]"
+    assert caplog.text.count(said) == 1
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(UserError, match=r"has no images; .* files left out: 3 \.heic"):
+        Folder(tmp_path)
+
+
+def test_images_too_large_to_be_decoded_whole(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    monkeypatch.setattr(decode, "MAX_DECODED", 1000)
+    monkeypatch.setattr(decode, "MAX_TO_SHRINK", 4000)
+    large, middle = (Image.fromarray(np.resize(PIXELS, (h, 2 * h, 3))) for h in (60, 40))
+    for encoded in (encode(large, "JPEG"), encode(middle, "PNG")):
+        assert decode_resized(encoded, "k", lambda size: (8, 16))[0].shape == (8, 16, 3)
+        assert read_size(encoded, "k") in ((60, 120), (40, 80))
+        with pytest.raises(BrokenImage, match="exceeds limit of .* save it as JPEG .* --max-side"):
+            decode_image(encoded, "k")
+    for encoded in (encode(large, "PNG"), encode(middle, "TIFF")):
+        with pytest.raises(BrokenImage, match="pixels.* exceeds limit"):
+            decode_resized(encoded, "k", lambda size: (8, 16))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -130,13 +230,8 @@ def test_one_pixel_is_an_image():
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+    return PNG + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
 
 
 @pytest.mark.parametrize(
@@ -213,11 +308,11 @@ def test_names_of_parts_are_no_classes(train, test, beside, tmp_path):
     if beside:
         put(tmp_path, f"{beside}/x/4.png")
     for part, keys in {None: 2, "train": 2, "test": 1}.items():
-        folder = Folder(tmp_path, part)
+        opened = Folder(tmp_path, part)
         expected = {"cat", "dog"} | ({"x"} if beside and not beside.endswith("pred") else set())
-        assert set(folder.class_names) == expected
-        assert len(folder) == keys
-        assert folder[keys - 1].label == 1
+        assert set(opened.class_names) == expected
+        assert len(opened) == keys
+        assert opened[keys - 1].label == 1
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """From the bytes of an image file to upright RGB pixels, or a `BrokenImage` that says why not.
 
 Gray and palette images become RGB; CMYK is converted; an alpha channel is dropped, so that hidden
-pixels keep the color the file gives them; 16-bit channels keep their upper 8 bits; of an animation
-the first frame is taken; the EXIF orientation is applied. Floating-point and 32-bit integer pixels
-have no agreed range and are refused, as is an image over Pillow's limit (`MAX_IMAGE_PIXELS`).
+pixels keep the color the file gives them; 16-bit channels keep the upper 8 of the bits that are in
+use, which the caller knows (`largest_value`); of an animation the first frame is taken; the EXIF
+orientation is applied. Floating-point and 32-bit integer pixels have no agreed range and are
+refused, as is an image of which more pixels than `MAX_DECODED` would have to be decoded.
 """
 
 import io
@@ -11,10 +12,21 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxssl.data.source import BrokenImage
 from jaxssl.errors import UserError
+
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:  # the extra `heif`
+    HAS_HEIF = False
+else:
+    register_heif_opener()
+    HAS_HEIF = True
 
 Size = tuple[int, int]  # height, width
 T = TypeVar("T")
@@ -30,23 +42,38 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # values with which height and width change places
+MAX_DECODED = 2 * 89_478_485  # Pillow's limit: 0.7 GB in its memory
+MAX_TO_SHRINK = 4 * MAX_DECODED  # of an image that is to be shrunk
+# Pillow's `open` refuses larger ones before it is known how much of them is to be decoded.
+_LARGE = {b"\xff\xd8": JpegImageFile, b"\x89P": PngImageFile}
+_TOO_LARGE = (
+    "save it as JPEG and shrink it, as mask_tools.export does with --max-side, or cut it up"
+)
+_OTHER_BYTE = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B"}
+_OTHER_BYTE |= {"RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "RGBA;16N": "RGBA;16B"}
 _OVERSAMPLING = 2  # at which a JPEG decoded at less than its size looks the same once resized
 
 
-def decode_image(encoded: bytes, key: str) -> np.ndarray:
+def decode_image(encoded: bytes, key: str, bits: int = 16) -> np.ndarray:
     """The pixels u8[h, w, 3] of an image file's bytes; `key` names it in a `BrokenImage`."""
-    return decode_resized(encoded, key, lambda size: size)[0]
+    return decode_resized(encoded, key, lambda size: size, bits)[0]
 
 
 def decode_resized(
-    encoded: bytes, key: str, fit: Callable[[Size], Size]
+    encoded: bytes, key: str, fit: Callable[[Size], Size], bits: int = 16
 ) -> tuple[np.ndarray, Size]:
     """The whole image resized to `fit(size)`, antialiased, u8[h, w, 3]; and its true size.
 
-    Sizes are height and width of the upright image. A large JPEG is decoded at 1/2, 1/4 or 1/8,
-    which leaves most of its frequencies out and takes as little as half of the time.
+    A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its frequencies out and takes
+    as little as half of the time.
+
+    Args:
+      encoded: the bytes of the file.
+      key: names the image in a `BrokenImage`.
+      fit: from the height and width of the upright image to those wanted.
+      bits: of 16-bit channels, how many are in use.
     """
-    return _open(encoded, key, lambda image: _read(image, fit))
+    return _open(encoded, key, lambda image: _read(image, fit, encoded, bits))
 
 
 def read_size(encoded: bytes, key: str) -> Size:
@@ -54,11 +81,21 @@ def read_size(encoded: bytes, key: str) -> Size:
     return _open(encoded, key, _upright_size)
 
 
+def largest_value(encoded: bytes, key: str) -> int | None:
+    """The largest value of an image with 16-bit channels; None if it has others."""
+
+    def read(image: Image.Image) -> int | None:
+        values = _sixteen_bits(encoded)
+        return None if values is None else int(values.max())
+
+    return _open(encoded, key, read)
+
+
 def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
     if not encoded:
         raise BrokenImage(f"{key}: the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with _open_image(encoded) as image:
             return read(image)
     # Decoders raise whatever their format's parser ran into: none of it may end a long run.
     except Exception as error:
@@ -68,7 +105,30 @@ def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
         raise BrokenImage(f"{key}: cannot be decoded: {reason}") from error
 
 
-def _read(image: Image.Image, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
+def _open_image(encoded: bytes) -> ImageFile.ImageFile:
+    try:
+        image = Image.open(io.BytesIO(encoded))
+    except Image.DecompressionBombError as error:
+        if encoded[:2] not in _LARGE:
+            raise UserError(f"{error}; {_TOO_LARGE}") from error
+        image = _LARGE[encoded[:2]](io.BytesIO(encoded))
+        if image.format == "PNG":  # of a JPEG little may be decoded
+            _check_pixels(image, MAX_TO_SHRINK)
+    planar = bool(image.tile) and (image.tile[0].args or "")[:1] == ("R",)
+    if planar and isinstance(image, TiffImageFile) and 16 in image.tag_v2.get(258, ()):
+        raise UserError("it has one plane for each color, of 16 bits; save it as PNG")
+    return image
+
+
+def _check_pixels(image: Image.Image, limit: int) -> None:
+    if image.width * image.height > limit:
+        size = f"{image.height} x {image.width} pixels"
+        raise UserError(f"{size} exceeds limit of {limit // 10**6} million; {_TOO_LARGE}")
+
+
+def _read(
+    image: Image.Image, fit: Callable[[Size], Size], encoded: bytes, bits: int
+) -> tuple[np.ndarray, Size]:
     size = _upright_size(image)
     wanted = fit(size)
     orientation = _orientation(image)
@@ -76,8 +136,14 @@ def _read(image: Image.Image, fit: Callable[[Size], Size]) -> tuple[np.ndarray, 
     reduced = None
     if wanted != size:
         reduced = image.draft(None, (_OVERSAMPLING * stored[0], _OVERSAMPLING * stored[1]))
-    image.load()
-    pixels = _to_rgb(image)
+    _check_pixels(image, MAX_DECODED if wanted == size else MAX_TO_SHRINK)
+    values = _sixteen_bits(encoded) if bits < 16 else None
+    if values is None:
+        image.load()
+        pixels = _to_rgb(image)
+    else:
+        pixels = Image.fromarray((values >> (bits - 8)).clip(0, 255).astype(np.uint8))
+        pixels = pixels.convert("RGB")
     if wanted != size:
         # The last row and column of a reduced image may be narrower than the rest: the box knows.
         box = reduced[1] if reduced else None
@@ -85,6 +151,36 @@ def _read(image: Image.Image, fit: Callable[[Size], Size]) -> tuple[np.ndarray, 
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
     return np.asarray(pixels), size
+
+
+def _sixteen_bits(encoded: bytes) -> np.ndarray | None:
+    """The values u16[h, w] or u16[h, w, 3] of an image with 16-bit channels; None: it has others.
+
+    Of colors Pillow gives one byte of each value. Which one it takes, its "raw mode" says.
+    """
+    image = _open_image(encoded)
+    if _is_deep_gray(image):
+        return np.asarray(image).astype(np.uint16)
+    args = image.tile[0].args if image.tile else None
+    raw = args[0] if isinstance(args, tuple) and args else args
+    if raw == "LA;16B":  # of a PNG: gray and alpha, two bytes each
+        values = np.asarray(_with_raw_mode(encoded, "RGBA")).astype(np.uint16)
+        return values[..., 0] << 8 | values[..., 1]
+    if raw not in _OTHER_BYTE:
+        return None
+    high, low = (
+        np.asarray(_with_raw_mode(encoded, mode))[..., :3].astype(np.uint16)
+        for mode in (raw, _OTHER_BYTE[raw])
+    )
+    return high << 8 | low
+
+
+def _with_raw_mode(encoded: bytes, raw: str) -> ImageFile.ImageFile:
+    image = _open_image(encoded)
+    for i, tile in enumerate(image.tile):
+        args = (raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw
+        image.tile[i] = tile._replace(args=args)
+    return image
 
 
 def _upright_size(image: Image.Image) -> Size:
@@ -97,9 +193,13 @@ def _orientation(image: Image.Image) -> int:
     return 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _is_deep_gray(image: Image.Image) -> bool:
     # Pillow gives 16-bit gray of a PGM file as "I", that of PNG and TIFF as "I;16".
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if _is_deep_gray(image):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("F", "I"):
         raise UserError("floating-point and 32-bit pixels have no agreed range; save it as 8-bit")

@@ -4,26 +4,35 @@ Folders `train/` and `val/` (or `Training/` and `Testing/`, and the like: `split
 other are the data set's splits. Two or more folders at the top of the tree, or of a split, name the
 classes of the images in them at any depth; images beside those folders have no class. Hidden files
 and folders are skipped.
+
+Images with 16-bit channels are scaled alike: by the number of bits, 8, 10, 12, 14 or 16, that hold
+the largest value in a sample of all of them. Microscopes and X-ray cameras use 12 of 16, say.
 """
 
+import collections
+import functools
 import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jaxssl.data.decode import decode_image, decode_resized, read_size
+from jaxssl.data.decode import HAS_HEIF, decode_image, decode_resized, largest_value, read_size
 from jaxssl.data.label_table import read_labels, sort_classes
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import choose_splits, declared_splits, in_part, split_of
 from jaxssl.errors import UserError
 
-SUFFIXES = (
+SUFFIXES: tuple[str, ...] = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
 )
+_HEIF = (".heic", ".heif", ".hif")  # of phones, with the extra `heif`
+SUFFIXES += _HEIF if HAS_HEIF else ()
+_DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")  # may have 16-bit channels
+_SAMPLED = 200  # images looked at for them
 _RECORDED_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how JPEG and PNG files begin
 
 _log = logging.getLogger("jaxssl.data")
@@ -47,7 +56,10 @@ class Folder:
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"{path} {what}; give the folder that holds the images")
-        keys = sorted(_image_paths(self._root))
+        self.left_out: collections.Counter[str] = collections.Counter()  # files by their ending
+        keys = sorted(_image_paths(self._root, self.left_out))
+        _report(self.spec, _describe(self.left_out))
+        self._bits = _bits_in_use(self._root, keys, self.spec)
         self._table = self._root / labels if labels else None
         class_of = read_labels(self._table, keys) if self._table and keys else None
         if class_of is not None and part:
@@ -71,7 +83,7 @@ class Folder:
             of_part = "" if part is None else f" in its part {part!r}"
             raise UserError(
                 f"{path} has no images{of_part}; it should hold files that end in "
-                f"{' '.join(SUFFIXES)}, in any folders"
+                f"{' '.join(SUFFIXES)}, in any folders{_describe(self.left_out)}"
             )
         self._keys = keys
         label_of = {name: label for label, name in enumerate(self.class_names)}
@@ -82,14 +94,14 @@ class Folder:
 
     def __getitem__(self, index: int) -> Example:
         encoded = self._read(index)
-        return self._example(index, decode_image(encoded, self._keys[index]), encoded)
+        return self._example(index, decode_image(encoded, self._keys[index], self._bits), encoded)
 
     def resized(
         self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
     ) -> tuple[Example, tuple[int, int]]:
         """The example with its image resized to `fit(size)`; its true height and width."""
         encoded = self._read(index)
-        image, size = decode_resized(encoded, self._keys[index], fit)
+        image, size = decode_resized(encoded, self._keys[index], fit, self._bits)
         return self._example(index, image, encoded), size
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -105,6 +117,8 @@ class Folder:
             except FileNotFoundError:  # between the listing and now: `__getitem__` will say so
                 state = "missing"
             digest.update(os.fsencode(key) + b"\0" + state.encode() + b"\0")
+        if self._bits != 16:
+            digest.update(str(self._bits).encode())
         if self._table:
             digest.update(self._table.read_bytes())
         return digest.hexdigest()
@@ -117,17 +131,19 @@ class Folder:
             raise BrokenImage(f"{key}: cannot be read: {error.strerror}") from error
 
     def _example(self, index: int, image: np.ndarray, encoded: bytes) -> Example:
-        key = self._keys[index]
+        # Readers of records would take the upper byte of 16-bit values.
+        rescaled = self._bits < 16 and encoded.startswith(b"\x89PNG") and encoded[24] == 16
+        as_it_is = encoded.startswith(_RECORDED_AS_THEY_ARE) and not rescaled
         return Example(
-            key=key,
+            key=self._keys[index],
             image=image,
             label=self._labels[index],
-            encoded=encoded if encoded.startswith(_RECORDED_AS_THEY_ARE) else None,
+            encoded=encoded if as_it_is else None,
         )
 
 
-def _image_paths(root: pathlib.Path) -> Iterator[str]:
-    """Paths in `root` of the images under it, with "/".
+def _image_paths(root: pathlib.Path, left_out: collections.Counter[str]) -> Iterator[str]:
+    """Paths in `root` of the images under it, with "/"; counts other files by their ending.
 
     Links are followed; a folder that is reached twice is read once, so rings come to an end.
     """
@@ -142,8 +158,43 @@ def _image_paths(root: pathlib.Path) -> Iterator[str]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         prefix = pathlib.Path(folder).relative_to(root)
         for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(SUFFIXES):
                 yield (prefix / name).as_posix()
+            else:
+                left_out[os.path.splitext(name)[1].lower() or "no ending"] += 1
+
+
+def _describe(left_out: collections.Counter[str]) -> str:
+    """What was left out and why, "" if nothing was."""
+    counts = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[:9]
+    files = ", ".join(f"{count} {ending}" for ending, count in counts)
+    heif = "; for HEIC: pip install jaxssl[heif]" if set(left_out) & {*_HEIF} else ""
+    return f"; files left out: {files}{heif}" if files else ""
+
+
+@functools.cache
+def _report(spec: str, remark: str) -> None:
+    """Logs a remark on a folder the first time that it is opened."""
+    if remark:
+        _log.info("%s%s", spec, remark)
+
+
+def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
+    """How many bits of 16-bit channels are in use, by a sample of all images; 16: all, or none."""
+    deep = [key for key in keys if key.lower().endswith(_DEEP)]
+    largest = []
+    for index in np.random.default_rng(0).permutation(len(deep))[:_SAMPLED]:
+        try:
+            largest.append(largest_value((root / deep[index]).read_bytes(), deep[index]))
+        except (OSError, BrokenImage):
+            continue  # it is named when it is to be used
+    top = max((value for value in largest if value is not None), default=65535)
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if top < 2**bits)
+    if bits < 16:
+        _report(spec, f": 16-bit images use {bits} bits, the range 0 to {2**bits - 1}")
+    return bits
 
 
 def _warn(error: OSError) -> None:
