@@ -137,7 +137,10 @@ def _with_fields(kind: Any, value: Any) -> Any:
         return value | known
     if unknown := set(value) - set(fields):
         raise _Mismatch(f"has an unknown {', '.join(sorted(unknown))}"[:100])
-    return kind(**known)
+    try:
+        return kind(**known)
+    except UserError as error:
+        raise _Mismatch(f"is wrong: {error}") from error
 
 
 def _at(place: str, kind: Any, value: Any) -> Any:
@@ -151,6 +154,11 @@ def _at(place: str, kind: Any, value: Any) -> Any:
 def _expect(kind: type, value: Any) -> None:
     if type(value) is not kind:
         raise _Mismatch(f"is {value!r:.60}, no {_NAMES[kind]}")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether it names a file in a folder, and none elsewhere."""
+    return name == pathlib.PurePath(name).name and name not in ("", "..") and "\0" not in name
 
 
 def open_archive(file: typing.BinaryIO) -> zipfile.ZipFile:

@@ -231,11 +231,11 @@ def _check_broken(job: Job, results: Sequence[Finished], max_broken: float) -> N
 def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
     """What `info.json` is to say, with what it says of other splits."""
     sources = info.source.split(", ") if info else []
-    broken = (info.segmenter or {}).get("broken", {}) if info else {}
+    broken = info.segmenter.get("broken", {}) if info and info.segmenter else {}
     shards = tuple(finished.info for finished in results)
     return Info(
         source=", ".join(dict.fromkeys([*sources, source])),
-        segmenter=describe_segmenter(job) | {"broken": broken | {job.split: _broken(results)}},
+        segmenter={**describe_segmenter(job), "broken": broken | {job.split: _broken(results)}},
         splits=(info.splits if info else {}) | {job.split: shards},
         class_names=job.source.class_names,
         has_semantic=any(part.has_semantic for part in (*results, info) if part is not None),

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from jaxssl.data.records import SegmenterInfo
 from jaxssl.errors import UserError
 from mask_tools.segmenters import EXACT, SEGMENTERS
 from mask_tools.shards import Job
@@ -18,7 +19,7 @@ _FILES = ("checkpoint", "path")  # options of segmenters that name what they rea
 _FREE = (*_FILES, "device", "points_per_batch")
 
 
-def describe_segmenter(job: Job) -> Settings:
+def describe_segmenter(job: Job) -> SegmenterInfo:
     """The entry of `info.json` on the segmenter, in the types that JSON gives back."""
     name, parameters = EXACT, {}
     if job.segmenter is not None:
@@ -29,7 +30,7 @@ def describe_segmenter(job: Job) -> Settings:
     for option in _FILES:
         path = parameters.get(option)
         described[f"{option}_sha256"] = _checksum(pathlib.Path(path)) if path else None
-    plain: Settings = json.loads(json.dumps(described))
+    plain: SegmenterInfo = json.loads(json.dumps(described))
     return plain
 
 

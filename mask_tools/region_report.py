@@ -158,7 +158,7 @@ def _matching(
     if not annotations and info.has_semantic:
         annotations = "source"
     if not annotations:
-        if (info.segmenter or {}).get("parameters", {}).get("format") != "bsds":
+        if not info.segmenter or info.segmenter["parameters"].get("format") != "bsds":
             return "", None
         return "annotators, each against the others", lambda e: compare_levels(e.regions)
     kind, _, path = annotations.partition(":")

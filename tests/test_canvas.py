@@ -234,7 +234,7 @@ def test_sources_that_resize_give_the_same_canvas(tmp_path):
     example = Folder(tmp_path)[0]
     example = dataclasses.replace(example, regions=regions_of(blobs(30, 41, 4)))
     shard = write_shard(tmp_path / shard_name("all", 0, 1), [example])
-    write_info(tmp_path, Info("", {"name": "blobs"}, {"all": (shard,)}))
+    write_info(tmp_path, Info("", {"name": "blobs", "parameters": {}}, {"all": (shard,)}))
     spec = CanvasSpec(600, objects=3, planes=1)
     expected = make(example, spec)
     for name, array in load_arrays(Records(tmp_path), 0, spec).items():

@@ -12,6 +12,7 @@ from jaxssl.data.record_codec import decode_example, encode_example
 from jaxssl.data.records import (
     Info,
     Records,
+    ShardInfo,
     describe_shard,
     read_info,
     shard_name,
@@ -20,6 +21,7 @@ from jaxssl.data.records import (
 )
 from jaxssl.data.rle import encode_mask
 from jaxssl.data.source import BrokenImage, Example, Regions
+from jaxssl.errors import UserError
 
 # One record with features a = [b"x"], f = [1.0, 2.0], i = [-1], as the `tfrecord` package on PyPI
 # writes it: framing and message by an independent hand.
@@ -61,7 +63,10 @@ def folder(tmp_path):
         )
         for s in range(2)
     )
-    write_info(tmp_path, Info("folder:photos", {"name": "fh"}, {"all": shards}, ("a", "b", "c")))
+    write_info(
+        tmp_path,
+        Info("folder:photos", {"name": "fh", "parameters": {}}, {"all": shards}, ("a", "b", "c")),
+    )
     return tmp_path
 
 
@@ -229,3 +234,64 @@ def test_what_is_no_folder_of_records_is_refused(folder, tmp_path_factory):
     with pytest.raises(ValueError, match="is damaged") as error:
         Records(folder)
     one_line(error)
+
+
+SMALL_PNG = tfrecord.decode_features(encode_example(Example("", np.zeros((5, 5, 3), np.uint8))))[
+    "image/encoded"
+][0]
+DAMAGE = {
+    "no label": {"label": None},
+    "two labels": {"label": np.array([1, 2])},
+    "a label that is text": {"label": [b"1"]},
+    "a label of no class": {"label": np.array([2**40])},
+    "no key": {"image/key": []},
+    "no image": {"image/encoded": None},
+    "no height": {"image/height": np.zeros(0, np.int64)},
+    "one box too few": {"regions/box": np.zeros(8, np.float32)},
+    "boxes that are no numbers": {"regions/box": np.full(12, np.nan, np.float32)},
+    "no scores": {"regions/score": None},
+    "whole numbers for scores": {"regions/score": np.ones(3, np.int64)},
+    "areas below 0": {"regions/area": np.full(3, -1)},
+    "objects of another image": {"regions/object": np.arange(4)},
+    "masks of another image": {"regions/rle": [encode_mask(np.ones((5, 5), bool))] * 3},
+    "masks that end early": {"regions/rle": [b"0`"] * 3},
+    "a label map of another size": {"semantic/png": [SMALL_PNG]},
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
+def test_a_record_whose_features_do_not_fit_is_named(tmp_path, change):
+    features = tfrecord.decode_features(encode_example(make_example(0))) | change
+    shard = tmp_path / shard_name("all", 0, 1)
+    data = tfrecord.encode_features({k: v for k, v in features.items() if v is not None})
+    shard.write_bytes(tfrecord.frame(data))
+    info = ShardInfo(shard.name, 1, shard.stat().st_size, "", 3, 3)
+    write_info(tmp_path, Info("", {"name": "fh", "parameters": {}}, {"all": (info,)}))
+    with pytest.raises(UserError, match="the record at byte 12 is damaged: .*; export") as error:
+        Records(tmp_path)[0]
+    assert str(error.value).startswith(str(shard))
+    one_line(error)
+    assert not isinstance(error.value, BrokenImage)
+
+
+@pytest.mark.parametrize("name", ["../a.tfrecord", "/etc/passwd", "a/b", "", "..", "a\0b"])
+def test_records_stay_in_their_folder(folder, name):
+    path = folder / "info.json"
+    content = json.loads(path.read_text())
+    content["splits"]["all"]["shards"][1]["file"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"info\.json is damaged: splits\.all\.shards\[1\] is wr"):
+        Records(folder)
+
+
+@pytest.mark.parametrize("name", ["source", "segmenter", "splits", "class_names", "has_semantic"])
+@pytest.mark.parametrize("value", [3, ["a", 1], {"all": {"count": 1, "shards": 7}}, None, "gone"])
+def test_info_of_other_types_is_damaged(folder, name, value):
+    path = folder / "info.json"
+    content = json.loads(path.read_text()) | {name: value}
+    if value == "gone" or (name, value) == ("segmenter", None):
+        del content[name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"info\.json is damaged: .*; copy it again or repeat") as e:
+        Records(folder)
+    one_line(e)

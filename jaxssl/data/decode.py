@@ -91,6 +91,16 @@ def largest_value(encoded: bytes, key: str) -> int | None:
     return _open(encoded, key, read)
 
 
+def decode_label_map(encoded: bytes, key: str) -> np.ndarray:
+    """The values i32[h, w] of a label map, or i32[h, w, channels], as they are in its file."""
+
+    def read(image: Image.Image) -> np.ndarray:
+        _check_pixels(image, MAX_DECODED)
+        return np.asarray(image).astype(np.int32)
+
+    return _open(encoded, key, read)
+
+
 def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
     if not encoded:
         raise BrokenImage(f"{key}: the file is empty")

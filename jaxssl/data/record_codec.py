@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import decode_resized
+from jaxssl.data.decode import decode_label_map, decode_resized
+from jaxssl.data.rle import check_masks
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.errors import UserError
 
@@ -59,21 +60,29 @@ def decode_example(data: bytes) -> Example:
 def decode_resized_example(
     data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]
 ) -> tuple[Example, tuple[int, int]]:
-    """The example with its image resized to `fit(size)`; its true height and width."""
+    """The example with its image resized to `fit(size)`; its true height and width.
+
+    Raises `BrokenImage` if the image cannot be decoded, and another `UserError` if a feature is
+    missing, or not what the others say.
+    """
     features = tfrecord.decode_features(data)
-    key, encoded = os.fsdecode(features["image/key"][0]), features["image/encoded"][0]
+    key, encoded = _read_key(features), _take(features, "image/encoded", bytes, 1)[0]
     image, size = decode_resized(encoded, key, fit)
-    recorded = int(features["image/height"][0]), int(features["image/width"][0])
+    recorded = _read_size(features)
     if size != recorded:
         raise BrokenImage(f"{key}: has {size} pixels where its record says {recorded}")
     semantic = None
     if "semantic/png" in features:
-        with Image.open(io.BytesIO(features["semantic/png"][0])) as label_map:
-            semantic = np.asarray(label_map).astype(np.int32)
+        semantic = decode_label_map(_take(features, "semantic/png", bytes, 1)[0], key)
+        if semantic.shape != size:
+            raise UserError(f"its semantic/png has {semantic.shape} pixels, not {size}")
+    label = int(_take(features, "label", np.int64, 1)[0])
+    if not -1 <= label < 2**31:
+        raise UserError(f"its label is {label}")
     example = Example(
         key=key,
         image=image,
-        label=int(features["label"][0]),
+        label=label,
         regions=_decode_regions(features, size),
         semantic=semantic,
         encoded=encoded,
@@ -83,27 +92,57 @@ def decode_resized_example(
 
 def read_image_size(data: bytes) -> tuple[int, int]:
     """Height and width of the image in one record."""
-    features = tfrecord.decode_features(data)
-    return int(features["image/height"][0]), int(features["image/width"][0])
+    return _read_size(tfrecord.decode_features(data))
 
 
 def read_key(data: bytes) -> str:
     """The key of the example in one record."""
-    return os.fsdecode(tfrecord.decode_features(data)["image/key"][0])
+    return _read_key(tfrecord.decode_features(data))
+
+
+def _read_size(features: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = (
+        int(_take(features, f"image/{n}", np.int64, 1)[0]) for n in ("height", "width")
+    )
+    if min(height, width) < 1:
+        raise UserError(f"its image has {height} x {width} pixels")
+    return height, width
+
+
+def _read_key(features: Mapping[str, Any]) -> str:
+    return os.fsdecode(_take(features, "image/key", bytes, 1)[0])
+
+
+def _take(features: Mapping[str, Any], name: str, kind: type, count: int) -> Any:
+    """The values of a feature; `UserError` unless there are so many of that type."""
+    values = features.get(name)
+    if values is None:
+        raise UserError(f"it has no {name}")
+    if not len(values):  # an empty list may have lost its type
+        values = [] if kind is bytes else np.zeros(0, kind)
+    is_kind = isinstance(values, list) if kind is bytes else getattr(values, "dtype", None) == kind
+    if not is_kind or len(values) != count:
+        raise UserError(f"its {name} holds something else than {count} {kind.__name__}")
+    return values
 
 
 def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regions | None:
     if "regions/rle" not in features:
         return None
-    return Regions(
+    count = len(features["regions/rle"])
+    regions = Regions(
         size=size,
-        box=np.asarray(features["regions/box"], np.float32).reshape(-1, 4),
-        area=np.asarray(features["regions/area"], np.int64),
-        object=np.asarray(features["regions/object"], np.int64),
-        score=np.asarray(features["regions/score"], np.float32),
-        level=np.asarray(features["regions/level"], np.int64),
-        rle=tuple(features["regions/rle"]),
+        box=_take(features, "regions/box", np.float32, 4 * count).reshape(-1, 4),
+        area=_take(features, "regions/area", np.int64, count),
+        object=_take(features, "regions/object", np.int64, count),
+        score=_take(features, "regions/score", np.float32, count),
+        level=_take(features, "regions/level", np.int64, count),
+        rle=tuple(_take(features, "regions/rle", bytes, count)),
     )
+    check_masks(regions.rle, size)
+    if not np.isfinite(regions.box).all() or (regions.area < 0).any():
+        raise UserError("a box or an area of it is no number of pixels")
+    return regions
 
 
 def _to_png(image: np.ndarray) -> bytes:

@@ -11,10 +11,11 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 
+from jaxssl.checked_files import is_plain_name, read_json
 from jaxssl.data import tfrecord
 from jaxssl.data.record_codec import (
     decode_example,
@@ -23,13 +24,16 @@ from jaxssl.data.record_codec import (
     read_image_size,
     read_key,
 )
-from jaxssl.data.source import Example
+from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 
+T = TypeVar("T")
+
 FORMAT_VERSION = 1
 
+_REPEAT = "copy it again or repeat the export"
 _HOW_TO_MAKE = "make it with: python -m mask_tools.export --source SOURCE --segmenter fh --out {}"
 
 
@@ -44,13 +48,25 @@ class ShardInfo:
     max_objects: int  # of any image in it
     max_regions: int
 
+    def __post_init__(self) -> None:
+        if not is_plain_name(self.file):
+            raise UserError(f"{self.file!r} is no name of a file in the same folder")
+
+
+class SegmenterInfo(TypedDict):
+    """What `info.json` says of a segmenter, and with it checksums of the files that it read."""
+
+    name: str
+    parameters: dict[str, Any]
+    broken: NotRequired[dict[str, list[str]]]  # by split, a line for each image left out
+
 
 @dataclasses.dataclass(frozen=True)
 class Info:
     """What `info.json` says of a folder of records."""
 
     source: str  # the source string it was made from
-    segmenter: dict[str, Any] | None  # name, parameters, checkpoint_sha256; None: no regions
+    segmenter: SegmenterInfo | None  # None: no regions
     splits: dict[str, tuple[ShardInfo, ...]]
     class_names: tuple[str, ...] = ()  # () if unlabeled
     has_semantic: bool = False
@@ -83,15 +99,43 @@ def describe_shard(path: str | os.PathLike[str]) -> ShardInfo:
     return ShardInfo(path.name, count, path.stat().st_size, sha256, max_objects, max_regions)
 
 
+class _Version(TypedDict):
+    format_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    count: int  # of all its shards
+    shards: tuple[ShardInfo, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _InfoFile:
+    """The content of `info.json`."""
+
+    format_version: int
+    source: str
+    segmenter: SegmenterInfo | None
+    class_names: tuple[str, ...]
+    has_semantic: bool
+    splits: dict[str, _Split]
+
+
 def write_info(folder: str | os.PathLike[str], info: Info) -> None:
     """Writes `info.json`: the last thing an export does, for without it nothing can be read."""
-    content = {"format_version": FORMAT_VERSION} | dataclasses.asdict(info)
-    content["splits"] = {
-        name: {"count": sum(shard["count"] for shard in shards), "shards": shards}
-        for name, shards in content.pop("splits").items()
-    }
+    content = _InfoFile(
+        format_version=FORMAT_VERSION,
+        source=info.source,
+        segmenter=info.segmenter,
+        class_names=info.class_names,
+        has_semantic=info.has_semantic,
+        splits={
+            name: _Split(sum(shard.count for shard in shards), shards)
+            for name, shards in info.splits.items()
+        },
+    )
     with atomic_write(pathlib.Path(folder) / "info.json") as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+        file.write((json.dumps(dataclasses.asdict(content), indent=2) + "\n").encode())
 
 
 def read_info(folder: str | os.PathLike[str]) -> Info:
@@ -104,24 +148,19 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
             f"{path.parent} has no info.json, so it is not a folder of records, or its export has "
             f"not finished; {_HOW_TO_MAKE.format(path.parent)}"
         )
-    try:
-        content = json.loads(path.read_bytes())
-        if content["format_version"] == FORMAT_VERSION:
-            return Info(
-                source=content["source"],
-                segmenter=content["segmenter"],
-                splits={
-                    name: tuple(ShardInfo(**shard) for shard in split["shards"])
-                    for name, split in content["splits"].items()
-                },
-                class_names=tuple(content["class_names"]),
-                has_semantic=content["has_semantic"],
-            )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); repeat the export") from error
-    raise UserError(
-        f"{path} has format_version {content['format_version']}, this jaxssl reads "
-        f"{FORMAT_VERSION}; install the jaxssl that wrote it, or repeat the export"
+    version = read_json(path, _Version, advice=_REPEAT)["format_version"]
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format_version {version}, this jaxssl reads {FORMAT_VERSION}; install "
+            "the jaxssl that wrote it, or repeat the export"
+        )
+    content = read_json(path, _InfoFile, advice=_REPEAT)
+    return Info(
+        source=content.source,
+        segmenter=content.segmenter,
+        splits={name: split.shards for name, split in content.splits.items()},
+        class_names=content.class_names,
+        has_semantic=content.has_semantic,
     )
 
 
@@ -150,7 +189,7 @@ class Records:
         numbered = [np.insert(extent, 0, shard, axis=1) for shard, extent in enumerate(extents)]
         self._extent = np.concatenate([np.zeros((0, 3), np.int64), *numbered])
         if by_key:
-            keys = (read_key(self._read(i)) for i in range(len(self)))
+            keys = (self._read(i, read_key) for i in range(len(self)))
             self._extent = self._extent[np.array([in_part(key, by_key) for key in keys], bool)]
         if not len(self):
             raise UserError(f"{folder} has no images in part {part!r}; export more images")
@@ -161,36 +200,44 @@ class Records:
         return len(self._extent)
 
     def __getitem__(self, index: int) -> Example:
-        return decode_example(self._read(index))
+        return self._read(index, decode_example)
 
     def resized(
         self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
     ) -> tuple[Example, tuple[int, int]]:
         """The example with its image resized to `fit(size)`; its true height and width."""
-        return decode_resized_example(self._read(index), fit)
+        return self._read(index, lambda data: decode_resized_example(data, fit))
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""
-        return read_image_size(self._read(index))
+        return self._read(index, read_image_size)
 
     def fingerprint(self) -> str:
         return self._fingerprint
 
-    def _read(self, index: int) -> bytes:
+    def _read(self, index: int, decode: Callable[[bytes], T]) -> T:
+        """What a function makes of a record; a `UserError` names the file, unless it is skipped."""
         shard, offset, length = self._extent[index].tolist()
-        return tfrecord.read(self._paths[shard], offset, length)
+        path = self._paths[shard]
+        data = tfrecord.read(path, offset, length)
+        try:
+            return decode(data)
+        except BrokenImage:
+            raise
+        except UserError as error:
+            where = f"{path}: the record at byte {offset} is damaged"
+            raise UserError(f"{where}: {error}; export or copy the file again") from error
 
 
 def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
     """The extents i64[n, 2] of a shard's records, once it is found to be as `info.json` says."""
-    again = "copy it again or repeat the export"
     if not path.is_file():
-        raise UserError(f"{path} is missing; {again}")
+        raise UserError(f"{path} is missing; {_REPEAT}")
     size = path.stat().st_size
     if size != shard.bytes:
-        raise UserError(f"{path} has {size} bytes where info.json says {shard.bytes}; {again}")
+        raise UserError(f"{path} has {size} bytes where info.json says {shard.bytes}; {_REPEAT}")
     extents = tfrecord.scan(path)
     if len(extents) != shard.count:
         found = f"{len(extents)} records where info.json says {shard.count}"
-        raise UserError(f"{path} has {found}; {again}")
+        raise UserError(f"{path} has {found}; {_REPEAT}")
     return extents
