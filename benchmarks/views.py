@@ -184,8 +184,9 @@ def detail(folder: pathlib.Path, epochs: int = 4) -> dict[str, dict[str, float]]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
     results = {}
     configs = pathlib.Path(__file__).parents[1] / "configs"
-    for name in ("samclr_cityscapes", "simclr_cityscapes"):
-        config = load_config(str(configs / f"{name}.py"))
+    for name in ("samclr_cityscapes", "samclr_cityscapes:simclr"):
+        file, _, variant = name.partition(":")
+        config = load_config(f"{configs / file}.py:{variant}")
         sampler = build("sampler", config.sampler)
         specs = ViewConfig(**config.views.to_dict()).specs()
         draw = jax.jit(jax.vmap(lambda key, e: sampler.boxes(key, e, (), specs)[0]))  # noqa: B023

@@ -20,8 +20,11 @@ et_rp_rs         0.809 / 0.831 / 0.827 / 0.909 / 0.953
 To segment, from random weights too (fractions of the training images: --set pets.fraction=0.1):
 
     python -m jaxssl.evaluate --workdir runs/pets --tasks pets --datasets tfds:oxford_iiit_pet \
-        --size 256 --from-scratch
+        --size 256 --from-scratch --set pets.head_input=gap
 
+With `gap` the head sees one pooled cell, as in the code that the numbers are from; without it, all
+cells. Views are the code's too, not the paper's, which crops, flips and jitters either one: the
+first has no jitter, the second is flipped upside down, and they differ in scale.
 Its code has a lower learning rate and a narrower head: --config.optim.lr=0.001
 --config.method.hidden="(128,)" --config.method.dim=128. There a last ReLU follows the head, and the
 loss is that of inner products; here it is that of cosines, as the paper says. A fifth of the images

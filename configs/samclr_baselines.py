@@ -1,12 +1,12 @@
-r"""SAMCLR's baselines MoCo, DINO and SwAV (arXiv 2310.14736, Tables 1 to 3); SimCLR: simclr_*.py.
+r"""SAMCLR's baselines MoCo, DINO and SwAV (arXiv 2310.14736, Tables 1 to 3).
 
     python -m jaxssl.train --config configs/samclr_baselines.py:moco_cityscapes
 
-Variants: moco, dino or swav, on cityscapes, ade20k or imagenette; the images lie in `data`, as the
-simclr_*.py of each data set have them. The paper runs lightly's methods "with default optimizers
-and hyperparameters". These are the numbers of lightly 1.4.14's benchmark on Imagenette, its one
-script with these sizes of views. The paper reports, kNN and linear, on CIFAR-10 / STL-10 /
-Imagenette:
+Variants: moco, dino or swav, on cityscapes, ade20k or imagenette, with images in `data`; SimCLR is
+a variant of samclr_*.py. The paper runs lightly's methods "with default optimizers and
+hyperparameters". These are the numbers of lightly 1.4.14's benchmark on Imagenette, its one script
+with these sizes of views. The paper reports, kNN and linear, evaluated as samclr_*.py says, on
+CIFAR-10 / STL-10 / Imagenette:
 moco_cityscapes: kNN 44.0 / 41.2 / 45.4, linear 43.2 / 40.1 / 46.8
 moco_ade20k:     kNN 63.1 / 61.9 / 71.8, linear 60.7 / 60.7 / 73.5
 dino_cityscapes: kNN 38.8 / 36.7 / 40.8, linear 37.1 / 34.7 / 40.4
@@ -20,7 +20,7 @@ Its future work, the same with views from one region, is `--config.sampler.name=
 --config.data.source=records:data/cityscapes_regions`; how to make the records is said in
 samclr_cityscapes.py.
 With a ViT, which its code offers: --config.encoder.name=vit_small.
-Short run: --config.epochs=10. Evaluation: --config.eval.datasets=folder:PATH (class folders).
+Short run: --config.epochs=10. Evaluation during training: --config.eval.datasets=folder:PATH.
 """
 
 from ml_collections import ConfigDict
@@ -64,6 +64,7 @@ def _dino(config: ConfigDict) -> None:
         freeze_last_layer=0.0,
         share_batch_norm=False,
         needs_local=True,
+        evaluate_student=True,
     )
     config.views.recipe = "dino"
     config.views.scale = (0.4, 1.0)
@@ -72,7 +73,9 @@ def _dino(config: ConfigDict) -> None:
 
 
 def _swav(config: ConfigDict) -> None:
-    config.method = defaults("method", "swav", freeze_prototypes=0.0, share_batch_norm=False)
+    config.method = defaults(
+        "method", "swav", freeze_prototypes=0.0, prototype_bias=True, share_batch_norm=False
+    )
     config.views.recipe = "lightly_simclr"
     config.views.scale = (0.14, 1.0)
     config.views.num_local = 6

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.image import pyramid
-from jaxssl.image.augment import NORMALIZE, RECIPES, augment, normalize
+from jaxssl.image.augment import NORMALIZE, RECIPES, Color, augment, normalize
 from jaxssl.image.boxes import crop, flip, whole_box
 from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, Tree, View, ViewSpec
@@ -33,6 +33,10 @@ class ViewConfig:
     local_scale: tuple[float, float] = (0.05, 0.4)
     recipe: str = "s3same"  # a name in `augment.RECIPES`
     normalize: str = "imagenet"  # a name in `augment.NORMALIZE`
+    # Whether views keep what the recipe has of each.
+    flip: bool = True
+    color: bool = True  # jitter and gray
+    blur: bool = True
 
     def __post_init__(self) -> None:
         for field, table in (("recipe", RECIPES), ("normalize", NORMALIZE)):
@@ -57,9 +61,19 @@ class ViewConfig:
         kinds = [(self.size, self.scale, c) for c in colors]
         kinds += [(self.local_size, self.local_scale, recipe.local)] * self.num_local
         return tuple(
-            ViewSpec(size, scale, recipe.ratio, recipe.crop_rule, color)
+            ViewSpec(size, scale, recipe.ratio, recipe.crop_rule, self._keep(color))
             for size, scale, color in kinds
         )
+
+    def _keep(self, color: Color) -> Color:
+        """What is left of the colors of a recipe."""
+        if not self.color:
+            color = dataclasses.replace(color, jitter_prob=0.0, gray_prob=0.0)
+        return color if self.blur else dataclasses.replace(color, blur_prob=0.0)
+
+    def flip_prob(self) -> float:
+        """Of an image and its regions."""
+        return RECIPES[self.recipe].flip_prob if self.flip else 0.0
 
 
 def crop_view(
@@ -83,14 +97,14 @@ def crop_view(
         whole = pyramid.crop(canvas, whole_box(hw), spec.size, recipe.interpolation)
         whole = augment(key_whole, whole, spec.color.before_crop)
         pixels = crop(whole, box, hw, spec.size, recipe.interpolation)
-    pixels = flip(key_flip, pixels, recipe.flip_prob, spec.color.flip_axis)
+    pixels = flip(key_flip, pixels, views.flip_prob(), spec.color.flip_axis)
     pixels = augment(key_color, pixels, spec.color)
     planes = None
     if "region_planes" in canvas:
         points = spec.size // POINT
         shape = canvas["planes_hw"]
         planes = pyramid.crop_nearest(canvas["region_planes"], shape, box, hw, points)
-        planes = flip(key_flip, planes, recipe.flip_prob, spec.color.flip_axis)
+        planes = flip(key_flip, planes, views.flip_prob(), spec.color.flip_axis)
     return View(image=normalize(pixels, views.normalize), planes=planes)
 
 

@@ -175,13 +175,14 @@ def test_one_region_is_twice_simclr(detcon_s, copies):
     params, state = start(detcon_s)
     loss, _ = loss_of(whole, params, state, views)
 
-    simclr = SimCLR(detcon_s.encoder, 0.5, hidden=(8,), dim=6, final_batch_norm="none")
+    options = {"hidden": (8,), "dim": 6, "final_batch_norm": "none", "loss_scale": 2.0}
+    simclr = SimCLR(detcon_s.encoder, 0.5, **options)
     head = params["projector"]
     head = head | {"linear1": {"kernel": head["linear1"]["kernel"]}}  # BatchNorm undoes a bias
     same = {"encoder": params["encoder"], "head": head}
     stats = {"encoder": state.batch_stats["encoder"], "head": state.batch_stats["projector"]}
     expected, _ = loss_of(simclr, same, state.replace(batch_stats=stats), views)
-    np.testing.assert_allclose(loss, 2 * (expected + np.log(copies)) / copies, rtol=1e-5)
+    np.testing.assert_allclose(loss, (expected + 2 * np.log(copies)) / copies, rtol=1e-5)
 
 
 def test_images_without_regions_have_the_whole_view(detcon_s):

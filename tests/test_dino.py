@@ -189,12 +189,15 @@ def test_teacher_starts_as_the_student_and_follows_it(views):
         )
 
 
-def test_the_teachers_encoder_is_evaluated(tiny_encoder, views):
+def test_the_teachers_encoder_is_evaluated_unless_said_otherwise(tiny_encoder, views):
     method = DINO(tiny_encoder, **SMALL)
     params, state = random_like(jax.eval_shape(method.init, jax.random.key(0), views), 3)
     variables = method.encoder_variables(params, state)
     assert variables["params"] is state.teacher_params["encoder"]
     assert variables["batch_stats"] is state.teacher_batch_stats["encoder"]
+    student = DINO(tiny_encoder, **SMALL, evaluate_student=True).encoder_variables(params, state)
+    assert student["params"] is params["encoder"]
+    assert student["batch_stats"] is state.batch_stats["encoder"]
     method = DINO(NoBatchNorm(), **SMALL)
     _, state = jax.eval_shape(method.init, jax.random.key(0), views)
     assert method.encoder_variables(params, state)["batch_stats"] == {}

@@ -64,6 +64,7 @@ def cosine(t):
     [
         ("simclr", 64, lambda t: 0.1 * 64 / 256 * cosine(t)),
         ("contrastive_crop", 50, lambda t: 10.0 if t < 0.6 else 1.0 if t < 0.8 else 0.1),
+        ("moco", 50, lambda t: 30.0 if t < 0.6 else 3.0 if t < 0.8 else 0.3),
         ("lightly", 100, lambda t: 0.1 * 100 / 256 * (0.001 + 0.999 * cosine(t))),
     ],
 )
@@ -85,6 +86,7 @@ def test_papers_learning_rates():
     assert first["simclr"] == pytest.approx(1.6)
     assert first["byol"] == pytest.approx(0.8)
     assert first["contrastive_crop"] == 10
+    assert first["moco"] == 30
 
 
 def test_the_rate_is_not_chosen_on_the_test_images():

@@ -288,6 +288,10 @@ def test_published_numbers(data, method, sampler, dataset, measure, value):
     config.data.source, config.method.name = data, method
     found = published(config, dataset, measure)
     assert (found and found.value) == value
+    best = published(config, dataset, f"{measure}_best_on_test")
+    assert best == found
+    if found:
+        assert ("best epoch on the test set" in found.source) == measure.startswith("linear")
 
 
 def test_a_line_is_drawn_where_its_numbers_are():

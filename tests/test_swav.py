@@ -1,5 +1,6 @@
 """SwAV on one small batch: its loss from a plain loop, its queue, what moves and what stays."""
 
+import dataclasses
 import functools
 
 import jax
@@ -66,13 +67,13 @@ def plain_codes(scores, epsilon=0.05, iterations=3):
     return u[:, None] * m * v[None, :]
 
 
-def plain_loss(z, c, codes, temperature=0.1):
+def plain_loss(z, c, codes, temperature=0.1, bias=0.0):
     """Eq. (6): the code of view i in {1, 2} from every other view j."""
     terms = []
     for i in range(2):
         for j in range(len(z)):
             if i != j:
-                logits = z[j] @ c.T / temperature
+                logits = (z[j] @ c.T + bias) / temperature
                 log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
                 terms.append(-(codes[i] * log_p).sum(axis=1).mean())
     return np.mean(terms)
@@ -88,6 +89,20 @@ def test_loss_is_the_papers(started, views, run, projections):
     assert 0 < metrics["embedding_std"] < 1.5
     moved = jax.tree.map(lambda a, b: (a != np.asarray(b)).any(), state, new_state)
     assert all(jax.tree.leaves(moved))
+
+
+def test_bias_of_the_prototypes_is_in_the_predictions(method, started, views, projections):
+    """Of the codes, which are those of `scores + bias`, Sinkhorn divides it out."""
+    method = dataclasses.replace(method, prototype_bias=True)
+    params, state = started
+    shapes = jax.eval_shape(method.init, jax.random.key(0), views)[0]
+    assert shapes["prototype_bias"].shape == (K,)
+    bias = np.linspace(-0.3, 0.2, K).astype(np.float32)
+    run = jax.jit(functools.partial(method.loss, key=jax.random.key(2)))
+    loss, _ = run(params | {"prototype_bias": bias}, state, views, t=np.float32(0.3))
+    z, c = projections(params, state, views), params["prototypes"].astype(np.float64)
+    codes = [plain_codes(z[i] @ c.T + bias) for i in range(2)]
+    np.testing.assert_allclose(loss, plain_loss(z, c, codes, bias=bias), rtol=1e-4)
 
 
 def test_gradient_reaches_the_prototypes_late_and_not_through_the_codes(

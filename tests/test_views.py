@@ -1,8 +1,11 @@
 """Views of a batch: one key each, one computation for views of one kind."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from conftest import canvas_batch
 
 from jaxssl.image.augment import Color
@@ -107,6 +110,26 @@ def test_whole_view_without_color_is_the_normalized_image():
     assert either[0].any()
     assert either[1].any()
     assert (either[0] | either[1]).mean() > 0.8  # rounded, 24 x 23 pixels fit too
+
+
+@pytest.mark.parametrize("kept", ["flip", "color", "blur", ""])
+def test_switches_leave_one_part_of_the_recipe_or_none(kept):
+    """As in the rows of ContrastiveCrop's table 3."""
+    switches = {name: name == kept for name in ("flip", "color", "blur")}
+    views = ViewConfig(num_local=1, recipe="moco_v2", **switches)
+    assert views.flip_prob() == (0.5 if kept == "flip" else 0)
+    for spec in views.specs():
+        jitter_and_gray = (spec.color.jitter_prob, spec.color.gray_prob)
+        assert jitter_and_gray == ((0.8, 0.2) if kept == "color" else (0, 0))
+        assert spec.color.blur_prob == (0.5 if kept == "blur" else 0)
+
+
+def test_views_that_are_not_flipped():
+    views = ViewConfig(num_global=1, size=24, scale=(1.0, 1.0), recipe="none", normalize="none")
+    batch = {k: jnp.repeat(v[:1], 40, axis=0) for k, v in BATCH.items()}
+    seen = cut(dataclasses.replace(views, flip=False), batch=batch)[0][0].image
+    upright = jnp.abs(seen - jnp.asarray(IMAGES[0])[None] / 255).max(axis=(1, 2, 3)) < 1e-5
+    assert upright.mean() > 0.8
 
 
 def test_regions_are_cut_and_flipped_with_the_image():

@@ -66,6 +66,7 @@ class DINO:
     freeze_last_layer: float = 0.01  # fraction of training in which the last layer stays
     share_batch_norm: bool = True  # `forward_head_once`
     needs_local: bool = False  # whether to refuse to train without local views
+    evaluate_student: bool = False  # as lightly 1.4.14 does; the paper evaluates the teacher
 
     @property
     def network(self) -> Network:
@@ -144,6 +145,8 @@ class DINO:
         return params, state.replace(teacher_params=teacher)
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:
-        """The teacher's encoder, which is what the paper evaluates."""
-        batch_stats = state.teacher_batch_stats.get("encoder", {})
-        return {"params": state.teacher_params["encoder"], "batch_stats": batch_stats}
+        """The teacher's encoder, or the student's with `evaluate_student`."""
+        batch_stats = state.batch_stats
+        if not self.evaluate_student:
+            params, batch_stats = state.teacher_params, state.teacher_batch_stats
+        return {"params": params["encoder"], "batch_stats": batch_stats.get("encoder", {})}

@@ -39,6 +39,7 @@ class SimCLR:
     share_batch_norm: bool = True
     # In s3same's multi-view loss the other views of an image do not compete with the positive one.
     positives_in_denominator: bool = True
+    loss_scale: float = 1.0  # 2: google-research/simclr, which sums the losses of its two views
 
     @property
     def network(self) -> Network:
@@ -65,7 +66,7 @@ class SimCLR:
     def loss(
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
     ) -> tuple[Float[Array, ""], tuple[Tree, dict[str, Array]]]:
-        """Equation (1) over all views of the global batch."""
+        """Equation (1) over all views of the global batch, times `loss_scale`."""
         projections, batch_stats = forward(
             self.network, params, state.batch_stats, images(views), self.share_batch_norm, key=key
         )
@@ -82,7 +83,8 @@ class SimCLR:
             self.temperature,
             positives_in_denominator=self.positives_in_denominator,
         )
-        return loss, (State(batch_stats=batch_stats), {"embedding_std": embedding_std(z)})
+        state = State(batch_stats=batch_stats)
+        return self.loss_scale * loss, (state, {"embedding_std": embedding_std(z)})
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """Nothing follows the optimizer."""

@@ -48,6 +48,7 @@ class SwAV:
     hidden: tuple[int, ...] = (2048,)  # widths of the hidden layers of g
     dim: int = 128  # of z
     num_prototypes: int = 3000  # K
+    prototype_bias: bool = False  # whether p_i has one besides C z_i, as in lightly 1.4.14
     temperature: float = 0.1  # tau
     epsilon: float = 0.05
     iterations: int = 3  # of Sinkhorn
@@ -84,6 +85,8 @@ class SwAV:
         variables = self.network.init(key_network, views[0].image[:1], train=False)
         prototypes = jax.random.normal(key_prototypes, (self.num_prototypes, self.dim))
         params = variables["params"] | {"prototypes": unit(prototypes)}
+        if self.prototype_bias:
+            params["prototype_bias"] = jnp.zeros(self.num_prototypes)
         queue = jnp.zeros((2, self.queue_size, self.dim)) if self.queue_size else ()
         return params, State(variables.get("batch_stats", {}), queue)
 
@@ -98,7 +101,10 @@ class SwAV:
         z, c = unit(projections), params["prototypes"]  # f32[v, b, d], f32[K, d]
         c = freeze(c, t < self.freeze_prototypes)
         q = self.codes(*jax.lax.stop_gradient((z[:2], c)), state.queue, t)
-        loss = cross_entropy(q, scores(z, c) / self.temperature)
+        logits = scores(z, c)
+        if self.prototype_bias:  # Sinkhorn divides it out of the codes
+            logits += params["prototype_bias"][None, None, :]
+        loss = cross_entropy(q, logits / self.temperature)
         queue = state.queue
         if self.queue_size:
             newest = jax.lax.stop_gradient(z[:2])

@@ -1,7 +1,8 @@
 """Numbers that papers report, in `published.json`, to be shown beside those of runs.
 
 Each table there has the data set of pre-training (and the epochs, where the paper has several),
-rows by `method/sampler` and columns by `dataset/measure`; values are in per cent.
+rows by `method/sampler` and columns by `dataset/measure`; values are in per cent. `best_on_test`
+names the measures of which the paper gives the best epoch on the test images.
 """
 
 import dataclasses
@@ -35,13 +36,16 @@ def published(config: ConfigDict, dataset: str, measure: str) -> Published | Non
     The paper's own settings are not checked: the table of configs shows what differs.
     """
     row = f"{config.method.name}/{config.sampler.name}"
-    column = f"{_data_set(dataset)}/{measure.replace('fcn_cityscapes', 'fcn')}"
+    measure = measure.replace("fcn_cityscapes", "fcn").removesuffix("_best_on_test")
+    column = f"{_data_set(dataset)}/{measure}"
     for table in TABLES:
         same_length = table.get("epochs", config.epochs) == config.epochs
         if table["data"] == _data_set(config.data.source) and same_length:
             values = dict(zip(table["columns"], table["rows"].get(row, ()), strict=False))
             if column in values:
-                return Published(values[column], table["source"])
+                best = measure in table.get("best_on_test", ())
+                how = ", best epoch on the test set" if best else ""
+                return Published(values[column], table["source"] + how)
     return None
 
 

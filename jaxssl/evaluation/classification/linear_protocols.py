@@ -64,6 +64,19 @@ _LIGHTLY = dataclasses.replace(
     best_on_test=True,
 )
 
+# xyupeng/ContrastiveCrop, DDP_linear.py, small images. Reports the best epoch on the test images.
+_CONTRASTIVE_CROP = dataclasses.replace(
+    _AUGMENTED,
+    epochs=100,
+    learning_rates=(10.0,),
+    batch_size=512,
+    scale_lr_by_batch=False,
+    nesterov=False,
+    milestones=(0.6, 0.8),
+    init_std=0.01,
+    best_on_test=True,
+)
+
 # By what they are from: `sweep` is ours, the others the papers' released code.
 PRESETS = {
     "sweep": LinearProbe(),
@@ -77,16 +90,7 @@ PRESETS = {
     "byol": dataclasses.replace(
         _AUGMENTED, epochs=80, learning_rates=(0.2,), batch_size=1024, init_std=0.0221
     ),
-    # xyupeng/ContrastiveCrop, DDP_linear.py. Reports the best epoch on the test images.
-    "contrastive_crop": dataclasses.replace(
-        _AUGMENTED,
-        epochs=100,
-        learning_rates=(10.0,),
-        batch_size=512,
-        scale_lr_by_batch=False,
-        nesterov=False,
-        milestones=(0.6, 0.8),
-        init_std=0.01,
-        best_on_test=True,
-    ),
+    "contrastive_crop": _CONTRASTIVE_CROP,
+    # facebookresearch/moco, main_lincls.py; also ContrastiveCrop on ImageNet
+    "moco": dataclasses.replace(_CONTRASTIVE_CROP, learning_rates=(30.0,), batch_size=256),
 }
