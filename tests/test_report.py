@@ -16,10 +16,8 @@ from jaxssl.config import base, defaults
 from jaxssl.evaluate import save
 from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
-from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, Line, draw, nice_ticks, thin
 from jaxssl.reporting.page import render
 from jaxssl.reporting.pictures import Picture, color, paint_labels
-from jaxssl.reporting.published import published
 from jaxssl.reporting.run_arrays import nearest_neighbors, project
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.training.checkpoint import Checkpoints
@@ -268,50 +266,6 @@ def test_names_of_groups(tmp_path):
     groups = group_runs([read_run(workdir) for workdir in (*seeds, other)])
     assert [group.name for group in groups] == ["samclr", f"samclr ({other})"]
     assert [len(group.runs) for group in groups] == [2, 1]
-
-
-@pytest.mark.parametrize(
-    ("data", "method", "sampler", "dataset", "measure", "value"),
-    [
-        ("records:data/ade20k_fh", "simclr", "region_crop", "stl10", "knn_top1", 59.3),
-        ("folder:data/leftImg8bit/train", "dino", "random_crop", "cifar10", "linear_top1", 37.1),
-        ("folder:imagenette2/train", "simclr", "random_crop", "imagenette2", "knn_top1", 89.0),
-        ("tfds:cifar100/train", "byol", "contrastive_crop", "cifar100", "linear_top1", 64.62),
-        ("folder:data/imagenet/train", "simsiam", "random_crop", "imagenet", "linear_top1", 65.62),
-        ("records:data/ade20k_fh", "moco", "region_crop", "stl10", "knn_top1", None),
-        ("records:data/ade20k_fh", "simclr", "region_crop", "cifar100", "knn_top1", None),
-        ("scenes:4000", "simclr", "region_crop", "objects", "knn_top1", None),
-    ],
-)
-def test_published_numbers(data, method, sampler, dataset, measure, value):
-    config = make_config(sampler=sampler)
-    config.data.source, config.method.name = data, method
-    found = published(config, dataset, measure)
-    assert (found and found.value) == value
-    best = published(config, dataset, f"{measure}_best_on_test")
-    assert best == found
-    if found:
-        assert ("best epoch on the test set" in found.source) == measure.startswith("linear")
-
-
-def test_a_line_is_drawn_where_its_numbers_are():
-    drawn = draw("title", "", [Line("a", "red", [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])])
-    page = render("curves", entries=[], main=[drawn], more=[])
-    path = page.partition('points="')[2].partition('"')[0]
-    (x0, y0), (x1, y1), (x2, y2) = (map(float, place.split(",")) for place in path.split())
-    assert (x0, x1, x2) == (LEFT, (LEFT + RIGHT) / 2, RIGHT)
-    assert y1 < y2 < y0 < HEIGHT
-    assert y2 == pytest.approx((y0 + y1) / 2)
-
-
-def test_ticks_and_thinning():
-    assert nice_ticks(0.0, 1.0, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert nice_ticks(13.0, 87.0, 4) == [0, 20, 40, 60, 80, 100]
-    assert nice_ticks(2.0, 2.0, 4)[0] < 2 < nice_ticks(2.0, 2.0, 4)[-1]
-    points = [(float(i), float(i % 2)) for i in range(1000)]
-    thinned = thin(points)
-    assert len(thinned) == 250
-    assert (thinned[0], thinned[-1], thinned[1]) == (points[0], points[-1], (5.5, 0.5))
 
 
 def test_neighbors_and_map():
