@@ -193,7 +193,14 @@ def check(config: ConfigDict) -> ConfigDict:
 def canvas_for(config: ConfigDict, source: Source, sampler: Sampler, method: Method) -> CanvasSpec:
     """The canvas that sampler, method and views need.
 
-    Raises a UserError if they need regions and the source has none.
+    Args:
+      config: of the run; of its sections `data` and `views`.
+      source: the images to learn from.
+      sampler: as the config describes it.
+      method: as the config describes it.
+
+    Raises:
+      UserError: they need regions and the source has none.
     """
     parts: dict[str, Sampler | Method] = {"sampler": sampler, "method": method}
     needing = [f"{name} {type(p).__name__}" for name, p in parts.items() if p.needs_regions]

@@ -51,6 +51,9 @@ def contrastive(
       image: id of the image each row comes from.
       max_entries: of the matrix of similarities that is in memory at once. A larger one is made in
         blocks of rows, and again in the backward pass: the same loss and gradient, exactly.
+
+    Raises:
+      UserError: `local_negatives` is false and `image` is not given.
     """
     if image is None:
         if not local_negatives:

@@ -74,8 +74,9 @@ def progress(
     """Shows on stderr how far a task is; yields the function to call with each count just done.
 
     Args:
-      total: how many there are, `done` of them from an earlier run.
+      total: how many there are.
       task: what is being done, such as "decoding".
+      done: how many of them are from an earlier run.
       unit: of what there are so many.
       show: False for nothing at all.
     """

@@ -117,13 +117,21 @@ def open_pipeline(
     """The batches of a source, once its canvases are decoded if the mode wants them so.
 
     Args:
-        mode: "device", "host" or "stream", or "auto": by the size of all canvases.
-        workers: processes that decode in mode "stream"; 0: threads in this one.
-        cache_dir: where decoded canvases are kept; `None`: see `store.cache_folder`.
-        device_bytes: memory of one accelerator, by which "auto" chooses.
-        devices: how many there are.
-        share: (i, n) for part i of n equal parts of every batch.
-        progress: whether to show how far the decoding is.
+      source: the images to learn from.
+      spec: what is kept of each.
+      batch_size: images a step, over all devices.
+      seed: of their order.
+      mode: "device", "host" or "stream", or "auto": by the size of all canvases.
+      workers: processes that decode in mode "stream"; 0: threads in this one.
+      cache_dir: where decoded canvases are kept; `None`: see `store.cache_folder`.
+      device_bytes: memory of one accelerator, by which "auto" chooses.
+      devices: how many there are.
+      shuffle: whether each epoch has an order of its own.
+      share: (i, n) for part i of n equal parts of every batch.
+      progress: whether to show how far the decoding is.
+
+    Raises:
+      UserError: the canvases are to have regions and the source has none, or no such mode.
     """
     order = Order(len(source), batch_size, seed, shuffle, share)
     if (spec.objects or spec.planes) and not source.has_regions:

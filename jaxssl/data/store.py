@@ -82,8 +82,14 @@ def open_store(
     Decodes what is not there yet or damaged; a run that is stopped is continued by the next.
 
     Args:
-        max_broken: the share of images that may be unreadable; if more are, a `UserError`.
-        show: whether to show how far the decoding is.
+      source: images that are decoded once.
+      spec: what is kept of each.
+      cache_dir: the folder that holds the arrays of all sources; None: see `cache_folder`.
+      max_broken: the share of images that may be unreadable.
+      show: whether to show how far the decoding is.
+
+    Raises:
+      UserError: more images than that are unreadable, or the disk does not take the arrays.
     """
     folder, count = store_folder(source, spec, cache_dir), len(source)
     try:

@@ -73,8 +73,12 @@ def box_from_uniforms(
     """`random_box` as a function of its draws in [0, 1).
 
     Args:
-        shape: area and aspect ratio of each try.
-        place: offset of the top and the left side.
+      shape: area and aspect ratio of each try.
+      place: offset of the top and the left side.
+      within: box to cut from, as of `random_box`; so are `scale`, `ratio` and `rule`.
+      scale: least and largest area, fractions of that of `within`.
+      ratio: least and largest width / height.
+      rule: when the drawn shape does not fit.
     """
     side = within[2:] - within[:2]  # height, width
     box, found = _box_shape(shape, side, scale, ratio, rule=rule)
@@ -102,9 +106,13 @@ def centered_box(
     into it; where no try fits, `centers` has no say and the box is that of the image's center.
 
     Args:
-        shape: area and aspect ratio of each try, in [0, 1); the area is a fraction of the image's.
-        place: of the center, from the top left of `centers`, 0, to its bottom right, 1.
-        centers: may be empty; need not be whole pixels.
+      shape: area and aspect ratio of each try, in [0, 1); the area is a fraction of the image's.
+      place: of the center, from the top left of `centers`, 0, to its bottom right, 1.
+      centers: may be empty; need not be whole pixels.
+      hw: height and width of the image, pixels.
+      scale: least and largest area, fractions of that of the image.
+      ratio: least and largest width / height.
+      rule: as in `random_box`.
     """
     side = hw.astype(jnp.float32)
     box, found = _box_shape(shape, side, scale, ratio, rule=rule)

@@ -101,10 +101,11 @@ def jitter(
     """Brightness, contrast, saturation and hue in one of their 24 orders.
 
     Args:
-        factors: of brightness, contrast, saturation; 1 changes nothing.
-        turn: of the hue, in full circles.
-        order: 4 p + q: permutation p of the first three, q of which come before the hue.
-        family: a name in `FAMILIES`.
+      image: in [0, 1].
+      factors: of brightness, contrast, saturation; 1 changes nothing.
+      turn: of the hue, in full circles.
+      order: 4 p + q: permutation p of the first three, q of which come before the hue.
+      family: a name in `FAMILIES`.
     """
     permutation, before_hue = jnp.asarray(PERMUTATIONS)[order // 4], order % 4
     early = jnp.arange(3) < before_hue

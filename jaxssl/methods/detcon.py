@@ -122,9 +122,14 @@ class DetCon:
         *,
         network_key: PRNGKeyArray | None = None,
     ) -> tuple[Latents, Tree]:
-        """z of the regions that `key` draws, and the new statistics of encoder and projector.
+        """z of the regions drawn, and the new statistics of encoder and projector.
 
-        `network_key` is for what the encoder draws (`forward`).
+        Args:
+          params: of encoder and projector, by network.
+          batch_stats: of both.
+          views: the images and region planes of each view.
+          key: draws the regions.
+          network_key: for what the encoder draws; None: nothing (`forward`).
         """
         share = self.share_batch_norm
         net, stats = params["encoder"], batch_stats["encoder"]

@@ -130,7 +130,14 @@ class DINO:
         center: Float[Array, " k"],
         t: Float[Array, ""],
     ) -> tuple[Float[Array, ""], Float[Array, " k"]]:
-        """Equation (3), and equation (4)."""
+        """Equation (3), and equation (4).
+
+        Args:
+          g_s: outputs of the student for all views, the global ones first.
+          g_t: outputs of the teacher for the global views.
+          center: c.
+          t: progress of training, in [0, 1].
+        """
         low, high = self.teacher_temperature_start, self.teacher_temperature
         tau_t = low + (high - low) * linear_warmup(t, self.teacher_warmup)
         p_t = jax.nn.softmax((g_t - center[None, None, :]) / tau_t)

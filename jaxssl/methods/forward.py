@@ -107,8 +107,13 @@ def forward_head_once(
 ) -> tuple[Array, Tree]:
     """`forward`, but of all views in one pass of the head, as DINO and SwAV do; f32[v, b, d].
 
-    Without `share_batch_norm` each view has its own pass of both. `params` may hold more than
-    those of the network.
+    Args:
+      network: encoder and head.
+      params: of both, by name; may hold more.
+      batch_stats: of both, by name.
+      views: with the images of each.
+      share_batch_norm: without it each view has its own pass of both.
+      key: for what the encoder draws; None: nothing.
     """
     share = share_batch_norm
     stats = {name: batch_stats.get(name, {}) for name in ("encoder", "head")}

@@ -116,7 +116,14 @@ class SwAV:
     def codes(
         self, z: Float[Array, "2 b d"], c: Float[Array, "k d"], queue: Tree, t: Float[Array, ""]
     ) -> Float[Array, "2 b k"]:
-        """Equation (5) for each of two views, together with the queue once it is full."""
+        """Equation (5) for each of two views, together with the queue once it is full.
+
+        Args:
+          z: unit projections.
+          c: unit prototypes.
+          queue: earlier projections of both views, f32[2, q, d]; () without a queue.
+          t: progress of training, in [0, 1].
+        """
 
         def assign(z: Array) -> Array:
             return jax.vmap(lambda s: sinkhorn(s, self.epsilon, self.iterations))(scores(z, c))

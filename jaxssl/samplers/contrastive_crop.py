@@ -73,7 +73,15 @@ def boxes_about(
     specs: tuple[ViewSpec, ...],
     alpha: float,
 ) -> Float[Array, "v 4"]:
-    """One random box for each view, its center Beta-distributed in the box `centers` (pixels)."""
+    """One random box for each view, its center Beta-distributed in a box.
+
+    Args:
+      key: used once.
+      centers: that box, y0 x0 y1 x1 in pixels.
+      hw: height and width of the image, pixels.
+      specs: of the views.
+      alpha: both parameters of the distribution; below 1 it prefers the corners.
+    """
     key_shape, key_place = jax.random.split(key)
     shapes = jax.random.uniform(key_shape, (len(specs), TRIES, 2))
     # X / (X + Y) of two Gamma variables: `jax.random.beta`, in one draw for both.

@@ -26,7 +26,14 @@ def draw_palette(count: int, rng: np.random.Generator) -> np.ndarray:
 def draw_surface(
     color: np.ndarray, size: tuple[int, int], light: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A textured surface of about one color, lit from the angle `light`: f32[h, w, 3]."""
+    """A textured surface of about one color: f32[h, w, 3].
+
+    Args:
+      color: f32[3].
+      size: height and width, pixels.
+      light: the angle from which it is lit, radians.
+      rng: draws the texture.
+    """
     y = np.arange(size[0], dtype=np.float32)[:, None] - size[0] / 2
     x = np.arange(size[1], dtype=np.float32) - size[1] / 2
     texture = TEXTURES[rng.integers(len(TEXTURES))](y, x, rng)
