@@ -2,7 +2,9 @@
 
 import argparse
 import collections
+import datetime
 import os
+import pathlib
 import pickle
 import sys
 import types
@@ -143,6 +145,60 @@ def test_code_is_refused_and_not_run(tmp_path):
     for path in paths:
         assert_refused(path, refused_as.get(path.name, "asks for posix.mkdir"))
     assert not marker.exists()
+
+
+class Option(dict):
+    """As Lightning's AttributeDict, with an object for an attribute."""
+
+    def __init__(self, **options):
+        super().__init__(options)
+        self.where = pathlib.Path("data")
+
+
+class Log:
+    """As mmengine's HistoryBuffer."""
+
+    def __init__(self):
+        self.values, self.names = np.arange(3.0), {"a", "b"}
+        self.last = torch.ones(2)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_lies_beside_the_weights_is_passed_over(tmp_path, zipped, protocol, monkeypatch):
+    module = types.ModuleType("mmengine")
+    for kind in (Option, Log):
+        monkeypatch.setattr(kind, "__module__", "mmengine")
+        setattr(module, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, "mmengine", module)
+    tree = {
+        "args": argparse.Namespace(lr=np.float32(0.1), out=pathlib.PurePosixPath("runs"), t=Log()),
+        "log": collections.defaultdict(list, a=[Log(), Log()]),
+        "options": Option(lr=1, net=torch.nn.Linear(2, 2)),
+        "state_dict": in_torch(),
+        "optimizer": {"state": {0: {"step": torch.ones(())}}, "groups": [{"w": torch.ones(5)}]},
+        "when": [datetime.datetime(2024, 1, 1), np.random.default_rng(0), slice(3), {1, 2}],
+        "type": [torch.float32, torch.device("cpu"), torch.Size([2]), np.dtype("f4"), 1j],
+        "counter": collections.Counter("ab"),
+        "wrapped": torch.nn.Parameter(torch.ones(2)),
+        "small": torch.ones(2).to(torch.float8_e4m3fn) if zipped else 0,
+    }
+    for key in ("options", "when"):
+        _ = pickle.dumps(tree[key])  # or the case would not be one
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save(tree, tmp_path / "a.pth", **options)
+    monkeypatch.delitem(sys.modules, "mmengine")
+    read = read_weights(tmp_path / "a.pth").tensors
+    expected = {f"state_dict.{k}": v for k, v in ARRAYS.items()}
+    expected |= {"optimizer.state.0.step": np.ones(()), "wrapped": np.ones(2)}
+    assert_arrays(read, expected)
+
+
+def test_a_whole_model_is_refused_with_what_to_save_instead(tmp_path):
+    for zipped in (True, False):
+        save_torch(tmp_path / "model.pth", torch.nn.Linear(2, 2), zipped)
+        assert_refused(tmp_path / "model.pth", "torch.nn.modules.linear.Linear")
+        assert_refused(tmp_path / "model.pth", "save the state_dict() of the model")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.999])

@@ -1,8 +1,9 @@
 """Weights in files of `torch.save`, read without torch and without executing their pickles.
 
 A pickle is a program that may call anything. The reader knows tensors and mappings of them, for
-which it has stand-ins of its own; any other name in a pickle ends the reading before anything is
-called.
+which it has stand-ins of its own. Any other name, such as that of the options of a run, stands for
+something that is passed over: nothing of it is looked up or called. A name that only a harmful file
+asks for ends the reading.
 """
 
 import dataclasses
@@ -20,26 +21,64 @@ import numpy as np
 from jaxssl.errors import UserError
 
 LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin with, as a pickle
+# Modules whose functions act on the machine, and what of them is data.
+HARMFUL = {"builtins", "__builtin__", "os", "posix", "nt", "subprocess", "sys", "runpy", "shutil"}
+HARMFUL |= {"importlib", "pty", "socket", "webbrowser", "commands", "code", "timeit", "pdb"}
+HARMLESS = {"set", "frozenset", "slice", "complex", "range", "bytearray", "bytes", "object", "type"}
+HARMLESS |= {"int", "float", "str", "bool", "list", "dict", "tuple", "long", "unicode", "Ellipsis"}
 CONVERT = "save its arrays under the same names, flat, to .safetensors or by numpy.savez to .npz"
 
 
+class Ignored:
+    """Stands for whatever lies beside the weights: what a pickle may do with it does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Ignored":
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Ignored":
+        return self
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, value: Any) -> None: ...
+
+    def extend(self, values: Any) -> None: ...
+
+    def add(self, value: Any) -> None: ...
+
+
 class Unpickler(pickle.Unpickler):
-    """Reads a pickle in which only names of `STAND_INS` occur."""
+    """Reads a pickle of which it knows the names in `STAND_INS`; others are `ignored`."""
+
+    def __init__(self, file: Any, ignored: list[str]) -> None:
+        super().__init__(file)
+        self._ignored = ignored
+        self.dtypes: dict[str, Any] = {}  # of storages, by their keys
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name; UserError if there is none."""
-        if (module, name) not in STAND_INS:
+        """The stand-in for a name; UserError if it could only do harm."""
+        if (module, name) in STAND_INS:
+            return STAND_INS[module, name]
+        if module in HARMFUL and name not in HARMLESS:
             raise UserError(
-                f"it asks for {module}.{name}, and of pickles only tensors of torch.save are read; "
-                f"where it can be opened, {CONVERT}"
+                f"it asks for {module}.{name}, which is no part of weights but may do harm: do not "
+                "open it otherwise either"
             )
-        return STAND_INS[module, name]
+        self._ignored.append(f"{module}.{name}")
+        return Ignored
 
     def persistent_load(self, pid: Any) -> Any:
         """A storage, which torch writes beside the pickle, by its key."""
+        if pid[0] == "module":  # a class with its source, in files of torch before 1.6
+            return Ignored
         kind, dtype, key, _, numel, *view = pid
         if kind != "storage" or any(view):
             raise UserError(f"it holds a {kind} that is no plain storage")
+        self.dtypes[str(key)] = dtype
         return Storage(str(key), dtype, int(numel))
 
 
@@ -96,9 +135,10 @@ def _rebuild_tensor(
 
 STAND_INS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Fields,
-    ("argparse", "Namespace"): Fields,  # the options of a run, in DINO's full checkpoints
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda tensor, *_: tensor,
+    ("torch._tensor", "_rebuild_from_type_v2"): lambda rebuild, _, args, __: rebuild(*args),
 } | {
     ("torch", f"{name}Storage"): np.dtype(dtype).str if dtype != ml_dtypes.bfloat16 else dtype
     for name, dtype in {
@@ -118,18 +158,23 @@ STAND_INS: dict[tuple[str, str], Any] = {
 
 def read_torch(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """The tensors of a file of `torch.save`, by their names joined with dots."""
-    if zipfile.is_zipfile(file):
-        return _read_torch_zip(file)
-    return _read_torch_legacy(file)
+    ignored: list[str] = []
+    tensors = (_read_zip if zipfile.is_zipfile(file) else _read_legacy)(file, ignored)
+    if not tensors and ignored:
+        raise UserError(
+            f"it holds no state dictionary of tensors but {ignored[0]}, which is not looked into; "
+            "where it can be opened, save the state_dict() of the model by torch.save"
+        )
+    return tensors
 
 
-def _read_torch_zip(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
+def _read_zip(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         (root,) = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise UserError("it is of a machine with another order of bytes")
-        tree = Unpickler(io.BytesIO(archive.read(f"{root}data.pkl"))).load()
+        tree = Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), ignored).load()
 
         @functools.cache
         def numbers(storage: Storage) -> np.ndarray:
@@ -138,25 +183,29 @@ def _read_torch_zip(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
         return _read_tensors(tree, numbers)
 
 
-def _read_torch_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
+def _read_legacy(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarray]:
     """Before 1.6: five pickles, the fourth with the tensors, then the storages one by one."""
     file.seek(0)
-    magic, _, _, tree, keys = (Unpickler(file).load() for _ in range(5))
-    if magic != LEGACY_TORCH:
-        raise UserError("it is not of torch.save")
-    tensors = [value for _, value in flatten(tree) if isinstance(value, Tensor)]
-    dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors}
+    if Unpickler(file, ignored).load() != LEGACY_TORCH:
+        asks = f"it asks for {ignored[0]}, and" if ignored else "it is not of torch.save:"
+        raise UserError(
+            f"{asks} of pickles only tensors of torch.save are read; "
+            f"where it can be opened, {CONVERT}"
+        )
+    readers = [Unpickler(file, ignored) for _ in range(4)]
+    _, _, tree, keys = (reader.load() for reader in readers)
     numbers = {}
     for key in keys:
         (numel,) = np.frombuffer(file.read(8), "<i8")
-        dtype = np.dtype(dtypes[str(key)])
+        dtype = np.dtype(readers[2].dtypes[str(key)])
         numbers[str(key)] = np.frombuffer(file.read(int(numel) * dtype.itemsize), dtype)
     return _read_tensors(tree, lambda storage: numbers[storage.key])
 
 
 def _read_tensors(tree: Any, numbers: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of types that numpy has, which others, of 8 bits, are not."""
     return {
         name: value.read(numbers(value.storage))
         for name, value in flatten(tree)
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) and value.storage.dtype is not Ignored
     }
