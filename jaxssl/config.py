@@ -8,12 +8,13 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jaxssl.checked_files import MAX_INTEGER
 from jaxssl.data.canvas import CanvasSpec, choose_pixels
 from jaxssl.data.loading import sample_sizes
 from jaxssl.data.source import Source
@@ -21,7 +22,7 @@ from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
-from jaxssl.renamed import CONFIG_KEYS
+from jaxssl.renamed import CONFIG_KEYS, REMOVED_KEYS
 from jaxssl.samplers import SAMPLERS, Sampler
 from jaxssl.views import ViewConfig
 
@@ -136,21 +137,73 @@ def choose(variant: str, variants: Sequence[str]) -> str:
     return variant
 
 
-def all_keys(config: ConfigDict) -> ConfigDict:
+class Named(TypedDict):
+    """A section that is one class out of several."""
+
+    name: str
+
+
+class SavedConfig(TypedDict):
+    """What is sure of the config of a run, whichever version wrote it."""
+
+    encoder: Named
+    method: Named
+    sampler: Named
+    optim: Named
+
+
+class MisfitError(UserError):
+    """A key of a config that is unknown, or has a value of another type than it should."""
+
+
+def all_keys(config: ConfigDict | SavedConfig) -> ConfigDict:
     """Every key that a config of the same parts has, with its default."""
     full = base()
     for section in KNOWN:
-        full[section] = defaults(section, config[section].name)
+        full[section] = defaults(section, config[section]["name"])  # type: ignore[literal-required]
     return full
 
 
-def complete(config: ConfigDict) -> ConfigDict:
-    """The config of a run under the names of today, with defaults of what it did not have yet."""
+def complete(config: ConfigDict | SavedConfig) -> ConfigDict:
+    """The config of a run under the names of today, with defaults of what it did not have yet.
+
+    Raises `MisfitError` where it is none.
+    """
     full = all_keys(config)
-    for key, value in flatten(config).items():
-        *sections, name = CONFIG_KEYS.get(key, key).split(".")
+    known = flatten(full)
+    for saved, value in flatten(config).items():
+        key = CONFIG_KEYS.get(saved, saved)
+        *sections, name = key.split(".")
+        if key not in REMOVED_KEYS:
+            value = _fitting(key, value, known)
         functools.reduce(lambda c, section: c[section], sections, full)[name] = value
     return full
+
+
+# Types of the parts of tuples that are empty by default.
+_PARTS = {
+    "eval.datasets": str,
+    "eval.ignore_labels": int,
+    "optim.constant_lr_for": str,
+    "optim.milestones": float,
+}
+
+
+def _fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
+    """A value as JSON has it, as one of the type of the default; tuples are lists in JSON."""
+    if key not in known:
+        raise MisfitError(f"no key is called {key!r:.60}")
+    default = known[key]
+    many = isinstance(default, tuple)
+    parts = list(value) if many and isinstance(value, list | tuple) else [value]
+    kind = type(default) if not many else type(default[0]) if default else _PARTS[key]
+    if kind is float:
+        parts = [float(part) if type(part) is int else part for part in parts]
+    fixed = many and kind is float and default  # the ends of an interval, or a box
+    fits = all(type(part) is kind for part in parts) and not (fixed and len(parts) != len(default))
+    if not fits or (kind in (int, float) and not all(abs(part) < MAX_INTEGER for part in parts)):
+        raise MisfitError(f"{key} is {value!r:.60}, where the default is {default!r}")
+    return tuple(parts) if many else parts[0]
 
 
 def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

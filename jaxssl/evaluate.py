@@ -7,7 +7,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
-from jaxssl.training.results import read_eval_records, restore_encoder
+from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
 
 
@@ -139,6 +139,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
         ignore_labels=config.eval.ignore_labels,
     )
     pairs = match(tasks, datasets)
+    read_eval_records(path)  # a damaged one is found before the work, not after it
     mesh = sharding.make_mesh()
     if loaded:
         encoder, step = loaded, loaded.metadata["step"]
@@ -156,7 +157,7 @@ def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
     """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
     result = record.result
     earlier = read_eval_records(path)
-    new: dict[str, Any] = {
+    new: EvalEntry = {
         "step": step,
         "task": record.task,
         "dataset": record.dataset,
@@ -165,7 +166,7 @@ def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
         "protocol": record.protocol,
     }
     if result.details:
-        new["details"] = result.details
+        new["details"] = cast(Details, result.details)
     with atomic_write(path) as file:
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
     if result.predictions:

@@ -228,8 +228,8 @@ def test_a_run_alone_is_compared_with_the_defaults(tmp_path):
     ("words", "message"),
     [
         (["{here}/nothing"], "no run in"),
-        (["{here}/damaged"], "eval.json cannot be read"),
-        (["{here}/old"], "has an entry without"),
+        (["{here}/damaged"], "eval.json is damaged: "),
+        (["{here}/old"], "[0] has no dataset, results, seed"),
         (["{here}/old", "--map", "umap"], "invalid choice: 'umap'"),
         ([], "required: DIR"),
     ],

@@ -11,9 +11,11 @@ from PIL import Image, ImageDraw
 
 from jaxssl.data import Source
 from jaxssl.data.source import Regions
+from jaxssl.errors import UserError
 from jaxssl.preview import CutViews
 from jaxssl.reporting.run_arrays import EmbeddedImages, nearest_neighbors
 from jaxssl.reporting.tables import Table
+from jaxssl.training.results import Details
 
 SIDE = 224  # longer side of a picture, pixels
 SMALL = 64  # pixels: smaller pictures are kept without loss and enlarged with sharp edges
@@ -183,9 +185,14 @@ def heat_rows(images: np.ndarray, maps: np.ndarray) -> list[Row]:
     return pairs
 
 
-def confusion_matrix(details: dict[str, Any]) -> ConfusionMatrix:
-    """Counts [true, predicted] of an entry of eval.json as shares of each row."""
-    counts = np.asarray(details["confusion"], float)
+def confusion_matrix(details: Details) -> ConfusionMatrix:
+    """Counts [true, predicted] of an entry of eval.json as shares of each row.
+
+    Raises `UserError` if there are not as many rows as columns.
+    """
+    if {len(row) for row in details["confusion"]} != {len(details["confusion"])}:
+        raise UserError("eval.json has a confusion matrix that is not square")
+    counts = np.array(details["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = [str(name) for name in details.get("classes", range(len(counts)))]
     if len(counts) <= NAMED_CLASSES:
@@ -197,7 +204,7 @@ def confusion_matrix(details: dict[str, Any]) -> ConfusionMatrix:
     return ConfusionMatrix(classes, [], picture(pixels, alt, side=max(pixels.shape)))
 
 
-def class_table(details: dict[str, Any]) -> Table | None:
+def class_table(details: Details) -> Table | None:
     """The result of each class, if an entry of eval.json has them."""
     if "per_class" not in details:
         return None

@@ -10,12 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxssl.config import flatten
-from jaxssl.errors import UserError
 from jaxssl.training.metrics import read_metrics
-from jaxssl.training.results import read_eval_records
-from jaxssl.training.workdir import read_config
-
-ENTRY = {"step", "task", "dataset", "seed", "results", "protocol"}  # of eval.json
+from jaxssl.training.results import EvalEntry, read_eval_records
+from jaxssl.training.workdir import Environment, read_config, read_environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +23,8 @@ class Run:
     name: str
     config: ConfigDict
     lines: list[dict[str, Any]]  # of metrics.jsonl
-    entries: list[dict[str, Any]]  # of eval.json
-    environment: dict[str, Any]
+    entries: list[EvalEntry]  # of eval.json
+    environment: Environment
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -59,23 +56,8 @@ def read_run(workdir: pathlib.Path) -> Run:
     """The run of a workdir."""
     config = read_config(workdir)
     entries = read_eval_records(workdir / "eval.json")
-    for entry in entries:
-        if missing := ENTRY - set(entry):
-            raise UserError(
-                f"{workdir / 'eval.json'} has an entry without {', '.join(sorted(missing))}; move "
-                "it away and run python -m jaxssl.evaluate again"
-            )
     name = workdir.resolve().name
-    return Run(workdir, name, config, read_metrics(workdir), entries, _read_environment(workdir))
-
-
-def _read_environment(workdir: pathlib.Path) -> dict[str, Any]:
-    path = workdir / "environment.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    return found
+    return Run(workdir, name, config, read_metrics(workdir), entries, read_environment(workdir))
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -100,7 +100,7 @@ def _evaluated(run: Run) -> dict[Measure, float]:
     newest = max((entry["step"] for entry in run.entries), default=0)
     for entry in run.entries:
         if entry["step"] == newest:
-            fixed = {k: v for k, v in entry["protocol"].items() if k not in CHOSEN}
+            fixed = {k: v for k, v in entry.get("protocol", {}).items() if k not in CHOSEN}
             protocol = tuple(f"{key} {_show(value)}" for key, value in fixed.items())
             for number, (name, value) in enumerate(entry["results"].items()):
                 full_name, dataset = f"{entry['task']}_{name}", str(entry["dataset"])

@@ -1,6 +1,7 @@
 """Metrics of a run, in JSON lines, TensorBoard and Weights & Biases."""
 
 import json
+import logging
 import os
 import pathlib
 import socket
@@ -12,9 +13,12 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from jaxssl.checked_files import parse_json
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 from jaxssl.renamed import current_result
+
+log = logging.getLogger("jaxssl")
 
 
 class MetricsWriter:
@@ -94,18 +98,31 @@ def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out."""
+    """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+
+    Damaged ones among the others are left out with a warning.
+    """
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = []
-    for line in path.read_text().splitlines():
+    texts, lines, damaged = path.read_bytes().splitlines(), [], []
+    for number, text in enumerate(texts, 1):
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        lines.append({current_result(key): value for key, value in values.items()})
+            lines.append(_parse(text, f"{path}, line {number}"))
+        except UserError as error:
+            damaged.append((number, error))
+    if damaged and damaged != [(len(texts), damaged[0][1])]:
+        log.warning("%s; so are %d other lines of it", damaged[0][1], len(damaged) - 1)
     return lines
+
+
+def _parse(text: bytes, where: str) -> dict[str, Any]:
+    """A line: `step`, `epoch` and numbers, those of evaluations called eval/<dataset>/<name>."""
+    values = parse_json(text, dict[str, float], where, advice="it is left out")
+    step, names = values.get("step", 0.5), [key for key in values if key.startswith("eval/")]
+    if not step.is_integer() or "epoch" not in values or any(n.count("/") != 2 for n in names):
+        raise UserError(f"{where} is damaged: it has no step, epoch and results; it is left out")
+    return {current_result(key): value for key, value in values.items()} | {"step": int(step)}
 
 
 def _keep_until(path: pathlib.Path, step: int) -> None:

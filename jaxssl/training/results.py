@@ -1,13 +1,13 @@
 """Results of a run: its encoder, and what was measured of it."""
 
-import json
 import pathlib
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
+from jaxssl.checked_files import read_json
 from jaxssl.config import build_method
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
@@ -16,6 +16,26 @@ from jaxssl.renamed import current_result
 from jaxssl.terminal import format_table
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
+
+
+class Details(TypedDict, total=False):
+    """What only a report shows, of each class."""
+
+    classes: list[str]
+    per_class: list[float | None]
+    confusion: list[list[float]]  # [true, predicted]
+
+
+class EvalEntry(TypedDict):
+    """What `eval.json` says of one task on one data set."""
+
+    step: int
+    task: str
+    dataset: str
+    seed: int
+    results: dict[str, float]
+    protocol: NotRequired[dict[str, Any]]
+    details: NotRequired[Details]
 
 
 def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Encoder, int]:
@@ -31,16 +51,13 @@ def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tu
     return encoder, checkpoints.restored
 
 
-def read_eval_records(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_eval_records(path: pathlib.Path) -> list[EvalEntry]:
     """The entries of an `eval.json`, results by their names of today; [] if there is no file."""
-    try:
-        records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} cannot be read: {error}; move it away") from None
-    for record in records:
-        if "results" in record:
-            record["results"] = {current_result(k): v for k, v in record["results"].items()}
-    return records
+    advice = "move it away and run python -m jaxssl.evaluate again"
+    entries = read_json(path, list[EvalEntry], advice=advice) if path.exists() else []
+    for entry in entries:
+        entry["results"] = {current_result(k): v for k, v in entry["results"].items()}
+    return entries
 
 
 def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:

@@ -9,13 +9,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 from ml_collections import ConfigDict
 
 from jaxssl import distributed
-from jaxssl.config import complete, flatten
+from jaxssl.checked_files import read_json
+from jaxssl.config import MisfitError, SavedConfig, complete, flatten
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 from jaxssl.renamed import REMOVED_KEYS
@@ -56,10 +57,7 @@ def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int)
     Raises a UserError if the run that is continued had another number of images: their order, and
     with it the position in the data, would differ.
     """
-    try:
-        before = json.loads((workdir / "environment.json").read_text())["images"]
-    except (OSError, KeyError, json.JSONDecodeError):
-        before = num_examples
+    before = read_environment(workdir).get("images", num_examples)
     if before != num_examples:
         raise UserError(
             f"{workdir} was begun on {before} images and {config.data.source} now has "
@@ -125,26 +123,37 @@ def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 def read_config(workdir: pathlib.Path) -> ConfigDict:
     """The config of a run, complete: keys that came after it have their defaults."""
     path = workdir / "config.json"
-    try:
-        saved = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.is_file():
         raise UserError(
             f"no run in {workdir} (config.json is missing); "
             "start one with python -m jaxssl.train --config CONFIG --workdir DIR"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    return complete(ConfigDict(_with_tuples(saved)))
+        )
+    advice = "restore it from a copy, or give another --workdir"
+    try:
+        return complete(read_json(path, SavedConfig, advice=advice))
+    except MisfitError as error:
+        raise UserError(f"{path} is damaged: {error}; {advice}") from error
 
 
-def _with_tuples(value: Any) -> Any:
-    """JSON knows lists only; configs hold tuples."""
-    if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+class Environment(TypedDict, total=False):
+    """What `environment.json` says of the machine that a run was last on."""
+
+    python: str
+    platform: str
+    versions: dict[str, str | None]
+    devices: list[str]
+    git: str | None
+    images: int  # of the training data
 
 
-def environment() -> dict[str, Any]:
+def read_environment(workdir: pathlib.Path) -> Environment:
+    """What `environment.json` says; nothing if it is not there."""
+    path = workdir / "environment.json"
+    advice = "delete it if the images are those that the run was begun on"
+    return read_json(path, Environment, advice=advice) if path.exists() else {}
+
+
+def environment() -> Environment:
     """Versions, devices and the git revision of the code."""
     packages = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     return {
