@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _TRIES, _WAIT = 50, 0.1  # seconds
-_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # others are not the file's
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WRITE_ERRORS = (*_FULL, errno.EIO)  # others are not the file's
 _log = logging.getLogger("jaxssl.data")
 
 
@@ -36,13 +37,23 @@ def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-    """Gives an `OSError` that names no file, as a failed write raises on a full disk, this name."""
+    """Turns what a failed write raises, as on a full disk, into an `OSError` with this name.
+
+    Python's own names no file; TensorStore's is a long report that holds the system's words.
+    """
     try:
         yield
-    except OSError as error:
-        if error.filename is None and error.errno in _WRITE_ERRORS:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        named = isinstance(error, OSError) and error.filename is not None
+        for number in _WRITE_ERRORS:
+            if not named and os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
         raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for want of space, on the disk or in what the user may take of it."""
+    return error.errno in _FULL
 
 
 def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:

@@ -3,13 +3,19 @@
 import argparse
 import contextlib
 import errno
+import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from jaxssl.errors import UserError
+from jaxssl.files import is_full
+from jaxssl.stopping import StopSignal
+
+_STDOUT, _STDERR = 1, 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,33 +40,41 @@ class Status:
 
 @contextlib.contextmanager
 def one_line_errors(
-    interrupted: str = "interrupted; the same command continues",
+    interrupted: str = "interrupted; the same command continues", *, saves: bool = False
 ) -> Iterator[Status]:
     """Prints a user's mistake as one line and sets status 1; JAXSSL_TRACEBACK=1 shows where.
 
     Mistakes are `UserError`s and the `OSError`s that name a file. Any other exception is a bug, and
-    passes with its traceback. On Ctrl-C `interrupted` is printed, and the status 130.
+    passes with its traceback.
+
+    Args:
+      interrupted: printed on Ctrl-C, SIGTERM and SIGHUP. The status is 128 and the signal's number.
+      saves: of a command that is complete in itself whenever it is stopped: its status is 0 on
+        SIGTERM and SIGHUP.
     """
-    _log_plain_lines()
     status = Status()
-    try:
-        yield status
-    except UserError as error:
-        _report(error, str(error), status)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        advice = "; free some space and give the same command again"
-        full = error.errno == errno.ENOSPC
-        _report(error, f"{error.strerror}: {error.filename}{advice if full else ''}", status)
-    except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        advice = "lower batch_size, set --config.remat=True or --config.data.input=host"
-        _report(error, f"the device is out of memory; {advice}", status)
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        status.code = 130
+    with _quiet_output(), StopSignal(raises=True):
+        _log_plain_lines()
+        try:
+            yield status
+            sys.stdout.flush()
+        except UserError as error:
+            _report(error, str(error), status)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            advice = "; free some space and give the same command again"
+            message = f"{error.strerror}: {error.filename}{advice if is_full(error) else ''}"
+            _report(error, message, status)
+        except RuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            advice = "lower batch_size, set --config.remat=True or --config.data.input=host"
+            _report(error, f"the device is out of memory; {advice}", status)
+        except KeyboardInterrupt as interrupt:
+            print(interrupted, file=sys.stderr)
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
+            status.code = 0 if saves and number != signal.SIGINT else 128 + number
 
 
 def _report(error: Exception, message: str, status: Status) -> None:
@@ -70,9 +84,57 @@ def _report(error: Exception, message: str, status: Status) -> None:
     status.code = 1
 
 
+class _Lasting(io.FileIO):
+    """A standard stream whose reader may end, as `head` does, or a terminal that may be closed."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            gone = error.errno in (errno.EPIPE, errno.EIO)
+            if self.fileno() == _STDOUT and not gone:
+                raise OSError(error.errno, error.strerror, "standard output") from error
+            return len(data)  # messages must not end what they tell of
+
+
+@contextlib.contextmanager
+def _quiet_output() -> Iterator[None]:
+    """Lets a command go on when nobody reads what it prints; not where it prints into a program.
+
+    A failed write of a checkpoint is raised; that threads of TensorStore then miss the event loop
+    which Orbax has closed is not printed as well.
+    """
+    before, print_error = (sys.stdout, sys.stderr), sys.unraisablehook
+
+    def print_others(error: "sys.UnraisableHookArgs") -> None:
+        if str(error.exc_value) != "Event loop is closed":
+            print_error(error)
+
+    sys.unraisablehook = print_others
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _lasting(sys.stdout, _STDOUT)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _lasting(sys.stderr, _STDERR)
+    try:
+        yield
+    finally:
+        (sys.stdout, sys.stderr), sys.unraisablehook = before, print_error
+
+
+def _lasting(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is None:  # it was closed when the program began
+        return open(os.devnull, "w")
+    stream.flush()
+    file = io.BufferedWriter(_Lasting(descriptor, "w", closefd=False))
+    line_buffering = stream.isatty() or descriptor == _STDERR
+    return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=line_buffering)
+
+
 def _log_plain_lines() -> None:
     """What `jaxssl` logs goes to stderr as it is; other libraries keep to their own ways."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax remarks on what was asked of it
+    # Orbax remarks on what was asked of it, and reports what it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logger = logging.getLogger("jaxssl")
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     parser.add_argument("--num-processes", type=int, metavar="N")
     parser.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
-    with one_line_errors() as status:
+    with one_line_errors(saves=True) as status:
         args, overrides = parser.parse_known_args(argv)
         if args.print_config:
             print(format_config(load_config(args.config, overrides)))

@@ -7,6 +7,7 @@ device  the caller puts those arrays on the accelerator; a batch is the indices 
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -28,6 +29,7 @@ from jaxssl.data.packing import Packing, pack
 from jaxssl.data.source import Source
 from jaxssl.data.store import is_complete, open_store, store_folder
 from jaxssl.errors import UserError
+from jaxssl.stopping import follow_parent, starting_workers
 
 _DEVICE_SHARE = 0.3  # of the accelerator's memory: the rest is for the network
 _DISK_SHARE = 0.5  # of what is free
@@ -246,14 +248,17 @@ def _stream(
         # Batched before they are shared out: each process makes every n-th batch as a whole.
         one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         dataset = canvases.batch(size).to_iter_dataset(one_ahead)
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=follow_parent)
     else:
         threads = os.cpu_count() or 1
-        options = grain.ReadOptions(threads, prefetch_buffer_size=max(threads, 2 * size))
-        dataset = canvases.to_iter_dataset(options).batch(size)
+        ahead = grain.ReadOptions(threads, prefetch_buffer_size=max(threads, 2 * size))
+        dataset = canvases.to_iter_dataset(ahead).batch(size)
     batches = iter(dataset)
     try:
-        for batch in batches:
+        with starting_workers() if workers else contextlib.nullcontext():
+            begun = itertools.chain([next(batches)], batches)
+        for batch in begun:
             # Processes hand over shared memory, which goes when grain's own array does: copy it.
             yield {n: np.array(a) for n, a in batch.items()} if workers else batch
     finally:

@@ -6,18 +6,23 @@ one that cannot be read is skipped for the one before it.
 """
 
 import dataclasses
+import errno
 import logging
+import os
 import pathlib
+import shutil
 
 import jax
 import orbax.checkpoint as ocp
 
 from jaxssl import distributed
 from jaxssl.errors import UserError
+from jaxssl.files import naming
 from jaxssl.renamed import STATE_FIELDS
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
+_MARGIN = 2**20  # bytes, for what goes with the arrays
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
@@ -56,7 +61,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._manager.close()
+        with naming(self._folder):
+            self._manager.close()
 
     def save(self, step: int, state: Tree, encoder: Tree) -> None:
         """Starts writing in the background. A step already saved is left alone.
@@ -64,11 +70,27 @@ class Checkpoints:
         `encoder` holds the variables that evaluation and export load: the state has them too, but
         who wants only the encoder should need to know neither method nor optimizer.
         """
-        if step not in self.steps():
-            items = ocp.args.Composite(
-                state=ocp.args.StandardSave(state), encoder=ocp.args.StandardSave(encoder)
-            )
+        if step in self.steps():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), encoder=ocp.args.StandardSave(encoder)
+        )
+        with naming(self._folder):  # what fails may be the save before, in the background
+            self._make_room(sum(x.nbytes for x in jax.tree.leaves((state, encoder))))
             self._manager.save(step, args=items)
+
+    def _make_room(self, needed: int) -> None:
+        """Deletes the oldest checkpoints, but for one, where the disk is too full for another.
+
+        Raises `OSError` if that is not enough.
+        """
+        self._manager.wait_until_finished()  # as Orbax does before it writes
+        while distributed.any_process(shutil.disk_usage(self._folder).free < needed + _MARGIN):
+            oldest, *others = self.steps() or [0]
+            if not others:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+            log.warning("the disk of %s is full: checkpoint %d is deleted", self._folder, oldest)
+            self._manager.delete(oldest)
 
     def restore(self, item: str, like: Tree) -> Tree | None:
         """The newest `state` or `encoder` that can be read; None if nothing was saved.

@@ -1,11 +1,10 @@
 """The training loop: step, report, save, evaluate, refresh. Knows neither method nor data."""
 
+import contextlib
 import logging
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed
 from jaxssl.errors import DivergenceError
+from jaxssl.stopping import StopSignal
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.reporter import Reporter, open_reporter
@@ -80,26 +80,6 @@ class Interval:
         return means
 
 
-class StopSignal:
-    """Set by SIGTERM or the first Ctrl-C while it is entered: the loop then saves and ends."""
-
-    def __enter__(self) -> "StopSignal":
-        self.received = False
-        self._before = {
-            number: signal.signal(number, self._receive)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
-
-
 class Loop:
     """Trains from where the newest checkpoint in the workdir left off."""
 
@@ -128,23 +108,24 @@ class Loop:
     def run(self, state: TrainState) -> bool:
         """Trains from `state` or the newest checkpoint; returns whether it came to the end."""
         folder, keep = self._workdir / "checkpoints", self._config.checkpoint.keep
-        with Checkpoints(folder, keep) as checkpoints:
-            state = checkpoints.restore("state", state) or state
+        with StopSignal(raises=False) as stop, Checkpoints(folder, keep) as checkpoints:
+            with self._interruptible(stop):
+                state = checkpoints.restore("state", state) or state
             start = int(jax.device_get(state.step))
             distributed.check_same(checkpoint=start)
             with open_reporter(self._config, self._workdir, self._per_epoch, start) as reporter:
                 if 0 < start < self._total:
                     log.info("continuing at step %d of %d", start, self._total)
                 if self._is_due(start) and not self._is_measured(start):
-                    self._measure(reporter, start, state)
-                with StopSignal() as stop:
-                    try:
-                        return self._steps(state, start, checkpoints, reporter, stop=stop)
-                    except DivergenceError as error:
-                        raise DivergenceError(
-                            f"{error}; the newest checkpoint is of step {checkpoints.newest()}. "
-                            "Try a lower optim.lr, optim.clip_norm or dtype float32"
-                        ) from error
+                    with self._interruptible(stop):
+                        self._measure(reporter, start, state)
+                try:
+                    return self._steps(state, start, checkpoints, reporter, stop=stop)
+                except DivergenceError as error:
+                    raise DivergenceError(
+                        f"{error}; the newest checkpoint is of step {checkpoints.newest()}. "
+                        "Try a lower optim.lr, optim.clip_norm or dtype float32"
+                    ) from error
 
     def _steps(
         self,
@@ -176,11 +157,16 @@ class Loop:
             if save or measure or step % self._config.log_every == 0:
                 reporter.report_training(step, interval.end(step))
             if save:  # before measurements and refresh: a run that continues makes up for them
-                checkpoints.save(step, state, self._trainer.step.encoder_variables(state))
+                self._save(checkpoints, step, state)
             if stopping:
                 break
             if measure:
-                self._measure(reporter, step, state)
+                try:
+                    with self._interruptible(stop):
+                        self._measure(reporter, step, state)
+                except KeyboardInterrupt:
+                    self._save(checkpoints, step, state)
+                    break
             if save or measure:
                 interval.restart()
         else:
@@ -189,6 +175,13 @@ class Loop:
         stopped = int(jax.device_get(state.step))
         log.info("stopped at step %d; the same command continues from here", stopped)
         return stopped == self._total
+
+    def _interruptible(self, stop: StopSignal) -> contextlib.AbstractContextManager[None]:
+        """For what may be left undone; but one process that leaves it does not stop others."""
+        return stop.raising() if jax.process_count() == 1 else contextlib.nullcontext()
+
+    def _save(self, checkpoints: Checkpoints, step: int, state: TrainState) -> None:
+        checkpoints.save(step, state, self._trainer.step.encoder_variables(state))
 
     def _is_due(self, step: int) -> bool:
         """Whether to measure: before the first step, after the last, and in between."""

@@ -15,7 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from jaxssl.checked_files import parse_json
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write
+from jaxssl.files import atomic_write, naming
 from jaxssl.renamed import current_result
 
 log = logging.getLogger("jaxssl")
@@ -30,31 +30,34 @@ class MetricsWriter:
 
     def __init__(self, workdir: pathlib.Path, step: int = 0, *, wandb: str = ""):
         """`wandb` names a Weights & Biases project that gets the same numbers; "": none."""
-        path = workdir / "metrics.jsonl"
-        _keep_until(path, step)
-        self._file = path.open("a")
+        self._path = workdir / "metrics.jsonl"
+        _keep_until(self._path, step)
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
-        self._events = TensorBoardEvents(workdir / "tensorboard", first_step=step + 1)
+        with naming(self._path):
+            self._file = self._path.open("a")
+            self._events = TensorBoardEvents(workdir / "tensorboard", first_step=step + 1)
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
         if self._wandb:
             self._wandb.finish()
-        self._events.close()
+        with naming(self._path):
+            self._file.close()
+            self._events.close()
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line: `step`, `epoch` and the values. On disk when this returns."""
         line = {"step": step, "epoch": round(epoch, 4)} | {k: float(v) for k, v in values.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        tagged = {k if "/" in k else f"train/{k}": float(v) for k, v in values.items()}
+        with naming(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._events.write(step, tagged)
         if self._wandb:
             self._wandb.log(line, step=step)
-        tagged = {k if "/" in k else f"train/{k}": float(v) for k, v in values.items()}
-        self._events.write(step, tagged)
 
 
 class TensorBoardEvents:

@@ -4,13 +4,12 @@ import concurrent.futures
 import ctypes
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 
 from jaxssl.errors import UserError
+from jaxssl.stopping import follow_parent, starting_workers
 from mask_tools.segmenters.sam import SamConfig
 from mask_tools.shards import Finished, Job, make
 
@@ -53,7 +52,7 @@ def make_all(
     except BaseException as error:  # an interrupt, too, and being closed by the caller
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()
         if isinstance(error, BrokenProcessPool):
             raise UserError(
                 "a worker process was killed, most likely for want of memory, or could not start; "
@@ -69,7 +68,8 @@ def _collect(
     done: "Synchronized[int]",
     advance: Callable[[int], object],
 ) -> Iterator[Finished]:
-    waiting = {pool.submit(_make, number) for number in numbers}
+    with starting_workers():
+        waiting = {pool.submit(_make, number) for number in numbers}
     shown = 0
     while waiting:
         finished, waiting = concurrent.futures.wait(
@@ -88,16 +88,7 @@ _assignment: tuple[Job, "Synchronized[int]"]
 def _start(job: Job, done: "Synchronized[int]") -> None:
     global _assignment
     _assignment = job, done
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    follow_parent()
 
 
 def _make(number: int) -> Finished:

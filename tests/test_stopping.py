@@ -1,0 +1,113 @@
+"""Signals that stop a process, and workers that end with the one that started them."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from jaxssl.stopping import StopSignal
+
+ROOT = pathlib.Path(__file__).parents[1]
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", KINDS)
+def test_a_signal_is_noted_or_raises(number):
+    before = signal.getsignal(number)
+    with StopSignal(raises=False) as stop:
+        assert not stop.received
+        os.kill(os.getpid(), number)
+        assert stop.received
+        with pytest.raises(KeyboardInterrupt), stop.raising():
+            pytest.fail("it came before")
+    with StopSignal(raises=True), pytest.raises(KeyboardInterrupt) as interrupt:
+        os.kill(os.getpid(), number)
+    assert interrupt.value.args == (number,)
+    assert signal.getsignal(number) == before
+
+
+def test_only_the_first_raises_and_the_second_ends_the_program():
+    with StopSignal(raises=False) as stop:
+        with pytest.raises(KeyboardInterrupt), stop.raising():
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)  # shell and system both send it
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_is_ignored_stays_so(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal(raises=True) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.received
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_get_no_signals():
+    def enter():
+        with StopSignal(raises=True):
+            entered.append(signal.getsignal(signal.SIGTERM))
+
+    entered = []
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGTERM)]
+
+
+STREAM = """
+from jaxssl.data import open_source
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.pipeline import open_pipeline
+if __name__ == "__main__":
+    options = dict(batch_size=4, seed=0, device_bytes=1, progress=False)
+    spec = CanvasSpec(576, (8, 16))
+    pipeline = open_pipeline(open_source("scenes:8"), spec, mode="stream", workers=2, **options)
+    for step, batch in enumerate(pipeline.batches(0)):
+        print(step, flush=True)
+"""
+
+
+def of_group(group):
+    """The processes of a group that run."""
+    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True)
+    fields = [line.split() for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, of, state in fields if int(of) == group and state[0] != "Z"]
+
+
+def test_data_workers_end_when_the_trainer_is_killed(tmp_path):
+    """And not by a signal that the whole group gets: the trainer still wants its batches."""
+    (tmp_path / "stream.py").write_text(STREAM)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    trainer = subprocess.Popen(
+        [sys.executable, tmp_path / "stream.py"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        trainer.stdout.readline()
+        workers = [pid for pid in of_group(trainer.pid) if pid != trainer.pid]
+        assert len(workers) >= 2
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        for _ in range(20):
+            trainer.stdout.readline()
+        assert trainer.poll() is None
+        trainer.kill()
+        trainer.communicate()
+        deadline = time.monotonic() + 5
+        while of_group(trainer.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not of_group(trainer.pid)
+    finally:
+        for pid in of_group(trainer.pid):
+            os.kill(pid, signal.SIGKILL)
