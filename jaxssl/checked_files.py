@@ -7,10 +7,12 @@ the type that was written: a dataclass, TypedDict or NamedTuple, or lists and di
 import contextlib
 import dataclasses
 import functools
+import io
 import json
 import math
 import os
 import pathlib
+import pickletools
 import types
 import typing
 import zipfile
@@ -161,19 +163,44 @@ def is_plain_name(name: str) -> bool:
     return name == pathlib.PurePath(name).name and name not in ("", "..") and "\0" not in name
 
 
-def open_archive(file: typing.BinaryIO) -> zipfile.ZipFile:
+def open_archive(file: io.BufferedIOBase) -> zipfile.ZipFile:
     """A zip archive that does not hold much more than its own size."""
     archive = zipfile.ZipFile(file)
-    size = sum(part.file_size for part in archive.infolist())
+    check_expansion(sum(part.file_size for part in archive.infolist()), file)
+    return archive
+
+
+def check_expansion(size: int, file: io.BufferedIOBase) -> None:
+    """Raises `UserError` if what is made of a file takes far more bytes than the file itself."""
     if size > max(MAX_SMALL_ARCHIVE, MAX_EXPANSION * os.fstat(file.fileno()).st_size):
         raise UserError(f"it would take {size / 1e9:.3g} GB")
-    return archive
+
+
+def check_pickle(file: io.BufferedIOBase) -> None:
+    """Raises `UserError` if the pickle that follows makes more than `MAX_PICKLE_STEPS` objects.
+
+    What it is a program of is read, not run; the file is then where it was.
+    """
+    start = file.tell()
+    for step, (opcode, argument, _) in enumerate(
+        pickletools.genops(typing.cast(typing.IO[bytes], file))
+    ):
+        is_place = "PUT" in opcode.name and opcode.name != "MEMOIZE"  # in a table made as large
+        if step > MAX_PICKLE_STEPS or (is_place and int(argument or 0) > MAX_PICKLE_STEPS):
+            raise UserError(f"its pickle makes more than {MAX_PICKLE_STEPS} objects")
+    file.seek(start)
 
 
 def read_npz(path: pathlib.Path, *, advice: str) -> dict[str, np.ndarray]:
     """The arrays of a file of `numpy.savez`: of numbers, and no larger than their part of it."""
+    with naming_damage(path, advice), path.open("rb") as file:
+        return read_arrays(file)
+
+
+def read_arrays(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
+    """The same of a file that is open; whatever a parser raises passes."""
     arrays = {}
-    with naming_damage(path, advice), path.open("rb") as file, open_archive(file) as archive:
+    with open_archive(file) as archive:
         for part in archive.infolist():
             with archive.open(part) as stream:
                 version = np.lib.format.read_magic(stream)

@@ -10,9 +10,11 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from jaxssl.checked_files import read_json
 from jaxssl.data import open_source
 from jaxssl.data.records import Info, read_info, write_info
 from jaxssl.errors import UserError
@@ -161,7 +163,9 @@ def _begin(job: Job, settings: Settings) -> None:
     with locked(job.folder, "begins in"):
         # A run that has completed no shard binds nobody: its options may have been a mistake.
         if note.is_file() and any(note.parent.glob(f"{job.split}-*.tfrecord.json")):
-            refuse_difference(job.folder, json.loads(note.read_bytes()), settings)
+            advice = f"delete {note.parent} to make its files again"
+            before = read_json(note, dict[str, Any], advice=advice)
+            refuse_difference(job.folder, before, settings)
         else:
             with atomic_write(note) as file:
                 file.write(json.dumps(settings).encode())

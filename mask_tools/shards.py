@@ -8,23 +8,27 @@ the shard again.
 import dataclasses
 import io
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
 
+from jaxssl.checked_files import read_json
 from jaxssl.data import decode
 from jaxssl.data.loading import pick
 from jaxssl.data.records import ShardInfo, shard_name, write_shard
 from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from jaxssl.data.source import BrokenImage, Example, Regions, Resizing, Source
+from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 from mask_tools.region_statistics import MIN_AREA, Row, as_array, measure
 from mask_tools.regions import Region, collect
 from mask_tools.segmenters import Segmenter
 
 WORK = ".work"
+_log = logging.getLogger("jaxssl.data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,20 @@ class Job:
         """Which images of the source a shard holds."""
         count = len(self.source)
         return range(number * count // self.shards, (number + 1) * count // self.shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """What is noted on a complete shard."""
+
+    info: ShardInfo
+    broken: list[str]
+    rows: list[Row]
+    has_semantic: bool
+
+    def finished(self) -> "Finished":
+        """The shard, its rows as an array."""
+        return Finished(self.info, self.broken, as_array(self.rows), self.has_semantic)
 
 
 @dataclasses.dataclass
@@ -87,10 +105,10 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
             tick()
 
     info = write_shard(job.path(number), examples())
-    note = Finished(info, broken, as_array(rows), any(semantic))
+    note = Note(info, broken, rows, any(semantic))
     with atomic_write(job.note(number)) as file:
-        file.write(json.dumps(dataclasses.asdict(note) | {"rows": rows}).encode())
-    return note
+        file.write(json.dumps(dataclasses.asdict(note)).encode())
+    return note.finished()
 
 
 def _load(job: Job, index: int) -> Example:
@@ -158,11 +176,17 @@ def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
 
 
 def recall(job: Job, number: int) -> Finished | None:
-    """What an earlier run noted on a shard; None if it did not complete it."""
-    if not job.note(number).is_file() or not job.path(number).is_file():
+    """What an earlier run noted on a shard; None if it did not complete it, or one is damaged."""
+    path = job.path(number)
+    if not job.note(number).is_file() or not path.is_file():
         return None
-    note = json.loads(job.note(number).read_bytes())
-    info = ShardInfo(**note["info"])
-    if job.path(number).stat().st_size != info.bytes:
+    try:
+        note = read_json(job.note(number), Note, advice="the shard is made again")
+    except UserError as error:
+        _log.warning("%s", error)
         return None
-    return Finished(info, note["broken"], as_array(note["rows"]), note["has_semantic"])
+    info, count = note.info, len(note.rows)
+    is_its_own = (info.file, info.bytes, info.count) == (path.name, path.stat().st_size, count)
+    if not is_its_own or count + len(note.broken) != len(job.indices(number)):
+        return None
+    return note.finished()

@@ -56,6 +56,36 @@ def test_jobs_of_an_array_from_python(tmp_path):
     assert run(1).is_complete
 
 
+@pytest.mark.parametrize("change", [b"", b"\xff", b"[]", b'"rows": [', b'"file": "', b'"count": 1'])
+def test_a_shard_with_a_damaged_note_is_made_again(tmp_path, change, caplog):
+    def run(out, index):
+        return mask_tools.segment_dataset(
+            "scenes:4", None, out, shards=2, workers=0, num_shards=2, shard_index=index
+        )
+
+    for out in ("good", "bad"):
+        run(tmp_path / out, 0)
+    (note,) = (tmp_path / "bad" / ".work").glob("*-00000-of-*.json")
+    content = note.read_bytes()
+    note.write_bytes(content.replace(change, change + b"1", 1) if change in content[1:] else change)
+    assert run(tmp_path / "good", 1).is_complete
+    assert not run(tmp_path / "bad", 1).is_complete
+    assert run(tmp_path / "bad", 0).is_complete
+    assert contents(tmp_path / "bad") == contents(tmp_path / "good")
+
+
+def test_a_damaged_note_on_the_settings_is_named(tmp_path):
+    def run(index):
+        return mask_tools.segment_dataset(
+            "scenes:4", None, tmp_path, shards=2, workers=0, num_shards=2, shard_index=index
+        )
+
+    run(0)
+    (tmp_path / ".work" / "train.json").write_bytes(b"[]")
+    with pytest.raises(UserError, match=r"\.work/train\.json is damaged: .*; delete .*\.work to"):
+        run(1)
+
+
 def test_a_segmenter_of_one_s_own_is_named(tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Halves(mask_tools.Grid):

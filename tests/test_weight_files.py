@@ -141,7 +141,7 @@ def test_code_is_refused_and_not_run(tmp_path):
     (tmp_path / "files").mkdir()
     paths = harmful_files(tmp_path / "files", marker)
     assert len(paths) == 5
-    refused_as = {"a.npy": "a pickle in it", "a.npz": "Object arrays"}
+    refused_as = {"a.npy": "a pickle in it", "a.npz": "b.npy holds object, not numbers"}
     for path in paths:
         assert_refused(path, refused_as.get(path.name, "asks for posix.mkdir"))
     assert not marker.exists()

@@ -9,6 +9,7 @@ asks for ends the reading.
 import dataclasses
 import functools
 import io
+import itertools
 import math
 import pickle
 import zipfile
@@ -18,6 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from jaxssl.checked_files import MAX_PICKLE_STEPS, check_expansion, check_pickle, open_archive
 from jaxssl.errors import UserError
 
 LEGACY_TORCH = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin with, as a pickle
@@ -55,6 +57,7 @@ class Unpickler(pickle.Unpickler):
     """Reads a pickle of which it knows the names in `STAND_INS`; others are `ignored`."""
 
     def __init__(self, file: Any, ignored: list[str]) -> None:
+        check_pickle(file)
         super().__init__(file)
         self._ignored = ignored
         self.dtypes: dict[str, Any] = {}  # of storages, by their keys
@@ -86,11 +89,19 @@ class Fields(dict[Any, Any]):
     """Stands for mappings and for objects whose attributes do not matter."""
 
 
-def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names, joined with dots, and values in nested mappings."""
+def flatten(
+    tree: Any, prefix: str = "", visited: Iterator[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Names, joined with dots, and values in nested mappings.
+
+    Raises `UserError` after `MAX_PICKLE_STEPS` of them: a few may hold one another many times over.
+    """
+    visited = itertools.count() if visited is None else visited
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else f"{key}")
+            if next(visited) > MAX_PICKLE_STEPS:
+                raise UserError(f"it holds more than {MAX_PICKLE_STEPS} values")
+            yield from flatten(value, f"{prefix}.{key}" if prefix else f"{key}", visited)
     else:
         yield prefix, tree
 
@@ -169,7 +180,7 @@ def read_torch(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
 
 
 def _read_zip(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(file) as archive:
+    with open_archive(file) as archive:
         names = archive.namelist()
         (root,) = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
@@ -177,10 +188,13 @@ def _read_zip(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarr
         tree = Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), ignored).load()
 
         @functools.cache
-        def numbers(storage: Storage) -> np.ndarray:
-            return np.frombuffer(archive.read(f"{root}data/{storage.key}"), storage.dtype)
+        def content(key: str) -> bytes:
+            return archive.read(f"{root}data/{key}")
 
-        return _read_tensors(tree, numbers)
+        def numbers(storage: Storage) -> np.ndarray:
+            return np.frombuffer(content(storage.key), storage.dtype)
+
+        return _read_tensors(tree, numbers, file)
 
 
 def _read_legacy(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarray]:
@@ -192,20 +206,29 @@ def _read_legacy(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.nd
             f"{asks} of pickles only tensors of torch.save are read; "
             f"where it can be opened, {CONVERT}"
         )
-    readers = [Unpickler(file, ignored) for _ in range(4)]
-    _, _, tree, keys = (reader.load() for reader in readers)
+    loaded: list[Any] = []
+    dtypes: dict[str, Any] = {}
+    for _ in range(4):
+        reader = Unpickler(file, ignored)
+        loaded.append(reader.load())
+        dtypes |= reader.dtypes
+    _, _, tree, keys = loaded
     numbers = {}
     for key in keys:
         (numel,) = np.frombuffer(file.read(8), "<i8")
-        dtype = np.dtype(readers[2].dtypes[str(key)])
+        dtype = np.dtype(dtypes[str(key)])
         numbers[str(key)] = np.frombuffer(file.read(int(numel) * dtype.itemsize), dtype)
-    return _read_tensors(tree, lambda storage: numbers[storage.key])
+    return _read_tensors(tree, lambda storage: numbers[storage.key], file)
 
 
-def _read_tensors(tree: Any, numbers: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:
+def _read_tensors(
+    tree: Any, numbers: Callable[[Storage], np.ndarray], file: io.BufferedIOBase
+) -> dict[str, np.ndarray]:
     """Those of types that numpy has, which others, of 8 bits, are not."""
-    return {
-        name: value.read(numbers(value.storage))
-        for name, value in flatten(tree)
-        if isinstance(value, Tensor) and value.storage.dtype is not Ignored
-    }
+    tensors, size = dict[str, np.ndarray](), 0
+    for name, value in flatten(tree):
+        if isinstance(value, Tensor) and value.storage.dtype is not Ignored:
+            tensors[name] = value.read(numbers(value.storage))
+            size += tensors[name].nbytes
+            check_expansion(size, file)
+    return tensors

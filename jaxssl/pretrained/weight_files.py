@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from jaxssl.checked_files import read_arrays
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.safe_pickle import CONVERT, read_torch
@@ -38,7 +39,7 @@ def read_weights(path: pathlib.Path) -> Weights:
             if head.startswith(b"\x93NUMPY"):
                 raise UserError(f"it is one array of numpy.save, or a pickle in it; {CONVERT}")
             if head.startswith(b"PK") and _is_npz(path):
-                return Weights(_read_npz(path), {})
+                return Weights(read_arrays(file), {})
             if head.startswith((b"PK", b"\x80")):
                 return Weights(read_torch(file), {})
         except Exception as error:  # whatever a damaged file makes a reader raise
@@ -55,15 +56,6 @@ def _read_safetensors(path: pathlib.Path) -> Weights:
 def _is_npz(path: pathlib.Path) -> bool:
     with zipfile.ZipFile(path) as archive:
         return all(name.endswith(".npy") for name in archive.namelist())
-
-
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        tensors = dict(arrays)
-    for name, array in tensors.items():
-        if array.dtype.kind not in "fiub":
-            raise UserError(f"{name} holds {array.dtype}, not numbers; save it as float32")
-    return tensors
 
 
 def write_weights(
