@@ -15,17 +15,7 @@ from ml_collections import ConfigDict
 from jaxssl import sharding
 from jaxssl.config import base
 from jaxssl.errors import UserError
-from jaxssl.evaluation import (
-    TASKS,
-    EvalRecord,
-    also_from_scratch,
-    choose_tasks,
-    match,
-    run_tasks,
-    with_config,
-)
-from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.protocols import change, with_presets
+from jaxssl.evaluation import TASKS, EvalRecord, plan, run_tasks
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -41,6 +31,50 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+_PRESETS = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
+FLAGS: dict[str, dict[str, Any]] = {
+    "--tasks": {"type": _comma_separated, "default": ("knn", "linear"), "help": ",".join(TASKS)},
+    "--datasets": {
+        "type": _comma_separated,
+        "help": "sources, separated by commas (default: the run's)",
+    },
+    "--size": {
+        "type": int,
+        "help": "side of the images, pixels (default: the run's); of images with label maps or "
+        "depth, which keep their shape, the shorter one (default: their own)",
+    },
+    "--batch-size": {"type": int, "help": "images at once (default: the run's)"},
+    "--seeds": {"type": int, "default": 1, "help": "how many, from 0 (default: 1)"},
+    "--ignore-labels": {
+        "type": _whole_numbers,
+        "metavar": "VALUE,VALUE",
+        "help": "label values of pixels that are no class, besides 255 (default: the run's)",
+    },
+    # its former name
+    "--void": {"dest": "ignore_labels", "type": _whole_numbers, "help": argparse.SUPPRESS},
+    "--from-scratch": {
+        "action": "store_true",
+        "help": "fine-tune from random weights as well, to compare with: results scratch_...",
+    },
+    "--set": {
+        "nargs": "+",
+        "default": [],
+        "metavar": "TASK.KEY=VALUE",
+        "help": "changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
+    },
+    "--preset": {
+        "nargs": "+",
+        "default": [],
+        "metavar": "TASK=NAME",
+        "help": f"protocols of papers: {', '.join(_PRESETS)}; NAME alone where one task has it",
+    },
+    "--bn-adapt": {
+        "action": "store_true",
+        "help": "first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
+    },
+}
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags of this command."""
     parser = Parser(
@@ -54,56 +88,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--workdir", type=pathlib.Path, help="of a run")
     subject.add_argument("--encoder", type=pathlib.Path, help="FILE.safetensors of jaxssl.export")
-    parser.add_argument(
-        "--tasks", type=_comma_separated, default=("knn", "linear"), help=",".join(TASKS)
-    )
-    parser.add_argument(
-        "--datasets",
-        type=_comma_separated,
-        help="sources, separated by commas (default: the run's)",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        help="side of the images, pixels (default: the run's); of images with label maps or depth, "
-        "which keep their shape, the shorter one (default: their own)",
-    )
-    parser.add_argument("--batch-size", type=int, help="images at once (default: the run's)")
-    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (default: 1)")
-    parser.add_argument(
-        "--ignore-labels",
-        type=_whole_numbers,
-        metavar="VALUE,VALUE",
-        help="label values of pixels that are no class, besides 255 (default: the run's)",
-    )
-    parser.add_argument(  # its former name
-        "--void", dest="ignore_labels", type=_whole_numbers, help=argparse.SUPPRESS
-    )
-    parser.add_argument(
-        "--from-scratch",
-        action="store_true",
-        help="fine-tune from random weights as well, to compare with: results scratch_...",
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="TASK.KEY=VALUE",
-        help="changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
-    )
-    presets = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
-    parser.add_argument(
-        "--preset",
-        nargs="+",
-        default=[],
-        metavar="TASK=NAME",
-        help=f"protocols of papers: {', '.join(presets)}; NAME alone where one task has it",
-    )
-    parser.add_argument(
-        "--bn-adapt",
-        action="store_true",
-        help="first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
-    )
+    for flag, options in FLAGS.items():
+        parser.add_argument(flag, **options)
     return parser.parse_args(argv)
 
 
@@ -125,26 +111,12 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
         raise UserError("nothing to evaluate on: give --datasets, such as folder:PATH")
     if args.seeds < 1:
         raise UserError(f"--seeds is {args.seeds}; give 1 or more")
-    tasks = with_config(choose_tasks(args.tasks), config.eval)
-    tasks = change(with_presets(tasks, args.preset), args.set)
-    size = config.eval.size or config.views.size
-    if args.from_scratch:
-        tasks = also_from_scratch(tasks)
-    cache_dir = config.data.cache_dir or None
-    datasets = open_datasets(
-        config.eval.datasets,
-        size,
-        cache_dir,
-        shorter=config.eval.size,
-        ignore_labels=config.eval.ignore_labels,
-    )
-    pairs = match(tasks, datasets)
+    pairs = plan(config, args.tasks, args.preset, args.set, from_scratch=args.from_scratch)
     read_eval_records(path)  # a damaged one is found before the work, not after it
-    mesh = sharding.make_mesh()
     if loaded:
         encoder, step = loaded, loaded.metadata["step"]
     else:
-        encoder, step = restore_encoder(config, args.workdir, mesh)
+        encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
     encoder = dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True)
     records = []
     for record in run_tasks(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):

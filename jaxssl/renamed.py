@@ -28,6 +28,10 @@ RESULTS = {
 }
 
 
+# What may be given to --set, and keys of protocols in `eval.json`.
+SETTINGS = {"linear.learning_rates": "linear.lr", "finetune.learning_rates": "finetune.lr"}
+PROTOCOLS = {"learning_rates": "lr"}
+
 # Tasks of evaluation, and what to give to --tasks now.
 TASKS = {"fcn_cityscapes": "fcn --preset cityscapes"}
 

@@ -124,7 +124,7 @@ def test_few_shot_learns_from_a_part(tints):
 
 
 def test_linear_probe_on_augmented_images(tiny, colors):
-    changes = {"epochs": 5, "batch_size": 20, "learning_rates": (0.03, 1.0), "augment": True}
+    changes = {"epochs": 5, "batch_size": 20, "lr": (0.03, 1.0), "augment": True}
     found = find(tiny, colors, "linear", best_on_test=True, **changes)
     assert found.results["top1"] > 0.9
     assert found.results["top1_best_on_test"] >= found.results["top1"]
@@ -133,7 +133,7 @@ def test_linear_probe_on_augmented_images(tiny, colors):
 
 def test_fine_tuning_trains_a_copy_of_everything(tiny, colors):
     before = jax.tree.map(np.asarray, tiny.variables)
-    found = find(tiny, colors, "finetune", epochs=6, batch_size=16, learning_rates=(1e30, 0.3))
+    found = find(tiny, colors, "finetune", epochs=6, batch_size=16, lr=(1e30, 0.3))
     assert found.protocol["learning_rate"] == 0.3
     assert found.results["top1"] > 0.9
     jax.tree.map(np.testing.assert_array_equal, before, tiny.variables)
@@ -143,7 +143,7 @@ def test_a_network_without_batch_norm(colors):
     vit = ViT(dim=16, depth=1, heads=2, patch=8, image_size=16)
     variables = vit.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
     encoder = freeze(vit, {"batch_stats": {}} | variables)
-    found = find(encoder, colors, "finetune", epochs=6, batch_size=16, learning_rates=(1.0,))
+    found = find(encoder, colors, "finetune", epochs=6, batch_size=16, lr=(1.0,))
     assert found.results["top1"] > found.results["majority_baseline"]
     jax.tree.map(
         np.testing.assert_array_equal,

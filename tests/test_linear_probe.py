@@ -75,13 +75,13 @@ def test_presets_equal_a_plain_loop(preset, batch_size, rate_at):
     weight, bias = plain_sgd(train, protocol, start, rate_at)
     trained = linear_probe(train, test, protocol, num_classes=5)
     np.testing.assert_allclose(trained.scores, test.features @ weight + bias, rtol=1e-3, atol=1e-3)
-    assert trained.learning_rate == protocol.learning_rates[0]
+    assert trained.learning_rate == protocol.lr[0]
     if protocol.best_on_test:
         assert trained.best_on_test >= accuracy(trained.scores, test)
 
 
 def test_papers_learning_rates():
-    first = {n: p.sgd().peak(p.batch_size) * p.learning_rates[0] for n, p in PRESETS.items()}
+    first = {n: p.sgd().peak(p.batch_size) * p.lr[0] for n, p in PRESETS.items()}
     assert first["s3same"] == pytest.approx(0.05)
     assert first["simclr"] == pytest.approx(1.6)
     assert first["byol"] == pytest.approx(0.8)
@@ -106,4 +106,4 @@ def test_mistakes():
     with pytest.raises(ValueError, match=r"linear.epochs is 0"):
         LinearProbe(epochs=0)
     with pytest.raises(ValueError, match="give some above 0"):
-        LinearProbe(learning_rates=(0.1, 0.0))
+        LinearProbe(lr=(0.1, 0.0))

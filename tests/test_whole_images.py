@@ -114,7 +114,8 @@ def test_padding_changes_no_prediction(data, head):
     variables = network.init(jax.random.key(1), jnp.zeros((1, 32, 32, 3)), train=False)
     variables = randomized(variables)
     pixels = data.label_maps if isinstance(head, FcnHead) else data.depths
-    for rows, truth, predicted in predict_whole(network, variables, encoder, pixels):
+    tuned = dataclasses.replace(encoder, network=network, variables=variables)
+    for rows, truth, predicted in predict_whole(tuned, pixels):
         for i, row in enumerate(rows):
             height, width = data.test[row].image.shape[:2]
             outputs = np.asarray(alone(network, variables, data.test[row].image)[0])
@@ -138,7 +139,8 @@ def test_scores_are_those_of_a_plain_loop_over_original_pixels(data):
     maps, pixels = MapScores(data.label_maps), data.label_maps
     assert pixels.classes == ("0", "1", "2")
     everything = {}
-    for rows, truth, predicted in predict_whole(network, variables, encoder, pixels):
+    tuned = dataclasses.replace(encoder, network=network, variables=variables)
+    for rows, truth, predicted in predict_whole(tuned, pixels):
         maps.add(rows, truth, predicted)
         everything |= dict(zip(rows, predicted, strict=True))
     y, p = [], []

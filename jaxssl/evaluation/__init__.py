@@ -8,6 +8,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from jaxssl.config import base
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.few_shot import FEW_SHOT
 from jaxssl.evaluation.classification.finetune import FINETUNE
@@ -15,7 +18,7 @@ from jaxssl.evaluation.classification.knn import KNN
 from jaxssl.evaluation.classification.linear_probe import LINEAR
 from jaxssl.evaluation.classification.logistic import LOGISTIC
 from jaxssl.evaluation.collapse import HEALTH
-from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.datasets import DataSet, open_configured
 from jaxssl.evaluation.dense.depth import DEPTH
 from jaxssl.evaluation.dense.fcn import FCN
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
@@ -40,6 +43,10 @@ TASKS: dict[str, Task] = {
     "retrieval": RETRIEVAL,
     "health": HEALTH,
 }
+
+
+# The name of each task to run, the task, what to run it on.
+Pairs = Sequence[tuple[str, Task, DataSet]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +107,7 @@ def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
     return changed
 
 
-def match(
-    tasks: Mapping[str, Task], datasets: Sequence[DataSet]
-) -> list[tuple[str, Task, DataSet]]:
+def match(tasks: Mapping[str, Task], datasets: Sequence[DataSet]) -> Pairs:
     """Which tasks to run on which data sets: wherever there is what they need.
 
     Raises:
@@ -128,9 +133,33 @@ def match(
     return pairs
 
 
+def plan(
+    config: ConfigDict,
+    tasks: Sequence[str],
+    presets: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    *,
+    from_scratch: bool = False,
+) -> Pairs:
+    """Which tasks to run on which data sets, all of them opened.
+
+    Args:
+      config: of a run; of its section `eval` protocols, data sets and size of images.
+      tasks: names in `TASKS`.
+      presets: protocols of papers: `linear=simclr`.
+      settings: changes of protocols: `knn.k=20,200`.
+      from_scratch: whether what is fine-tuned starts from random weights as well.
+    """
+    chosen = with_config(choose_tasks(tasks), config.eval)
+    chosen = change(with_presets(chosen, presets), settings)
+    if from_scratch:
+        chosen = also_from_scratch(chosen)
+    return match(chosen, open_configured(config))
+
+
 def run_tasks(
     encoder: Encoder,
-    pairs: Sequence[tuple[str, Task, DataSet]],
+    pairs: Pairs,
     seeds: Sequence[int] = (0,),
     *,
     bn_adapt: bool = False,
@@ -197,8 +226,8 @@ def evaluate_encoder(
     Raises:
       UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
     """
-    chosen = change(with_presets(choose_tasks(tasks), presets), settings)
-    opened = open_datasets(
-        datasets, size or encoder.size, cache_dir, shorter=size, ignore_labels=ignore_labels
-    )
-    return list(run_tasks(encoder, match(chosen, opened), range(seeds), bn_adapt=bn_adapt))
+    config = base()
+    config.views.size, config.data.cache_dir = encoder.size, cache_dir or ""
+    config.eval.update(datasets=tuple(datasets), size=size, ignore_labels=ignore_labels)
+    pairs = plan(config, tasks, presets, settings)
+    return list(run_tasks(encoder, pairs, range(seeds), bn_adapt=bn_adapt))

@@ -160,7 +160,7 @@ def check_health(data: DataSet, protocol: Health) -> None:
         raise UserError(f"{data.spec} has one test image and health compares images; give more")
 
 
-def run_health(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskResult:
     """All measures of an encoder on a data set, which needs no labels."""
     views = ViewConfig(
         size=data.size, scale=protocol.scale, recipe=protocol.recipe, normalize="none"
@@ -191,4 +191,4 @@ def _cut(batch: Batch, key: Array, views: ViewConfig) -> list[View]:
     return make_views(key, batch, (), sampler, views)[0]
 
 
-HEALTH = Task(run_health, Health(), "images", check=check_health)
+HEALTH = Task(_run, Health(), "images", check=check_health)

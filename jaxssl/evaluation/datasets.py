@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, choose_pixels
@@ -14,6 +16,8 @@ from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
 from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of, own_shape
+
+T = TypeVar("T")
 
 log = logging.getLogger("jaxssl")
 
@@ -169,6 +173,17 @@ def open_datasets(
     return datasets
 
 
+def open_configured(config: ConfigDict) -> tuple[DataSet, ...]:
+    """The data sets `config.eval.datasets` as a run's config has them."""
+    return open_datasets(
+        config.eval.datasets,
+        config.eval.size or config.views.size,
+        config.data.cache_dir or None,
+        shorter=config.eval.size,
+        ignore_labels=config.eval.ignore_labels,
+    )
+
+
 def _name(spec: str) -> str:
     """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
     scheme, _, rest = spec.partition(":")
@@ -180,13 +195,7 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Rows of a fraction of each class, at least one of each; the same for the same seed."""
     if not 0 < fraction <= 1:
         raise UserError(f"a fraction of the images is {fraction}; it must be in (0, 1]")
-    order = np.random.default_rng(seed).permutation(len(labels))
-    shuffled = labels[order]
-    chosen = []
-    for label in np.unique(labels):
-        rows = order[shuffled == label]
-        chosen.append(rows[: max(1, round(fraction * len(rows)))])
-    return np.sort(np.concatenate(chosen))
+    return _some_of_each(labels, seed, lambda count: max(1, round(fraction * count)))
 
 
 def hold_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,16 +204,38 @@ def hold_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       UserError: no class has two images.
     """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    shuffled = labels[order]
-    chosen = []
-    for label in np.unique(labels):
-        rows = order[shuffled == label]
-        chosen.append(rows[: max(1, len(rows) // 10) if len(rows) > 1 else 0])
-    held_out = np.sort(np.concatenate(chosen))
+    held_out = _some_of_each(labels, seed, lambda n: max(1, n // 10) if n > 1 else 0)
     if not len(held_out):
         raise UserError("no class has two images, so none can be held out to choose by")
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def _some_of_each(labels: np.ndarray, seed: int, how_many: Callable[[int], int]) -> np.ndarray:
+    """Rows drawn from each class: as many as `how_many` says of the number of its images."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = labels[order]
+    of_each = (order[shuffled == label] for label in np.unique(labels))
+    return np.sort(np.concatenate([rows[: how_many(len(rows))] for rows in of_each]))
+
+
+def choose_held_out(
+    options: Sequence[T],
+    labels: np.ndarray,
+    seed: int,
+    accuracy: Callable[[T, np.ndarray, np.ndarray], float],
+) -> T:
+    """The best of the options by a tenth of the training images; a single one without trying it.
+
+    Args:
+      options: to choose from.
+      labels: i32[n] of the training images.
+      seed: of the tenth.
+      accuracy: of an option, learned from some rows, on others.
+    """
+    if len(options) == 1:
+        return options[0]
+    rest, held_out = hold_out(labels, seed)
+    return options[int(np.argmax([accuracy(option, rest, held_out) for option in options]))]
 
 
 def whole_batch(batch_size: int, count: int, devices: int) -> int:

@@ -4,6 +4,7 @@ Written for one device and run on many, as pre-training is: the batch is split o
 batch statistics and gradients are those of the whole batch.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxssl import sharding
 from jaxssl.errors import DivergenceError
 from jaxssl.image.pyramid import look_up
-from jaxssl.pretrained.encoder import Encoder, compile_encode, extract
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import progress
 from jaxssl.types import Batch, Leaf, Tree
 
@@ -150,8 +151,8 @@ def fine_tune(
     resident: Tree | None = None,
     scratch: bool = False,
     task: str,
-) -> Tree:
-    """The variables of a network after training.
+) -> Encoder:
+    """The network and its variables after training, in the place of the encoder.
 
     Args:
       network: an encoder like the one given, called `encoder`, with a head.
@@ -185,29 +186,5 @@ def fine_tune(
                 raise DivergenceError(
                     f"the loss is not finite in epoch {number // steps}; try a lower learning rate"
                 )
-    return {"params": state.params, "batch_stats": state.batch_stats}
-
-
-def predict(
-    network: nn.Module,
-    variables: Tree,
-    encoder: Encoder,
-    images: np.ndarray,
-    rows: np.ndarray | None = None,
-    *,
-    kind: str = "scores",
-) -> np.ndarray:
-    """Outputs of a network for images u8[n, s, s, 3], or those in `rows`.
-
-    Args:
-      network: made of the encoder and a head.
-      variables: of the network.
-      encoder: whose normalization, devices and batch size hold for it.
-      images: of one size.
-      rows: which of them.
-      kind: "scores", what the network returns, f32[n, ..., k]; "number", the first of them,
-        f32[n, ...]; "class", the place of the largest, u8[n, ...].
-    """
-    run = compile_encode(network, encoder.normalization, encoder.mesh, kind)
-    batch_size = min(encoder.batch_size, max(len(images), 1))
-    return extract(functools.partial(run, variables), images, batch_size, rows=rows)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return dataclasses.replace(encoder, network=network, variables=variables, memory={})

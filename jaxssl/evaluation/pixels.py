@@ -181,8 +181,12 @@ def load_pixels(
     nearest pixels, and what is predicted for it is held against the map as it is then.
 
     Args:
+      name: of the data set; that of a known one says what its labels mean.
+      parts: training and test images.
+      spec: what is kept of each image.
       shorter: to which networks get the shorter side of an image resized; 0: as it is.
       ignore_labels: label values that are no class, besides 255.
+      cache_dir: where decoded images are kept; None: in the cache folder.
 
     Raises:
       UserError: fewer than two classes are left.

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.task import Task
+from jaxssl.renamed import SETTINGS
 
 
 def with_presets(tasks: Mapping[str, Task], presets: Sequence[str]) -> dict[str, Task]:
@@ -42,6 +43,7 @@ def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task
     known = [f"{n}.{f.name}" for n, t in tasks.items() for f in dataclasses.fields(t.protocol)]
     for setting in settings:
         key, equals, text = setting.partition("=")
+        key = SETTINGS.get(key, key)
         if not equals:
             raise UserError(f"--set {setting} has no value; write --set {setting}=VALUE")
         if key not in known:

@@ -146,7 +146,7 @@ class Retrieval:
             raise UserError(f"retrieval.images is {self.images}; it must be 2 or more")
 
 
-def run_retrieval(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> TaskResult:
     """`retrieval` over the regions of test images."""
     pixels = load_regions(data, protocol.images)
     count = len(pixels.test["hw"])
@@ -178,4 +178,4 @@ def load_regions(data: DataSet, images: int) -> Pixels:
     return Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
 
 
-RETRIEVAL = Task(run_retrieval, Retrieval(), "labeled regions", seeded=False)
+RETRIEVAL = Task(_run, Retrieval(), "labeled regions", seeded=False)

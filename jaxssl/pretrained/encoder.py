@@ -44,7 +44,6 @@ OUTPUTS: dict[str, Callable[[Any], Array]] = {
     "pooled": lambda features: features.pooled,
     "grid": lambda features: features.grid,
     "scores": lambda scores: scores,  # [b, ..., k]
-    "number": lambda scores: scores[..., 0],
     "class": lambda scores: scores.argmax(axis=-1).astype(jnp.uint8),
 }
 
@@ -71,13 +70,16 @@ class Encoder:
 
     def pooled(self, images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Pooled features f32[n, d] of images u8[n, h, w, 3], or of those in `rows`."""
-        return self._extract("pooled", images, rows)
+        return self.outputs("pooled", images, rows)
 
     def grid(self, images: np.ndarray | Array) -> Float[np.ndarray, "b i j d"]:
         """Features at each place of images u8[b, h, w, 3]."""
-        return self._extract("grid", _checked(images), None)
+        return self.outputs("grid", _checked(images))
 
-    def _extract(self, kind: str, images: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    def outputs(
+        self, kind: str, images: np.ndarray, rows: np.ndarray | None = None
+    ) -> Float[np.ndarray, "n ..."] | UInt8[np.ndarray, "n ..."]:
+        """Of images u8[n, h, w, 3], or those in `rows`; `kind` is a name in `OUTPUTS`."""
         encode = compile_encode(self.network, self.normalization, self.mesh, kind)
         return extract(
             functools.partial(encode, self.variables),

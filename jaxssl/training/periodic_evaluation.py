@@ -2,25 +2,16 @@
 
 from ml_collections import ConfigDict
 
-from jaxssl.evaluation import choose_tasks, match, run_tasks, with_config
-from jaxssl.evaluation.datasets import DataSet, open_datasets
-from jaxssl.evaluation.task import Task
+from jaxssl.evaluation import Pairs, choose_tasks, match, run_tasks, with_config
+from jaxssl.evaluation.datasets import open_configured
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState
 
-Pairs = list[tuple[str, Task, DataSet]]  # name of the task, the task, what to run it on
-
 
 def open_evaluation(config: ConfigDict) -> Pairs:
     """The data sets `config.eval.datasets`, opened, and the tasks they have labels for."""
-    datasets = open_datasets(
-        config.eval.datasets,
-        config.eval.size or config.views.size,
-        config.data.cache_dir or None,
-        shorter=config.eval.size,
-        ignore_labels=config.eval.ignore_labels,
-    )
+    datasets = open_configured(config)
     offered = frozenset().union(*(data.offers for data in datasets))
     labeled = "labels" in offered or "label maps" not in offered
     names = ["knn", "linear"] if labeled else []

@@ -12,7 +12,7 @@ from jaxssl.config import build_method
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.renamed import current_result
+from jaxssl.renamed import PROTOCOLS, current_result
 from jaxssl.terminal import format_table
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
@@ -57,6 +57,7 @@ def read_eval_records(path: pathlib.Path) -> list[EvalEntry]:
     entries = read_json(path, list[EvalEntry], advice=advice) if path.exists() else []
     for entry in entries:
         entry["results"] = {current_result(k): v for k, v in entry["results"].items()}
+        entry["protocol"] = {PROTOCOLS.get(k, k): v for k, v in entry["protocol"].items()}
     return entries
 
 

@@ -30,7 +30,7 @@ class FewShot:
             raise UserError(f"few_shot.fractions is {self.fractions}; give some in (0, 1]")
 
 
-def run_few_shot(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskResult:
     """Accuracy of a classifier trained on a part of the images; top1_0.01 is that of 1 %."""
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
@@ -55,4 +55,4 @@ def run_few_shot(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) 
     )
 
 
-FEW_SHOT = Task(run_few_shot, FewShot(), "labels", check=check_labels)
+FEW_SHOT = Task(_run, FewShot(), "labels", check=check_labels)

@@ -72,6 +72,11 @@ def knn(
     Args:
       train: f32[n, d].
       labels: i32[n]; rows with a label below zero are left out.
+      test: f32[m, d].
+      protocol: the values of k, and the temperature.
+      num_classes: how many classes there are to vote for.
+      mesh: of the devices, over which the queries are split.
+      show: whether to show how far it is.
 
     Raises:
       UserError: fewer than k labeled training features.
@@ -150,7 +155,7 @@ def compile_votes(mesh: Mesh, protocol: Knn, num_classes: int) -> Callable[[Tree
     return sharding.shard_map_rows(votes, mesh)
 
 
-def run_knn(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResult:
     """Accuracy of weighted k-nearest-neighbor classification; top1_k20 is that of k = 20."""
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
@@ -180,7 +185,7 @@ def check_knn(data: DataSet, protocol: Knn) -> None:
 
 
 KNN = Task(
-    run_knn,
+    _run,
     Knn(),
     "labels",
     seeded=False,

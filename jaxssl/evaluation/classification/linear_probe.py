@@ -111,8 +111,13 @@ def linear_probe(
 
     Args:
       train: features of the unchanged images; unless `epoch` is given they are trained on.
+      test: features to score.
+      protocol: how to train.
+      num_classes: how many scores a classifier has.
       epoch: how to train through an epoch.
       devices: over which batches must divide.
+      seed: of the first weights, of the order, and of the part that chooses the learning rate.
+      show: whether to show how far it is.
     """
     epoch = epoch or epoch_of_features(train, seed)
 
@@ -129,11 +134,11 @@ def linear_probe(
                 advance(1)
         return probes, best
 
-    rate = protocol.learning_rates[0]
-    if len(protocol.learning_rates) > 1:
+    rate = protocol.lr[0]
+    if len(protocol.lr) > 1:
         rest, held_out = hold_out(train.labels, seed)
-        probes, _ = fit(protocol.learning_rates, rest, "choosing the learning rate")
-        rate = protocol.learning_rates[int(_accuracy(probes, train.at(held_out)).argmax())]
+        probes, _ = fit(protocol.lr, rest, "choosing the learning rate")
+        rate = protocol.lr[int(_accuracy(probes, train.at(held_out)).argmax())]
     probes, best = fit((rate,), np.arange(len(train.labels)), "linear probe")
     return Trained(np.asarray(predict(probes, test.features)[0]), rate, best)
 
@@ -144,7 +149,7 @@ def _accuracy(probes: Probes, test: LabeledFeatures) -> np.ndarray:
     return right.mean(axis=1)
 
 
-def run_linear(encoder: Encoder, data: DataSet, protocol: LinearProbe, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: LinearProbe, seed: int) -> TaskResult:
     """Accuracy of a linear classifier after its last epoch."""
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
@@ -167,4 +172,4 @@ def run_linear(encoder: Encoder, data: DataSet, protocol: LinearProbe, seed: int
     return TaskResult(results, {"learning_rate": trained.learning_rate}, details)
 
 
-LINEAR = Task(run_linear, LinearProbe(), "labels", check=check_labels, presets=PRESETS)
+LINEAR = Task(_run, LinearProbe(), "labels", check=check_labels, presets=PRESETS)

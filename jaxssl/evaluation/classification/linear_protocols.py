@@ -22,7 +22,7 @@ class LinearProbe:
 
     epochs: int = LINEAR_EPOCHS
     batch_size: int = 256  # or all training images, if they are fewer
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    lr: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     scale_lr_by_batch: bool = False  # learning rate x batch size / 256
     nesterov: bool = True
     end_factor: float = 0.0  # the learning rate falls along a cosine to this part of the first
@@ -38,8 +38,8 @@ class LinearProbe:
                 f"linear.epochs is {self.epochs} and linear.batch_size {self.batch_size}; "
                 "both must be 1 or more"
             )
-        if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise UserError(f"linear.learning_rates is {self.learning_rates}; give some above 0")
+        if not self.lr or min(self.lr) <= 0:
+            raise UserError(f"linear.lr is {self.lr}; give some above 0")
 
     def sgd(self) -> Sgd:
         """The optimizer at learning rate 1."""
@@ -57,7 +57,7 @@ class LinearProbe:
 _AUGMENTED = LinearProbe(standardize=False, augment=True, scale_lr_by_batch=True)
 _LIGHTLY = dataclasses.replace(
     _AUGMENTED,
-    learning_rates=(0.1,),
+    lr=(0.1,),
     nesterov=False,
     end_factor=0.001,
     init_std=0.0255,  # torch's uniform start at 512 features has this deviation
@@ -68,7 +68,7 @@ _LIGHTLY = dataclasses.replace(
 _CONTRASTIVE_CROP = dataclasses.replace(
     _AUGMENTED,
     epochs=100,
-    learning_rates=(10.0,),
+    lr=(10.0,),
     batch_size=512,
     scale_lr_by_batch=False,
     nesterov=False,
@@ -85,12 +85,10 @@ PRESETS = {
     # lightly 1.4.14, utils/benchmarking/linear_classifier.py
     "lightly": _LIGHTLY,
     # google-research/simclr, and SimCLR (arXiv 2002.05709), appendix B.6
-    "simclr": dataclasses.replace(_AUGMENTED, learning_rates=(0.1,), batch_size=4096),
+    "simclr": dataclasses.replace(_AUGMENTED, lr=(0.1,), batch_size=4096),
     # deepmind-research/byol, configs/eval.py; Haiku's start at 2048 features
-    "byol": dataclasses.replace(
-        _AUGMENTED, epochs=80, learning_rates=(0.2,), batch_size=1024, init_std=0.0221
-    ),
+    "byol": dataclasses.replace(_AUGMENTED, epochs=80, lr=(0.2,), batch_size=1024, init_std=0.0221),
     "contrastive_crop": _CONTRASTIVE_CROP,
     # facebookresearch/moco, main_lincls.py; also ContrastiveCrop on ImageNet
-    "moco": dataclasses.replace(_CONTRASTIVE_CROP, learning_rates=(30.0,), batch_size=256),
+    "moco": dataclasses.replace(_CONTRASTIVE_CROP, lr=(30.0,), batch_size=256),
 }

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
-from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out
+from jaxssl.evaluation.datasets import DataSet, check_labels, choose_held_out
 from jaxssl.evaluation.features import LabeledFeatures, labeled_features
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
@@ -105,16 +105,15 @@ def logistic_regression(
         )
         return (of - mean) / std @ np.asarray(weight) + np.asarray(bias)
 
-    chosen = protocol.c[0]
-    if len(protocol.c) > 1:
-        rest, held_out = hold_out(train.labels, seed)
-        scores = [fit(rest, c, train.features[held_out]) for c in protocol.c]
-        right = [(s.argmax(axis=1) == train.labels[held_out]).mean() for s in scores]
-        chosen = protocol.c[int(np.argmax(right))]
+    def accuracy(c: float, rest: np.ndarray, held_out: np.ndarray) -> float:
+        scores = fit(rest, c, train.features[held_out])
+        return float((scores.argmax(axis=1) == train.labels[held_out]).mean())
+
+    chosen = choose_held_out(protocol.c, train.labels, seed, accuracy)
     return fit(np.arange(len(train.labels)), chosen, test.features), chosen
 
 
-def run_logistic(encoder: Encoder, data: DataSet, protocol: Logistic, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Logistic, seed: int) -> TaskResult:
     """Accuracy of logistic regression."""
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
@@ -123,4 +122,4 @@ def run_logistic(encoder: Encoder, data: DataSet, protocol: Logistic, seed: int)
     return TaskResult(results, {"c_chosen": c}, details)
 
 
-LOGISTIC = Task(run_logistic, Logistic(), "labels", seeded=False, check=check_labels)
+LOGISTIC = Task(_run, Logistic(), "labels", seeded=False, check=check_labels)

@@ -86,16 +86,16 @@ def depth_metrics(sums: Float[np.ndarray, "6"]) -> dict[str, float]:
     }
 
 
-def run_depth(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskResult:
     """How many depths are about right; `baseline_`: with the training images' median depth."""
     pixels = data.depths
     network = Dense(encoder.network, DepthHead())
     trained = train_on_crops(network, encoder, pixels, protocol, reverse_huber, seed=seed)
     median = median_depth(pixels)
     results: dict[str, float] = {}
-    for prefix, variables in trained.items():
+    for prefix, tuned in trained.items():
         sums, floor = np.zeros(6), np.zeros(6)
-        for _, truth, predicted in predict_whole(network, variables, encoder, pixels):
+        for _, truth, predicted in predict_whole(tuned, pixels):
             sums += depth_sums(truth, predicted)
             floor += depth_sums(truth, np.full_like(truth, median))
         results |= {prefix + name: value for name, value in depth_metrics(sums).items()}
@@ -110,4 +110,4 @@ def median_depth(pixels: Pixels) -> float:
     return float(np.median(np.concatenate([depth[depth > 0] for depth in some])))
 
 
-DEPTH = Task(run_depth, Depth(), "depth")
+DEPTH = Task(_run, Depth(), "depth")

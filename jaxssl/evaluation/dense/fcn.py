@@ -57,7 +57,7 @@ def dilated(network: nn.Module, stages: int) -> nn.Module:
     return network
 
 
-def run_fcn(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResult:
     """Mean IoU after fine-tuning; with `scratch_` that from random weights."""
     pixels = data.label_maps
     head = FcnHead(
@@ -72,9 +72,9 @@ def run_fcn(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskRe
     results: dict[str, float] = {}
     details: dict[str, Any] = {}
     shown = {}
-    for prefix, variables in trained.items():
+    for prefix, tuned in trained.items():
         maps = MapScores(pixels)
-        for rows, truth, predicted in predict_whole(network, variables, encoder, pixels):
+        for rows, truth, predicted in predict_whole(tuned, pixels):
             maps.add(rows, truth, predicted)
         shown[prefix] = maps.shown()
         found, more = summarize(maps.confusion, pixels.classes)
@@ -86,7 +86,7 @@ def run_fcn(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskRe
 
 
 FCN = Task(
-    run_fcn,
+    _run,
     Fcn(),
     "label maps",
     presets={"pascal": Fcn(crop=513), "cityscapes": Fcn(epochs=160, lr=0.01, crop=769)},

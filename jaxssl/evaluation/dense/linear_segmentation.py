@@ -178,9 +178,7 @@ def fit_cells(
     return scan_updates(probes, features, shares, jnp.asarray(rows), schedule=schedule)
 
 
-def run_segmentation(
-    encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int
-) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> TaskResult:
     """Mean IoU of the linear probe of the grid over the pixels of the test images."""
     pixels = data.label_maps
     count = len(pixels.train["hw"])
@@ -207,4 +205,4 @@ def run_segmentation(
     return TaskResult(results, pixels.protocol | chosen, details, maps.shown())
 
 
-SEGMENTATION = Task(run_segmentation, Segmentation(), "label maps")
+SEGMENTATION = Task(_run, Segmentation(), "label maps")

@@ -22,7 +22,6 @@ from jaxssl.evaluation.dense import pets_metrics
 from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.fcn import cross_entropy
 from jaxssl.evaluation.dense.pixel_recipe import Recipe, train_on_pixels
-from jaxssl.evaluation.fine_tuning import predict
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.augment import normalize
@@ -77,7 +76,7 @@ def truth_of(pixels: Pixels) -> np.ndarray:
     return pixels.meaning(pixels.test["semantic"])
 
 
-def run_pets(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> TaskResult:
+def _run(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> TaskResult:
     """Means over images of standard measures, and under `paper_` of the authors'."""
     pixels = data.label_squares
     network = Dense(encoder.network, PetsHead(3, data.size, protocol.head_input))
@@ -98,8 +97,7 @@ def run_pets(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> Task
         seed=seed,
     )
     predicted = {
-        prefix: predict(network, variables, encoder, pixels.test["image"], kind="class")
-        for prefix, variables in trained.items()
+        prefix: tuned.outputs("class", pixels.test["image"]) for prefix, tuned in trained.items()
     }
     truth = truth_of(pixels)
     results = {
@@ -111,4 +109,4 @@ def run_pets(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> Task
     return TaskResult(results, pixels.protocol, predictions=shown)
 
 
-PETS = Task(run_pets, Pets(), "label maps", check=check_pets)
+PETS = Task(_run, Pets(), "label maps", check=check_pets)

@@ -158,8 +158,8 @@ def train_on_pixels(
     size: int,
     seed: int,
     resident: Tree | None = None,
-) -> dict[str, Tree]:
-    """Variables of a network after training, under ""; from random weights under "scratch_".
+) -> dict[str, Encoder]:
+    """A network after training, under ""; from random weights under "scratch_".
 
     Args:
       network: an encoder like the one given, with a head.
@@ -212,7 +212,7 @@ def train_on_crops(
     loss: Loss,
     *,
     seed: int,
-) -> dict[str, Tree]:
+) -> dict[str, Encoder]:
     """`train_on_pixels` on random crops of images that keep their shape.
 
     Args:

@@ -49,15 +49,21 @@ def padded_side(side: int, unit: int) -> int:
 def whole_images(
     encoder: Encoder, pixels: Pixels, part: str, rows: Sequence[int] | np.ndarray
 ) -> Iterator[Whole]:
-    """The images in `rows`, those that are padded to one shape after each other."""
-    is_vit = isinstance(encoder.network, ViT)
+    """The images in `rows`, those that are padded to one shape after each other.
+
+    Args:
+      encoder: that they are for, or a `Dense` in its place; it has the most images at once.
+      pixels: with the images.
+      part: "train" or "test".
+      rows: of the part.
+    """
+    network = encoder.network.encoder if isinstance(encoder.network, Dense) else encoder.network
     groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for row in map(int, rows):
         kept = tuple(pixels.part(part)["levels"][row, 0, 1:].tolist())
         fed = pixels.fed_size(kept)
-        if is_vit:  # for which padding is part of the image: as little of it as can be
-            patch = encoder.network.patch
-            shape = tuple(-(-side // patch) * patch for side in fed)
+        if isinstance(network, ViT):  # padding is part of the image to it: as little as can be
+            shape = tuple(-(-side // network.patch) * network.patch for side in fed)
         else:
             shape = tuple(padded_side(side, CONVOLVED) for side in fed)
         out = tuple(padded_side(side, CONVOLVED) for side in kept)
@@ -113,7 +119,14 @@ def compile_grids(network: nn.Module, normalization: str, mesh: Mesh) -> Callabl
 def encode_grid(
     network: nn.Module, variables: Tree, pixels: Float[Array, "b h w 3"], hw: Array
 ) -> tuple[Array, Array]:
-    """The grids of padded images, and how many cells of them count."""
+    """The grids f32[b, i, j, d] of padded images, and how many cells i32[b, 2] of them count.
+
+    Args:
+      network: the encoder.
+      variables: of it.
+      pixels: normalized, 0 where they are padded.
+      hw: height and width of each image without its padding, i32[b, 2].
+    """
     with within(hw, pixels.shape[1:3]):
         grid = network.apply(variables, pixels, train=False).grid  # type: ignore[union-attr]
     return grid, cells_of(hw, pixels.shape[1:3], grid.shape[1:3])
@@ -122,7 +135,14 @@ def encode_grid(
 def grids_of(
     encoder: Encoder, pixels: Pixels, part: str, rows: Sequence[int] | np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Each of `rows`, in some order, with the frozen features f32[h, w, d] of its image."""
+    """Each of `rows`, in some order, with the frozen features f32[h, w, d] of its image.
+
+    Args:
+      encoder: to compute features with.
+      pixels: with the images.
+      part: "train" or "test".
+      rows: of the part.
+    """
     grids = compile_grids(encoder.network, encoder.normalization, encoder.mesh)
     for whole in whole_images(encoder, pixels, part, rows):
         grid, cells = map(
@@ -136,7 +156,7 @@ def grids_of(
 
 @functools.cache
 def _compile_outputs(
-    network: Dense, normalization: str, mesh: Mesh, shape: tuple[int, int], *, is_class: bool
+    network: nn.Module, normalization: str, mesh: Mesh, shape: tuple[int, int], *, is_class: bool
 ) -> Callable[..., Any]:
     def outputs(variables: Tree, batch: Batch) -> Array:
         pixels = normalized(batch, normalization)
@@ -149,29 +169,27 @@ def _compile_outputs(
 
 
 def predict_whole(
-    network: Dense, variables: Tree, encoder: Encoder, pixels: Pixels
+    tuned: Encoder, pixels: Pixels
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Some rows of the test images, their truth [b, h, w], padded with void, and the outputs.
 
     Args:
-      network: made of the encoder and a head.
-      variables: of the network.
-      encoder: whose normalization, devices and batch size hold for it.
+      tuned: in the place of an encoder, a `Dense` made of one and a head.
       pixels: with the images.
 
     Yields:
       For each pixel of the images as they are kept its class u8[b, h, w] or its number f32.
     """
     count, is_class = len(pixels.test["hw"]), bool(pixels.classes)
-    with progress(count, "testing", show=encoder.show) as advance:
-        for whole in whole_images(encoder, pixels, "test", range(count)):
+    with progress(count, "testing", show=tuned.show) as advance:
+        for whole in whole_images(tuned, pixels, "test", range(count)):
             batch, truth = dict(whole.batch), whole.batch["truth"]
             del batch["truth"]
             run = _compile_outputs(
-                network, encoder.normalization, encoder.mesh, truth.shape[1:], is_class=is_class
+                tuned.network, tuned.normalization, tuned.mesh, truth.shape[1:], is_class=is_class
             )
             used = len(whole.rows)
-            yield whole.rows, truth[:used], np.asarray(run(variables, batch))[:used]
+            yield whole.rows, truth[:used], np.asarray(run(tuned.variables, batch))[:used]
             advance(used)
 
 
