@@ -130,6 +130,7 @@ def test_configs_of_earlier_versions_get_what_they_lack():
     del early.eval.ignore_labels
     early.eval.void = (11,)  # its name then
     del early.encoder.padding
+    del early.views.blur
     early.views.size = 64
     full = complete(early)
     assert set(flatten(full)) == set(flatten(whole))

@@ -33,6 +33,8 @@ def test_settings_change_protocols():
     assert tasks["linear"].protocol.epochs == 3
     assert TASKS["linear"].protocol.epochs == 90
     assert with_presets(tasks, ["s3same"])["linear"].protocol == PRESETS["s3same"]
+    for name in ("lr", "learning_rates"):  # its former name
+        assert change(tasks, [f"linear.{name}=0.1,1"])["linear"].protocol.lr == (0.1, 1.0)
     changed = with_presets(choose_tasks(tuple(TASKS)), ["knn=dino", "linear=lightly", "cityscapes"])
     assert changed["knn"].protocol.k == (20,)
     assert changed["linear"].protocol == PRESETS["lightly"]

@@ -247,6 +247,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, words, message):
 def test_results_of_earlier_versions_have_their_names_of_today(tmp_path):
     old = entry("segmentation", 0.5)
     old["results"] = {"miou": 0.5, "floor_pixel_accuracy": 0.4}
+    old["protocol"] = {"learning_rates": [0.1]}
     workdir = make_run(tmp_path / "old", make_config(), entries=[old])
     log = (workdir / "metrics.jsonl").read_text().replace("majority_baseline", "chance")
     (workdir / "metrics.jsonl").write_text(log)
@@ -256,7 +257,9 @@ def test_results_of_earlier_versions_have_their_names_of_today(tmp_path):
     assert not {"chance", "floor"} & set(" ".join(page.text).split())
     record = EvalRecord("knn", "objects", 0, TaskResult({"top1": 0.5}), {})
     save(workdir / "eval.json", 8, record)
-    results = [r["results"] for r in read_eval_records(workdir / "eval.json")]
+    records = read_eval_records(workdir / "eval.json")
+    assert records[0]["protocol"] == {"lr": [0.1]}
+    results = [r["results"] for r in records]
     assert results == [{"miou": 0.5, "baseline_pixel_accuracy": 0.4}, {"top1": 0.5}]
 
 

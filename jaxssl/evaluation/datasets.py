@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -100,8 +100,7 @@ class DataSet:
         classes = self.train.class_names
         found = {}
         for part, arrays in (("training", train), ("test", test)):
-            labels = np.asarray(arrays["label"])
-            found[part] = np.unique(labels[labels >= 0])
+            found[part] = np.unique(labeled_rows(arrays)[1])
             if not len(found[part]):
                 raise UserError(
                     f"{self.spec} has no labeled image in its {part} part; put its images into "
@@ -189,6 +188,13 @@ def _name(spec: str) -> str:
     scheme, _, rest = spec.partition(":")
     parts = rest.partition("?labels=")[0].strip("/").split("/")
     return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]
+
+
+def labeled_rows(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the images of a part that have a label, and these labels."""
+    labels = np.asarray(part["label"])
+    rows = np.flatnonzero(labels >= 0)
+    return rows, labels[rows]
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxtyping import Array, UInt8
 
 from jaxssl import sharding
 from jaxssl.errors import UserError
-from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.datasets import DataSet, labeled_rows
 from jaxssl.image.augment import normalize
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import progress
@@ -45,12 +45,11 @@ def labeled_features(encoder: Encoder, data: DataSet) -> tuple[LabeledFeatures, 
 
 
 def _of_part(encoder: Encoder, part: dict[str, np.ndarray], name: str) -> LabeledFeatures:
-    labels = np.asarray(part["label"])
-    rows = np.flatnonzero(labels >= 0)
+    rows, labels = labeled_rows(part)
     features = encoder.pooled(part["image"], rows)
     if not np.isfinite(features).all():
         raise UserError(f"features of {name} are not finite; did training diverge?")
-    return LabeledFeatures(features, labels[rows])
+    return LabeledFeatures(features, labels)
 
 
 def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
@@ -60,8 +59,7 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     ones. lightly 1.4.14, and SAMCLR with it, do so by oversight before kNN and linear probe
     (lightly issue 1440); there the features of training images are those of that pass.
     """
-    labels = np.asarray(data.labeled.train["label"])
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(labels >= 0))
+    rows = np.random.default_rng(0).permutation(labeled_rows(data.labeled.train)[0])
     batch_size = -(-encoder.batch_size // encoder.mesh.size) * encoder.mesh.size
     rows = np.resize(rows, -(-len(rows) // batch_size) * batch_size)
     move = _compile_adapt(encoder.network, encoder.normalization, encoder.mesh)

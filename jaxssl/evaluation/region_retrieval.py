@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from jaxssl.data.loading import pick, stack_arrays
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.whole_images import grids_of
 from jaxssl.evaluation.pixels import Pixels, own_shape, read_pixels
 from jaxssl.evaluation.task import Task, TaskResult
@@ -29,7 +30,6 @@ from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.losses import unit
 from jaxssl.pretrained.encoder import Encoder
 
-NO_CLASS = 255  # in a label map
 MIN_POINTS = 4  # of the lattice of planes: smaller regions say little
 CHUNK_ENTRIES = 2**24  # similarities held at once
 STRIDE = 2  # pixels a point of the planes
@@ -119,7 +119,7 @@ def region_classes(planes: Sequence[np.ndarray], semantic: Sequence[np.ndarray])
         labels = pick(labels, points.shape[:2])
         for p, bit in np.ndindex(points.shape[2], 32):
             covered = labels[(points[:, :, p] >> np.uint32(bit)) & 1 > 0]
-            counts = np.bincount(covered, minlength=NO_CLASS + 1)[:NO_CLASS]
+            counts = np.bincount(covered, minlength=VOID + 1)[:VOID]
             if len(covered) >= MIN_POINTS and counts.any():
                 found[n, 32 * p + bit] = counts.argmax()
     return found
@@ -174,7 +174,7 @@ def load_regions(data: DataSet, images: int) -> Pixels:
     spec = own_shape((data.test,), "semantic")
     spec = dataclasses.replace(spec, planes=1, stride=STRIDE)
     canvases = stack_arrays(data.test, order, spec)
-    canvases["semantic"][np.isin(canvases["semantic"], data.ignore_labels)] = NO_CLASS
+    canvases["semantic"][np.isin(canvases["semantic"], data.ignore_labels)] = VOID
     return Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
 
 

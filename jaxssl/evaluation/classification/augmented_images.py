@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.data.batch_order import Order
 from jaxssl.evaluation.canvas_batches import CanvasBatches
-from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.datasets import DataSet, labeled_rows
 from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
 from jaxssl.image.boxes import flip, random_box, whole_box
@@ -26,7 +26,7 @@ class TrainingImages:
 
     def __init__(self, data: DataSet, mesh: Mesh):
         spec, arrays = data.canvases
-        self._labeled = np.flatnonzero(arrays["label"] >= 0)
+        self._labeled, _ = labeled_rows(arrays)
         self._canvases, self.size = CanvasBatches(spec, arrays, mesh), data.size
         self.resident = self._canvases.resident
 

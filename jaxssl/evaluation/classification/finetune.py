@@ -17,6 +17,7 @@ from jaxssl.evaluation.datasets import (
     DataSet,
     check_labels,
     choose_held_out,
+    labeled_rows,
     stratified,
     whole_batch,
 )
@@ -71,19 +72,16 @@ class CroppedImages:
 
 def _run(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> TaskResult:
     """Accuracy of the whole network, trained; its learning rate chosen on training images."""
-    train, test = data.labeled.train, data.labeled.test
-    labeled = np.flatnonzero(np.asarray(train["label"]) >= 0)
-    labels, classes = np.asarray(train["label"])[labeled], data.labeled.classes
+    train, test, classes = data.labeled.train, data.labeled.test, data.labeled.classes
+    labeled, labels = labeled_rows(train)
     images = TrainingImages(data, encoder.mesh)
     network = Classifier(encoder.network, len(classes))
 
-    def scores_after(
-        rows: np.ndarray, rate: float, part: dict[str, np.ndarray], asked: np.ndarray
-    ) -> np.ndarray:
-        """Scores f32[n, k] of images of a part after training on labeled ones."""
+    def tune(rows: np.ndarray, rate: float) -> Encoder:
+        """The network after training on some of the labeled images."""
         batch_size = whole_batch(protocol.batch_size, len(rows), encoder.mesh.size)
         steps = len(rows) // batch_size
-        tuned = fine_tune(
+        return fine_tune(
             network,
             encoder,
             images.batches(rows, batch_size, seed, range(steps * protocol.epochs)),
@@ -97,22 +95,21 @@ def _run(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> Task
             resident=images.resident,
             task=f"fine-tuning at {rate}",
         )
-        return tuned.outputs("scores", part["image"], asked)
 
     chosen = stratified(labels, protocol.fraction, seed)
 
     def accuracy(rate: float, rest: np.ndarray, held_out: np.ndarray) -> float:
         asked = chosen[held_out]
         try:
-            scores = scores_after(chosen[rest], rate, train, labeled[asked])
+            scores = tune(chosen[rest], rate).outputs("scores", train["image"], labeled[asked])
         except DivergenceError:  # too high: any other is better
             return -1.0
         return float(np.mean(scores.argmax(axis=1) == labels[asked]))
 
     rate = choose_held_out(protocol.lr, labels[chosen], seed, accuracy)
-    rows = np.flatnonzero(np.asarray(test["label"]) >= 0)
-    scores = scores_after(chosen, rate, test, rows)
-    results, details = score(scores, np.asarray(test["label"])[rows], classes)
+    rows, truth = labeled_rows(test)
+    scores = tune(chosen, rate).outputs("scores", test["image"], rows)
+    results, details = score(scores, truth, classes)
     return TaskResult(results, {"learning_rate": rate}, details)
 
 

@@ -26,7 +26,7 @@ from jaxssl import sharding
 from jaxssl.config import KNN_K, KNN_TEMPERATURE
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
-from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.datasets import DataSet, labeled_rows
 from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.losses import unit
@@ -176,7 +176,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResul
 
 def check_knn(data: DataSet, protocol: Knn) -> None:
     """Raises UserError if there are fewer than k labeled images to learn from."""
-    count, k = int((data.labeled.train["label"] >= 0).sum()), max(protocol.k)
+    count, k = len(labeled_rows(data.labeled.train)[0]), max(protocol.k)
     if count < k:
         raise UserError(
             f"{data.spec} has {count} labeled images in its training part and kNN has "
