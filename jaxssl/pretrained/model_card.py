@@ -15,6 +15,40 @@ _CIFAR_STEM = """\
 net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
 net.maxpool = torch.nn.Identity()
 """
+_CARD = """\
+# {file}
+
+| | |
+| --- | --- |
+| encoder | {config.encoder.name}: `{metadata[encoder]}` |
+| trained by | {config.method.name} with views by {config.sampler.name}, without labels |
+| data | `{config.data.source}` |
+| length | {metadata[step]} steps of {config.batch_size} images, of {config.epochs} epochs |
+| format | {metadata[format]}, written by jaxssl {metadata[jaxssl]} |
+
+## Use
+
+Images are divided by 255, less the mean {preprocessing[mean]}, over the standard deviation
+{preprocessing[std]} (RGB). The results below are at {preprocessing[size]} pixels a side.
+
+```python
+import jaxssl
+
+encoder = jaxssl.load_encoder("{file}")
+features = encoder(images)  # uint8 [b, h, w, 3] to float32 [b, d]; encoder.grid(images): the grid
+```
+
+{in_torch}
+## Results
+
+{table}
+
+## Config
+
+```
+{values}
+```
+"""
 
 
 def torch_code(network: nn.Module, format: str, file: str) -> str:
@@ -74,36 +108,12 @@ def model_card(
     rows = [f"| {name} | {value:.4g} |" for name, value in results]
     table = "\n".join(["| result | value |", "| --- | --- |", *rows]) if rows else "None yet."
     values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
-    return f"""# {file}
-
-| | |
-| --- | --- |
-| encoder | {config.encoder.name}: `{metadata["encoder"]}` |
-| trained by | {config.method.name} with views by {config.sampler.name}, without labels |
-| data | `{config.data.source}` |
-| length | {metadata["step"]} steps of {config.batch_size} images, of {config.epochs} epochs |
-| format | {metadata["format"]}, written by jaxssl {metadata["jaxssl"]} |
-
-## Use
-
-Images are divided by 255, less the mean {preprocessing["mean"]}, over the standard deviation
-{preprocessing["std"]} (RGB). The results below are at {preprocessing["size"]} pixels a side.
-
-```python
-import jaxssl
-
-encoder = jaxssl.load_encoder("{file}")
-features = encoder(images)  # uint8 [b, h, w, 3] to float32 [b, d]; encoder.grid(images): the grid
-```
-
-{in_torch}
-## Results
-
-{table}
-
-## Config
-
-```
-{values}
-```
-"""
+    return _CARD.format(
+        file=file,
+        config=config,
+        metadata=metadata,
+        preprocessing=preprocessing,
+        in_torch=in_torch,
+        table=table,
+        values=values,
+    )
