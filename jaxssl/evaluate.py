@@ -7,7 +7,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from ml_collections import ConfigDict

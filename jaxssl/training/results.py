@@ -57,7 +57,8 @@ def read_eval_records(path: pathlib.Path) -> list[EvalEntry]:
     entries = read_json(path, list[EvalEntry], advice=advice) if path.exists() else []
     for entry in entries:
         entry["results"] = {current_result(k): v for k, v in entry["results"].items()}
-        entry["protocol"] = {PROTOCOLS.get(k, k): v for k, v in entry["protocol"].items()}
+        if "protocol" in entry:
+            entry["protocol"] = {PROTOCOLS.get(k, k): v for k, v in entry["protocol"].items()}
     return entries
 
 
