@@ -203,16 +203,26 @@ def read_arrays(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     with open_archive(file) as archive:
         for part in archive.infolist():
             with archive.open(part) as stream:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
-                shape, by_columns, dtype = read(stream)
-                if dtype.kind not in "fiub":
-                    raise UserError(f"{part.filename} holds {dtype}, not numbers")
-                if stream.tell() + math.prod(shape) * dtype.itemsize != part.file_size:
-                    raise UserError(f"{part.filename} is too short or too long for {shape} {dtype}")
-                numbers = np.frombuffer(stream.read(), dtype)
-                array = numbers.reshape(shape, order="F" if by_columns else "C")
+                array = _read_array(stream, part.filename, part.file_size)
                 arrays[part.filename.removesuffix(".npy")] = array
     return arrays
+
+
+def read_npy(path: pathlib.Path, *, advice: str) -> np.ndarray:
+    """The array of a file of `numpy.save`: of numbers, and no larger than the file."""
+    with naming_damage(path, advice), path.open("rb") as file:
+        return _read_array(file, path.name, path.stat().st_size)
+
+
+def _read_array(stream: Any, name: str, size: int) -> np.ndarray:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(stream)
+    if dtype.kind not in "fiub":
+        raise UserError(f"{name} holds {dtype}, not numbers")
+    if stream.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise UserError(f"{name} is too short or too long for {shape} {dtype}")
+    numbers = np.frombuffer(stream.read(), dtype)
+    return numbers.reshape(shape, order="F" if by_columns else "C")

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from jaxssl.checked_files import read_json
-from jaxssl.data import open_source
 from jaxssl.data.records import Info, read_info, write_info
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write, locked
@@ -23,6 +22,7 @@ from jaxssl.progress import progress
 from jaxssl.terminal import format_table
 from mask_tools.backends.processes import make_all
 from mask_tools.backends.ray_cluster import make_on_ray
+from mask_tools.dry_run import open_matched
 from mask_tools.export_fingerprint import (
     Settings,
     describe,
@@ -30,8 +30,9 @@ from mask_tools.export_fingerprint import (
     flatten,
     refuse_difference,
 )
+from mask_tools.matching import MIN_MATCHED, Faults, MatchReport
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
-from mask_tools.segmenters import SEGMENTERS, Segmenter
+from mask_tools.segmenters import Segmenter
 from mask_tools.shards import WORK, Finished, Job, recall
 
 IMAGES_PER_SHARD = 64
@@ -51,6 +52,8 @@ class ExportResult:
     statistics: RegionStatistics | None = None
     broken: tuple[str, ...] = ()  # a line for each image that was skipped
     bytes: int = 0
+    faults: Faults = dataclasses.field(default_factory=Faults)  # annotations that were left out
+    matched: MatchReport | None = None  # annotations and images
 
     @property
     def is_complete(self) -> bool:
@@ -64,6 +67,8 @@ class ExportResult:
         if self.statistics is None:
             return f"{self.folder} holds all of split {self.split!r} already: nothing to do."
         texts = self.statistics.texts()
+        if self.matched:
+            texts |= self.matched.texts() | self.faults.texts()
         if self.broken:
             first = f"{len(self.broken)}, named in info.json; first: {self.broken[0]}"
             texts["broken images skipped"] = first
@@ -81,6 +86,8 @@ def segment_dataset(
     shards: int | None = None,
     max_side: int | None = None,
     max_broken: float = MAX_BROKEN,
+    unannotated: str = "skip",
+    min_matched: float = MIN_MATCHED,
     workers: int | None = None,
     num_shards: int = 1,
     shard_index: int = 0,
@@ -101,6 +108,8 @@ def segment_dataset(
       shards: files to write; None: one for 64 images.
       max_side: shrink images with a side of more pixels; None: none.
       max_broken: fraction of the images that may be unreadable.
+      unannotated: "skip" images that have no annotation, or "error".
+      min_matched: fraction of images and annotations that must belong together; see `match`.
       workers: processes; below 2, all is done in this one; None: one per CPU core, for SAM one.
         With several, a script must call this under `if __name__ == "__main__":`.
       num_shards: jobs of an array that share the files.
@@ -112,12 +121,12 @@ def segment_dataset(
 
     Raises:
       UserError: the source cannot be opened or has no regions to keep, the arguments do not fit
-        it or an earlier call on the same folder, or too many images are broken.
+        it or an earlier call on the same folder, too many images are broken, or annotations do not
+        match.
     """
-    opened = open_source(source, None if part == "all" else part)
-    if segmenter is None and not opened.has_regions:
-        choices = " or ".join(SEGMENTERS)
-        raise UserError(f"{source} carries no regions; choose --segmenter {choices}")
+    opened, matched = open_matched(
+        source, segmenter, part, unannotated=unannotated, min_matched=min_matched
+    )
     if shards is None:
         shards = min(MAX_SHARDS, -(-len(opened) // IMAGES_PER_SHARD))
     if not 1 <= shards <= len(opened):
@@ -125,14 +134,15 @@ def segment_dataset(
     if not 0 <= shard_index < num_shards:
         given = f"--shard-index {shard_index} of --num-shards {num_shards}"
         raise UserError(f"{given}: give one from 0 to {num_shards - 1}")
-    job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards)
+    numbers = matched.matches.number_of if matched else None
+    job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards, numbers)
     settings = describe(job, source, part)
     info = _previous(job, settings)
     if info is None or split not in info.splits:
         _begin(job, settings)
         own = range(shard_index, shards, num_shards)
-        _make_missing(job, own, max_broken, workers=workers, ray=ray)
-    return _finish(job, settings, max_broken)
+        _make_missing(job, own, (max_broken, min_matched), workers=workers, ray=ray)
+    return dataclasses.replace(_finish(job, settings, (max_broken, min_matched)), matched=matched)
 
 
 def _previous(job: Job, settings: Settings) -> Info | None:
@@ -172,7 +182,12 @@ def _begin(job: Job, settings: Settings) -> None:
 
 
 def _make_missing(
-    job: Job, own: Sequence[int], max_broken: float, *, workers: int | None, ray: str | None
+    job: Job,
+    own: Sequence[int],
+    limits: tuple[float, float],
+    *,
+    workers: int | None,
+    ray: str | None,
 ) -> None:
     """Makes those of this job's shards that are not there."""
     found = {number: recall(job, number) for number in own}
@@ -188,10 +203,10 @@ def _make_missing(
         with contextlib.closing(shards):
             for finished in shards:
                 results.append(finished)
-                _check_broken(job, results, max_broken)
+                _check_results(job, results, limits)
 
 
-def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
+def _finish(job: Job, settings: Settings, limits: tuple[float, float]) -> ExportResult:
     """Writes `info.json` if all shards are there: whichever job of an array comes to it last."""
     with locked(job.folder, "finishes"):
         info = _previous(job, settings)
@@ -202,7 +217,7 @@ def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
         complete = [finished for finished in results if finished is not None]
         if len(complete) < job.shards:
             return ExportResult(job.folder, job.split, job.shards, len(complete))
-        _check_broken(job, complete, max_broken)
+        _check_results(job, complete, limits)
         rows = np.concatenate([finished.rows for finished in complete])
         if not len(rows):
             raise UserError(f"no image of {job.source.spec} can be read: there is nothing to write")
@@ -215,6 +230,7 @@ def _finish(job: Job, settings: Settings, max_broken: float) -> ExportResult:
         job.shards,
         statistics=summarize(rows, min_area=MIN_AREA),
         broken=tuple(_broken(complete)),
+        faults=_faults(complete),
         bytes=sum(finished.info.bytes for finished in complete),
     )
 
@@ -223,23 +239,41 @@ def _broken(results: Sequence[Finished]) -> list[str]:
     return [line for finished in results for line in finished.broken]
 
 
-def _check_broken(job: Job, results: Sequence[Finished], max_broken: float) -> None:
-    broken = _broken(results)
+def _faults(results: Sequence[Finished]) -> Faults:
+    faults = Faults()
+    for finished in results:
+        faults.add(finished.faults)
+    return faults
+
+
+def _check_results(job: Job, results: Sequence[Finished], limits: tuple[float, float]) -> None:
+    """Raises `UserError` if too many images are broken or have no annotation without a fault."""
+    max_broken, min_matched = limits
+    broken, faults = _broken(results), _faults(results)
     if len(broken) > max_broken * len(job.source):
         raise UserError(
             f"{len(broken)} of {len(job.source)} images are broken so far, more than --max-broken "
             f"{max_broken:g} allows: repair or remove them, or raise it; the first: {broken[0]}"
+        )
+    if faults.empty_images > (1 - min_matched) * len(job.source):
+        raise UserError(
+            f"{faults.empty_images} of {len(job.source)} images have annotations and no region so "
+            f"far, less than --min-matched {min_matched:g} have: {faults}"
         )
 
 
 def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
     """What `info.json` is to say, with what it says of other splits."""
     sources = info.source.split(", ") if info else []
-    broken = info.segmenter.get("broken", {}) if info and info.segmenter else {}
+    before = info.segmenter if info and info.segmenter else {"name": "", "parameters": {}}
     shards = tuple(finished.info for finished in results)
+    described = describe_segmenter(job)
+    described["broken"] = before.get("broken", {}) | {job.split: _broken(results)}
+    if job.numbers is not None:
+        described["left_out"] = before.get("left_out", {}) | {job.split: _faults(results).count}
     return Info(
         source=", ".join(dict.fromkeys([*sources, source])),
-        segmenter={**describe_segmenter(job), "broken": broken | {job.split: _broken(results)}},
+        segmenter=described,
         splits=(info.splits if info else {}) | {job.split: shards},
         class_names=job.source.class_names,
         has_semantic=any(part.has_semantic for part in (*results, info) if part is not None),

@@ -2,6 +2,7 @@
 
 example:
   python -m mask_tools.export --source folder:photos --segmenter fh --out data/photos_fh
+  python -m mask_tools.export --source folder:photos --segmenter annotation --path labels --dry-run
 
 The records are read as `records:data/photos_fh`. A run that was stopped, however it was, continues
 when the same command is given again, and ends with the same bytes.
@@ -18,6 +19,8 @@ from typing import Any
 from jaxssl.errors import UserError
 from jaxssl.terminal import Parser, one_line_errors, positive
 from mask_tools.dataset_export import MAX_BROKEN, segment_dataset
+from mask_tools.dry_run import check_dataset
+from mask_tools.matching import MIN_MATCHED
 from mask_tools.segmenters import EXACT, SEGMENTERS, Segmenter
 
 
@@ -39,7 +42,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=(EXACT, *SEGMENTERS),
         help=f"finds the regions; {EXACT}: keep those that the source carries",
     )
-    add("--out", required=True, type=pathlib.Path, metavar="DIR", help="folder of the records")
+    add("--out", type=pathlib.Path, metavar="DIR", help="folder of the records")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="write nothing: say what images and annotations there are, and which match",
+    )
     add("--split", default="train", help="name of the split to write (default: train)")
     add(
         "--part",
@@ -56,6 +64,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FRACTION",
         help="of the images that may be unreadable before the export fails "
         f"(default: {MAX_BROKEN})",
+    )
+    add(
+        "--unannotated",
+        default="skip",
+        choices=("skip", "error"),
+        help="what becomes of images without an annotation (default: skip)",
+    )
+    add(
+        "--min-matched",
+        type=float,
+        default=MIN_MATCHED,
+        metavar="FRACTION",
+        help="of images and annotations that must belong together, and of images with annotations "
+        f"that must get a region (default: {MIN_MATCHED})",
     )
     _add_workers(parser)
     _add_segmenters(parser)
@@ -148,6 +170,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with one_line_errors() as status:
         options = vars(_parse(argv))
         segmenter = _take_segmenter(options)
+        if options.pop("dry_run"):
+            names = ("source", "part", "unannotated", "min_matched")
+            print(check_dataset(segmenter=segmenter, **{name: options[name] for name in names}))
+            return status.code
+        if options["out"] is None:
+            raise UserError("--out is missing: the folder of the records; see --help")
         result = segment_dataset(segmenter=segmenter, **options)  # the rest has its parameters
         print(result)
         if result.is_complete:

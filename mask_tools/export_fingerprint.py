@@ -14,7 +14,7 @@ from mask_tools.shards import Job
 
 Settings = dict[str, Any]
 
-_FILES = ("checkpoint", "path")  # options of segmenters that name what they read
+_FILES = ("checkpoint", "path", "images")  # options of segmenters that name what they read
 # May differ between two runs: of files the checksums count, the others only affect the speed.
 _FREE = (*_FILES, "device", "points_per_batch")
 

@@ -18,6 +18,8 @@ class Region:
     size: tuple[int, int]  # height, width
     score: float = 1.0  # the segmenter's confidence
     level: int = 0  # which of the segmenter's parameter sets found it
+    fault: str = ""  # why an annotation is none: then it is counted, and left out
+    name: str = ""  # of the annotation
 
 
 def from_mask(mask: np.ndarray, *, score: float = 1.0, level: int = 0) -> Region:
@@ -35,10 +37,13 @@ def from_labels(
 
 
 def collect(found: Sequence[Region], size: tuple[int, int]) -> Regions:
-    """The regions of an image of `size` (height, width), grouped into objects; empty ones left out.
+    """The regions of an image of `size` (height, width), grouped into objects.
+
+    Empty ones and those at fault are left out.
 
     Raises ValueError where a mask is not of the image's size: a bug of its segmenter.
     """
+    found = [region for region in found if not region.fault]
     for region in found:
         if region.size != size:
             raise ValueError(f"a mask of {region.size} pixels does not fit an image of {size}")

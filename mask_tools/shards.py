@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from jaxssl.data.source import BrokenImage, Example, Regions, Resizing, Source
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
+from mask_tools.matching import Annotated, Faults, Matched
 from mask_tools.region_statistics import MIN_AREA, Row, as_array, measure
 from mask_tools.regions import Region, collect
 from mask_tools.segmenters import Segmenter
@@ -41,6 +42,7 @@ class Job:
     folder: pathlib.Path
     split: str
     shards: int
+    numbers: Mapping[str, int] | None = None  # of the annotations of each image, by its key
 
     def path(self, number: int) -> pathlib.Path:
         """The file of a shard."""
@@ -64,10 +66,11 @@ class Note:
     broken: list[str]
     rows: list[Row]
     has_semantic: bool
+    faults: Faults
 
     def finished(self) -> "Finished":
         """The shard, its rows as an array."""
-        return Finished(self.info, self.broken, as_array(self.rows), self.has_semantic)
+        return Finished(self.info, self.broken, as_array(self.rows), self.has_semantic, self.faults)
 
 
 @dataclasses.dataclass
@@ -78,6 +81,7 @@ class Finished:
     broken: list[str]  # a line for each image left out
     rows: np.ndarray  # i64[n, 6]: the `Row` of each image written
     has_semantic: bool
+    faults: Faults
 
 
 def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
@@ -85,6 +89,9 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
     broken: list[str] = []
     rows: list[Row] = []
     semantic: list[bool] = []
+    segmenter, faults = job.segmenter, Faults()
+    if job.numbers is not None and isinstance(segmenter, Annotated):
+        segmenter = Matched(segmenter, job.numbers, faults)
 
     def examples() -> Iterator[Example]:
         for index in job.indices(number):
@@ -92,7 +99,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
             try:
                 example = _load(job, index)
                 name = example.key
-                example = segment(example, job.segmenter, job.max_side)
+                example = segment(example, segmenter, job.max_side)
             except BrokenImage as error:
                 broken.append(str(error))
             except Exception as error:
@@ -105,7 +112,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
             tick()
 
     info = write_shard(job.path(number), examples())
-    note = Note(info, broken, rows, any(semantic))
+    note = Note(info, broken, rows, any(semantic), faults)
     with atomic_write(job.note(number)) as file:
         file.write(json.dumps(dataclasses.asdict(note)).encode())
     return note.finished()

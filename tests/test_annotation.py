@@ -16,6 +16,7 @@ from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.proposals import Proposals
 
 SIZE = (12, 16)
+CROWD = "is a crowd (iscrowd)"
 
 
 @pytest.fixture
@@ -36,6 +37,10 @@ def example():
 
 def masks(regions):
     return [decode_mask(region.rle, region.size) for region in regions]
+
+
+def faults(regions):
+    return [region.fault for region in regions]
 
 
 def assert_values(regions, labels, *values):
@@ -137,17 +142,19 @@ def test_coco_instances(tmp_path, labels, example):
     images += [{"id": 9, "file_name": "bare.jpg", "height": 12, "width": 16}]
     path = write_json(tmp_path / "instances.json", {"images": images, "annotations": annotations})
     segmenter = Annotation(format="coco", path=path)
-    polygon, mask, pixel = masks(segmenter(example))
+    *found, crowd = segmenter(example)
+    assert (crowd.fault, crowd.rle) == (CROWD, b"")
+    polygon, mask, pixel = masks(found)
     expected = np.zeros(SIZE, bool)
     expected[3:9, 2:8] = True
     np.testing.assert_array_equal(polygon, expected)
     np.testing.assert_array_equal(mask, labels == 2)
     assert np.argwhere(pixel).tolist() == [[0, 0]]
     assert segmenter(Example("bare.jpg", example.image)) == []
-    with pytest.raises(BrokenImage, match=r"other.jpg: is not among the images of"):
+    with pytest.raises(BrokenImage, match=r"other.jpg: has no annotation in"):
         segmenter(Example("other.jpg", example.image))
-    with pytest.raises(BrokenImage, match=r"bare.jpg: has \(12, 16\) pixels in .*the image \(5, 5"):
-        segmenter(Example("bare.jpg", np.zeros((5, 5, 3), np.uint8)))
+    found = segmenter(Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8)))
+    assert faults(found) == ["is not of its image's size: 12 x 16"] * 3 + [CROWD]
 
 
 def test_coco_panoptic(tmp_path, labels, example):
@@ -161,7 +168,7 @@ def test_coco_panoptic(tmp_path, labels, example):
     assert_values(Annotation(format="panoptic", path=path)(example), labels, 1, 2)
 
 
-@pytest.mark.parametrize("image_id", ["town/street_1.jpg", "town/street_1", "street_1", 1])
+@pytest.mark.parametrize("image_id", ["town/street_1.jpg", "town/street_1", "street_1"])
 def test_coco_results(tmp_path, labels, example, image_id):
     results = [
         {
@@ -192,15 +199,17 @@ def test_coco_results(tmp_path, labels, example, image_id):
         "mask",
     ],
 )
-def test_a_damaged_mask_breaks_its_image_alone(tmp_path, example, segmentation):
-    results = [{"image_id": 1, "segmentation": segmentation}]
+def test_a_damaged_mask_is_at_fault_alone(tmp_path, example, segmentation):
+    good = {"size": [12, 16], "counts": [0, 192]}
+    results = [{"image_id": "street_1", "segmentation": s} for s in (segmentation, good)]
     path = write_json(tmp_path / "results.json", results)
-    with pytest.raises(BrokenImage, match=r"street_1.jpg: a mask of .*results.json is damaged"):
-        Proposals(path=path)(example)
-    images = [{"id": 1, "file_name": "street_1.jpg", "height": 12, "width": 16}]
+    whole, faulty = Proposals(path=path)(example)
+    assert masks([whole])[0].all()
+    assert faulty.fault
+    assert faulty.name == "annotation 0"
+    images = [{"id": "street_1", "file_name": "street_1.jpg", "height": 12, "width": 16}]
     path = write_json(tmp_path / "all.json", {"images": images, "annotations": results})
-    with pytest.raises(BrokenImage, match=r"street_1.jpg: a mask of .*all.json is damaged"):
-        Annotation(format="coco", path=path)(example)
+    assert faults(Annotation(format="coco", path=path)(example)) == [faulty.fault, ""]
 
 
 def test_arrays_of_masks(tmp_path, labels, example):
@@ -212,8 +221,9 @@ def test_arrays_of_masks(tmp_path, labels, example):
     assert [region.score for region in found] == [0.5, 0.25]
     np.savez(tmp_path / "street_1.npz", **given)
     assert_values(Proposals(path=str(tmp_path))(example), labels, 1, 2)
-    with pytest.raises(BrokenImage, match=r"holds masks \(2, 12, 16\) .* image has \(5, 5\)"):
-        Proposals(path=str(tmp_path))(Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8)))
+    small = Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8))
+    (faulty,) = Proposals(path=str(tmp_path))(small)
+    assert faulty.fault == "has an array of (2, 12, 16) for an image of (5, 5)"
     (tmp_path / "street_1.npz").write_bytes(b"PK")
     with pytest.raises(BrokenImage, match=r"street_1.npz is damaged"):
         Proposals(path=str(tmp_path))(example)
@@ -236,18 +246,18 @@ def test_mistakes_are_found_at_once(tmp_path, make, message):
 
 def test_a_file_of_another_kind_ends_the_run(tmp_path, example):
     instances = write_json(tmp_path / "instances.json", {"images": []})
-    with pytest.raises(ValueError, match=r"has no annotations; give a file of COCO annotations"):
+    with pytest.raises(ValueError, match=r"has no list of annotations, so it is no COCO ann"):
         Annotation(format="coco", path=instances)(example)
-    with pytest.raises(ValueError, match=r"no list; give a list of COCO results"):
+    with pytest.raises(ValueError, match=r"is no list of COCO results"):
         Proposals(path=instances)(example)
 
 
 def test_an_image_without_its_annotation_is_broken(tmp_path, labels, example):
-    with pytest.raises(BrokenImage, match=r"has no annotation .*street_1.png"):
+    with pytest.raises(BrokenImage, match=r"street_1.jpg: has no annotation in"):
         Annotation(path=str(tmp_path))(example)
     save(tmp_path / "street_1.png", labels[1:])
-    with pytest.raises(BrokenImage, match=r"has \(11, 16\) pixels, the image \(12, 16\)"):
-        Annotation(path=str(tmp_path))(example)
+    found = Annotation(path=str(tmp_path))(example)
+    assert faults(found) == ["is not of its image's size: 11 x 16"] * 2
     (tmp_path / "street_1.png").write_bytes(b"nothing")
     with pytest.raises(BrokenImage, match=r"cannot be decoded"):
         Annotation(path=str(tmp_path))(example)
@@ -259,14 +269,16 @@ def test_annotations_shrink_with_their_image(tmp_path, labels):
     save(tmp_path / "labels" / "a.png", labels)
     words = ["--source", f"folder:{tmp_path / 'images'}", "--segmenter", "annotation"]
     words += ["--path", str(tmp_path / "labels"), "--out", str(tmp_path / "out"), "--workers", "0"]
-    words += ["--max-side", "8", "--max-broken", "0.5", "--ignore", "0,255"]
+    words += ["--max-side", "8", "--ignore", "0,255"]
+    assert export.main([*words, "--unannotated", "error"]) == 1
     assert export.main(words) == 0
     records = Records(tmp_path / "out")
     (example,) = [records[i] for i in range(len(records))]
     small = labels[1::2, 1::2]
     np.testing.assert_array_equal(example.regions.masks(), [small == 1, small == 2])
     segmenter = read_info(tmp_path / "out").segmenter
-    assert segmenter["broken"]["train"][0].startswith("b.png: has no annotation")
+    assert segmenter["broken"] == {"train": []}
+    assert segmenter["left_out"] == {"train": {}}
     assert len(segmenter["path_sha256"]) == 64
     # Another split has annotations of its own.
     save(tmp_path / "others" / "b.png", labels)

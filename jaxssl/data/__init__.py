@@ -15,7 +15,7 @@ import os
 import pathlib
 
 from jaxssl.data.folder import Folder
-from jaxssl.data.label_maps import LabelFolder, find_folders
+from jaxssl.data.label_maps import LabelFolder, find_images, find_tree
 from jaxssl.data.records import Records
 from jaxssl.data.source import BrokenImage, Example, Regions, Source
 from jaxssl.data.synthetic.scenes import Objects, Scenes
@@ -42,8 +42,10 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         return Records(os.path.expanduser(rest), part)
     if scheme == "folder" and rest:
         path, _, labels = os.path.expanduser(rest).partition("?labels=")
-        found = find_folders(pathlib.Path(path), part) if part and not labels else None
-        return LabelFolder(path, *found) if found else Folder(path, part, labels)
+        if labels:
+            return Folder(path, part, labels)
+        found = find_tree(pathlib.Path(path), part)
+        return LabelFolder(path, *found) if found else Folder(find_images(path), part)
     if scheme == "tfds" and rest:
         return Tfds(rest, part)
     if scheme in ("scenes", "objects"):

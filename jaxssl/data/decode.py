@@ -101,6 +101,19 @@ def decode_label_map(encoded: bytes, key: str) -> np.ndarray:
     return _open(encoded, key, read)
 
 
+def read_orientation(encoded: bytes) -> int:
+    """The EXIF orientation of an image file's bytes, 1 to 8; 1 is upright, as is what has none."""
+    return _open(encoded, "", _orientation) if encoded else 1
+
+
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels [h, w] of an image as its file stores it, as `decode_image` would turn them."""
+    if orientation not in _UPRIGHT:
+        return pixels
+    flipped = pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels
+    return np.rot90(flipped, {2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation])
+
+
 def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
     if not encoded:
         raise BrokenImage(f"{key}: the file is empty")

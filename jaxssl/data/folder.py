@@ -57,7 +57,7 @@ class Folder:
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"{path} {what}; give the folder that holds the images")
         self.left_out: collections.Counter[str] = collections.Counter()  # files by their ending
-        keys = sorted(_image_paths(self._root, self.left_out))
+        keys = sorted(find_files(self._root, SUFFIXES, self.left_out))
         _report(self.spec, _describe(self.left_out))
         self._bits = _bits_in_use(self._root, keys, self.spec)
         self._table = self._root / labels if labels else None
@@ -104,6 +104,10 @@ class Folder:
         image, size = decode_resized(encoded, self._keys[index], fit, self._bits)
         return self._example(index, image, encoded), size
 
+    def keys(self) -> list[str]:
+        """The keys of the images."""
+        return self._keys
+
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""
         return read_size(self._read(index), self._keys[index])
@@ -142,10 +146,15 @@ class Folder:
         )
 
 
-def _image_paths(root: pathlib.Path, left_out: collections.Counter[str]) -> Iterator[str]:
-    """Paths in `root` of the images under it, with "/"; counts other files by their ending.
+def find_files(
+    root: str | os.PathLike[str],
+    endings: Sequence[str],
+    left_out: collections.Counter[str] | None = None,
+) -> Iterator[str]:
+    """Paths in `root`, with "/", of the files under it with these endings; counts the others.
 
-    Links are followed; a folder that is reached twice is read once, so rings come to an end.
+    Links are followed; a folder that is reached twice is read once, so rings come to an end. Hidden
+    files and folders are skipped.
     """
     seen = set()
     for folder, subfolders, files in os.walk(root, onerror=_warn, followlinks=True):
@@ -157,12 +166,12 @@ def _image_paths(root: pathlib.Path, left_out: collections.Counter[str]) -> Iter
         seen.add(identity)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         prefix = pathlib.Path(folder).relative_to(root)
-        for name in files:
+        for name in sorted(files):
             if name.startswith("."):
                 continue
-            if name.lower().endswith(SUFFIXES):
+            if name.lower().endswith(tuple(endings)):
                 yield (prefix / name).as_posix()
-            else:
+            elif left_out is not None:
                 left_out[os.path.splitext(name)[1].lower() or "no ending"] += 1
 
 

@@ -1,85 +1,203 @@
-"""Label maps in files of their own, and images with one each as a source.
+"""Label maps in files of their own, images with one each as a source, and data sets' own trees.
 
-The file of an image is found by the key of the image, its path in its folder: under the same path
-with another ending, or under its name alone.
+The file of an image is found by its name: see `name_matching.py`.
 """
 
 import dataclasses
 import hashlib
+import itertools
+import logging
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
-from jaxssl.data.folder import Folder
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.decode import read_orientation, turn_upright
+from jaxssl.data.folder import Folder, find_files
+from jaxssl.data.name_matching import NameIndex, describe_mismatch
+from jaxssl.data.source import BrokenImage, Example, Source
+from jaxssl.data.splits import split_of
+from jaxssl.errors import UserError
 
-# Names of the folders of a part, the first that there is.
-_PARTS = {"train": ("train", "training"), "test": ("test", "val", "validation")}
-# Where the images of a split are, and where their label maps.
-_LAYOUTS = (
-    ("{}", "{}annot"),
-    ("images/{}", "labels/{}"),
-    ("images/{}", "annotations/{}"),
+LABEL_MAPS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")  # endings: those without loss
+VOID = 255  # the value of a pixel that is of no class
+
+# Of Cityscapes' labelIds those that are not evaluated: all but its 19 classes.
+_CITYSCAPES_VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+_log = logging.getLogger("jaxssl.data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """Where a data set has the images of a part, and where their label maps."""
+
+    images: str
+    maps: str
+    endings: tuple[str, ...] = LABEL_MAPS
+    void: tuple[int, ...] = ()  # values that are no class
+    part_list: str = ""  # the file that names the images of the part
+
+
+_TREES = (
+    Tree("{}", "{}annot"),
+    Tree("images/{}", "labels/{}"),
+    Tree("images/{}", "annotations/{}"),
+    Tree("images/{}", "masks/{}"),
+    Tree("{}/images", "{}/labels"),
+    Tree("{}/images", "{}/masks"),
+    Tree("img_dir/{}", "ann_dir/{}"),
+    Tree("leftImg8bit/{}", "gtFine/{}", ("_labelids.png",), _CITYSCAPES_VOID),
+    Tree("leftImg8bit/{}", "gtCoarse/{}", ("_labelids.png",), _CITYSCAPES_VOID),
+    Tree("JPEGImages", "SegmentationClass", part_list="ImageSets/Segmentation/{}.txt"),
+)
+# Folders that hold the images of a data set if one of the others is beside them.
+_IMAGES = ("images", "JPEGImages", "leftImg8bit", "img_dir", "image", "imgs", "img", "rgb")
+_NOT_IMAGES = (
+    *("labels", "label", "annotations", "annotation", "masks", "mask", "annot", "ann_dir", "gt"),
+    *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "gtfine"),
+    *("gtcoarse", "groundtruth", "ground_truth"),
 )
 
 
 class LabelFolder:
-    """Images, and under the same names their label maps as PNG files. In one of these layouts:
-
-    PATH/train, PATH/trainannot                 and the same with test or val
-    PATH/images/train, PATH/labels/train        or annotations/train
-    """
+    """Images and their label maps, in the tree of a data set."""
 
     class_names: tuple[str, ...] = ()  # of whole images
     has_regions = False
 
-    def __init__(self, path: str, images: pathlib.Path, maps: pathlib.Path) -> None:
-        """Opens these folders of those in `path`."""
+    def __init__(self, path: str, root: pathlib.Path, tree: Tree) -> None:
+        """Opens the images of a tree at `root`, in `path`, that have a label map.
+
+        The others are counted; `UserError` if that is all.
+        """
         self.spec = f"folder:{path}"
-        self._images, self._maps = Folder(images), maps
+        self._images, self._root = Folder(root / tree.images), root / tree.maps
+        files = list(find_files(self._root, tree.endings))
+        keys = self._images.keys()
+        self.void = (*tree.void, *void_of(keys))
+        found = NameIndex(files).match(keys).number_of
+        if tree.part_list:
+            listed = (root / tree.part_list).read_text().split()
+            found = {key: file for key, file in found.items() if pathlib.Path(key).stem in listed}
+        if not found:
+            raise UserError(f"{path}: {describe_mismatch(keys, files)}")
+        self._numbers = [number for number, key in enumerate(keys) if key in found]
+        self._files = [files[found[keys[number]]] for number in self._numbers]
+        if len(found) < len(keys):
+            _log.warning(
+                "%s: %d of %d images have a label map in %s; the others are left out",
+                *(self._images.spec, len(found), len(keys), self._root),
+            )
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._numbers)
 
     def __getitem__(self, index: int) -> Example:
-        example = self._images[index]
-        semantic = read_one(self._maps, example)
-        return dataclasses.replace(example, label=-1, semantic=semantic)
+        return self.resized(index, lambda size: size)[0]
+
+    def resized(
+        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
+    ) -> tuple[Example, tuple[int, int]]:
+        """The example with its image, not its label map, resized; its true height and width."""
+        example, size = self._images.resized(self._numbers[index], fit)
+        path = self._root / self._files[index]
+        values = read_label_map(path, example.key)
+        if values.shape != size and example.encoded:
+            values = turn_upright(values, read_orientation(example.encoded))
+        if values.shape != size:
+            raise BrokenImage(f"{example.key}: {path} has {values.shape} pixels, the image {size}")
+        if self.void:
+            values = np.where(np.isin(values, self.void), VOID, values)
+        return dataclasses.replace(example, label=-1, semantic=values), size
+
+    def keys(self) -> list[str]:
+        """The keys of the images."""
+        keys = self._images.keys()
+        return [keys[number] for number in self._numbers]
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""
-        return self._images.image_size(index)
+        return self._images.image_size(self._numbers[index])
 
     def fingerprint(self) -> str:
-        parts = [self._images.fingerprint(), Folder(self._maps).fingerprint()]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        state = [self._images.fingerprint(), str(self.void)]
+        for file in self._files:
+            stat = (self._root / file).stat()
+            state.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
+        return hashlib.sha256(os.fsencode("\0".join(state))).hexdigest()
 
 
-def find_folders(root: pathlib.Path, part: str) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """Where the images of a part are and where their label maps; None if there are none."""
-    for split in _PARTS.get(part, ()):
-        for images, maps in _LAYOUTS:
-            found = root / images.format(split), root / maps.format(split)
-            if all(folder.is_dir() for folder in found):
-                return found
+def find_tree(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Tree] | None:
+    """Where the images of a part are and where their label maps; None if there are none.
+
+    Of the part None, what to learn from, trees with a label map for some images only are none.
+    """
+    kinds = ("test", "val") if part == "test" else ("train",)
+    for place, kind in itertools.product(_places(root), kinds):
+        for tree in _TREES:
+            if tree.part_list and part is None:
+                continue
+            above = tree.part_list or tree.images
+            for split in _names(place / above.partition("{")[0]):
+                images, maps, listed = (
+                    pattern.replace("{}", split)
+                    for pattern in (tree.images, tree.maps, tree.part_list)
+                )
+                there = (place / images).is_dir() and (place / maps).is_dir()
+                if split_of(split)[0] != kind or not there or not (place / listed).exists():
+                    continue
+                if any(find_files(place / maps, tree.endings)):
+                    found = dataclasses.replace(tree, images=images, maps=maps, part_list=listed)
+                    return place, found
     return None
 
 
-def find(root: pathlib.Path, key: str, endings: Sequence[str]) -> pathlib.Path:
-    """The file of an image: with the first ending that there is; `BrokenImage` if none is."""
-    stem = pathlib.PurePath(key).with_suffix("")
-    for ending in endings:
-        for place in (stem.parent, pathlib.PurePath()):
-            path = root / place / f"{stem.name}{ending}"
-            if path.is_file():
-                return path
-    raise BrokenImage(f"{key}: has no annotation {root / stem.name}{endings[0]}")
+def find_images(path: str) -> str | pathlib.Path:
+    """The folder of a data set's images, beside folders of annotations; else the path itself."""
+    for place in _places(pathlib.Path(path)):
+        folders = [name for name in _names(place) if (place / name).is_dir()]
+        images = next((name for name in _IMAGES if name in folders), None)
+        others = [name for name in folders if name.casefold() in _NOT_IMAGES]
+        if images and others:
+            _log.info("%s: the images are those in %s, not in %s", path, images, ", ".join(others))
+            return place / images
+    return path
 
 
-def read(path: pathlib.Path, example: Example) -> np.ndarray:
-    """The label map i32[h, w] in a file; `BrokenImage` if it is none of the size of the image.
+def _places(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The root, and the folders that stand alone in it: VOCdevkit, VOCdevkit/VOC2012."""
+    for _ in range(3):
+        yield root
+        folders = [name for name in _names(root) if (root / name).is_dir()]
+        if len(folders) != 1:
+            return
+        root /= folders[0]
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    """What is in a folder, without endings, the shortest names first."""
+    names = {name.removesuffix(".txt") for name in os.listdir(folder)} if folder.is_dir() else set()
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def void_labels(source: Source) -> tuple[int, ...]:
+    """The values that are no class in a source's label maps, as far as its tree says."""
+    return source.void if isinstance(source, LabelFolder) else ()
+
+
+def void_of(names: Sequence[str]) -> tuple[int, ...]:
+    """The values that are no class in the label maps of images of these names.
+
+    In ADE20K's, 0 is what is of none of its 150 classes.
+    """
+    is_ade = bool(names) and all(pathlib.PurePath(name).name.startswith("ADE_") for name in names)
+    return (0,) if is_ade else ()
+
+
+def read_label_map(path: pathlib.Path, key: str) -> np.ndarray:
+    """The label map i32[h, w] in a file, of the image `key`; `BrokenImage` if it is none.
 
     The channels of a color file count as one number, red lowest, as in COCO's panoptic files.
     """
@@ -87,16 +205,8 @@ def read(path: pathlib.Path, example: Example) -> np.ndarray:
         with Image.open(path) as image:
             values = np.asarray(image).astype(np.int32)
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's parsers raise
-        raise BrokenImage(f"{example.key}: {path} cannot be decoded: {error}") from error
+        raise BrokenImage(f"{key}: {path} cannot be decoded: {error}") from error
     if values.ndim == 3:
         red, green, blue = np.moveaxis(values[..., :3], -1, 0)
         values = red + 256 * green + 65536 * blue
-    size = example.image.shape[:2]
-    if values.shape != size:
-        raise BrokenImage(f"{example.key}: {path} has {values.shape} pixels, the image {size}")
     return values
-
-
-def read_one(root: pathlib.Path, example: Example) -> np.ndarray:
-    """PATH/KEY.png: a value for each instance or class."""
-    return read(find(root, example.key, (".png",)), example)

@@ -59,6 +59,7 @@ class SegmenterInfo(TypedDict):
     name: str
     parameters: dict[str, Any]
     broken: NotRequired[dict[str, list[str]]]  # by split, a line for each image left out
+    left_out: NotRequired[dict[str, dict[str, int]]]  # by split, annotations left out, by why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +190,8 @@ class Records:
         numbered = [np.insert(extent, 0, shard, axis=1) for shard, extent in enumerate(extents)]
         self._extent = np.concatenate([np.zeros((0, 3), np.int64), *numbered])
         if by_key:
-            keys = (self._read(i, read_key) for i in range(len(self)))
-            self._extent = self._extent[np.array([in_part(key, by_key) for key in keys], bool)]
+            mine = [in_part(key, by_key) for key in self.keys()]
+            self._extent = self._extent[np.array(mine, bool)]
         if not len(self):
             raise UserError(f"{folder} has no images in part {part!r}; export more images")
         content = [shard.sha256 for shard in shards] + ([by_key] if by_key else [])
@@ -207,6 +208,10 @@ class Records:
     ) -> tuple[Example, tuple[int, int]]:
         """The example with its image resized to `fit(size)`; its true height and width."""
         return self._read(index, lambda data: decode_resized_example(data, fit))
+
+    def keys(self) -> list[str]:
+        """The keys of the images; reads all records."""
+        return [self._read(index, read_key) for index in range(len(self))]
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""

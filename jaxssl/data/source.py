@@ -87,6 +87,14 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Keyed(Protocol):
+    """A source that knows the keys of its images without decoding them."""
+
+    def keys(self) -> list[str]:
+        """The keys of the images, in their order."""
+
+
+@runtime_checkable
 class Sized(Protocol):
     """A source that knows the size of an image without decoding it."""
 

@@ -67,7 +67,7 @@ class Tfds:
         self._extent = np.concatenate([np.zeros((0, 3), np.int64), *extents])
         self._part = by_key
         if by_key:
-            mine = [in_part(self._key(i, self._features(i)), by_key) for i in range(len(self))]
+            mine = [in_part(key, by_key) for key in self.keys()]
             self._extent = self._extent[np.array(mine, bool)]
         if not len(self):
             raise UserError(f"{self.spec} has no images in part {part!r}; name another split")
@@ -89,6 +89,10 @@ class Tfds:
             depth=None if depth is None else depth.reshape(image.shape[:2]),
             encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
         )
+
+    def keys(self) -> list[str]:
+        """The keys of the images; reads all records."""
+        return [self._key(index, self._features(index)) for index in range(len(self))]
 
     def fingerprint(self) -> str:
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec, choose_pixels
+from jaxssl.data.label_maps import void_labels
 from jaxssl.data.loading import sample_sizes
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
@@ -82,7 +83,7 @@ class DataSet:
             (self.train, self.test),
             spec,
             shorter=self.shorter if isinstance(spec, CanvasSpec) else 0,
-            ignore_labels=self.ignore_labels,
+            ignore_labels=(*self.ignore_labels, *void_labels(self.train)),
             cache_dir=self.cache_dir,
         )
 

@@ -1,19 +1,27 @@
 """Regions that people drew, in the formats of data sets."""
 
 import dataclasses
-import itertools
+import functools
 import pathlib
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+import scipy.io
 from skimage.measure import label as connected
 
-from jaxssl.data.label_maps import find, read, read_one
+from jaxssl.data.folder import find_files
+from jaxssl.data.label_maps import LABEL_MAPS, read_label_map, void_of
+from jaxssl.data.name_matching import NameIndex
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
+from mask_tools.coco_json import open_instances, open_panoptic
+from mask_tools.mask_files import group
+from mask_tools.mask_reader import fit
+from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
-from mask_tools.segmenters import coco_json
 
 # The values of a label map that are no region, unless --ignore says others: background and void.
 IGNORED = {
@@ -26,6 +34,13 @@ IGNORED = {
     "coco": (),
     "panoptic": (),
 }
+# Files of other kinds, beside those of a format.
+_OTHERS = {
+    "instances": r".*_(labelids|labeltrainids|color|parts_\d+)",
+    "semantic": r".*_(instanceids|labeltrainids|color|parts_\d+)",
+}
+_ANNOTATOR = re.compile(r"(.*)_(\d+)")
+_JSON = {"coco": open_instances, "panoptic": open_panoptic}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +48,19 @@ class Annotation:
     """The regions that the data set's annotators drew, in one of these formats:
 
     instances   PATH/KEY.png, a value for each region, 0 for none; colors count as numbers
-    semantic    PATH/KEY.png, a value for each class, 255 for none
+    semantic    PATH/KEY.png, a value for each class, 255 for none; 0 too in ADE20K's
     voc         Pascal VOC: PATH is SegmentationObject
     cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
-    bsds        PATH/KEY_0.png, KEY_1.png, ...: a partition, and a level, for each annotator
+    bsds        PATH/KEY.mat, or KEY_0.png, KEY_1.png, ...: a level for each annotator
     coco        PATH is a file such as instances_train2017.json; crowds are left out
     panoptic    PATH is a file such as panoptic_train2017.json, its PNGs are in the folder beside it
     source      the label map that the source carries, as some of tfds: do; needs no PATH
 
-    KEY is the path of the image in its folder, or its name alone. Values to ignore can be given,
-    and the components option makes a region of each connected part of a value.
+    KEY is the path of the image in its folder, or the end of it; a word such as _seg or _mask may
+    follow. Values to ignore can be given, and the components option makes a region of each
+    connected part of a value. The crowds option keeps what is flagged as a crowd; the stored option
+    says that annotations are of images as they are stored, before their EXIF orientation, where
+    their size does not tell.
     """
 
     needs_original_size: ClassVar[bool] = True
@@ -51,6 +69,8 @@ class Annotation:
     path: str = ""
     ignore: tuple[float | int, ...] = ()
     components: bool = False
+    crowds: bool = False
+    stored: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in IGNORED:
@@ -59,49 +79,81 @@ class Annotation:
             )
         if self.format == "source":
             return
-        path = pathlib.Path(self.path)
-        if not self.path or not (path.is_file() if self._is_json else path.is_dir()):
-            what = "the .json file" if self._is_json else "the folder"
+        path, is_json = pathlib.Path(self.path), self.format in _JSON
+        if not self.path or not (path.is_file() if is_json else path.is_dir()):
+            what = "the .json file" if is_json else "the folder"
             raise UserError(f"--path {self.path or '(none)'} is not {what} of the annotations")
 
     def __call__(self, example: Example) -> list[Region]:
-        """The annotated regions of the image."""
-        if self.format == "coco":
-            return coco_json.instances(self.path, example)
-        if self.format == "panoptic":
-            return coco_json.panoptic(self.path, example)
-        ignore = self.ignore or IGNORED[self.format]
-        regions: list[Region] = []
-        for level, labels in enumerate(self._label_maps(example)):
-            ignored = np.isin(labels, ignore)
-            if self.components:  # connected by sides and corners; 0 is a class like any other
-                labels = connected(labels, background=-1, connectivity=2)
-            labels = np.where(ignored, -1, labels)
-            regions += from_labels(labels, level=level, ignore=(-1,))
-        return regions
-
-    def _label_maps(self, example: Example) -> Iterator[np.ndarray]:
-        """The label map of the image, or that of each annotator."""
-        root = pathlib.Path(self.path)
+        """The annotated regions of the image, alone; those of many are matched at once first."""
         if self.format == "source":
             if example.semantic is None:
                 raise BrokenImage(f"{example.key}: its source carries no label map for it")
-            yield example.semantic.astype(np.int64)
-        elif self.format == "cityscapes":  # values are 1000 class + instance, or class
-            key = example.key.replace("_leftImg8bit", "")
-            kinds = ("_gtFine_instanceIds", "_gtCoarse_instanceIds", "_instanceIds")
-            yield read(find(root, key, [f"{kind}.png" for kind in kinds]), example)
-        elif self.format == "bsds":
-            path = find(root, example.key, ("_0.png", "_1.png"))
-            stem, _, first = path.stem.rpartition("_")
-            for number in itertools.count(int(first)):
-                path = path.with_name(f"{stem}_{number}.png")
-                if not path.is_file():
-                    return
-                yield read(path, example)
-        else:
-            yield read_one(root, example)
+            return self._regions(example.semantic.astype(np.int64))
+        number = self._index.find(example.key)
+        if number is None:
+            raise BrokenImage(f"{example.key}: has no annotation in {self.path}")
+        return self.read(number, example)
 
-    @property
-    def _is_json(self) -> bool:
-        return self.format in ("coco", "panoptic")
+    def read(self, number: int, example: Example) -> list[Region]:
+        """The annotated regions of the image, from the annotations of that number."""
+        found = self._opened.read(number, example)
+        return [fit(region, example, stored=self.stored) for region in found]
+
+    def opened(self) -> Opened | None:
+        """The annotations; None if the examples carry them."""
+        return None if self.format == "source" else self._opened
+
+    @functools.cached_property
+    def _opened(self) -> Opened:
+        if self.format in _JSON:
+            return _JSON[self.format](self.path, crowds=self.crowds)
+        named = defaultdict(list)
+        if self.format == "bsds":
+            for file in find_files(self.path, (".mat", ".png")):
+                stem = file.rpartition(".")[0]
+                numbered = _ANNOTATOR.fullmatch(stem) if file.lower().endswith(".png") else None
+                named[numbered[1] if numbered else stem].append(file)
+        else:
+            endings = ("_instanceids.png",) if self.format == "cityscapes" else LABEL_MAPS
+            others = re.compile(_OTHERS.get(self.format, "(?!)"))
+            for file in find_files(self.path, endings):
+                if not others.fullmatch(file.rpartition(".")[0].casefold()):
+                    named[file].append(file)
+        return group(f"{self.format} label maps", self.path, named, self._read_files)
+
+    @functools.cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex(self._opened.names)
+
+    def _read_files(self, files: Sequence[str], example: Example) -> list[Region]:
+        regions: list[Region] = []
+        for file in sorted(files, key=lambda file: (len(file), file)):
+            path = pathlib.Path(file)
+            is_mat = path.suffix.lower() == ".mat"
+            maps = _read_mat(path, example) if is_mat else [read_label_map(path, example.key)]
+            for labels in maps:
+                level = regions[-1].level + 1 if regions else 0
+                regions += self._regions(labels, level)
+        return regions
+
+    def _regions(self, labels: np.ndarray, level: int = 0) -> list[Region]:
+        """The regions of a label map."""
+        ignored = np.isin(labels, self._ignored)
+        if self.components:  # connected by sides and corners; 0 is a class like any other
+            labels = connected(labels, background=-1, connectivity=2)
+        return from_labels(np.where(ignored, -1, labels), level=level, ignore=(-1,))
+
+    @functools.cached_property
+    def _ignored(self) -> tuple[float | int, ...]:
+        void = void_of(self._opened.names) if self.format == "semantic" else ()
+        return self.ignore or (*IGNORED[self.format], *void)
+
+
+def _read_mat(path: pathlib.Path, example: Example) -> list[np.ndarray]:
+    """The segmentations of BSDS's annotators."""
+    try:
+        annotators = scipy.io.loadmat(path)["groundTruth"].ravel()
+        return [each["Segmentation"][0, 0].astype(np.int64) for each in annotators]
+    except (OSError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+        raise BrokenImage(f"{example.key}: {path} cannot be read: {error}") from error

@@ -1,93 +1,84 @@
-"""Masks that another program made: MCG, SAM 2, Mask2Former, whatever writes one of two formats."""
+"""Masks that another program made: MCG, SAM, Mask2Former, YOLO, whatever writes a known format."""
 
 import dataclasses
 import functools
 import pathlib
-import re
-from collections import defaultdict
 from typing import ClassVar
 
-import numpy as np
-
-from jaxssl.checked_files import read_json, read_npz
-from jaxssl.data.label_maps import find
+from jaxssl.data.name_matching import NameIndex
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.regions import Region, from_mask
-from mask_tools.segmenters import coco_json
+from mask_tools.coco_json import open_results
+from mask_tools.mask_files import open_files
+from mask_tools.mask_reader import fit
+from mask_tools.matching import Opened
+from mask_tools.regions import Region
 
 
 @dataclasses.dataclass(frozen=True)
 class Proposals:
-    """Masks that another program made, in one of two formats:
+    """Masks that another program made, in one of these formats:
 
-    PATH.json  COCO results: a list of {"image_id", "segmentation": {"size", "counts"}, "score"};
-               an image_id is the image's path in its folder, its name with or without the ending,
-               or the number that its name ends with
-    PATH/      a folder of KEY.npz with `masks` bool[n, h, w] and, if it likes, `scores` f32[n]
+    PATH.json      COCO results: a list of {"image_id", "segmentation", "score"}; an image_id is the
+                   image's path in its folder or the end of it, with or without the ending; numbers
+                   are those of a COCO file, given by the images option
+    PATH/KEY.json  the list of SamAutomaticMaskGenerator; SA-1B's; labelme's
+    PATH/KEY/0.png, 1.png, ...     a mask each, and perhaps SAM's metadata.csv
+    PATH/KEY.npz   `masks` [n, h, w] and, if it likes, `scores` [n]; or KEY.npy
+    PATH/KEY.txt   YOLO's: a line of class x y x y ... for each mask
 
-    Those of less than the minimum score are left out, and all but the best `top` of an image, if
-    that is not 0.
+    Masks are bool, 0 and 1, 0 and 255, shares of 1 (inside is over 0.5) or logits (over 0). Those
+    of less than the minimum score are left out, and all but the best `top` of an image, if that is
+    not 0. The stored option says that masks are of images as they are stored, before their EXIF
+    orientation, where their size does not tell.
     """
 
     needs_original_size: ClassVar[bool] = True
 
     path: str = ""
+    images: str = ""
     min_score: float = 0.0
     top: int = 0
+    stored: bool = False
 
     def __post_init__(self) -> None:
         if not self.path or not pathlib.Path(self.path).exists():
             raise UserError(
-                f"--path {self.path or '(none)'} is no file of COCO results, nor a folder of .npz"
+                f"--path {self.path or '(none)'} is no file of COCO results, nor a folder of masks"
             )
         if self.top < 0:
             raise UserError(f"--top {self.top} is negative; give 0 for all masks")
 
     def __call__(self, example: Example) -> list[Region]:
-        """The masks of the image, best first."""
-        path = pathlib.Path(self.path)
-        found = _from_npz(path, example) if path.is_dir() else _from_results(self.path, example)
-        found = [region for region in found if region.score >= self.min_score]
-        found.sort(key=lambda region: -region.score)
-        return found[: self.top or None]
+        """The masks of the image alone, best first; those of many are matched at once first."""
+        number = self._index.find(example.key)
+        if number is None and self._opened.omits_empty:
+            return []
+        if number is None:
+            raise BrokenImage(f"{example.key}: has no masks in {self.path}")
+        return self.read(number, example)
 
+    def read(self, number: int, example: Example) -> list[Region]:
+        """The masks of the image, from those of that number."""
+        found = [
+            fit(region, example, stored=self.stored, needs_score=self.min_score > 0)
+            for region in self._opened.read(number, example)
+        ]
+        faulty = [region for region in found if region.fault]
+        kept = [r for r in found if not r.fault and r.score >= self.min_score]
+        kept.sort(key=lambda region: -region.score)
+        return kept[: self.top or None] + faulty
 
-def _from_results(path: str, example: Example) -> list[Region]:
-    key = pathlib.PurePath(example.key)
-    number = re.search(r"\d+$", key.stem)
-    names = (example.key, str(key.with_suffix("")), key.name, key.stem)
-    by_image = _results(path)
-    found = next((by_image[name] for name in names if name in by_image), None)
-    if found is None:
-        found = by_image.get(int(number[0]), []) if number else []
-    return coco_json.decode(found, path, example)
+    def opened(self) -> Opened:
+        """The masks of all images."""
+        return self._opened
 
+    @functools.cached_property
+    def _opened(self) -> Opened:
+        if pathlib.Path(self.path).is_dir():
+            return open_files(self.path)
+        return open_results(self.path, self.images)
 
-@functools.lru_cache(maxsize=1)
-def _results(path: str) -> dict[str | int, list[coco_json.Annotation]]:
-    """The results of each image, by its id."""
-    advice = "give a list of COCO results with an image_id each, or make it again"
-    content = read_json(pathlib.Path(path), list[coco_json.Annotation], advice=advice)
-    by_image: dict[str | int, list[coco_json.Annotation]] = defaultdict(list)
-    for result in content:
-        by_image[result["image_id"]].append(result)
-    return dict(by_image)
-
-
-def _from_npz(root: pathlib.Path, example: Example) -> list[Region]:
-    path = find(root, example.key, (".npz",))
-    try:
-        arrays = read_npz(path, advice="make it again")
-    except UserError as error:
-        raise BrokenImage(f"{example.key}: {error}") from error
-    masks = arrays.get("masks", np.zeros(0))
-    scores = arrays.get("scores", np.ones(masks.shape[:1]))
-    if masks.shape[1:] != example.image.shape[:2] or scores.shape != masks.shape[:1]:
-        raise BrokenImage(
-            f"{example.key}: {path} holds masks {masks.shape} and scores {scores.shape} where the "
-            f"image has {example.image.shape[:2]} pixels"
-        )
-    if not np.isfinite(scores).all():
-        raise BrokenImage(f"{example.key}: {path} has scores that are no numbers")
-    return [from_mask(m.astype(bool), score=float(s)) for m, s in zip(masks, scores, strict=True)]
+    @functools.cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex(self._opened.names)

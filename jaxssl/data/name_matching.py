@@ -1,0 +1,183 @@
+"""Which annotation belongs to which image, by their names: one rule for files, JSON and label maps.
+
+A name is a path, with or without its ending; it may come from another machine or be a URL. It
+matches an image when one of the two paths ends with the other: `1.png`, `train2017/1.jpg` and
+`http://host/train2017/1.jpg` all match `train2017/1.jpg`, and `val2017/1.jpg` does not. Paths are
+compared as they are, then without endings, then loosely: without case, and without the words that
+say what a file is (`labels/1_mask.png` and `images/1.jpg`). What fits equally well twice is an
+error, never a guess.
+"""
+
+import dataclasses
+import functools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import unquote, urlsplit
+
+from jaxssl.errors import UserError
+
+Path = tuple[str, ...]  # folders and the name
+Rank = tuple[int, int, int]  # form, folders not in common, characters that the image's name loses
+
+_ENDING = re.compile(
+    r"\.(jpe?g|jpe|jfif|png|bmp|webp|tiff?|gif|p[pgbn]m|heic|heif|avif|jp2|json|np[yz]|txt|mat|xml)$",
+    re.IGNORECASE,
+)
+# What a file is, at the end or the beginning of its name: `_gtFine_instanceIds`, `mask_`.
+_WORD = (
+    r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|anno|annotations?|annot|gt|groundtruth"
+    r"|instances?|instanceids|labelids|labeltrainids|semantic|panoptic|gtfine|gtcoarse|leftimg8bit"
+    r"|color|colors|rgb|sat|images?|img|json|l)"
+)
+_AFTER = re.compile(rf"(?:(?:^|[ ._-]+){_WORD})+$")
+_BEFORE = re.compile(rf"^(?:{_WORD}[ ._-]+)+(?=.)")
+_FOLDERS = re.compile(  # that say the same of all files in them
+    r"(?:rgb|imgs?|images?|jpegimages|photos?|leftimg8bit|.*masks?|.*labels?|annotations?|anns?"
+    r"|annot|gt|gtfine|gtcoarse|ground_?truths?|segmentation\w*|(?:img|ann)_dir|panoptic)"
+)
+_PARTS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+
+
+def split_path(name: str) -> Path:
+    """A path, of any system, or the path of a URL, in its parts; those of one Unicode form."""
+    if "://" in name:
+        name = unquote(urlsplit(name).path)
+    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    return tuple(part for part in parts if part not in ("", ".", "..")) or ("",)
+
+
+def _plain(path: Path) -> Path:
+    """Without the ending, or all of them: `1.jpg.json` is `1`."""
+    name = path[-1]
+    while (shorter := _ENDING.sub("", name)) not in ("", name):
+        name = shorter
+    return (*path[:-1], name)
+
+
+def _loose(path: Path) -> Path:
+    """Without case and the words that say what the file is; a name of such words alone is left out.
+
+    Years go too: `train2017` is `train`.
+    """
+    *folders, name = (part.casefold() for part in _plain(path))
+    folders = [re.sub(r"20\d\d$", "", folder) for folder in folders]
+    folders = [_PARTS.get(f, f) for f in folders if f and not _FOLDERS.fullmatch(f)]
+    name = _BEFORE.sub("", _AFTER.sub("", name))
+    if not name and folders:
+        name = _AFTER.sub("", folders.pop())
+    return (*folders, name or _plain(path)[-1].casefold())
+
+
+_FORMS: tuple[Callable[[Path], Path], ...] = (lambda path: path, _plain, _loose)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """Which name belongs to which image."""
+
+    number_of: dict[str, int]  # the number of its name, by the key of the image; one each
+    loose: tuple[str, ...]  # those of the keys that match loosely only
+
+
+class NameIndex:
+    """Names, to be found by the keys of images."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Takes the names; what finds them is made when it is needed."""
+        self.names = names
+
+    def find(self, key: str) -> int | None:
+        """The number of the name that matches the image best; `UserError` if two do."""
+        found = self._nearest(key)
+        return found[1] if found else None
+
+    def match(self, keys: Sequence[str]) -> Matches:
+        """The names of images; no name is given to two, a better match goes first.
+
+        Raises:
+          UserError: a name fits two images, or two names fit an image, equally well.
+        """
+        claims: dict[int, list[tuple[Rank, str]]] = defaultdict(list)
+        for key in keys:
+            if found := self._nearest(key):
+                claims[found[1]].append((found[0], key))
+        number_of, loose = {}, []
+        for number, claim in claims.items():
+            best = min(claim)
+            same = [key for rank, key in claim if rank == best[0]]
+            if len(same) > 1:
+                raise UserError(
+                    f"the annotation of {self.names[number]!r} fits the images {same[0]!r} and "
+                    f"{same[1]!r} equally well; give one folder of images as the source, or "
+                    "annotations whose names have the folders"
+                )
+            number_of[best[1]] = number
+            loose += [best[1]] if best[0][0] == len(_FORMS) - 1 else []
+        return Matches(number_of, tuple(loose))
+
+    def _nearest(self, key: str) -> tuple[Rank, int] | None:
+        """How far the nearest name is, and its number."""
+        path = split_path(key)
+        for form, to_form in enumerate(_FORMS):
+            own = to_form(path)
+            near = [
+                (abs(len(own) - len(other)), number)
+                for other, number in self._by_name[form].get(own[-1], ())
+                if _one_ends_with_the_other(own, other)
+            ]
+            if near:
+                rank, number = min(near)
+                same = [n for distance, n in near if distance == rank]
+                if len(same) > 1:
+                    raise UserError(
+                        f"the image {key!r} fits the annotations {self.names[same[0]]!r} and "
+                        f"{self.names[same[1]]!r} equally well; give the folder or file of one of "
+                        "them, or a source whose names have the folders"
+                    )
+                return (form, rank, len(path[-1]) - len(own[-1])), number
+        return None
+
+    @functools.cached_property
+    def _by_name(self) -> "_Forms":
+        return _Forms([split_path(name) for name in self.names])
+
+
+def describe_mismatch(keys: Sequence[str], names: Sequence[str]) -> str:
+    """An image and an annotation that do not match, of those left, and what would match."""
+    by_name = {_loose(split_path(name))[-1]: name for name in reversed(names)}
+    pair = next(
+        ((k, by_name[n]) for k in keys if (n := _loose(split_path(k))[-1]) in by_name), None
+    )
+    if pair:
+        return (
+            f"the image {pair[0]!r} and the annotation {pair[1]!r} have the same name in other "
+            "folders; give the folder of images, or of annotations, in which their paths agree"
+        )
+    image = f"the image {keys[0]!r} has no annotation" if keys else "each image has an annotation"
+    other = f"; the annotation {names[0]!r} has no image" if names else ""
+    wanted = f"; one named {_plain(split_path(keys[0]))[-1]!r} would match" if keys else ""
+    return image + other + wanted
+
+
+class _Forms:
+    """The names in one form after another, each made when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._made: dict[int, Mapping[str, list[tuple[Path, int]]]] = {}
+
+    def __getitem__(self, form: int) -> Mapping[str, list[tuple[Path, int]]]:
+        if form not in self._made:
+            by_name: dict[str, list[tuple[Path, int]]] = defaultdict(list)
+            for number, path in enumerate(self._paths):
+                changed = _FORMS[form](path)
+                by_name[changed[-1]].append((changed, number))
+            self._made[form] = by_name
+        return self._made[form]
+
+
+def _one_ends_with_the_other(one: Path, other: Path) -> bool:
+    common = min(len(one), len(other))
+    return one[-common:] == other[-common:]

@@ -1,0 +1,291 @@
+"""COCO's JSON files: instances, panoptic segments, and results of other programs.
+
+A file is read through once, for the names of its images and where in it their annotations are;
+those of an image are parsed when it is its turn, so that processes share the file and not a copy.
+"""
+
+import array
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxssl.data.label_maps import read_label_map
+from jaxssl.data.rle import encode_labels
+from jaxssl.data.source import Example
+from jaxssl.errors import UserError
+from mask_tools.json_lists import read_lists, read_spans
+from mask_tools.mask_reader import Size, read_entry
+from mask_tools.regions import Region
+
+_NAMES = ("file_name", "filename", "name", "path", "coco_url", "url", "flickr_url")
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoFile:
+    """The annotations of a file: which images it has, and where in it is what of them."""
+
+    unit: ClassVar[str] = "annotations"
+
+    kind: str
+    path: str
+    names: tuple[str, ...]  # of the images
+    sizes: tuple[Size | None, ...]  # of the images, where the file has them
+    extents: np.ndarray  # i64[n, 2]: of each image, the first and the last of its spans
+    spans: np.ndarray  # i64[m, 2]: bytes of the file
+    strays: tuple[str, ...]  # the image of each annotation that is of none in the file
+    example: str  # how an image is listed
+    notes: tuple[str, ...] = ()  # what is to be said of the file as a whole
+    keeps_crowds: bool = False
+    omits_empty: bool = False  # an image that it does not name has no annotation
+    pngs: Mapping[str, str] | None = None  # panoptic: the file of each image, by its name
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Annotations of each image, i64[n]."""
+        return self.extents[:, 1] - self.extents[:, 0]
+
+    def read(self, number: int, example: Example) -> list[Region]:
+        """The annotations of an image."""
+        begin, end = self.extents[number].tolist()
+        entries = read_spans(self.path, self.spans[begin:end].tolist())
+        if self.pngs is not None:
+            return self._read_segments(self.pngs[self.names[number]], entries, example)
+        size = self.sizes[number] or (example.image.shape[0], example.image.shape[1])
+        found: list[Region] = []
+        for place, entry in enumerate(entries):
+            name = f"annotation {entry.get('id', place)}"
+            if self._is_crowd(entry):
+                found.append(Region(b"", size, fault="is a crowd (iscrowd)", name=name))
+            else:
+                found += read_entry(entry, size, name)
+        return found
+
+    def _read_segments(
+        self, png: str, entries: Sequence[Mapping[str, Any]], example: Example
+    ) -> list[Region]:
+        labels = read_label_map(pathlib.Path(png), example.key)
+        size, masks = (labels.shape[0], labels.shape[1]), encode_labels(labels)
+        found = []
+        for segment in (s for entry in entries for s in entry["segments_info"]):
+            rle, fault = masks.get(segment.get("id"), b""), ""
+            if self._is_crowd(segment):
+                fault = "is a crowd (iscrowd)"
+            elif not rle:
+                fault = "has a mask that covers no pixel"
+            found.append(Region(rle, size, fault=fault, name=f"segment {segment.get('id')}"))
+        return found
+
+    def _is_crowd(self, entry: Mapping[str, Any]) -> bool:
+        return bool(entry.get("iscrowd")) and not self.keeps_crowds
+
+
+def open_instances(path: str, *, crowds: bool = False) -> CocoFile:
+    """The instances that a file such as instances_train2017.json lists; `UserError` if it has none.
+
+    With `crowds` those flagged as crowds are instances like others.
+    """
+    return _instances(path).open("COCO instances", crowds)
+
+
+def open_results(path: str, images: str) -> CocoFile:
+    """The results of another program, of the images that the file `images` numbers, if it is given.
+
+    Without it results name their image; a file with images of its own needs none.
+
+    Raises:
+      UserError: results have no image_id, or only the number of an image.
+    """
+    listed = _instances(path)
+    if listed.images:
+        return listed.open("COCO instances", crowds=False)
+    if not listed.slots:
+        raise UserError(f"{path} is no list of COCO results with an image_id each")
+    if images:
+        numbered = _instances(images).images
+        if not numbered:
+            raise UserError(f"--images {images} has no list of images")
+    elif listed.number is not None:
+        raise UserError(
+            f"results in {path} are of the image {listed.number}: give the file of annotations "
+            "that numbers the images, --images FILE.json"
+        )
+    else:
+        numbered = [{"id": name, "file_name": name} for name in listed.written]
+    opened = dataclasses.replace(listed, images=numbered).open("COCO results", crowds=True)
+    return dataclasses.replace(opened, omits_empty=True)
+
+
+def open_panoptic(path: str, *, crowds: bool = False) -> CocoFile:
+    """The segments of a file such as panoptic_train2017.json, things and stuff.
+
+    Their PNG files are in the folder beside it, of the same name without its ending, as in COCO's
+    own archives and Cityscapes'.
+    """
+    listed = _instances(path)
+    opened = listed.open("COCO panoptic", crowds, panoptic=True)
+    folder = pathlib.Path(path).with_suffix("")
+    if not folder.is_dir():
+        raise UserError(f"{path}: there is no folder {folder} with the PNG files of its segments")
+    there = {
+        os.path.relpath(os.path.join(parent, file), folder)
+        for parent, _, files in os.walk(folder)
+        for file in files
+    }
+    pngs = {}
+    for name, (begin, end) in zip(opened.names, opened.extents.tolist(), strict=True):
+        said = listed.files.get(int(listed.order[begin]), "") if end > begin else ""
+        stem = f"{pathlib.PurePath(name).stem}.png"
+        found = next(
+            (file for file in (said, pathlib.PurePath(said).name, stem) if file in there), None
+        )
+        if found:
+            pngs[name] = str(folder / found)
+    kept = [number for number, name in enumerate(opened.names) if name in pngs]
+    notes = opened.notes
+    if len(kept) < len(opened.names):
+        notes += (f"{len(opened.names) - len(kept)} images of {path} have no PNG in {folder}",)
+    return dataclasses.replace(
+        opened,
+        names=tuple(opened.names[number] for number in kept),
+        sizes=tuple(opened.sizes[number] for number in kept),
+        extents=opened.extents[kept],
+        pngs=pngs,
+        notes=notes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listed:
+    """What a file lists."""
+
+    path: str
+    images: list[dict[str, Any]]
+    slots: dict[str, int]  # the number of each image_id
+    written: list[str]  # the image_ids, as they are in the file
+    order: np.ndarray  # i64[m]: annotations, those of one image after another
+    first: np.ndarray  # i64[slots + 1]: where in `order` those of each image begin
+    bounds: np.ndarray  # i64[m, 2]: bytes of each annotation
+    flagged: int  # annotations, or segments, that are crowds
+    total: int
+    is_panoptic: bool
+    number: Any  # the first image_id that is a number
+    files: dict[int, str]  # of panoptic annotations
+
+    def open(self, kind: str, crowds: bool, *, panoptic: bool = False) -> CocoFile:
+        """The annotations of the images; `UserError` if there are none of this kind."""
+        for what, there in (("annotations", self.slots), ("images", self.images)):
+            if not there:
+                raise UserError(
+                    f"{self.path} has no list of {what}, so it is no COCO annotation file"
+                )
+        if self.is_panoptic != panoptic:
+            other = "panoptic" if self.is_panoptic else "coco"
+            raise UserError(f"{self.path} holds no {kind}; give --format {other}")
+        names, sizes, extents = [], [], []
+        owned: dict[str, str] = {}
+        for image in self.images:
+            name = next((str(image[key]) for key in _NAMES if image.get(key)), None)
+            number = _id(image.get("id"))
+            if name is None or owned.get(number) == name:
+                continue
+            if number in owned:
+                raise UserError(
+                    f"{self.path} numbers two images {number}: {owned[number]} and {name}"
+                )
+            owned[number] = name
+            slot = self.slots.get(number)
+            names.append(name)
+            sizes.append(_size(image))
+            extents.append((0, 0) if slot is None else self.first[slot : slot + 2])
+        if not names:
+            raise UserError(f"{self.path} names none of its images: they have no file_name")
+        everything = not crowds and 0 < self.flagged == self.total
+        note = f"all {self.total} annotations have iscrowd set: they are taken as objects"
+        return CocoFile(
+            kind=kind,
+            path=self.path,
+            names=tuple(names),
+            sizes=tuple(sizes),
+            extents=np.array(extents, np.int64).reshape(-1, 2),
+            spans=self.bounds[self.order],
+            strays=tuple(self._strays(owned)),
+            example=f"the image {names[0]!r} has the id {next(iter(owned))}",
+            notes=(note,) if everything else (),
+            keeps_crowds=crowds or everything,
+        )
+
+    def _strays(self, owned: Mapping[str, str]) -> Iterator[str]:
+        for image, slot in self.slots.items():
+            if image not in owned:
+                yield from [image] * int(self.first[slot + 1] - self.first[slot])
+
+
+def _instances(path: str) -> _Listed:
+    """Reads a file through."""
+    images: list[dict[str, Any]] = []
+    slots: dict[str, int] = {}
+    written: list[str] = []
+    owners, bounds = array.array("q"), array.array("q")
+    files: dict[int, str] = {}
+    flagged = total = 0
+    number, is_panoptic = None, False
+    for of, start, end, entry in read_lists(path):
+        is_dict = isinstance(entry, dict)
+        if is_dict and of == "images":
+            images.append(entry)
+        if of not in ("", "annotations") and not (is_dict and "segmentation" in entry):
+            continue
+        image = entry.get("image_id", of) if is_dict else ""
+        if image in ("", "annotations", None):
+            raise UserError(
+                f"{path} is no list of COCO results with an image_id each, nor a file of COCO "
+                f"annotations: see its byte {start}; masks of one image belong into a file of its "
+                "name, and --path is their folder"
+            )
+        if number is None and not isinstance(image, str):
+            number = image
+        if "segments_info" in entry:
+            is_panoptic, files[len(owners)] = True, str(entry.get("file_name", ""))
+        owners.append(slots.setdefault(_id(image), len(slots)))
+        if len(slots) > len(written):
+            written.append(str(image))
+        bounds.extend((start, end))
+        parts = [p for p in entry.get("segments_info") or [entry] if isinstance(p, dict)]
+        flagged += sum(bool(part.get("iscrowd")) for part in parts)
+        total += len(parts)
+    slot_of = np.array(owners, np.int64)
+    order = np.argsort(slot_of, kind="stable")
+    return _Listed(
+        path=path,
+        images=images,
+        slots=slots,
+        written=written,
+        order=order,
+        first=np.searchsorted(slot_of[order], np.arange(len(slots) + 1)),
+        bounds=np.array(bounds, np.int64).reshape(-1, 2),
+        flagged=flagged,
+        total=total,
+        is_panoptic=is_panoptic,
+        number=number,
+        files=files,
+    )
+
+
+def _id(given: Any) -> str:
+    """An id as text, the same for 7, 7.0, "7" and "007"."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    text = str(given)
+    return str(int(text)) if text.isdecimal() and text.isascii() and len(text) < 20 else text
+
+
+def _size(image: Mapping[str, Any]) -> Size | None:
+    try:
+        size = int(image["height"]), int(image["width"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None

@@ -1,0 +1,122 @@
+"""What an export would find, before it is made: images, annotations, and which have no partner."""
+
+import dataclasses
+import pathlib
+from collections import Counter
+
+import numpy as np
+
+from jaxssl.data import Source, open_source
+from jaxssl.data.source import BrokenImage
+from jaxssl.errors import UserError
+from jaxssl.terminal import format_table
+from mask_tools.matching import (
+    MIN_MATCHED,
+    Annotated,
+    Faults,
+    Matched,
+    MatchReport,
+    choose,
+    keys_of,
+    match,
+)
+from mask_tools.region_statistics import Spread
+from mask_tools.segmenters import SEGMENTERS, Segmenter
+
+TRIED = 20  # images
+
+
+def open_matched(
+    source: str,
+    segmenter: Segmenter | None,
+    part: str,
+    *,
+    unannotated: str = "skip",
+    min_matched: float = MIN_MATCHED,
+) -> tuple[Source, MatchReport | None]:
+    """The images to segment, and what annotations there are of them if the segmenter reads some.
+
+    Raises:
+      UserError: the source cannot be opened or has no regions to keep, or annotations do not match.
+    """
+    opened = open_source(source, None if part == "all" else part)
+    if segmenter is None and not opened.has_regions:
+        choices = " or ".join(SEGMENTERS)
+        raise UserError(f"{source} carries no regions; choose --segmenter {choices}")
+    annotations = segmenter.opened() if isinstance(segmenter, Annotated) else None
+    if annotations is None:
+        return opened, None
+    report = match(opened, annotations, min_matched=min_matched)
+    if report.lonely_images and unannotated == "error":
+        raise UserError(
+            f"{len(report.lonely_images)} of {report.images} images have no annotation in "
+            f"{annotations.path}: {report.lonely_images[0]!r} is one; --unannotated skip leaves "
+            "them out"
+        )
+    if annotations.omits_empty:
+        return opened, report
+    return choose(opened, report.matches.number_of), report
+
+
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What an export would find; as text, a table."""
+
+    source: str
+    endings: dict[str, int]  # of the images: how many have each
+    matched: MatchReport | None
+    tried: int = 0  # images whose annotations were read
+    regions: Spread | None = None  # in each of them
+    faults: Faults = dataclasses.field(default_factory=Faults)
+    broken: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{ending} {count}" for ending, count in self.endings.items())
+        texts = {"images": f"{sum(self.endings.values())} in {self.source} ({kinds})"}
+        if self.matched:
+            texts |= self.matched.texts() | {
+                f"regions of {self.tried} images tried": str(self.regions or "none")
+            }
+        texts |= self.faults.texts()
+        if self.broken:
+            texts["broken"] = f"{len(self.broken)}; first: {self.broken[0]}"
+        return format_table([*texts.items()], heading=False)
+
+
+def check_dataset(
+    source: str,
+    segmenter: Segmenter | None,
+    *,
+    part: str = "all",
+    unannotated: str = "skip",
+    min_matched: float = MIN_MATCHED,
+) -> DryRun:
+    """Opens a source and its annotations as an export would, and reads those of a few images.
+
+    Args:
+      source: as for `segment_dataset`, like the others.
+      segmenter: finds the regions.
+      part: of the source.
+      unannotated: "skip" images that have no annotation, or "error".
+      min_matched: fraction of images and annotations that must belong together.
+
+    Raises:
+      UserError: the source cannot be opened, or annotations do not match.
+    """
+    images, matched = open_matched(
+        source, segmenter, part, unannotated=unannotated, min_matched=min_matched
+    )
+    keys = [*matched.matches.number_of, *matched.lonely_images] if matched else keys_of(images)
+    endings = Counter(pathlib.PurePath(key).suffix.lower() or "no ending" for key in keys)
+    if matched is None or not isinstance(segmenter, Annotated):
+        return DryRun(source, dict(endings), None)
+    read = Matched(segmenter, matched.matches.number_of)
+    counts, broken = [], []
+    tried = np.unique(np.linspace(0, len(images) - 1, min(TRIED, len(images))).astype(int))
+    for index in tried.tolist():
+        try:
+            counts.append(sum(not region.fault for region in read(images[index])))
+        except BrokenImage as error:
+            broken.append(str(error))
+    regions = Spread(float(np.mean(counts)), min(counts), max(counts)) if counts else None
+    return DryRun(source, dict(endings), matched, len(tried), regions, read.faults, tuple(broken))

@@ -1,0 +1,176 @@
+"""Masks as programs write them, checked: run lengths, polygons, arrays. What is none is a fault.
+
+A mask has a size of its own. `fit` brings it upright where it was made for the image as stored,
+before its EXIF orientation, and finds fault with it if it is of another size.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from jaxssl.data.decode import read_orientation, turn_upright
+from jaxssl.data.rle import coco, decode_mask, encode_mask, from_coco, mask_areas
+from jaxssl.data.source import Example
+from jaxssl.errors import UserError
+from mask_tools.regions import Region, from_labels, from_mask
+
+Size = tuple[int, int]  # height, width
+
+_SEGMENTATION = ("segmentation", "points", "polygon", "mask", "rle")
+_SCORES = ("score", "predicted_iou", "iou_prediction", "confidence", "stability_score")
+_NO_SCORE = float("nan")
+
+
+def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
+    """The region of an annotation: a dict with a segmentation and perhaps a score.
+
+    Without a score it is NaN. `size` is that of polygons; `name` is the annotation's.
+    """
+    try:
+        if not isinstance(entry, Mapping):
+            raise UserError("is no annotation")
+        given = next((entry[key] for key in _SEGMENTATION if entry.get(key)), None)
+        if given is None:
+            raise UserError("has no mask, a box only" if entry.get("bbox") else "has no mask")
+        score = next((entry[key] for key in _SCORES if entry.get(key) is not None), None)
+        if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
+            raise UserError("has a score that is no number")
+        rle, own = read_segmentation(given, size)
+        if not mask_areas([rle])[0]:
+            raise UserError("has a mask that covers no pixel")
+    except UserError as fault:
+        return [Region(b"", size, fault=str(fault), name=name)]
+    return [Region(rle, own, _NO_SCORE if score is None else float(score), name=name)]
+
+
+def read_segmentation(given: Any, size: Size) -> tuple[bytes, Size]:
+    """Run lengths and their size, of run lengths, a list of them, polygons, or rows of 0 and 1.
+
+    Raises:
+      UserError: it is none of these, or damaged.
+    """
+    if isinstance(given, Mapping):
+        own, counts = _whole(given.get("size")), _whole(given.get("counts"))
+        if not isinstance(own, list) or [type(side) for side in own] != [int, int]:
+            raise UserError("has run lengths without a size")
+        return from_coco({"size": own, "counts": counts}, (own[0], own[1])), (own[0], own[1])
+    if not isinstance(given, list) or not given:
+        raise UserError("has a mask that is neither run lengths nor polygons")
+    if isinstance(given[0], Mapping):
+        coded = [read_segmentation(part, size) for part in given]
+        sizes = {own for _, own in coded}
+        if len(sizes) > 1:
+            raise UserError("has run lengths of several sizes")
+        parts = coco([rle for rle, _ in coded], min(sizes))
+        return coco_mask.merge(parts)["counts"], min(sizes)
+    if len(given) == size[0] and all(isinstance(row, list) for row in given):
+        values = {type(value) for row in given for value in row}
+        if values <= {bool, int} and {len(row) for row in given} == {size[1]}:
+            return encode_mask(to_masks(np.array(given))), size
+    polygons = [_flatten(part) for part in _polygons(given)]
+    kept = [points for points in polygons if len(points) not in (0, 2, 4)]
+    if not kept:
+        raise UserError("has a polygon of fewer than three points")
+    return from_coco(kept, size), size
+
+
+def _whole(numbers: Any) -> Any:
+    """The same with 7 for 7.0."""
+    if not isinstance(numbers, list):
+        return numbers
+    return [int(n) if type(n) is float and n.is_integer() else n for n in numbers]
+
+
+def _polygons(given: list[Any]) -> list[Any]:
+    """The polygons of a segmentation: one may stand alone, as numbers or as points."""
+    if not isinstance(given[0], list):
+        return [given]
+    points = all(isinstance(part, list) and len(part) == 2 for part in given)
+    return [given] if points and not isinstance(given[0][0], list) else given
+
+
+def _flatten(points: Any) -> list[Any]:
+    """x y x y ... of a polygon that may be a list of points."""
+    if not isinstance(points, list):
+        return [points]
+    return [n for part in points for n in (part if isinstance(part, list) else [part])]
+
+
+def read_array(
+    values: np.ndarray, sizes: Sequence[Size], scores: np.ndarray | None
+) -> list[Region]:
+    """The regions of an array of masks, in whatever order of axes, of one of these sizes.
+
+    bool, 0 and one other value, soft masks in [0, 1] (over 0.5), 8-bit ones (over 127), or logits
+    (over 0); a single plane of whole numbers is a label map, 0 is no region.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    fitting = [
+        (axis, size)
+        for size in sizes
+        for axis in reversed(range(values.ndim - 1))
+        if values.shape[axis : axis + 2] == size
+    ]
+    if not fitting:
+        raise UserError(f"has an array of {values.shape} for an image of {sizes[0]}")
+    axis, size = fitting[0]
+    planes = np.moveaxis(values, (axis, axis + 1), (-2, -1)).reshape(-1, *size)
+    if len(planes) == 1 and planes.dtype.kind in "iu" and len(np.unique(planes)) > 2:
+        return from_labels(planes[0].astype(np.int64), ignore=(0,))
+    masks = to_masks(planes)
+    given = scores is not None
+    if scores is None:
+        scores = np.full(len(masks), _NO_SCORE)
+    if scores.size != len(masks):
+        raise UserError(f"has {len(masks)} masks and {scores.size} scores")
+    if given and not np.isfinite(scores).all():
+        raise UserError("has scores that are no numbers")
+    return [from_mask(m, score=float(s)) for m, s in zip(masks, scores.ravel(), strict=True)]
+
+
+def to_masks(values: np.ndarray) -> np.ndarray:
+    """The pixels inside: bool, of an array of masks of any type; see `read_array`."""
+    if values.dtype == bool or not values.size:
+        return values.astype(bool)
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise UserError(f"has an array of {values.dtype}, or values that are not finite")
+    least, most = values.min(), values.max()
+    if least < 0:
+        return values > 0
+    if values.dtype.kind == "f" and most <= 1:
+        return values > 0.5
+    if np.isin(values, (0, most)).all():
+        return values > 0
+    if values.dtype == np.uint8 and most > 127:
+        return values > 127
+    raise UserError(f"has values from {least} to {most}: neither masks, logits nor shares of 1")
+
+
+def fit(
+    region: Region, example: Example, *, stored: bool = False, needs_score: bool = False
+) -> Region:
+    """The region on the upright image, turned if it was made for the image as it is stored.
+
+    Its size tells, but for images that are upside down, mirrored or square: they are taken as
+    upright unless `stored`. A region of another size is at fault, as is one without a score where
+    it needs one; else that is 1.
+    """
+    height, width = example.image.shape[:2]
+    if np.isnan(region.score):
+        fault = region.fault or ("has no score" if needs_score else "")
+        region = dataclasses.replace(region, score=1.0, fault=fault)
+    if region.fault or (region.size == (height, width) and not stored):
+        return region
+    orientation = read_orientation(example.encoded or b"")
+    sideways = orientation > 4
+    if region.size == ((width, height) if sideways else (height, width)) and (sideways or stored):
+        mask = turn_upright(decode_mask(region.rle, region.size), orientation)
+        return dataclasses.replace(region, rle=encode_mask(mask), size=(height, width))
+    fault = f"is not of its image's size: {region.size[0]} x {region.size[1]}"
+    return dataclasses.replace(region, rle=b"", size=(height, width), fault=fault)

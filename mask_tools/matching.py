@@ -1,0 +1,233 @@
+"""The step before an export that reads annotations: which of them belongs to which image.
+
+Nothing is guessed and nothing is lost without a word: what finds no partner, on either side, is
+counted and named, and too much of it is an error.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
+from jaxssl.data.source import Example, Keyed, Source
+from jaxssl.errors import UserError
+from mask_tools.regions import Region
+
+MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
+
+
+@runtime_checkable
+class Opened(Protocol):
+    """Annotations that were found, but not read."""
+
+    @property
+    def unit(self) -> str:
+        """What they are: annotations, files."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the images, as the annotations have them."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Annotations of each image, i64[n]."""
+
+    @property
+    def strays(self) -> Sequence[str]:
+        """The image of each annotation that is of none of the names."""
+
+    @property
+    def example(self) -> str:
+        """How an image is listed."""
+
+    @property
+    def omits_empty(self) -> bool:
+        """Whether an image that has no name here has no regions, and is no mistake."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be said of them all."""
+
+    def read(self, number: int, example: Example) -> list[Region]:
+        """The annotations of an image, each of its own size."""
+
+
+@runtime_checkable
+class Annotated(Protocol):
+    """A segmenter that reads annotations."""
+
+    def opened(self) -> Opened | None:
+        """Its annotations; None if the examples carry them."""
+
+    def read(self, number: int, example: Example) -> list[Region]:
+        """The regions of an example, from the annotations of that number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchReport:
+    """What found its partner and what did not; as text, lines of a table."""
+
+    opened: Opened
+    matches: Matches
+    images: int
+    annotations: int  # all there are
+    matched: int  # those of images that are there
+    lonely_images: tuple[str, ...]
+    lonely_names: tuple[str, ...]  # of annotations in the file whose image is not there
+
+    def texts(self) -> dict[str, str]:
+        """The lines of a table: texts by their names."""
+        unit = self.opened.unit
+        texts = {
+            unit: f"{self.annotations} in {self.opened.path} ({self.opened.kind}), "
+            f"{self.matched} of them of images that are there",
+            "images with annotations": f"{len(self.matches.number_of)} of {self.images}",
+        }
+        for name, few in (
+            ("images without", self.lonely_images),
+            ("annotated, but no image", self.lonely_names),
+            (f"{unit} of no listed image", self.opened.strays),
+            ("matched by part of the name", self.matches.loose),
+        ):
+            if few:
+                texts[name] = f"{len(few)}; first: {few[0]}"
+        return texts | {f"note {i}": note for i, note in enumerate(self.opened.notes, 1)}
+
+
+@dataclasses.dataclass
+class Faults:
+    """Annotations that are left out."""
+
+    count: dict[str, int] = dataclasses.field(default_factory=dict)  # by why
+    first: dict[str, str] = dataclasses.field(default_factory=dict)  # its name and its image's
+    empty_images: int = 0  # that have annotations, none of which is a region
+
+    def add(self, other: "Faults") -> None:
+        """Counts those of another shard, too."""
+        for fault, count in other.count.items():
+            self.count[fault] = self.count.get(fault, 0) + count
+        self.first = other.first | self.first
+        self.empty_images += other.empty_images
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{fault}: {count} (first: {self.first[fault]})" for fault, count in self.count.items()
+        )
+
+    def texts(self) -> dict[str, str]:
+        """The lines of a table: texts by their names."""
+        texts = {"annotations left out": str(self)} if self.count else {}
+        if self.empty_images:
+            texts["images left without a region"] = f"{self.empty_images}"
+        return texts
+
+
+@dataclasses.dataclass
+class Matched:
+    """A segmenter that reads the annotations that were found for each image; counts their faults.
+
+    An image of which all are at fault stays, without a region.
+    """
+
+    segmenter: Annotated
+    numbers: Mapping[str, int]  # by the key of the image
+    faults: Faults = dataclasses.field(default_factory=Faults)
+    needs_original_size: bool = True
+
+    def __call__(self, example: Example) -> list[Region]:
+        """The regions of an image."""
+        number = self.numbers.get(example.key)
+        found = [] if number is None else self.segmenter.read(number, example)
+        faulty = [region for region in found if region.fault]
+        self.faults.add(
+            Faults(
+                count=dict(Counter(region.fault for region in faulty)),
+                first={r.fault: f"{r.name} of {example.key}" for r in reversed(faulty)},
+                empty_images=int(bool(found) and len(faulty) == len(found)),
+            )
+        )
+        return found
+
+
+def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -> MatchReport:
+    """Finds the annotations of each image.
+
+    Args:
+      source: the images.
+      opened: the annotations.
+      min_matched: fraction of the images that must have annotations, or of the annotated images
+        that must be there if those are fewer; of annotations of an image that the file lists, too.
+
+    Raises:
+      UserError: too few match, or an annotation fits two images.
+    """
+    keys = keys_of(source)
+    matches = NameIndex(opened.names).match(keys)
+    used = set(matches.number_of.values())
+    counts = opened.counts
+    report = MatchReport(
+        opened=opened,
+        matches=matches,
+        images=len(keys),
+        annotations=int(counts.sum()) + len(opened.strays),
+        matched=int(counts[sorted(used)].sum()),
+        lonely_images=tuple(key for key in keys if key not in matches.number_of),
+        lonely_names=tuple(name for i, name in enumerate(opened.names) if i not in used),
+    )
+    fewer = min(len(keys), len(opened.names))
+    if len(used) < min_matched * fewer or not used:
+        raise UserError(
+            f"{len(used)} of {len(keys)} images match one of the {len(opened.names)} that are "
+            f"annotated in {opened.path} ({opened.kind}), less than --min-matched {min_matched:g} "
+            f"of {fewer}: {describe_mismatch(report.lonely_images, report.lonely_names)}"
+        )
+    if len(opened.strays) > (1 - min_matched) * report.annotations:
+        raise UserError(
+            f"{len(opened.strays)} of {report.annotations} annotations in {opened.path} are of no "
+            f"image that it lists: image_id {opened.strays[0]}, where {opened.example}; at least "
+            f"--min-matched {min_matched:g} must be"
+        )
+    return report
+
+
+def keys_of(source: Source) -> Sequence[str]:
+    """The keys of all images."""
+    if isinstance(source, Keyed):
+        return source.keys()
+    return [source[index].key for index in range(len(source))]
+
+
+@dataclasses.dataclass
+class Chosen:
+    """Some images of a source, as a source."""
+
+    source: Source
+    indices: tuple[int, ...]
+    spec: str
+    class_names: tuple[str, ...]
+    has_regions: bool
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[self.indices[index]]
+
+    def fingerprint(self) -> str:
+        """That of the whole source: which images are chosen, the annotations decide."""
+        return self.source.fingerprint()
+
+
+def choose(source: Source, keys: Collection[str] | Mapping[str, int]) -> Source:
+    """The images of these keys; the source itself if that is all."""
+    indices = tuple(i for i, key in enumerate(keys_of(source)) if key in keys)
+    if len(indices) == len(source):
+        return source
+    return Chosen(source, indices, source.spec, source.class_names, source.has_regions)

@@ -1,0 +1,154 @@
+"""A file or a folder of masks for each image, as SAM and others leave them."""
+
+import json
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data.rle import decode_mask, encode_mask
+from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
+from mask_tools.segmenters.proposals import Proposals
+
+SIZE = (10, 20)
+EXAMPLE = Example("town/7.jpg", np.zeros((*SIZE, 3), np.uint8))
+SMALL, LARGE = np.zeros((2, *SIZE), bool)
+SMALL[2:5, 4:8] = True
+LARGE[1:9, 5:15] = True
+COCO = [{"size": [*SIZE], "counts": encode_mask(m).decode()} for m in (SMALL, LARGE)]
+BOXES = [[[4, 2], [8, 2], [8, 5], [4, 5]], [[5, 1], [15, 1], [15, 9], [5, 9]]]
+SAM = [{"segmentation": s, "predicted_iou": q} for s, q in zip(COCO, (0.5, 0.9), strict=True)]
+
+
+def find(folder, **options):
+    return Proposals(path=str(folder), **options)(EXAMPLE)
+
+
+def assert_both(found, scores=(1.0, 1.0)):
+    """The masks, of which the first has the larger score, or the order of the file."""
+    order = [SMALL, LARGE] if scores[0] == 1 else [LARGE, SMALL]
+    np.testing.assert_array_equal([decode_mask(r.rle, r.size) for r in found], order)
+    assert [r.score for r in found] == list(scores)
+
+
+@pytest.mark.parametrize("name", ["7.json", "town/7.json", "town/7.jpg.json", "7_masks.JSON"])
+def test_sam_in_a_json_file_for_each_image(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(SAM))
+    assert_both(find(tmp_path), (0.9, 0.5))
+    assert len(find(tmp_path, min_score=0.6)) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"image": {"width": 20, "height": 10}, "annotations": SAM},
+        [s | {"segmentation": m.tolist()} for s, m in zip(SAM, (SMALL, LARGE), strict=True)],
+        {"masks": [{"mask": s["segmentation"], "score": s["predicted_iou"]} for s in SAM]},
+    ],
+)
+def test_sam_in_other_json(tmp_path, content):
+    (tmp_path / "7.json").write_text(json.dumps(content))
+    assert_both(find(tmp_path), (0.9, 0.5))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"shapes": [{"points": b, "shape_type": "polygon"} for b in BOXES]},
+        {"objects": [{"polygon": b, "label": "car"} for b in BOXES], "imgHeight": 10},
+    ],
+)
+def test_polygons_in_json(tmp_path, content):
+    (tmp_path / "7.json").write_text(json.dumps(content))
+    assert_both(find(tmp_path))
+    assert [r.fault for r in find(tmp_path, min_score=0.1)] == ["has no score"] * 2
+
+
+def test_shapes_that_are_no_polygons_are_at_fault(tmp_path):
+    shapes = [{"points": BOXES[0], "shape_type": kind} for kind in ("polygon", "circle")]
+    content = {"shapes": shapes, "imageHeight": 20, "imageWidth": 10}
+    (tmp_path / "7.json").write_text(json.dumps(content))
+    faults = [region.fault for region in find(tmp_path)]
+    assert faults == ["is not of its image's size: 20 x 10", "is a circle, no polygon"]
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_png_file_for_each_mask(tmp_path, flat):
+    for number, mask in enumerate((SMALL, LARGE)):
+        path = tmp_path / (f"7_{number + 9}.png" if flat else f"town/7/{number + 9}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    assert_both(find(tmp_path))
+    if not flat:
+        (path.parent / "metadata.csv").write_text("id,area,predicted_iou\n9,12,0.5\n10,80,0.9\n")
+        assert_both(find(tmp_path), (0.9, 0.5))
+    path.write_bytes(b"\x89PNG")
+    with pytest.raises(BrokenImage, match=r"10.png cannot be decoded"):
+        find(tmp_path)
+
+
+def test_label_maps_are_not_masks(tmp_path):
+    for number in (1, 2):
+        Image.fromarray(SMALL).save(tmp_path / f"{number}.png")
+    with pytest.raises(UserError, match="or --segmenter annotation if they are label maps"):
+        find(tmp_path)
+
+
+def test_yolos_text(tmp_path):
+    def line(points, *after):
+        return " ".join(map(str, [0, *(np.array(points) / (20, 10)).ravel(), *after])) + "\n"
+
+    (tmp_path / "7.txt").write_text(line(BOXES[0]) + "\n" + line(BOXES[1]))
+    assert_both(find(tmp_path))
+    (tmp_path / "7.txt").write_text(line(BOXES[0], 0.5) + line(BOXES[1], 0.9))
+    assert_both(find(tmp_path), (0.9, 0.5))
+    (tmp_path / "7.txt").write_text("0 0.5 0.5 0.1 0.1\n1 a b\n3 100 100 90 90 80 100\n")
+    box, *others = (region.fault for region in find(tmp_path))
+    assert box == "has no mask, a box only"
+    assert others == ["is no line of a class and shares of width and height"] * 2
+
+
+@pytest.mark.parametrize("names", [("masks", "scores"), ("segmentation", "iou_predictions")])
+def test_arrays(tmp_path, names):
+    logits = np.stack([SMALL, LARGE])[:, None] * 9.0 - 4
+    np.savez_compressed(
+        tmp_path / "7.npz", **dict(zip(names, (logits, [[0.5], [0.9]]), strict=True))
+    )
+    assert_both(find(tmp_path), (0.9, 0.5))
+    (tmp_path / "7.npz").unlink()
+    np.save(tmp_path / "7.npy", np.moveaxis(logits[:, 0], 0, -1))
+    assert_both(find(tmp_path))
+
+
+def test_an_archive_of_unknown_arrays(tmp_path):
+    np.savez(tmp_path / "7.npz", a=SMALL, b=LARGE)
+    with pytest.raises(BrokenImage, match=r"none of the arrays a, b in .* is called masks"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["7.pkl", "7.pt", "7.npz", "7.npy"])
+def test_pickles_are_refused_in_words(tmp_path, name):
+    path = pathlib.Path(tmp_path, name)
+    content = np.array([{"masks": SMALL}])
+    if name == "7.npz":
+        np.savez(path, masks=content)
+    elif name == "7.npy":
+        np.save(path, content)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=r"pickles run code .* np.savez\(KEY.npz, masks="):
+        find(tmp_path)
+
+
+def test_files_of_two_kinds_and_of_none(tmp_path):
+    with pytest.raises(UserError, match="holds no masks; give a folder of KEY.npz"):
+        find(tmp_path)
+    (tmp_path / "7.json").write_text("[]")
+    (tmp_path / "7.txt").write_text("")
+    with pytest.raises(UserError, match=r"files of several kinds, .json and .txt"):
+        find(tmp_path)

@@ -1,0 +1,150 @@
+"""Masks in all the forms in which programs write them, and what is none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data.decode import decode_image
+from jaxssl.data.rle import decode_mask, encode_mask, run_ends
+from jaxssl.data.source import Example
+from jaxssl.errors import UserError
+from mask_tools.mask_reader import fit, read_array, read_entry, read_segmentation
+from mask_tools.regions import Region
+
+SIZE = (6, 8)
+MASK = np.zeros(SIZE, bool)
+MASK[1:4, 2:7] = True
+RLE = encode_mask(MASK)
+RUNS = np.diff(run_ends([RLE])[0], prepend=0).tolist()
+CORNERS = [[2, 1], [7, 1], [7, 4], [2, 4]]
+FLAT = [n for corner in CORNERS for n in corner]
+LEFT, RIGHT = encode_mask(MASK & (np.arange(8) < 4)), encode_mask(MASK & (np.arange(8) >= 4))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"size": [6, 8], "counts": RLE.decode()},
+        {"size": [6, 8], "counts": RUNS},
+        {"size": [6.0, 8.0], "counts": [float(run) for run in RUNS]},
+        [{"size": [6, 8], "counts": part.decode()} for part in (LEFT, RIGHT)],
+        [FLAT],
+        FLAT,
+        CORNERS,
+        [CORNERS],
+        [FLAT, [1, 1, 5, 5], []],
+        [[float(n) for n in FLAT]],
+        MASK.tolist(),
+        MASK.astype(int).tolist(),
+    ],
+)
+def test_a_mask_in_every_form(given):
+    assert read_segmentation(given, SIZE) == (RLE, SIZE)
+    (region,) = read_entry({"segmentation": given, "predicted_iou": 0.5}, SIZE, "a")
+    assert (region.rle, region.size, region.score, region.fault) == (RLE, SIZE, 0.5, "")
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ({"bbox": [1, 1, 2, 2]}, "has no mask, a box only"),
+        ({"segmentation": []}, "has no mask"),
+        ({"segmentation": None}, "has no mask"),
+        ("entry", "is no annotation"),
+        ({"segmentation": [[1, 1, 5, 5]]}, "has a polygon of fewer than three points"),
+        ({"segmentation": [[1, 1, 2, 2, 3, 3, 4]]}, "a polygon of it is no list x, y"),
+        ({"segmentation": "abc"}, "has a mask that is neither run lengths nor polygons"),
+        ({"segmentation": [[20, 20, 30, 20, 30, 30]]}, "has a mask that covers no pixel"),
+        ({"segmentation": {"counts": RUNS}}, "has run lengths without a size"),
+        ({"segmentation": [FLAT], "score": "high"}, "has a score that is no number"),
+        ({"segmentation": [FLAT], "score": float("nan")}, "has a score that is no number"),
+    ],
+)
+def test_what_is_no_mask_is_a_fault_of_one_annotation(entry, fault):
+    (region,) = read_entry(entry, SIZE, "annotation 7")
+    assert region.fault.startswith(fault)
+    assert (region.name, region.rle) == ("annotation 7", b"")
+
+
+TWO = np.stack([MASK, np.roll(MASK, 1, axis=0)])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        TWO,
+        TWO.astype(np.uint8),
+        TWO * np.uint8(255),
+        TWO.astype(np.int64),
+        TWO * 0.9 + 0.05,
+        (TWO * 16.0 - 8).astype(np.float16),
+        np.where(TWO, 250, 12).astype(np.uint8),
+        TWO * 255.0,
+        TWO[:, None],
+        TWO[None],
+        TWO[..., None],
+        np.moveaxis(TWO, 0, -1),
+    ],
+)
+def test_arrays_of_masks_of_every_type_and_order(values):
+    found = read_array(values, [SIZE], np.array([0.2, 0.7]))
+    np.testing.assert_array_equal([decode_mask(r.rle, r.size) for r in found], TWO)
+    assert [r.score for r in found] == [0.2, 0.7]
+
+
+def test_a_plane_of_numbers_is_a_label_map_or_a_mask():
+    labels = MASK.astype(np.uint16) * 3
+    labels[5, 7] = 1
+    for values in (labels, labels[None], labels[..., None]):
+        found = read_array(values, [SIZE], None)
+        assert [int(decode_mask(r.rle, r.size).sum()) for r in found] == [1, 15]
+    assert [r.rle for r in read_array(MASK, [SIZE], None)] == [RLE]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (TWO[:, 1:], r"has an array of \(2, 5, 8\) for an image of \(6, 8\)"),
+        (np.where(TWO, np.nan, 0.0), "values that are not finite"),
+        (np.where(TWO, 7.0, 2.0), "neither masks, logits nor shares of 1"),
+        (np.stack([MASK * 2, MASK * 3]), "from 0 to 3: neither masks"),
+        (TWO.astype(complex), "array of complex128"),
+    ],
+)
+def test_arrays_that_are_no_masks(values, message):
+    with pytest.raises(UserError, match=message):
+        read_array(values, [SIZE], None)
+
+
+def test_scores_of_another_number():
+    for scores in (np.ones(3), np.array([1, np.nan])):
+        with pytest.raises(UserError, match="scores"):
+            read_array(TWO, [SIZE], scores)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("stored", [False, True])
+def test_masks_of_the_stored_image_are_turned_with_it(tmp_path, orientation, stored):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gray = Image.fromarray(MASK * np.uint8(255))
+    gray.save(tmp_path / "a.png", exif=exif)
+    encoded = (tmp_path / "a.png").read_bytes()
+    example = Example("a.png", decode_image(encoded, "a.png"), encoded=encoded)
+    region = fit(Region(RLE, SIZE), example, stored=stored)
+    found = decode_mask(region.rle, region.size)
+    turned = example.image[..., 0] > 0
+    np.testing.assert_array_equal(found, turned if stored or orientation > 4 else MASK)
+
+
+def test_a_mask_of_another_size_is_at_fault():
+    example = Example("a", np.zeros((8, 6, 3), np.uint8))
+    assert fit(Region(RLE, SIZE), example).fault == "is not of its image's size: 6 x 8"
+    assert fit(Region(b"", SIZE, fault="is a crowd"), example).fault == "is a crowd"
+
+
+def test_a_score_is_needed_only_where_it_counts():
+    example = Example("a", np.zeros((*SIZE, 3), np.uint8))
+    region = Region(RLE, SIZE, float("nan"))
+    assert fit(region, example).score == 1
+    assert fit(region, example, needs_score=True).fault == "has no score"

@@ -1,0 +1,149 @@
+"""Exports from annotations: what finds no partner is counted and named, too much of it refused."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.data.records import Records, read_info
+from mask_tools import export
+
+SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
+POINTS = [[1, 1, 4, 4]]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four images of 8 x 6 pixels."""
+    for name in ("a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 8, 3), 99, np.uint8)).save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def write_coco(path, masks, names="{}.jpg", ids=lambda i: i):
+    """A COCO file of four images, and annotations: of which image, and the segmentation."""
+    images = [{"id": i, "file_name": names.format(i)} for i in range(1, 5)]
+    annotations = [
+        {"id": n, "image_id": ids(image), "segmentation": mask, "bbox": [1, 1, 3, 3]}
+        for n, (image, mask) in enumerate(masks)
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+
+
+def run(photos, *options):
+    words = ["--source", f"folder:{photos}", "--out", str(photos.parent / "out"), *options]
+    return export.main([*words, "--workers", "0"])
+
+
+def coco(photos):
+    return ["--segmenter", "annotation", "--format", "coco", "--path", f"{photos.parent}/a.json"]
+
+
+def regions(folder):
+    records = Records(folder)
+    return {records[i].key: len(records[i].regions) for i in range(len(records))}
+
+
+def test_bad_annotations_are_left_out_and_the_images_stay(tmp_path, photos, capsys):
+    masks = [(1, SQUARE), (1, []), (2, POINTS), (2, SQUARE), (3, SQUARE), (4, None)]
+    write_coco(tmp_path / "a.json", masks)
+    assert run(photos, *coco(photos)) == 0
+    assert regions(tmp_path / "out") == {"a/1.jpg": 1, "a/2.jpg": 1, "b/3.jpg": 1, "b/4.jpg": 0}
+    out = " ".join(capsys.readouterr().out.split())
+    assert "annotations 6 in" in out
+    assert "images with annotations 4 of 4" in out
+    assert (
+        "annotations left out has no mask, a box only: 2 (first: annotation 1 of a/1.jpg); has a "
+        "polygon of fewer than three points: 1 (first: annotation 2 of a/2.jpg)"
+    ) in out
+    assert "images left without a region 1" in out
+    left_out = {"has no mask, a box only": 2, "has a polygon of fewer than three points": 1}
+    assert read_info(tmp_path / "out").segmenter["left_out"] == {"train": left_out}
+
+
+def test_images_all_of_whose_annotations_are_bad_are_an_error(tmp_path, photos, capsys):
+    write_coco(tmp_path / "a.json", [(1, SQUARE), *((i, POINTS) for i in (2, 3, 4))])
+    assert run(photos, *coco(photos)) == 1
+    assert (
+        "3 of 4 images have annotations and no region so far, less than --min-matched 0.5 have: "
+        "has a polygon of fewer than three points: 3 (first: annotation 1 of a/2.jpg)"
+    ) in capsys.readouterr().err
+    assert run(photos, *coco(photos), "--min-matched", "0.2") == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "message"),
+    [
+        ("{}0.jpg", int, "0 of 4 images match one of the 4 that are annotated in"),
+        ("val/{}.jpg", int, "the image 'a/1.jpg' and the annotation 'val/1.jpg' have the same"),
+        (
+            "{}.jpg",
+            "n{}".format,
+            "2 of 2 annotations .* of no image .* image_id n1, where .*1.jpg.* has the id 1",
+        ),
+    ],
+)
+def test_what_does_not_match_is_an_error(tmp_path, photos, capsys, names, ids, message):
+    write_coco(tmp_path / "a.json", [(1, SQUARE), (2, SQUARE)], names, ids)
+    assert run(photos, *coco(photos)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_images_without_a_file_are_left_out_or_an_error(tmp_path, photos, capsys, workers):
+    labels = np.zeros((6, 8), np.uint8)
+    labels[:3] = 1
+    for name in ("3_mask", "4_mask", "9_mask"):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        Image.fromarray(labels).save(tmp_path / "labels" / f"{name}.PNG")
+    options = ["--segmenter", "annotation", "--path", str(tmp_path / "labels"), "--shards", "2"]
+    assert run(photos, *options, "--unannotated", "error") == 1
+    assert "2 of 4 images have no annotation in" in capsys.readouterr().err
+    assert run(photos, *options, "--workers", workers) == 0
+    assert regions(tmp_path / "out") == {"b/3.jpg": 1, "b/4.jpg": 1}
+    out = " ".join(capsys.readouterr().out.split())
+    assert "images with annotations 2 of 4 images without 2; first: a/1.jpg" in out
+    assert "annotated, but no image 1; first: 9_mask.PNG" in out
+    assert "matched by part of the name 2; first: b/3.jpg" in out
+
+
+def test_an_image_of_which_there_are_no_results_stays(tmp_path, photos):
+    masks = [{"image_id": name, "segmentation": SQUARE} for name in ("a/1", "2", "3.jpg")]
+    (tmp_path / "r.json").write_text(json.dumps(masks))
+    assert run(photos, "--segmenter", "proposals", "--path", str(tmp_path / "r.json")) == 0
+    assert regions(tmp_path / "out") == {"a/1.jpg": 1, "a/2.jpg": 1, "b/3.jpg": 1, "b/4.jpg": 0}
+
+
+def test_numbers_go_to_images_by_the_file_that_numbers_them(tmp_path, photos, capsys):
+    write_coco(tmp_path / "a.json", [(1, SQUARE)])
+    masks = [{"image_id": i, "segmentation": SQUARE * i} for i in (4, 4, 2)]
+    (tmp_path / "r.json").write_text(json.dumps(masks))
+    options = ["--segmenter", "proposals", "--path", str(tmp_path / "r.json")]
+    assert run(photos, *options) == 1
+    assert "give the file of annotations that numbers" in capsys.readouterr().err
+    assert run(photos, *options, "--images", str(tmp_path / "a.json")) == 0
+    assert regions(tmp_path / "out") == {"a/1.jpg": 0, "a/2.jpg": 1, "b/3.jpg": 0, "b/4.jpg": 2}
+    assert len(read_info(tmp_path / "out").segmenter["images_sha256"]) == 64
+
+
+def test_a_dry_run_tells_and_writes_nothing(tmp_path, photos, capsys):
+    write_coco(tmp_path / "a.json", [(1, SQUARE), (2, POINTS), (7, SQUARE)])
+    (photos / "notes.xyz").write_text("")
+    assert export.main(["--source", f"folder:{photos}", *coco(photos), "--dry-run"]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    lines = {name: text.strip() for name, text in lines.items()}
+    assert lines["images"] == f"4 in folder:{photos} (.jpg 4)"
+    assert lines["annotations"].startswith("3 in ")
+    assert lines["annotations"].endswith("(COCO instances), 2 of them of images that are there")
+    assert lines["annotations of no listed image"] == "1; first: 7"
+    assert lines["regions of 4 images tried"] == "0.2 (0 to 1)"
+    assert lines["annotations left out"].startswith("has a polygon of fewer than three points: 1")
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "a.json"}
+    assert export.main(["--source", f"folder:{photos}", *coco(photos)]) == 1
+    assert "--out is missing" in capsys.readouterr().err

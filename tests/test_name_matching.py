@@ -1,0 +1,78 @@
+"""Names of annotations and images: what matches, what does not, what is refused."""
+
+import unicodedata
+
+import pytest
+
+from jaxssl.data.name_matching import NameIndex, describe_mismatch
+from jaxssl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("a/1.jpg", "a/1.jpg"),
+        ("a/1.jpg", "1.png"),
+        ("1.jpg", "train2014/1.jpg"),
+        ("1.jpg", r"C:\photos\train\1.JPG"),
+        ("b/1.jpg", "./b/1"),
+        ("val/1.jpg", "http://host.org/set/val2017/1.jpg?size=big"),
+        ("a b.jpg", "https://host.org/a%20b.jpg"),
+        (unicodedata.normalize("NFD", "Bär.jpg"), unicodedata.normalize("NFC", "Bär.json")),
+        ("IMG_7.JPG", "img_7.txt"),
+        ("1.jpg", "1.jpg.json"),
+        ("a.b.c.jpg", "a.b.c.npz"),
+        ("images/train/1.jpg", "labels/train/1.txt"),
+        ("training/1.jpg", "Annotations/train/1.png"),
+        ("seq/7_leftImg8bit.png", "val/seq/7_gtFine_instanceIds.png"),
+        ("104_sat.jpg", "104_mask.png"),
+        ("image_003.tif", "mask_003.tif"),
+        ("cell/images/cell.png", "cell/masks"),
+        ("shelf/img.png", "shelf_json/label.png"),
+    ],
+)
+def test_names_that_match(key, name):
+    assert NameIndex(["other", name]).match(["unlike.jpg", key]).number_of == {key: 1}
+    assert NameIndex([name]).find(key) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("train/1.jpg", "val/1.png"),
+        ("a/1.jpg", "b/1.jpg"),
+        ("11.jpg", "1.jpg"),
+        ("a.b.jpg", "a.jpg"),
+        ("seq_1/7.jpg", "seq_2/7.png"),
+        ("mask.jpg", "label.png"),
+    ],
+)
+def test_names_that_do_not(key, name):
+    assert NameIndex([name]).match([key]).number_of == {}
+
+
+def test_a_better_match_goes_first():
+    matches = NameIndex(["1.png", "a/2.png", "3_mask.png"]).match(
+        ["1.jpg", "b/1.jpg", "2.jpg", "a/2.jpg", "3.jpg", "img_3.jpg", "4.jpg"]
+    )
+    assert matches.number_of == {"1.jpg": 0, "a/2.jpg": 1, "3.jpg": 2}
+    assert matches.loose == ("3.jpg",)
+    assert NameIndex(["1_mask", "1"]).match(["1.jpg"]).number_of == {"1.jpg": 1}
+
+
+def test_what_fits_twice_is_refused():
+    with pytest.raises(UserError, match=r"'1.png' fits the images 'a/1.jpg' and 'b/1.jpg'"):
+        NameIndex(["1.png"]).match(["a/1.jpg", "b/1.jpg"])
+    with pytest.raises(UserError, match=r"'1.jpg' fits the annotations 'a/1' and 'b/1'"):
+        NameIndex(["a/1", "b/1"]).match(["1.jpg"])
+    with pytest.raises(UserError, match=r"'1.png' fits the images '1.bmp' and '1.jpg'"):
+        NameIndex(["1.png"]).match(["1.bmp", "1.jpg"])
+    with pytest.raises(UserError, match=r"'1.jpg' and '1.jpg' equally"):
+        NameIndex(["1.jpg", "1.jpg"]).find("1.jpg")
+
+
+def test_a_mismatch_is_explained():
+    text = describe_mismatch(["x.jpg", "val/1.jpg"], ["train/2.png", "train/1.png"])
+    assert text.startswith("the image 'val/1.jpg' and the annotation 'train/1.png' have the same")
+    text = describe_mismatch(["x.jpg"], ["y.png"])
+    assert text.endswith("annotation 'y.png' has no image; one named 'x' would match")
