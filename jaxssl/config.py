@@ -76,7 +76,8 @@ def _fields(cls: Any) -> dict[str, Any]:
 
 
 # Keys of a section that are no field of what it builds.
-BESIDE = {"encoder": {"init": ""}}  # file of weights to start from; "": random ones
+# File of weights to start from, "": random ones; prefix of the names in it, "": found.
+BESIDE = {"encoder": {"init": "", "init_prefix": ""}}
 
 # Fields that every encoder has and the top of the config decides.
 FROM_TOP = ("dtype", "remat")

@@ -20,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
+from jaxssl.config import BESIDE
 from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
@@ -93,7 +94,7 @@ def file_metadata(config: ConfigDict, format: str, step: int) -> dict[str, str]:
         "std": std,
         "size": config.eval.size or config.views.size,
     }
-    encoder = {k: v for k, v in config.encoder.to_dict().items() if k != "init"}
+    encoder = {k: v for k, v in config.encoder.to_dict().items() if k not in BESIDE["encoder"]}
     return {
         "format": format,
         "encoder": json.dumps(encoder),

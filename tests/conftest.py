@@ -30,6 +30,8 @@ from jaxssl import config  # noqa: E402 - after the hook that checks shapes
 from jaxssl.data.canvas import CanvasSpec  # noqa: E402
 from jaxssl.data.source import Example  # noqa: E402
 from jaxssl.methods import SimCLR  # noqa: E402
+from jaxssl.models import variable_shapes  # noqa: E402
+from jaxssl.models.resnet import BLOCKS, ResNet  # noqa: E402
 from jaxssl.models.vit import ViT  # noqa: E402
 from jaxssl.training.step import TrainStep  # noqa: E402
 from jaxssl.training.trainer import Trainer  # noqa: E402
@@ -119,3 +121,12 @@ def small_encoders(tiny_encoder, tmp_path_factory):
         patch.setitem(config.KNOWN, "encoder", known)
         patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
+
+
+@pytest.fixture
+def small_resnet(monkeypatch):
+    """Shapes of an encoder with one bottleneck in each stage, and some tensors of it in torch."""
+    monkeypatch.setitem(BLOCKS, 50, (1, 1, 1, 1))
+    shapes = variable_shapes(ResNet(depth=50, width=1 / 16), 64)
+    rng = np.random.default_rng(0)
+    return shapes, jax.tree.map(lambda s: rng.random(s.shape, np.float32), shapes)

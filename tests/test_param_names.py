@@ -87,15 +87,6 @@ def test_torch_loads_strictly_what_it_is_given():
     assert (keys.missing_keys, keys.unexpected_keys) == (["fc.weight", "fc.bias"], [])
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Shapes of an encoder with one bottleneck in each stage, and some tensors of it in torch."""
-    monkeypatch.setitem(BLOCKS, 50, (1, 1, 1, 1))
-    shapes = variable_shapes(ResNet(depth=50, width=1 / 16), SIZE)
-    rng = np.random.default_rng(0)
-    return shapes, jax.tree.map(lambda s: rng.random(s.shape, np.float32), shapes)
-
-
 def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
@@ -120,14 +111,14 @@ def test_haiku_features_are_the_same(golden, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "module.encoder_q.", "backbone."])
-def test_a_common_prefix_is_found(small, prefix):
-    shapes, variables = small
+def test_a_common_prefix_is_found(small_resnet, prefix):
+    shapes, variables = small_resnet
     tensors = {prefix + k: v for k, v in to_torch(variables).items()}
     assert_same(from_tensors(tensors, shapes).variables, variables)
 
 
-def test_of_several_networks_the_evaluated_one_is_taken(small):
-    shapes, variables = small
+def test_of_several_networks_the_evaluated_one_is_taken(small_resnet):
+    shapes, variables = small_resnet
     other = jax.tree.map(lambda x: x + 1, variables)
     tensors = {f"student.{k}": v for k, v in to_torch(other).items()}
     tensors |= {f"teacher.backbone.{k}": v for k, v in to_torch(variables).items()}
@@ -135,18 +126,19 @@ def test_of_several_networks_the_evaluated_one_is_taken(small):
     twins = {f"{n}.{k}": v for n in "ab" for k, v in to_torch(variables).items()}
     with pytest.raises(ValueError, match="several such networks, a. and b."):
         from_tensors(twins, shapes)
+    assert_same(from_tensors(twins, shapes, "b").variables, variables)
 
 
-def test_paths_and_half_precision(small):
-    shapes, variables = small
+def test_paths_and_half_precision(small_resnet):
+    shapes, variables = small_resnet
     assert_same(from_tensors(to_flax(variables), shapes).variables, variables)
     halves = {k: v.astype(np.float16) for k, v in to_torch(variables).items()}
     loaded = from_tensors(halves, shapes).variables
     assert {x.dtype for x in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
 
 
-def test_classifiers_are_left_out_and_what_else_there_is_named(small):
-    shapes, variables = small
+def test_classifiers_are_left_out_and_what_else_there_is_named(small_resnet):
+    shapes, variables = small_resnet
     more = ("fc.weight", "bn1.num_batches_tracked", "head.bias", "projector.0.weight", "queue")
     tensors = to_torch(variables) | {name: np.zeros(3) for name in more}
     assert from_tensors(tensors, shapes).ignored == ("projector.0.weight", "queue")
@@ -168,8 +160,8 @@ def without(tensors, name):
         (lambda t: t | {"layer1.0.se.fc1.weight": np.zeros(1)}, "also has layer1.0.se.fc1.weight"),
     ],
 )
-def test_another_architecture_is_refused_in_one_line(small, change, message):
-    shapes, variables = small
+def test_another_architecture_is_refused_in_one_line(small_resnet, change, message):
+    shapes, variables = small_resnet
     with pytest.raises(ValueError, match="^[^\n]*$") as error:
         from_tensors(change(to_torch(variables)), shapes)
     assert re.search(message, str(error.value))

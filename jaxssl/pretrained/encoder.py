@@ -202,7 +202,7 @@ def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
     path = pathlib.Path(config.encoder.init)
     weights = read_weights(path)
     shapes = variable_shapes(network, config.views.size)
-    loaded = _load(path, weights, shapes)
+    loaded = _load(path, weights, shapes, config.encoder.init_prefix)
     count = len(jax.tree.leaves(shapes))
     log.info("%s: %d of %d tensors loaded, by %s names", path, count, count, loaded.naming)
     if loaded.ignored:
@@ -217,11 +217,18 @@ def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
     return loaded.variables
 
 
-def _load(path: pathlib.Path, weights: Weights, shapes: Tree) -> Loaded:
+def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") -> Loaded:
     try:
-        return from_tensors(weights.tensors, shapes)
+        loaded = from_tensors(weights.tensors, shapes, prefix)
     except UserError as error:
         raise UserError(f"{path} does not fit: {error}") from error
+    if len(loaded.networks) > 1:
+        names = [name.rstrip("./") or "the top" for name in loaded.networks]
+        log.info(
+            "%s holds several networks: %s is read, for %s set encoder.init_prefix",
+            *(path, names[0], " or ".join(names[1:])),
+        )
+    return loaded
 
 
 def _read_metadata(path: pathlib.Path, weights: Weights) -> dict[str, Any]:

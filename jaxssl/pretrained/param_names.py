@@ -1,16 +1,8 @@
-"""The same weights under other names: torchvision's, timm's and DINO's, and Haiku's.
-
-| here | torchvision, timm, facebookresearch/dino | google-deepmind: BYOL, DetCon |
-| --- | --- | --- |
-| `layer1_0/conv1/kernel` | `layer1.0.conv1.weight` | `block_group_0/~/block_0/~/conv_0/w` |
-| `layer1_0/bn1/bias` | `layer1.0.bn1.bias` | `block_group_0/~/block_0/~/batchnorm_0/offset` |
-| `layer1_0/bn1/mean` | `layer1.0.bn1.running_mean` | `.../batchnorm_0/~/mean_ema/average` |
-| `layer1_0/downsample_conv` | `layer1.0.downsample.0` | `.../shortcut_conv` |
-| `blocks_0/attn/qkv/kernel` | `blocks.0.attn.qkv.weight` | |
-| `patch_embed/kernel` | `patch_embed.proj.weight` | |
+"""The same weights under other names, those in `namings.py`.
 
 Kernels have their output channels last here, as in Haiku, and first in torch. A file may hold more
-than the encoder, under other names: prefixes are found, heads left out.
+than the encoder, under other names: prefixes are found, heads left out, and of several encoders in
+one file the one is read that the method's authors evaluate.
 """
 
 import collections
@@ -22,54 +14,27 @@ import flax.traverse_util
 import numpy as np
 
 from jaxssl.errors import UserError
+from jaxssl.pretrained.namings import NAMINGS, Path, torch_name
 from jaxssl.types import Tree
 
-Path = tuple[str, ...]  # collection, modules, leaf: ("params", "layer1_0", "conv1", "kernel")
-
-_TORCH_LEAVES = {"kernel": "weight", "scale": "weight"}
-_TORCH_LEAVES |= {"mean": "running_mean", "var": "running_var"}
-_HAIKU_LEAVES = {"kernel": "w", "bias": "offset"}
-_HAIKU_LEAVES |= {"mean": "~/mean_ema/average", "var": "~/var_ema/average"}
-# Of several networks in one file the one that the method's authors evaluate is read.
-_PREFERRED = ("teacher", "online", "encoder_q")
-_CLASSIFIER = re.compile(r"(^|[./])(fc|head|classifier|logits|num_batches_tracked)([./]|$)")
-
-
-def torch_name(path: Path) -> str:
-    """The name in torchvision's ResNet, and in timm's and DINO's ResNet and Vision Transformer."""
-    _, *modules, leaf = path
-    name = ".".join([*modules, _TORCH_LEAVES.get(leaf, leaf)])
-    name = name.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
-    name = re.sub(r"^(layer\d|blocks)_", r"\1.", name)
-    return name.replace("patch_embed", "patch_embed.proj")
+# Words of prefixes of networks that are evaluated: DINO, BYOL, MoCo, MoCo v3, timm's average.
+_PREFERRED = ("teacher", "online", "encoder_q", "query", "base_encoder", "ema")
+# And of those that follow such a network, which may have no such word.
+_FOLLOWING = ("momentum", "target", "encoder_k", "key", "ema", "student")
+_CLASSIFIER = re.compile(
+    r"(^|[./])(fc|head|classifier|logits|num_batches_tracked|mask_token|masked_embed)([./]|$)"
+)
+_QUERY = re.compile(r"^(.*[./])(query|q_proj)\.(weight|bias)$")
 
 
-def haiku_name(path: Path) -> str:
-    """The name in Haiku's ResNet."""
-    _, *modules, leaf = path
-    names = []
-    for module in modules:
-        if block := re.fullmatch(r"layer(\d)_(\d+)", module):
-            names += [f"block_group_{int(block[1]) - 1}", "~", f"block_{block[2]}", "~"]
-        elif layer := re.fullmatch(r"(conv|bn)(\d)", module):
-            kind = layer[1].replace("bn", "batchnorm")
-            names.append(f"{kind}_{int(layer[2]) - 1}" if names else f"initial_{kind}")
-        else:
-            names.append(module.replace("downsample", "shortcut").replace("_bn", "_batchnorm"))
-    return "/".join([*names, _HAIKU_LEAVES.get(leaf, leaf)])
+def to_torch(variables: Tree, naming: str = "torch") -> dict[str, np.ndarray]:
+    """An encoder's variables as torchvision, timm and DINO name and lay them out.
 
-
-NAMINGS: dict[str, Callable[[Path], str]] = {
-    "flax": "/".join,
-    "torch": torch_name,
-    "haiku": haiku_name,
-}
-
-
-def to_torch(variables: Tree) -> dict[str, np.ndarray]:
-    """An encoder's variables as torchvision, timm and DINO name and lay them out."""
+    Or by the names of another in `NAMINGS` that lays them out so.
+    """
     flat = flax.traverse_util.flatten_dict(variables)
-    return {torch_name(path): _torch_axes(path, np.asarray(leaf)) for path, leaf in flat.items()}
+    name = NAMINGS[naming]
+    return {name(path): _torch_axes(path, np.asarray(leaf)) for path, leaf in flat.items()}
 
 
 def to_flax(variables: Tree) -> dict[str, np.ndarray]:
@@ -87,9 +52,23 @@ def _torch_axes(path: Path, array: np.ndarray) -> np.ndarray:
 def _our_axes(path: Path, array: np.ndarray, naming: str) -> np.ndarray:
     if naming == "haiku" and path[-1] != "kernel":
         return array.reshape(-1)  # [1, 1, 1, d] there
-    if naming == "torch" and path[-1] == "kernel":
+    if naming not in ("flax", "haiku") and path[-1] == "kernel":
         return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
     return array
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Where the tensors of an encoder are in a file."""
+
+    tensors: dict[str, np.ndarray]  # of the file
+    naming: str  # one of `NAMINGS`
+    names: dict[Path, str]  # in the file, of those that are there
+    networks: tuple[str, ...]  # prefixes of the encoders in the file, the chosen one first
+
+    def array(self, path: Path) -> np.ndarray:
+        """A tensor as it is laid out here."""
+        return _our_axes(path, self.tensors[self.names[path]], self.naming)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,61 +78,118 @@ class Loaded:
     variables: Tree
     naming: str  # one of `NAMINGS`
     ignored: tuple[str, ...]  # names that are no classifier's
+    networks: tuple[str, ...] = ()  # prefixes of the encoders in the file, this one's first
 
 
-def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree) -> Loaded:
+def find_tensors(tensors: Mapping[str, np.ndarray], paths: Sequence[Path], prefix: str) -> Found:
+    """Where tensors of an encoder are, under any of the `NAMINGS`; some may be missing.
+
+    Args:
+      tensors: of a file, by name.
+      paths: of the variables that the encoder has.
+      prefix: of names, or a part of one between dots, that the encoder's have; "" to choose it.
+    """
+    tensors = _join_queries(tensors)
+    if word := prefix.strip("./"):
+        under = re.compile(rf"(^|[./]){re.escape(word)}[./]")
+        chosen = {name: array for name, array in tensors.items() if under.search(name)}
+        if not chosen:
+            tops = dict.fromkeys(".".join(re.split("[./]", name)[:2]) for name in tensors)
+            raise UserError(f"no name in it has the prefix {prefix!r}; there are {', '.join(tops)}")
+        tensors = chosen
+    found = [Found(tensors, naming, *_find(tensors, paths, NAMINGS[naming])) for naming in NAMINGS]
+    return max(found, key=lambda one: len(one.names))
+
+
+def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree, prefix: str = "") -> Loaded:
     """The variables of an encoder, f32, from tensors under any of the `NAMINGS`.
 
     Their names may have a common prefix, such as `module.encoder_q.`. `shapes` are those of the
-    variables: every one of them must be there, and no further layer.
+    variables: every one of them must be there, and no further layer. `prefix` chooses one of
+    several encoders; see `find_tensors`.
     """
     flat = flax.traverse_util.flatten_dict(shapes)
-    found = {naming: _find(tensors, list(flat), name) for naming, name in NAMINGS.items()}
-    naming = max(found, key=lambda n: len(found[n]))
-    names = found[naming]
+    found = find_tensors(tensors, list(flat), prefix)
+    naming, names = found.naming, found.names
     if missing := [path for path in flat if path not in names]:
+        by = f" by {naming} names" if names else ""
         raise UserError(
-            f"it has {len(names)} of the {len(flat)} tensors of the encoder: "
-            f"{NAMINGS['torch' if not names else naming](missing[0])} is missing, for one; set "
+            f"it has {len(names)} of the {len(flat)} tensors of the encoder{by}: "
+            f"{(NAMINGS[naming] if names else torch_name)(missing[0])} is missing, for one; set "
             "encoder.name, stem and the like to those of the file"
         )
     variables = {}
     for path, name in names.items():
-        array = _our_axes(path, tensors[name], naming)
+        array = found.array(path)
         if array.shape != flat[path].shape:
             raise UserError(
-                f"{name} is {tensors[name].shape}, which is {array.shape} here, where the encoder "
-                f"has {flat[path].shape}; set encoder.name, width, stem, patch and image_size to "
-                "those of the file"
+                f"{name} is {found.tensors[name].shape}, which is {array.shape} here, where the "
+                f"encoder has {flat[path].shape}; set encoder.name, width, stem, patch and "
+                "image_size to those of the file"
             )
         variables[path] = array.astype(np.float32)
     return Loaded(
         variables={"batch_stats": {}} | flax.traverse_util.unflatten_dict(variables),
         naming=naming,
-        ignored=_others(tensors, names, naming),
+        ignored=_others(found.tensors, names, naming),
+        networks=found.networks,
     )
+
+
+def _join_queries(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors with queries, keys and values in one, as timm has them, where they are apart."""
+    joined = dict(tensors)
+    for name in tensors:
+        if match := _QUERY.match(name):
+            words = (
+                ("query", "key", "value") if match[2] == "query" else ("q_proj", "k_proj", "v_proj")
+            )
+            parts = [f"{match[1]}{word}.{match[3]}" for word in words]
+            if all(part in joined for part in parts):
+                whole = np.concatenate([joined.pop(part) for part in parts])
+                joined[f"{match[1]}qkv.{match[3]}"] = whole
+    return joined
 
 
 def _find(
     tensors: Mapping[str, np.ndarray], paths: Sequence[Path], name: Callable[[Path], str]
-) -> dict[Path, str]:
+) -> tuple[dict[Path, str], tuple[str, ...]]:
     """Names of an encoder's tensors in a file, by path: those under the prefix that has most.
 
-    Batch statistics have a prefix of their own: in Haiku's files they are in another mapping.
+    Batch statistics have a prefix of their own: in Haiku's files they are in another mapping. The
+    prefixes of all encoders follow, the chosen one first.
     """
     found: dict[Path, str] = {}
+    networks: tuple[str, ...] = ()
     for collection in ("params", "batch_stats"):
         wanted = {name(path): path for path in paths if path[0] == collection}
         counts = collections.Counter(
             prefix for key in tensors for prefix, rest in _splits(key) if rest in wanted
         )
         most = [p for p, count in counts.items() if count == max(counts.values())]
-        preferred = [p for word in _PREFERRED for p in most if word in p]
-        if len(most) > 1 and not preferred and counts[most[0]] == len(wanted):
-            raise UserError(f"it holds several such networks, {' and '.join(most)}; keep one")
-        for prefix in (preferred or most)[:1]:
+        best = _choose(most)
+        if len(most) > 1 and len(best) > 1 and counts[most[0]] == len(wanted):
+            raise UserError(
+                f"it holds several such networks, {' and '.join(best)}; choose one by "
+                f"encoder.init_prefix={best[0].strip('./') or best[1].strip('./')}, say"
+            )
+        for prefix in best[:1]:
             found |= {wanted[s]: prefix + s for s in wanted if prefix + s in tensors}
-    return found
+            networks = networks or (prefix, *(p for p in most if p != prefix))
+    return found, networks
+
+
+def _choose(prefixes: Sequence[str]) -> list[str]:
+    """The prefix of the network to evaluate; several if their words do not tell."""
+
+    def those_with(word: str) -> list[str]:
+        return [p for p in prefixes if f"_{word}_" in "_" + re.sub("[./]", "_", p) + "_"]
+
+    for word in _PREFERRED:
+        if len(preferred := those_with(word)) == 1:
+            return preferred
+    following = {p for word in _FOLLOWING for p in those_with(word)}
+    return [p for p in prefixes if p not in following] or list(prefixes)
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
@@ -170,7 +206,7 @@ def _others(
 
     One that belongs to a layer like those of the encoder is an error: of another architecture.
     """
-    word = re.compile(r"(?:params/|batch_stats/)?([a-z]+)")
+    word = re.compile(r"(?:params/|batch_stats/)?([a-z]+|\d+)")
     prefixes = {name.removesuffix(NAMINGS[naming](path)) for path, name in names.items()}
     layers = {word.match(NAMINGS[naming](path))[1] for path in names}  # type: ignore[index]
     others = []
