@@ -11,14 +11,13 @@ images are prepared.
 import collections
 import dataclasses
 import functools
-import json
 import logging
 import math
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax
@@ -29,9 +28,10 @@ from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.config import build, defaults
+from jaxssl.checked_files import naming_damage, parse_json
+from jaxssl.config import Named, build, defaults
 from jaxssl.errors import UserError
-from jaxssl.image.augment import normalize
+from jaxssl.image.augment import NORMALIZE, normalize
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
@@ -48,6 +48,16 @@ OUTPUTS: dict[str, Callable[[Any], Array]] = {
 }
 
 log = logging.getLogger("jaxssl")
+_AGAIN = "export it again"
+
+
+class Preprocessing(TypedDict):
+    """What images of an encoder go through; `size` is the side at which it was evaluated."""
+
+    normalize: str
+    mean: list[float]
+    std: list[float]
+    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +192,9 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     encoder = ConfigDict(metadata["encoder"])
     if unknown := set(encoder) - set(defaults("encoder", encoder.name)):
         raise UserError(f"{path} needs a newer jaxssl, which knows {', '.join(sorted(unknown))}")
-    network = build("encoder", encoder, dtype=jnp.dtype("float32"), remat=False)
-    shapes = variable_shapes(network, metadata["preprocessing"]["size"])
+    with naming_damage(path, _AGAIN):
+        network = build("encoder", encoder, dtype=jnp.dtype("float32"), remat=False)
+        shapes = variable_shapes(network, metadata["preprocessing"]["size"])
     mesh = sharding.make_mesh()
     variables = sharding.replicate(_load(path, weights, shapes).variables, mesh)
     return Encoder(
@@ -233,14 +244,13 @@ def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") 
 
 def _read_metadata(path: pathlib.Path, weights: Weights) -> dict[str, Any]:
     """What `jaxssl.export` says about an encoder."""
-    metadata: dict[str, Any] = dict(weights.metadata)
-    try:
-        for key in ("encoder", "preprocessing"):
-            metadata[key] = json.loads(metadata[key])
-        metadata["step"] = int(metadata["step"])
-    except (KeyError, ValueError) as error:
+    kinds: dict[str, Any] = {"encoder": Named, "preprocessing": Preprocessing, "step": int}
+    if not set(kinds) <= set(weights.metadata):
         raise UserError(
             f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do; "
             "to start pre-training from it, give --config.encoder.init"
-        ) from error
-    return metadata
+        )
+    read = {k: parse_json(weights.metadata[k], kinds[k], path, advice=_AGAIN) for k in kinds}
+    if (name := read["preprocessing"]["normalize"]) not in NORMALIZE:
+        raise UserError(f"{path} is damaged: it has no normalization {name!r}; {_AGAIN}")
+    return weights.metadata | read
