@@ -1,0 +1,288 @@
+"""Files of all kinds, damaged at random: read as they were, or refused in one line that names them.
+
+Never another exception, a crash, a long wait or much memory; and never other content where there is
+a checksum. FUZZ_CASES and FUZZ_SEED change how many cases of each kind are tried, and which.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from damage import Rng, damage_bytes, damage_json, damage_lines, damage_zip
+from PIL import Image
+
+import mask_tools
+from jaxssl.config import base, build_method
+from jaxssl.data import tfrecord
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.decode import decode_image
+from jaxssl.data.folder import Folder
+from jaxssl.data.loading import load_arrays
+from jaxssl.data.record_codec import encode_example
+from jaxssl.data.records import Info, Records, ShardInfo, write_info, write_shard
+from jaxssl.data.rle import encode_mask
+from jaxssl.data.source import Example, Regions
+from jaxssl.data.squares import SquareSpec
+from jaxssl.data.store import open_store, store_folder
+from jaxssl.errors import UserError
+from jaxssl.evaluate import save
+from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.task import TaskResult
+from jaxssl.pretrained.weight_files import read_weights, write_weights
+from jaxssl.reporting.curves import main_charts
+from jaxssl.reporting.runs import group_runs, read_run
+from jaxssl.reporting.tables import machine_table, result_tables
+from jaxssl.training.metrics import MetricsWriter
+from jaxssl.training.results import accuracy_table, read_results
+from jaxssl.training.workdir import create_workdir
+from mask_tools.segmenters import coco_json, proposals
+from mask_tools.shards import segment
+
+CASES, SEED = int(os.environ.get("FUZZ_CASES", 50)), int(os.environ.get("FUZZ_SEED", 0))
+SECONDS, MEMORY = 10, 1.5e9  # of a case; of all cases of a kind
+
+
+@dataclasses.dataclass
+class Kind:
+    """A kind of file: where it is, how it is read, and what is done to it."""
+
+    path: pathlib.Path
+    read: Callable[[], Any]
+    damage: Callable[[bytes, Rng], bytes] = damage_bytes
+    exact: bool = False  # whether whatever is read must be what was written
+
+
+def example(number: int = 0) -> Example:
+    rng = np.random.default_rng(number)
+    masks = rng.random((3, 20, 30)) < 0.3
+    regions = Regions(
+        (20, 30), rng.random((3, 4), np.float32), masks.sum((1, 2)), np.arange(3),
+        np.ones(3, np.float32), np.zeros(3, np.int64), tuple(map(encode_mask, masks)),
+    )  # fmt: skip
+    image = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    return Example(f"a/{number}.png", image, number, regions, masks[0].astype(np.int32))
+
+
+def read_records(folder: pathlib.Path) -> list[bytes]:
+    source, spec = Records(folder), CanvasSpec(500, (8, 16), objects=2, planes=1)
+    for index in range(len(source)):
+        assert source[index].regions is None or len(source[index].regions.masks()) >= 0
+    loaded = [load_arrays(source, index, spec) for index in range(len(source))]
+    return [array.tobytes() for arrays in loaded for array in arrays.values()]
+
+
+def records(tmp: pathlib.Path) -> pathlib.Path:
+    shard = write_shard(tmp / "train-00000-of-00001.tfrecord", map(example, range(2)))
+    write_info(tmp, Info("x", {"name": "fh", "parameters": {"a": 1}}, {"train": (shard,)}, ("a",)))
+    return tmp
+
+
+def of_records(tmp):
+    folder = records(tmp)
+    return Kind(folder / "train-00000-of-00001.tfrecord", lambda: read_records(folder), exact=True)
+
+
+def of_info(tmp):
+    folder = records(tmp)
+    return Kind(folder / "info.json", lambda: read_records(folder), damage_json)
+
+
+def of_features(tmp):
+    """Records whose checksums are right and whose features are not."""
+    path = tmp / "train-00000-of-00001.tfrecord"
+
+    def damage(_, rng):
+        data = encode_example(example())
+        features = tfrecord.decode_features(data)
+        name, other = rng.sample(sorted(features), 2)
+        value = features.pop(name)
+        is_list = isinstance(value, list)
+        changed = [damage_bytes(part, rng) for part in value] if is_list else -value
+        twice = value * 2 if is_list else np.tile(value, 2)
+        chosen = rng.choice([None, value[:-1], value[:0], features[other], changed, twice])
+        if chosen is not None:
+            features[name] = chosen
+        data = damage_bytes(data, rng) if rng.random() < 0.3 else tfrecord.encode_features(features)
+        info = ShardInfo(path.name, 1, len(tfrecord.frame(data)), "", 3, 3)
+        write_info(tmp, Info("x", None, {"train": (info,)}))
+        return tfrecord.frame(data)
+
+    return Kind(path, lambda: read_records(tmp), damage)
+
+
+def of_images(tmp, form):
+    pixels = np.add.outer(np.arange(40), np.arange(30))[..., None] * np.array([1, 2, 3])
+    path = tmp / f"a.{form}"
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return Kind(path, lambda: decode_image(path.read_bytes(), path.name))
+
+
+def write_images(folder, count):
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
+
+
+def of_store(tmp, name):
+    write_images(tmp, 70)
+    source, spec = Folder(tmp), SquareSpec(4, "squash")
+
+    def read():
+        arrays = open_store(source, spec, tmp / ".cache", show=False)
+        return {key: array.tobytes() for key, array in arrays.items()}
+
+    read()
+    damage = damage_lines if name == "journal" else damage_bytes
+    return Kind(store_folder(source, spec, tmp / ".cache") / name, read, damage, exact=True)
+
+
+def run(tmp: pathlib.Path) -> pathlib.Path:
+    create_workdir(tmp, base(), 10)
+    with MetricsWriter(tmp) as writer:
+        for step in range(4):
+            writer.write(step, step / 2, {"loss": 1.0, "eval/objects/knn_top1": 0.5})
+    details = {"classes": ["a", "b"], "per_class": [0.5, None], "confusion": [[1, 2], [3, 4]]}
+    save(
+        tmp / "eval.json", 3, EvalRecord("knn", "d", 0, TaskResult({"top1": 0.5}, {}, details), {})
+    )
+    return tmp
+
+
+def of_run(tmp, name):
+    run(tmp)
+
+    def read():
+        groups = group_runs([read_run(tmp)])
+        build_method(groups[0].first.config)
+        main_charts(groups), result_tables(groups), machine_table(groups)
+        accuracy_table(tmp), read_results(tmp, 3)
+        if name == "environment.json":
+            create_workdir(tmp, base(), 10)
+
+    return Kind(tmp / name, read, damage_lines if name.endswith("l") else damage_json)
+
+
+def of_annotations(tmp, name):
+    rle = [counts.decode() for counts in example().regions.rle]
+    masks: list[Any] = [{"size": [20, 30], "counts": counts} for counts in rle]
+    masks += [[[1, 1, 9, 1, 9.5, 9]], {"size": [20, 30], "counts": [100, 50, 450]}]
+    entries = [
+        {"id": i, "image_id": 1, "segmentation": m, "score": 0.5} for i, m in enumerate(masks)
+    ]
+    images = [{"id": 1, "file_name": "a/0.png", "height": 20, "width": 30}]
+    path = tmp / f"{name}.json"
+    whole = {"images": images, "annotations": entries}
+    path.write_text(
+        json.dumps(whole if name == "coco" else [e | {"image_id": "0"} for e in entries])
+    )
+
+    def read():
+        coco_json._entries.cache_clear(), proposals._results.cache_clear()
+        coco = mask_tools.Annotation(format="coco", path=str(path))
+        return segment(
+            example(), coco if name == "coco" else mask_tools.Proposals(path=str(path)), None
+        )
+
+    return Kind(path, read, damage_json)
+
+
+def of_masks(tmp):
+    path = tmp / "0.npz"
+    np.savez_compressed(path, masks=example().regions.masks(), scores=np.ones(3, np.float32))
+    proposals_of = mask_tools.Proposals(path=str(tmp))
+    return Kind(path, lambda: segment(example(), proposals_of, None), damage_zip)
+
+
+def of_weights(tmp, ending):
+    path = tmp / f"w.{ending}"
+    arrays = {"a.b": np.ones((3, 2), np.float32), "c": np.arange(4)}
+    if ending == "safetensors":
+        write_weights(path, arrays, {"step": "3"})
+    elif ending == "npz":
+        np.savez(path, **arrays)
+    else:
+        tree = {"model": {k: torch.tensor(v) for k, v in arrays.items()}, "epoch": 3}
+        torch.save(tree, path, _use_new_zipfile_serialization=ending == "pth")
+    zipped = ending in ("pth", "npz")
+    return Kind(path, lambda: read_weights(path), damage_zip if zipped else damage_bytes)
+
+
+def of_export(tmp, name):
+    write_images(tmp / "images", 4)
+
+    def export(index):
+        source, segmenter = f"folder:{tmp / 'images'}", mask_tools.Grid()
+        mask_tools.segment_dataset(
+            source, segmenter, tmp, shards=2, workers=0, num_shards=2, shard_index=index
+        )
+
+    export(0)
+    made = [*tmp.glob("*.tfrecord"), *(tmp / ".work").iterdir()]
+    kept = {path: path.read_bytes() for path in made if path.name != name}
+
+    def read():
+        for path, content in kept.items():
+            path.parent.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
+        (tmp / "info.json").unlink(missing_ok=True)
+        export(1), export(0)
+        return read_records(tmp)
+
+    return Kind(tmp / ".work" / name, read, damage_json, exact=True)
+
+
+KINDS = {
+    "records": of_records, "info.json": of_info, "features": of_features, "masks": of_masks,
+    **{f"image {form}": lambda tmp, form=form: of_images(tmp, form)
+       for form in ("png", "jpg", "gif", "tif", "webp")},
+    **{f"store {name}": lambda tmp, name=name: of_store(tmp, name)
+       for name in ("image", "label", "journal", "store.json")},
+    **{name: lambda tmp, name=name: of_run(tmp, name)
+       for name in ("config.json", "environment.json", "eval.json", "metrics.jsonl")},
+    **{name: lambda tmp, name=name: of_annotations(tmp, name) for name in ("coco", "results")},
+    **{f"weights {end}": lambda tmp, end=end: of_weights(tmp, end)
+       for end in ("safetensors", "npz", "pth", "old")},
+    **{f"export {name}": lambda tmp, name=name: of_export(tmp, name)
+       for name in ("train-00000-of-00002.tfrecord.json", "train.json")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damage_is_named_or_does_no_harm(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # what takes longest here
+    kind = KINDS[name](tmp_path)
+    written = kind.path.read_bytes() if kind.path.exists() else b""
+    good = kind.read() if written else None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(CASES):
+        rng, said, read = Rng(f"{name} {SEED} {number}"), None, None
+        kind.path.parent.mkdir(exist_ok=True)
+        kind.path.unlink(missing_ok=True)  # on some disks twice as fast as to write over it
+        kind.path.write_bytes(kind.damage(written, rng))
+        started = time.monotonic()
+        try:
+            read = kind.read()
+        except UserError as error:
+            said = str(error)
+        except Exception as error:
+            error.add_note(f"Case {number} of {name}, seed {SEED}")
+            raise
+        assert time.monotonic() - started < SECONDS, number
+        if said is None:
+            assert not kind.exact or read == good, number
+        else:
+            names = (kind.path.name, str(tmp_path), "a/0.png")
+            assert any(each in said for each in names), (number, said)
+            assert "\n" not in said, (number, said)
+            assert len(said) < 1000, (number, said)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < MEMORY, f"{grown / 1e9:.1f} GB"
