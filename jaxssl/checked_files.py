@@ -31,6 +31,7 @@ MAX_EXPANSION = 20  # bytes that an archive may hold for each of its own ...
 MAX_SMALL_ARCHIVE = 2**30  # ... if it holds more than these
 MAX_PICKLE_STEPS = 2**20  # of the program that a pickle is; and values in what it makes
 MAX_POLYGON = 2**20  # pixels along an outline
+MAX_MASK = 2**31  # pixels of a mask: pycocotools counts with 32 bits
 MAX_INTEGER = 2**63
 
 _NAMES: dict[type, str] = {
@@ -59,6 +60,12 @@ def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{os.fspath(path)} is damaged: {reason}; {advice}") from error
+
+
+def read_text(path: pathlib.Path, *, advice: str) -> str:
+    """The text of a file in UTF-8."""
+    with naming_damage(path, advice):
+        return path.read_text(encoding="utf-8-sig")
 
 
 def read_json(path: pathlib.Path, kind: Callable[..., T], *, advice: str) -> T:

@@ -70,8 +70,9 @@ class CocoFile:
         labels = read_label_map(pathlib.Path(png), example.key)
         size, masks = (labels.shape[0], labels.shape[1]), encode_labels(labels)
         found = []
-        for segment in (s for entry in entries for s in entry["segments_info"]):
-            rle, fault = masks.get(segment.get("id"), b""), ""
+        for segment in (part for entry in entries for part in _segments(entry)):
+            number = segment.get("id")
+            rle, fault = masks.get(number, b"") if isinstance(number, int) else b"", ""
             if self._is_crowd(segment):
                 fault = "is a crowd (iscrowd)"
             elif not rle:
@@ -254,7 +255,7 @@ def _instances(path: str) -> _Listed:
         if len(slots) > len(written):
             written.append(str(image))
         bounds.extend((start, end))
-        parts = [p for p in entry.get("segments_info") or [entry] if isinstance(p, dict)]
+        parts = _segments(entry) if "segments_info" in entry else [entry]
         flagged += sum(bool(part.get("iscrowd")) for part in parts)
         total += len(parts)
     slot_of = np.array(owners, np.int64)
@@ -273,6 +274,11 @@ def _instances(path: str) -> _Listed:
         number=number,
         files=files,
     )
+
+
+def _segments(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    given = entry.get("segments_info")
+    return [part for part in given if isinstance(part, dict)] if isinstance(given, list) else []
 
 
 def _id(given: Any) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
-from jaxssl.checked_files import read_json, read_npy, read_npz
+from jaxssl.checked_files import naming_damage, read_json, read_npy, read_npz
+from jaxssl.data.decode import decode_label_map, read_encoded
 from jaxssl.data.folder import find_files
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
@@ -194,16 +194,13 @@ def _read_pngs(files: Sequence[str], example: Example) -> list[Region]:
     scores: dict[str, float] = {}
     table = pathlib.Path(files[0]).parent / "metadata.csv"
     if table.is_file():
-        with table.open(newline="") as lines:
-            scores = {row["id"]: float(row["predicted_iou"]) for row in csv.DictReader(lines)}
+        with _naming(example), naming_damage(table, "copy it again, or delete it"):
+            rows = csv.DictReader(table.read_text().splitlines())
+            scores = {row["id"]: float(row["predicted_iou"]) for row in rows}
     found = []
     for file in sorted(files, key=lambda file: (len(file), file)):
-        try:
-            with Image.open(file) as image:
-                is_color = image.mode in ("RGB", "RGBA", "LA")
-                values = np.asarray(image.convert("L") if is_color else image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise BrokenImage(f"{example.key}: {file} cannot be decoded: {error}") from error
+        encoded = read_encoded(pathlib.Path(file), example.key)
+        values = decode_label_map(encoded, f"{example.key}: {file}", as_gray=True)
         try:
             score = scores.get(pathlib.PurePath(file).stem, float("nan"))
             found.append(from_mask(to_masks(values), score=score))

@@ -21,7 +21,7 @@ from PIL import Image
 
 import mask_tools
 from jaxssl.config import base, build_method
-from jaxssl.data import tfrecord
+from jaxssl.data import open_source, tfrecord
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.decode import decode_image
 from jaxssl.data.folder import Folder
@@ -43,7 +43,6 @@ from jaxssl.reporting.tables import machine_table, result_tables
 from jaxssl.training.metrics import MetricsWriter
 from jaxssl.training.results import accuracy_table, read_results
 from jaxssl.training.workdir import create_workdir
-from mask_tools.segmenters import coco_json, proposals
 from mask_tools.shards import segment
 
 CASES, SEED = int(os.environ.get("FUZZ_CASES", 50)), int(os.environ.get("FUZZ_SEED", 0))
@@ -171,34 +170,49 @@ def of_run(tmp, name):
 
 
 def of_annotations(tmp, name):
-    rle = [counts.decode() for counts in example().regions.rle]
-    masks: list[Any] = [{"size": [20, 30], "counts": counts} for counts in rle]
+    """Masks of one image, in a file of its own or of a data set."""
+    path = tmp / name
+    masks: list[Any] = [
+        {"size": [20, 30], "counts": counts.decode()} for counts in example().regions.rle
+    ]
     masks += [[[1, 1, 9, 1, 9.5, 9]], {"size": [20, 30], "counts": [100, 50, 450]}]
     entries = [
-        {"id": i, "image_id": 1, "segmentation": m, "score": 0.5} for i, m in enumerate(masks)
+        {"id": i, "image_id": 1, "segmentation": mask, "score": 0.5} for i, mask in enumerate(masks)
     ]
     images = [{"id": 1, "file_name": "a/0.png", "height": 20, "width": 30}]
-    path = tmp / f"{name}.json"
-    whole = {"images": images, "annotations": entries}
-    path.write_text(
-        json.dumps(whole if name == "coco" else [e | {"image_id": "0"} for e in entries])
-    )
+    make = mask_tools.Proposals(path=str(tmp))
+    if name == "coco.json":
+        path.write_text(json.dumps({"images": images, "annotations": entries}))
+        make = mask_tools.Annotation(format="coco", path=str(path))
+    elif name == "results.json":
+        path.write_text(json.dumps([entry | {"image_id": "0"} for entry in entries]))
+        make = mask_tools.Proposals(path=str(path))
+    elif name == "panoptic.json":
+        parts = {"image_id": 1, "file_name": "0.png", "segments_info": [{"id": 1}, {"id": 0}]}
+        path.write_text(json.dumps({"images": images, "annotations": [parts]}))
+        (tmp / "panoptic").mkdir()
+        Image.fromarray(example().semantic.astype(np.uint8)).save(tmp / "panoptic" / "0.png")
+        make = mask_tools.Annotation(format="panoptic", path=str(path))
+    elif name == "0.json":
+        path.write_text(json.dumps(entries))
+    elif name == "0.txt":
+        path.write_text("0 0.1 0.1 0.9 0.1 0.9 0.8\n1 0.2 0.2 0.4 0.2 0.3 0.6 0.5\n")
+    elif name == "0.npz":
+        np.savez_compressed(path, masks=example().regions.masks(), scores=np.ones(3, np.float32))
+    elif name == "0.npy":
+        np.save(path, example().regions.masks())
+    else:
+        Image.fromarray(example().semantic.astype(np.uint8)).save(path)
+        make = mask_tools.Annotation(format="semantic", path=str(tmp))
+    damage = {".json": damage_json, ".npz": damage_zip}.get(path.suffix, damage_bytes)
+    return Kind(path, lambda: segment(example(), dataclasses.replace(make), None), damage)
 
-    def read():
-        coco_json._entries.cache_clear(), proposals._results.cache_clear()
-        coco = mask_tools.Annotation(format="coco", path=str(path))
-        return segment(
-            example(), coco if name == "coco" else mask_tools.Proposals(path=str(path)), None
-        )
 
-    return Kind(path, read, damage_json)
-
-
-def of_masks(tmp):
-    path = tmp / "0.npz"
-    np.savez_compressed(path, masks=example().regions.masks(), scores=np.ones(3, np.float32))
-    proposals_of = mask_tools.Proposals(path=str(tmp))
-    return Kind(path, lambda: segment(example(), proposals_of, None), damage_zip)
+def of_labels(tmp):
+    write_images(tmp, 3)
+    path = tmp / "labels.csv"
+    path.write_text("name,label\n0.png,a\n1.png,b\n2.png,a\n")
+    return Kind(path, lambda: open_source(f"folder:{tmp}?labels=labels.csv").class_names)
 
 
 def of_weights(tmp, ending):
@@ -241,14 +255,16 @@ def of_export(tmp, name):
 
 
 KINDS = {
-    "records": of_records, "info.json": of_info, "features": of_features, "masks": of_masks,
+    "records": of_records, "info.json": of_info, "features": of_features, "labels.csv": of_labels,
     **{f"image {form}": lambda tmp, form=form: of_images(tmp, form)
        for form in ("png", "jpg", "gif", "tif", "webp")},
     **{f"store {name}": lambda tmp, name=name: of_store(tmp, name)
        for name in ("image", "label", "journal", "store.json")},
     **{name: lambda tmp, name=name: of_run(tmp, name)
        for name in ("config.json", "environment.json", "eval.json", "metrics.jsonl")},
-    **{name: lambda tmp, name=name: of_annotations(tmp, name) for name in ("coco", "results")},
+    **{name: lambda tmp, name=name: of_annotations(tmp, name) for name in (
+        "coco.json", "results.json", "panoptic.json", "0.json", "0.txt", "0.npz", "0.npy",
+        "0.png")},
     **{f"weights {end}": lambda tmp, end=end: of_weights(tmp, end)
        for end in ("safetensors", "npz", "pth", "old")},
     **{f"export {name}": lambda tmp, name=name: of_export(tmp, name)

@@ -88,7 +88,7 @@ def test_a_png_file_for_each_mask(tmp_path, flat):
         (path.parent / "metadata.csv").write_text("id,area,predicted_iou\n9,12,0.5\n10,80,0.9\n")
         assert_both(find(tmp_path), (0.9, 0.5))
     path.write_bytes(b"\x89PNG")
-    with pytest.raises(BrokenImage, match=r"10.png cannot be decoded"):
+    with pytest.raises(BrokenImage, match=r"10.png: cannot be decoded"):
         find(tmp_path)
 
 

@@ -8,6 +8,7 @@ refused, as is an image of which more pixels than `MAX_DECODED` would have to be
 """
 
 import io
+import pathlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -91,12 +92,24 @@ def largest_value(encoded: bytes, key: str) -> int | None:
     return _open(encoded, key, read)
 
 
-def decode_label_map(encoded: bytes, key: str) -> np.ndarray:
-    """The values i32[h, w] of a label map, or i32[h, w, channels], as they are in its file."""
+def read_encoded(path: pathlib.Path, key: str) -> bytes:
+    """The bytes of the file of an image; `BrokenImage` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BrokenImage(f"{key}: {path} cannot be read: {error.strerror}") from error
+
+
+def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.ndarray:
+    """The values [h, w] or [h, w, channels] of a label map or mask, as they are in its file.
+
+    `as_gray` makes one channel of colors.
+    """
 
     def read(image: Image.Image) -> np.ndarray:
         _check_pixels(image, MAX_DECODED)
-        return np.asarray(image).astype(np.int32)
+        is_color = image.mode in ("RGB", "RGBA", "LA")
+        return np.asarray(image.convert("L") if as_gray and is_color else image)
 
     return _open(encoded, key, read)
 

@@ -12,9 +12,9 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from PIL import Image
 
-from jaxssl.data.decode import read_orientation, turn_upright
+from jaxssl.checked_files import read_text
+from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
 from jaxssl.data.folder import Folder, find_files
 from jaxssl.data.name_matching import NameIndex, describe_mismatch
 from jaxssl.data.source import BrokenImage, Example, Source
@@ -79,7 +79,7 @@ class LabelFolder:
         self.void = (*tree.void, *void_of(keys))
         found = NameIndex(files).match(keys).number_of
         if tree.part_list:
-            listed = (root / tree.part_list).read_text().split()
+            listed = read_text(root / tree.part_list, advice="copy it again").split()
             found = {key: file for key, file in found.items() if pathlib.Path(key).stem in listed}
         if not found:
             raise UserError(f"{path}: {describe_mismatch(keys, files)}")
@@ -201,11 +201,7 @@ def read_label_map(path: pathlib.Path, key: str) -> np.ndarray:
 
     The channels of a color file count as one number, red lowest, as in COCO's panoptic files.
     """
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image).astype(np.int32)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's parsers raise
-        raise BrokenImage(f"{key}: {path} cannot be decoded: {error}") from error
+    values = decode_label_map(read_encoded(path, key), f"{key}: {path}").astype(np.int32)
     if values.ndim == 3:
         red, green, blue = np.moveaxis(values[..., :3], -1, 0)
         values = red + 256 * green + 65536 * blue

@@ -9,6 +9,7 @@ import pathlib
 import posixpath
 from collections.abc import Sequence
 
+from jaxssl.checked_files import naming_damage, read_text
 from jaxssl.errors import UserError
 
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "class_id", "category", "target")
@@ -46,13 +47,15 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _read_rows(path: pathlib.Path) -> list[list[str]]:
+    advice = "give a table of labels, in UTF-8"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, advice=advice)
+    except OSError as error:
         raise UserError(f"{path} cannot be read as a table of labels: {error}") from error
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    return [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    with naming_damage(path, advice):
+        return [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
 
 
 def sort_classes(names: set[str]) -> tuple[str, ...]:

@@ -73,7 +73,8 @@ def decode_resized_example(
         raise BrokenImage(f"{key}: has {size} pixels where its record says {recorded}")
     semantic = None
     if "semantic/png" in features:
-        semantic = decode_label_map(_take(features, "semantic/png", bytes, 1)[0], key)
+        encoded_map = _take(features, "semantic/png", bytes, 1)[0]
+        semantic = decode_label_map(encoded_map, key).astype(np.int32)
         if semantic.shape != size:
             raise UserError(f"its semantic/png has {semantic.shape} pixels, not {size}")
     label = int(_take(features, "label", np.int64, 1)[0])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.checked_files import MAX_POLYGON
+from jaxssl.checked_files import MAX_MASK, MAX_POLYGON
 from jaxssl.errors import UserError
 
 _DIGITS = 7  # of a number at most: 35 bits
@@ -54,6 +54,8 @@ def check_masks(rle: Sequence[bytes], size: tuple[int, int]) -> None:
     pycocotools reads and writes out of bounds where they have not.
     """
     pixels = size[0] * size[1]
+    if not (min(size) > 0 and pixels < MAX_MASK):
+        raise UserError(f"it is of {size[0]} x {size[1]} pixels")
     lengths, mask = _run_lengths(rle)
     inside = (lengths >= 0) & (lengths <= pixels)
     covered = np.bincount(mask, lengths * inside, len(rle))
@@ -105,6 +107,7 @@ def from_coco(segmentation: Any, size: tuple[int, int]) -> bytes:
     of that size.
     """
     height, width = size
+    check_masks([], size)
     if isinstance(segmentation, list):
         polygons = [_polygon(points) for points in segmentation]
         if not polygons:

@@ -7,16 +7,14 @@ record is a tf.train.Example in which an image is the bytes of its file.
 
 import dataclasses
 import hashlib
-import io
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import decode_image
+from jaxssl.data.decode import decode_image, decode_label_map
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
@@ -135,11 +133,8 @@ class Tfds:
     ) -> np.ndarray | None:
         if not self._names.semantic:
             return None
-        try:
-            with Image.open(io.BytesIO(features[self._names.semantic][0])) as image:
-                values = np.asarray(image).astype(np.int32)
-        except Exception as error:  # as for images: none of it may end a long run
-            raise BrokenImage(f"{key}: its label map cannot be decoded: {error}") from error
+        encoded = features[self._names.semantic][0]
+        values = decode_label_map(encoded, f"{key}: its label map").astype(np.int32)
         if values.shape[:2] != size:
             raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
         return values if values.ndim == 2 else values[..., 0]  # gray, written as color
