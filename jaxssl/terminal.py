@@ -121,7 +121,7 @@ def _quiet_output() -> Iterator[None]:
         (sys.stdout, sys.stderr), sys.unraisablehook = before, print_error
 
 
-def _lasting(stream: TextIO | None, descriptor: int) -> TextIO:
+def _lasting(stream: TextIO | None, descriptor: int) -> io.TextIOWrapper:
     if stream is None:  # it was closed when the program began
         return open(os.devnull, "w")
     stream.flush()

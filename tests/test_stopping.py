@@ -16,6 +16,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Under nohup or in the background, a shell has the tests ignore some of them."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in KINDS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", KINDS)
 def test_a_signal_is_noted_or_raises(number):
     before = signal.getsignal(number)

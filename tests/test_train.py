@@ -289,7 +289,7 @@ def test_a_bug_in_a_loss_keeps_its_traceback(tmp_path):
     """A wrong unpacking, put into SimCLR in a copy of the package: no user can mend that."""
     shutil.copytree(CONFIG.parents[1] / "jaxssl", tmp_path / "jaxssl")
     planted = tmp_path / "jaxssl" / "methods" / "simclr.py"
-    source, line = planted.read_text(), "        z = jnp.concatenate(projections)"
+    source, line = planted.read_text(), "        z = stack_views(projections)"
     assert line in source
     planted.write_text(source.replace(line, f"        one, two = *projections, key\n{line}"))
     small = {"batch_size": 8, "data.source": "scenes:16", "encoder.width": 0.0625}
