@@ -1,16 +1,42 @@
-"""What may happen to a file, at random: to its bytes, its JSON, its lines, the parts of a zip."""
+"""Small files, and what may happen to one at random: to its bytes, JSON, lines, parts of a zip."""
 
 import io
 import json
+import pathlib
 import random
 import zipfile
 from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxssl.data.rle import encode_mask
+from jaxssl.data.source import Example, Regions
 
 ODD = [
     None, True, -1, 0, 1, 0.5, -0.0, 2**31, 2**64, 10**40, 1e308, float("nan"), float("-inf"), "",
     "a", "\0", "\ud83d", "../../x", "/etc/hostname", "<b>", "9" * 500, [], [[]], {}, {"a": {}}, [1],
 ]  # fmt: skip
 Rng = random.Random
+
+
+def example(number: int = 0) -> Example:
+    """An image with a label, three regions and a label map."""
+    rng = np.random.default_rng(number)
+    masks = rng.random((3, 20, 30)) < 0.3
+    regions = Regions(
+        (20, 30), rng.random((3, 4), np.float32), masks.sum((1, 2)), np.arange(3),
+        np.ones(3, np.float32), np.zeros(3, np.int64), tuple(map(encode_mask, masks)),
+    )  # fmt: skip
+    image = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    return Example(f"a/{number}.png", image, number, regions, masks[0].astype(np.int32))
+
+
+def write_images(folder: pathlib.Path, count: int) -> None:
+    """PNG files of 4 x 4 pixels, each of another gray."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
 
 
 def damage_bytes(data: bytes, rng: Rng) -> bytes:

@@ -15,8 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
-from damage import Rng, damage_bytes, damage_json, damage_lines, damage_zip
+from damage import (
+    Rng,
+    damage_bytes,
+    damage_json,
+    damage_lines,
+    damage_zip,
+    example,
+    write_images,
+)
 from PIL import Image
 
 import mask_tools
@@ -28,8 +37,6 @@ from jaxssl.data.folder import Folder
 from jaxssl.data.loading import load_arrays
 from jaxssl.data.record_codec import encode_example
 from jaxssl.data.records import Info, Records, ShardInfo, write_info, write_shard
-from jaxssl.data.rle import encode_mask
-from jaxssl.data.source import Example, Regions
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store, store_folder
 from jaxssl.errors import UserError
@@ -57,17 +64,6 @@ class Kind:
     read: Callable[[], Any]
     damage: Callable[[bytes, Rng], bytes] = damage_bytes
     exact: bool = False  # whether whatever is read must be what was written
-
-
-def example(number: int = 0) -> Example:
-    rng = np.random.default_rng(number)
-    masks = rng.random((3, 20, 30)) < 0.3
-    regions = Regions(
-        (20, 30), rng.random((3, 4), np.float32), masks.sum((1, 2)), np.arange(3),
-        np.ones(3, np.float32), np.zeros(3, np.int64), tuple(map(encode_mask, masks)),
-    )  # fmt: skip
-    image = rng.integers(0, 256, (20, 30, 3), np.uint8)
-    return Example(f"a/{number}.png", image, number, regions, masks[0].astype(np.int32))
 
 
 def read_records(folder: pathlib.Path) -> list[bytes]:
@@ -122,12 +118,6 @@ def of_images(tmp, form):
     path = tmp / f"a.{form}"
     Image.fromarray(pixels.astype(np.uint8)).save(path)
     return Kind(path, lambda: decode_image(path.read_bytes(), path.name))
-
-
-def write_images(folder, count):
-    folder.mkdir(exist_ok=True)
-    for number in range(count):
-        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
 
 
 def of_store(tmp, name):
@@ -199,6 +189,11 @@ def of_annotations(tmp, name):
         path.write_text("0 0.1 0.1 0.9 0.1 0.9 0.8\n1 0.2 0.2 0.4 0.2 0.3 0.6 0.5\n")
     elif name == "0.npz":
         np.savez_compressed(path, masks=example().regions.masks(), scores=np.ones(3, np.float32))
+    elif name == "0.mat":
+        parts = np.empty((1, 2), object)
+        parts[0, :] = [{"Segmentation": example(i).semantic.astype(np.uint16)} for i in range(2)]
+        scipy.io.savemat(path, {"groundTruth": parts}, do_compression=True)
+        make = mask_tools.Annotation(format="bsds", path=str(tmp))
     elif name == "0.npy":
         np.save(path, example().regions.masks())
     else:
@@ -264,7 +259,7 @@ KINDS = {
        for name in ("config.json", "environment.json", "eval.json", "metrics.jsonl")},
     **{name: lambda tmp, name=name: of_annotations(tmp, name) for name in (
         "coco.json", "results.json", "panoptic.json", "0.json", "0.txt", "0.npz", "0.npy",
-        "0.png")},
+        "0.mat", "0.png")},
     **{f"weights {end}": lambda tmp, end=end: of_weights(tmp, end)
        for end in ("safetensors", "npz", "pth", "old")},
     **{f"export {name}": lambda tmp, name=name: of_export(tmp, name)

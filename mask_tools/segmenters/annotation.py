@@ -12,6 +12,7 @@ import numpy as np
 import scipy.io
 from skimage.measure import label as connected
 
+from jaxssl.checked_files import naming_damage
 from jaxssl.data.folder import find_files
 from jaxssl.data.label_maps import LABEL_MAPS, read_label_map, void_of
 from jaxssl.data.name_matching import NameIndex
@@ -153,7 +154,8 @@ class Annotation:
 def _read_mat(path: pathlib.Path, example: Example) -> list[np.ndarray]:
     """The segmentations of BSDS's annotators."""
     try:
-        annotators = scipy.io.loadmat(path)["groundTruth"].ravel()
-        return [each["Segmentation"][0, 0].astype(np.int64) for each in annotators]
-    except (OSError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-        raise BrokenImage(f"{example.key}: {path} cannot be read: {error}") from error
+        with naming_damage(path, "copy it again"):
+            annotators = scipy.io.loadmat(path)["groundTruth"].ravel()
+            return [each["Segmentation"][0, 0].astype(np.int64) for each in annotators]
+    except UserError as error:
+        raise BrokenImage(f"{example.key}: {error}") from error
