@@ -16,7 +16,7 @@ from jaxssl import sharding
 from jaxssl.config import base
 from jaxssl.errors import UserError
 from jaxssl.evaluation import TASKS, EvalRecord, plan, run_tasks
-from jaxssl.files import atomic_write
+from jaxssl.files import atomic_write, locked
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
@@ -128,7 +128,6 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
 def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
     """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
     result = record.result
-    earlier = read_eval_records(path)
     new: EvalEntry = {
         "step": step,
         "task": record.task,
@@ -139,7 +138,8 @@ def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
     }
     if result.details:
         new["details"] = cast(Details, result.details)
-    with atomic_write(path) as file:
+    with locked(path.parent, "saves results in"), atomic_write(path) as file:
+        earlier = read_eval_records(path)
         file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
     if result.predictions:
         folder = path.with_name("predictions")

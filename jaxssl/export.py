@@ -25,7 +25,7 @@ from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write
+from jaxssl.files import atomic_write, naming
 from jaxssl.image.augment import NORMALIZE
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import param_names
@@ -141,7 +141,8 @@ def _run_torch(code: str, out: pathlib.Path, **arrays: np.ndarray) -> str:
     """The output of `code` and `_COMPARE`, in another process: jaxssl imports no torch."""
     with tempfile.TemporaryDirectory() as folder:
         given = pathlib.Path(folder, "given.npz")
-        np.savez(given, allow_pickle=False, **arrays)
+        with naming(given):
+            np.savez(given, allow_pickle=False, **arrays)
         run = subprocess.run(
             [sys.executable, "-c", code + _COMPARE, given],
             cwd=out.parent,

@@ -58,6 +58,7 @@ def is_full(error: OSError) -> bool:
 
 def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:
     """The file, emptied once no other process has it. One that was killed may be a while dying."""
+    other = ""
     for _ in range(_TRIES):
         file = aside.open("ab")
         try:
@@ -65,11 +66,11 @@ def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:
             if os.path.samestat(os.fstat(file.fileno()), aside.stat()):
                 file.truncate(0)
                 return file
-        except (BlockingIOError, FileNotFoundError):
-            pass  # it is another's, or got its name just now
+        except (BlockingIOError, FileNotFoundError):  # it is another's, or got its name just now
+            other = holder(file.fileno())
         file.close()
         time.sleep(_WAIT)
-    raise OSError(errno.EBUSY, "another run is writing the same file", str(path))
+    raise OSError(errno.EBUSY, f"another run{other} is writing the same file", str(path))
 
 
 @contextlib.contextmanager
@@ -83,11 +84,24 @@ def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.warning("waiting for another run that %s %s", purpose, folder)
+            _log.warning(
+                "waiting for another run that %s %s%s", purpose, folder, holder(descriptor)
+            )
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def holder(descriptor: int) -> str:
+    """ " (process 123)", of this machine and with the lock on a file; "" where that is not told."""
+    place = f":{os.fstat(descriptor).st_ino}"
+    with contextlib.suppress(OSError):  # only Linux tells
+        for line in pathlib.Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, process, inode, *_ = line.split()
+            if kind == "FLOCK" and inode.endswith(place):
+                return f" (process {process})"
+    return ""
 
 
 def _takes_locks(descriptor: int) -> bool:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxssl.errors import UserError
+from jaxssl.files import naming
 from jaxssl.terminal import Parser, one_line_errors, positive
 from mask_tools.record_preview import draw_preview
 from mask_tools.region_report import inspect_regions
@@ -82,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config=options.config,
                 min_area=options.min_area,
             )
-            drawn.save(options.preview)
+            with naming(options.preview):
+                drawn.save(options.preview)
             print(f"Drew some images in {options.preview}")
     return status.code
 

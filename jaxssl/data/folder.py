@@ -132,6 +132,8 @@ class Folder:
         try:
             return (self._root / key).read_bytes()
         except OSError as error:
+            if not self._root.is_dir():
+                raise UserError(f"{self._root} is gone; put it back to continue") from error
             raise BrokenImage(f"{key}: cannot be read: {error.strerror}") from error
 
     def _example(self, index: int, image: np.ndarray, encoded: bytes) -> Example:

@@ -116,6 +116,10 @@ class Checkpoints:
                 for damaged, _ in unreadable:  # Orbax saves no step before one that is there
                     self._manager.delete(damaged)
             return tree
+        if self._read_only and unreadable:
+            self._manager.reload()
+            if self.newest() > unreadable[0][0]:  # a training put a newer one in its place
+                return self.restore(item, like)
         if unreadable:
             raise UserError(
                 f"no checkpoint in {self._folder} can be read; the newest, of step "

@@ -166,15 +166,19 @@ class Loop:
                         self._measure(reporter, step, state)
                 except KeyboardInterrupt:
                     self._save(checkpoints, step, state)
-                    break
+                    self._log_stop(reporter, step)
+                    return False
             if save or measure:
                 interval.restart()
         else:
             return True
-        reporter.pause()
         stopped = int(jax.device_get(state.step))
-        log.info("stopped at step %d; the same command continues from here", stopped)
+        self._log_stop(reporter, stopped)
         return stopped == self._total
+
+    def _log_stop(self, reporter: Reporter, step: int) -> None:
+        reporter.pause()
+        log.info("stopped at step %d; the same command continues from here", step)
 
     def _interruptible(self, stop: StopSignal) -> contextlib.AbstractContextManager[None]:
         """For what may be left undone; but one process that leaves it does not stop others."""

@@ -18,7 +18,7 @@ from jaxssl import distributed
 from jaxssl.checked_files import read_json
 from jaxssl.config import MisfitError, SavedConfig, complete, flatten
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write
+from jaxssl.files import atomic_write, holder
 from jaxssl.renamed import REMOVED_KEYS
 
 # Keys that may differ from the saved config when a run is continued: they change how fast or how
@@ -103,9 +103,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"another run is writing to {workdir}; give another --workdir"
-            ) from None
+            other = f"another run is writing to {workdir}{holder(file.fileno())}"
+            raise UserError(f"{other}; give another --workdir") from None
         yield
 
 
