@@ -53,8 +53,7 @@ def one_line_errors(
         SIGTERM and SIGHUP.
     """
     status = Status()
-    with _quiet_output(), StopSignal(raises=True):
-        _log_plain_lines()
+    with _quiet_output(), _plain_log_lines(), StopSignal(raises=True):
         try:
             yield status
             sys.stdout.flush()
@@ -130,7 +129,8 @@ def _lasting(stream: TextIO | None, descriptor: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=line_buffering)
 
 
-def _log_plain_lines() -> None:
+@contextlib.contextmanager
+def _plain_log_lines() -> Iterator[None]:
     """What `jaxssl` logs goes to stderr as it is; other libraries keep to their own ways."""
     # Orbax remarks on what was asked of it, and reports what it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -138,7 +138,11 @@ def _log_plain_lines() -> None:
     logger = logging.getLogger("jaxssl")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.handlers = [logging.StreamHandler(sys.stderr)]
+    before, logger.handlers = logger.handlers, [logging.StreamHandler(sys.stderr)]
+    try:
+        yield
+    finally:
+        logger.handlers = before
 
 
 def format_table(rows: Sequence[Sequence[str]], *, heading: bool = True) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints: what is damaged is passed over, and the run goes on saving."""
 
 import dataclasses
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,28 @@ def test_all_damaged(tmp_path):
     damage(tmp_path, 3)
     with Checkpoints(tmp_path, 5) as checkpoints, pytest.raises(ValueError, match="of step 3"):
         checkpoints.restore("state", STATE)
+
+
+def test_one_that_a_training_replaces_meanwhile(tmp_path):
+    save(tmp_path, [3], keep=1)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        save(tmp_path, [6], keep=1)
+        assert int(checkpoints.restore("state", STATE)["step"]) == 6
+
+
+def test_a_write_that_fails_in_the_background(tmp_path):
+    """Of a file that may not be so large: what TensorStore says of it is long."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save(tmp_path, [3])
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        with pytest.raises(OSError, match="File too large") as error:
+            save(tmp_path, [4])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path)
+    with Checkpoints(tmp_path, 5) as checkpoints:
+        assert int(checkpoints.restore("state", STATE)["step"]) == 3
 
 
 def test_a_state_of_an_earlier_version_is_restored(tmp_path):

@@ -1,5 +1,6 @@
 """Choosing tasks and protocols, saving results, the table. `test_train.py` runs the command."""
 
+import concurrent.futures
 import json
 
 import jax
@@ -98,6 +99,14 @@ def test_results_are_added_and_maps_go_beside(tmp_path):
             "image": (2, 4, 4, 3),
             "truth": (2, 4, 4),
         }
+
+
+def test_evaluations_at_once_keep_the_results_of_each(tmp_path):
+    path = tmp_path / "eval.json"
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        jobs = [threads.submit(save, path, 7, entry("knn", 0.5, seed)) for seed in range(16)]
+        assert not [job.result() for job in jobs if job.result()]
+    assert sorted(e["seed"] for e in json.loads(path.read_text())) == [*range(16)]
 
 
 def test_table_has_mean_and_spread():

@@ -286,7 +286,8 @@ def test_a_file_that_another_run_writes_is_left_to_it(tmp_path, monkeypatch, cap
         file.write(b"half")
         file.flush()
         assert run_export(tmp_path / "out", "scenes:4", "grid") == 1
-        assert f"another run is writing the same file: {path}" in the_error(capsys)
+        other = f"another run (process {os.getpid()}) is writing the same file"
+        assert f"{other}: {path}" in the_error(capsys)
     assert path.read_bytes() == b"half"
 
 

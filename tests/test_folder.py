@@ -217,3 +217,12 @@ def test_a_source_that_is_none_is_refused_in_one_line(spec, part, said, tmp_path
     with pytest.raises(ValueError, match=said) as error:
         open_source(spec, part)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_goes_away_is_no_broken_image(tmp_path):
+    put(tmp_path, "photos/1.png")
+    source = open_source(f"folder:{tmp_path / 'photos'}")
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    for read in (source.__getitem__, source.image_size):
+        with pytest.raises(UserError, match="photos is gone; put it back"):
+            read(0)

@@ -17,6 +17,7 @@ import logging
 import os
 import pathlib
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -177,13 +178,20 @@ def _fill(
         progress(count, f"decoding {source.spec}", done=there, show=show) as advance,
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
     ):
-        jobs = [threads.submit(_decode, folder, source, spec, number) for number in missing]
+        alone = threading.Lock()
+
+        def make(number: int) -> None:
+            chunk = _decode(folder, source, spec, number)
+            with alone:  # noted at once, also where the run is being stopped
+                done.append(chunk)
+                journal.write(_line(chunk))
+                journal.flush()
+                advance(len(_rows(number, count)))
+
+        jobs = [threads.submit(make, number) for number in missing]
         try:
             for job in concurrent.futures.as_completed(jobs):
-                done.append(job.result())
-                journal.write(_line(done[-1]))
-                journal.flush()
-                advance(len(_rows(done[-1].number, count)))
+                job.result()
         finally:
             threads.shutdown(cancel_futures=True)
     return done

@@ -1,0 +1,42 @@
+"""Writing: failures name the file, and who else is at it."""
+
+import errno
+import os
+import pathlib
+
+import pytest
+
+from jaxssl import files
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(OSError, match="No space left on device") as error:  # noqa: SIM117
+        with files.naming(path), pathlib.Path("/dev/full").open("w") as file:
+            file.write("a line")
+    assert error.value.filename == str(path)
+    assert files.is_full(error.value)
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_so_is_what_libraries_make_of_it(tmp_path, kind, number):
+    report = f"RESOURCE_EXHAUSTED: Failed writing: {os.strerror(number)} [os_error_code='28']\n..."
+    with pytest.raises(OSError, match=os.strerror(number)) as error, files.naming(tmp_path):
+        raise kind(report)
+    assert (error.value.errno, error.value.filename) == (number, str(tmp_path))
+
+
+def test_other_errors_stay_as_they_are(tmp_path):
+    for given in (ValueError("no"), RuntimeError("RESOURCE_EXHAUSTED"), OSError(errno.EPERM, "no")):
+        with pytest.raises(type(given)) as error, files.naming(tmp_path):
+            raise given
+        assert error.value is given
+
+
+def test_who_has_a_lock(tmp_path, caplog):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    assert files.holder(descriptor) == ""
+    with files.locked(tmp_path, "fills"):
+        assert files.holder(descriptor) == f" (process {os.getpid()})"
+    os.close(descriptor)

@@ -1,0 +1,74 @@
+"""Commands end in one line and a status, whoever reads what they print."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from jaxssl.terminal import one_line_errors
+
+ROOT = pathlib.Path(__file__).parents[1]
+CHATTY = """
+import sys
+from jaxssl.terminal import one_line_errors
+with one_line_errors() as status:
+    for number in range(20000):
+        print("a result", number)
+        print("a message", number, file=sys.stderr)
+    open(sys.argv[1], "w").write("done")
+sys.exit(status.code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "saves", "code"),
+    [
+        (signal.SIGINT, False, 130),
+        (signal.SIGINT, True, 130),
+        (signal.SIGTERM, False, 143),
+        (signal.SIGTERM, True, 0),
+        (signal.SIGHUP, True, 0),
+    ],
+)
+def test_a_signal_is_one_line(capsys, number, saves, code):
+    with one_line_errors("stopped", saves=saves) as status:
+        os.kill(os.getpid(), number)
+    assert status.code == code
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "| head -1",
+        "2>&1 | head -1",
+        "2> >(head -1)",
+        "2>&-",
+        ">&- 2>&-",
+        "<&- >&- 2>&-",
+        "2>/dev/full",
+    ],
+)
+def test_a_command_goes_on_when_nobody_reads_it(tmp_path, reader):
+    command = f"set -o pipefail; {sys.executable} -c '{CHATTY}' {tmp_path}/done {reader}"
+    ended = subprocess.run(
+        ["bash", "-c", command], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "done").read_text() == "done"
+    assert b"rror" not in ended.stderr
+
+
+def test_results_that_find_no_room_are_an_error(tmp_path):
+    ended = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -c '{CHATTY}' {tmp_path}/done >/dev/full"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    error = "error: No space left on device: standard output; free some space"
+    assert ended.stderr.splitlines()[-1].startswith(error)
