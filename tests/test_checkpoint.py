@@ -85,12 +85,16 @@ def test_one_that_a_training_replaces_meanwhile(tmp_path):
 
 def test_a_write_that_fails_in_the_background(tmp_path):
     """Of a file that may not be so large: what TensorStore says of it is long."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     save(tmp_path, [3])
+    large = {"a": jax.random.normal(jax.random.key(0), (2**20,))}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-        with pytest.raises(OSError, match="File too large") as error:
-            save(tmp_path, [4])
+        with (
+            pytest.raises(OSError, match="File too large") as error,
+            Checkpoints(tmp_path, 5) as checkpoints,
+        ):
+            checkpoints.save(4, large, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert error.value.filename == str(tmp_path)
