@@ -136,13 +136,14 @@ def _plain_log_lines() -> Iterator[None]:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logger = logging.getLogger("jaxssl")
+    before = logger.level, logger.propagate, logger.handlers
     logger.setLevel(logging.INFO)
-    logger.propagate = False
-    before, logger.handlers = logger.handlers, [logging.StreamHandler(sys.stderr)]
+    logger.propagate, logger.handlers = False, [logging.StreamHandler(sys.stderr)]
     try:
         yield
     finally:
-        logger.handlers = before
+        logger.setLevel(before[0])
+        _, logger.propagate, logger.handlers = before
 
 
 def format_table(rows: Sequence[Sequence[str]], *, heading: bool = True) -> str:
