@@ -126,7 +126,10 @@ def _lasting(stream: TextIO | None, descriptor: int) -> io.TextIOWrapper:
     stream.flush()
     file = io.BufferedWriter(_Lasting(descriptor, "w", closefd=False))
     line_buffering = stream.isatty() or descriptor == _STDERR
-    return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=line_buffering)
+    # The name of a file may be no text in any encoding, and must not end what tells of it.
+    return io.TextIOWrapper(
+        file, stream.encoding, "backslashreplace", line_buffering=line_buffering
+    )
 
 
 @contextlib.contextmanager

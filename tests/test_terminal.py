@@ -72,3 +72,18 @@ def test_results_that_find_no_room_are_an_error(tmp_path):
     assert ended.returncode == 1
     error = "error: No space left on device: standard output; free some space"
     assert ended.stderr.splitlines()[-1].startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [("utf-8", "A Stra\\udcdfe.jpg 猫.jpg"), ("latin-1", "A Stra\\udcdfe.jpg \\u732b.jpg")],
+)
+def test_names_that_a_terminal_cannot_show_are_printed_all_the_same(encoding, printed):
+    prints = (
+        "from jaxssl.terminal import one_line_errors\n"
+        "with one_line_errors():\n"
+        '    print("A Stra\\udcdfe.jpg", "猫.jpg")'
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": f"{encoding}:strict"}
+    ended = subprocess.run([sys.executable, "-c", prints], env=env, capture_output=True, check=True)
+    assert ended.stdout.decode(encoding).strip() == printed
