@@ -87,7 +87,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--workdir", type=pathlib.Path, help="of a run")
-    subject.add_argument("--encoder", type=pathlib.Path, help="FILE.safetensors of jaxssl.export")
+    subject.add_argument(
+        "--encoder", type=pathlib.Path, help="file of jaxssl.export, or of weights of others"
+    )
+    parser.add_argument(
+        "--encoder-name",
+        default="",
+        help="of others' weights: resnet50, vit_small (default: found)",
+    )
+    parser.add_argument(
+        "--encoder-prefix", default="", help="of names in it: one of several networks"
+    )
     for flag, options in FLAGS.items():
         parser.add_argument(flag, **options)
     return parser.parse_args(argv)
@@ -102,7 +112,9 @@ def config_of(loaded: Encoder) -> ConfigDict:
 
 def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
     """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
-    loaded = load_encoder(args.encoder) if args.encoder else None
+    loaded = None
+    if args.encoder:
+        loaded = load_encoder(args.encoder, args.encoder_name, prefix=args.encoder_prefix)
     config = config_of(loaded) if loaded else read_config(args.workdir)
     for key in ("size", "batch_size", "datasets", "ignore_labels"):
         if (value := getattr(args, key)) is not None:

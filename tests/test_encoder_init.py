@@ -16,13 +16,15 @@ from test_weight_files import harmful_files
 
 import jaxssl
 from jaxssl import evaluate, export, sharding, train
-from jaxssl.config import base, build_method, defaults
+from jaxssl.config import KNOWN, base, build_method, defaults
 from jaxssl.errors import UserError
 from jaxssl.image.augment import normalize
 from jaxssl.methods import METHODS
 from jaxssl.models import variable_shapes
+from jaxssl.models.resnet import ResNet
+from jaxssl.models.vit import ViT
 from jaxssl.pretrained.encoder import load_encoder
-from jaxssl.pretrained.param_names import to_flax
+from jaxssl.pretrained.param_names import to_flax, to_torch
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.step import with_pretrained_encoder
 from jaxssl.training.workdir import create_workdir
@@ -164,6 +166,35 @@ def test_an_exported_encoder_is_evaluated_as_the_run_is(tmp_path, capsys):
     assert of_file == of_run
     for wrong in (["--encoder", "no.safetensors"], [], ["--encoder", "a", "--workdir", "b"]):
         assert evaluate.main([*wrong, *options]) == 1
+
+
+def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, capsys):
+    known = {"resnet18": ResNet, "vit_small": functools.partial(ViT, dim=48, depth=2, heads=3)}
+    monkeypatch.setitem(KNOWN, "encoder", known)
+    rng = np.random.default_rng(0)
+    nets = {
+        "cifar": (ResNet(width=1 / 16, stem="cifar"), "resnet18", 224),
+        "vit": (ViT(dim=48, depth=2, heads=3, patch=8, image_size=32), "vit_small", 32),
+    }
+    for file, (net, name, size) in nets.items():
+        shapes = variable_shapes(net, 32)
+        variables = jax.tree.map(
+            lambda s: rng.uniform(0.01, 0.1, s.shape).astype(np.float32), shapes
+        )
+        path = tmp_path / f"{file}.safetensors"
+        tensors = {f"net.{k}": torch.tensor(v.copy()) for k, v in to_torch(variables).items()}
+        save_file(tensors, path)
+        encoder = load_encoder(path)
+        assert (encoder.metadata["encoder"]["name"], encoder.size) == (name, size)
+        assert encoder.normalization == "imagenet"
+        jax.tree.map(np.testing.assert_array_equal, encoder.variables, variables)
+        other = next(n for _, n, _ in nets.values() if n != name)
+        with pytest.raises(UserError, match="does not fit: it has .* of the .* tensors"):
+            load_encoder(path, other)
+    words = ["--encoder", str(path), "--encoder-name", "vit_small", "--encoder-prefix", "net"]
+    assert evaluate.main([*words, "--tasks", "knn", "--datasets", "objects:24"]) == 0
+    (entry,) = json.loads(path.with_suffix(".eval.json").read_text())
+    assert (entry["step"], entry["protocol"]["k"], entry["protocol"]["size"]) == (0, [24], 32)
 
 
 SMALL = {"hidden": (8,), "dim": 6, "predictor_hidden": (4,), "queue_size": 32}

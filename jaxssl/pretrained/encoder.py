@@ -5,7 +5,7 @@
     grid = encoder.grid(images)  # f32[b, h', w', d]
 
 `python -m jaxssl.export` writes such files. Their metadata says what the encoder is and how its
-images are prepared.
+images are prepared. Of files of others the encoder is found by its tensors.
 """
 
 import collections
@@ -33,6 +33,7 @@ from jaxssl.config import Named, build, defaults
 from jaxssl.errors import UserError
 from jaxssl.image.augment import NORMALIZE, normalize
 from jaxssl.models import variable_shapes
+from jaxssl.pretrained.architecture import FLOAT32, find_architecture
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
 from jaxssl.progress import progress
@@ -180,23 +181,33 @@ def _space(shape: tuple[int, ...], dtype: type) -> np.ndarray:
         return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
-def load_encoder(path: str | os.PathLike[str]) -> Encoder:
-    """The encoder of a file that `python -m jaxssl.export` wrote, in any of its formats.
+def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = "") -> Encoder:
+    """The encoder of a file of weights, of `python -m jaxssl.export` or of others.
+
+    Args:
+      path: of the file. One of this package says what encoder it is of.
+      name: of the encoder, as `encoder.name` in configs, if the file is of others; "": found.
+      prefix: chooses one of several networks in the file; see `encoder.init_prefix`.
 
     Raises:
-      UserError: one line, if the file is missing, damaged, or not of this package.
+      UserError: one line, if the file is missing, damaged, or of no encoder that is known here.
     """
     path = pathlib.Path(path)
     weights = read_weights(path)
-    metadata = _read_metadata(path, weights)
+    if "preprocessing" in weights.metadata:
+        metadata = _read_metadata(path, weights)
+    else:
+        metadata = _recognize(path, weights, name, prefix)
     encoder = ConfigDict(metadata["encoder"])
+    if name not in ("", encoder.name):
+        raise UserError(f"{path} says that it is of {encoder.name}, not of {name}")
     if unknown := set(encoder) - set(defaults("encoder", encoder.name)):
         raise UserError(f"{path} needs a newer jaxssl, which knows {', '.join(sorted(unknown))}")
     with naming_damage(path, _AGAIN):
-        network = build("encoder", encoder, dtype=jnp.dtype("float32"), remat=False)
+        network = build("encoder", encoder, **FLOAT32)
         shapes = variable_shapes(network, metadata["preprocessing"]["size"])
     mesh = sharding.make_mesh()
-    variables = sharding.replicate(_load(path, weights, shapes).variables, mesh)
+    variables = sharding.replicate(_load(path, weights, shapes, prefix).variables, mesh)
     return Encoder(
         network,
         variables,
@@ -206,6 +217,23 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
         size=int(metadata["preprocessing"]["size"]),
         metadata=metadata,
     )
+
+
+def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> dict[str, Any]:
+    """What a file of others would say of itself; its images are taken as ImageNet's."""
+    try:
+        encoder, size = find_architecture(weights.tensors, name, prefix)
+    except UserError as error:
+        raise UserError(
+            f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do: "
+            f"{error}"
+        ) from error
+    log.info("%s: taken as %s, for images normalized as ImageNet's", path, encoder.name)
+    return {
+        "encoder": encoder.to_dict(),
+        "preprocessing": {"normalize": "imagenet", "size": size},
+        "step": 0,
+    }
 
 
 def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
@@ -245,11 +273,8 @@ def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") 
 def _read_metadata(path: pathlib.Path, weights: Weights) -> dict[str, Any]:
     """What `jaxssl.export` says about an encoder."""
     kinds: dict[str, Any] = {"encoder": Named, "preprocessing": Preprocessing, "step": int}
-    if not set(kinds) <= set(weights.metadata):
-        raise UserError(
-            f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do; "
-            "to start pre-training from it, give --config.encoder.init"
-        )
+    if missing := set(kinds) - set(weights.metadata):
+        raise UserError(f"{path} is damaged: it does not say its {min(missing)}; {_AGAIN}")
     read = {k: parse_json(weights.metadata[k], kinds[k], path, advice=_AGAIN) for k in kinds}
     if (name := read["preprocessing"]["normalize"]) not in NORMALIZE:
         raise UserError(f"{path} is damaged: it has no normalization {name!r}; {_AGAIN}")

@@ -13,6 +13,7 @@ on the host. It takes 33 TFLOP and 10.5 GB of copies a device.
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ from jaxssl.types import Leaf, Tree
 
 BANK_CHUNK = 2**16  # training features on the devices at once
 QUERY_CHUNK = 2**9  # queries compared with them at once
+
+log = logging.getLogger("jaxssl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +162,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResul
     """Accuracy of weighted k-nearest-neighbor classification; top1_k20 is that of k = 20."""
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
+    protocol = _lower_default(protocol, int((train.labels >= 0).sum()))
     votes = knn(
         train.features,
         train.labels,
@@ -171,13 +175,22 @@ def _run(encoder: Encoder, data: DataSet, protocol: Knn, seed: int) -> TaskResul
     results, details = score(votes[0], test.labels, classes)
     for k, of_k in zip(protocol.k[1:], votes[1:], strict=True):
         results[f"top1_k{k}"] = score(of_k, test.labels, classes)[0]["top1"]
-    return TaskResult(results, details=details)
+    return TaskResult(results, {"k": protocol.k}, details)
+
+
+def _lower_default(protocol: Knn, count: int) -> Knn:
+    """The protocol, with the k that nobody chose lowered to the number of labeled images."""
+    if protocol.k == (KNN_K,) and 0 < count < KNN_K:
+        return dataclasses.replace(protocol, k=(count,))
+    return protocol
 
 
 def check_knn(data: DataSet, protocol: Knn) -> None:
     """Raises UserError if there are fewer than k labeled images to learn from."""
     count, k = len(labeled_rows(data.labeled.train)[0]), max(protocol.k)
-    if count < k:
+    if count < k and _lower_default(protocol, count) != protocol:
+        log.warning("%s: kNN with k = %d, as many as it has labeled images", data.spec, count)
+    elif count < k:
         raise UserError(
             f"{data.spec} has {count} labeled images in its training part and kNN has "
             f"k = {k}; set knn.k (in training eval.knn_k) to {count} or less"

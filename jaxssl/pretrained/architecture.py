@@ -1,0 +1,68 @@
+"""What encoder tensors are of, in a file that does not say so: by trying those that there are."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxssl.config import KNOWN, build, defaults
+from jaxssl.errors import UserError
+from jaxssl.models import variable_shapes
+from jaxssl.pretrained.param_names import find_tensors, from_tensors
+
+SIZE = 224  # side of the images that released ResNets are evaluated on
+FLOAT32: dict[str, Any] = {"dtype": jnp.dtype("float32"), "remat": False}
+
+
+def find_architecture(
+    tensors: Mapping[str, np.ndarray], name: str = "", prefix: str = ""
+) -> tuple[ConfigDict, int]:
+    """The section `encoder` of a config that fits, and the side of its images.
+
+    Args:
+      tensors: of a file, by name.
+      name: of the encoder, which then need not fit; "": the first that fits.
+      prefix: chooses one of several networks; see `param_names.find_tensors`.
+
+    Raises:
+      UserError: none fits.
+    """
+    known = [name] if name else list(KNOWN["encoder"])
+    options: dict[type, dict[str, Any]] = {}  # by the kind of network
+    for tried in known:
+        network = build("encoder", defaults("encoder", tried), **FLOAT32)
+        if type(network) not in options:
+            options[type(network)] = _find_options(tensors, network, prefix)
+        try:
+            section = defaults("encoder", tried, **options[type(network)])
+            size = section.get("image_size", SIZE)
+            if not name:
+                network = build("encoder", section, **FLOAT32)
+                from_tensors(tensors, variable_shapes(network, size), prefix)
+        except UserError:  # it is of another
+            continue
+        return section, size
+    raise UserError(f"it fits none of {', '.join(known)}")
+
+
+def _find_options(
+    tensors: Mapping[str, np.ndarray], network: nn.Module, prefix: str
+) -> dict[str, Any]:
+    """Those options that show in the shapes of its first tensors, as far as those are there."""
+    flat = flax.traverse_util.flatten_dict(variable_shapes(network, SIZE))
+    found = find_tensors(tensors, list(flat), prefix)
+    shape = {path[1:]: found.array(path).shape for path in found.names}
+    if ("patch_embed", "kernel") in shape and ("pos_embed",) in shape:
+        patch = shape["patch_embed", "kernel"][0]
+        return {"patch": patch, "image_size": patch * math.isqrt(shape[("pos_embed",)][1] - 1)}
+    if ("conv1", "kernel") in shape:
+        side, *_, channels = shape["conv1", "kernel"]
+        stem = "cifar" if side == 3 else "imagenet"
+        padding = "same" if found.naming == "haiku" else "torch"
+        return {"stem": stem, "width": channels / 64, "padding": padding}
+    return {}
