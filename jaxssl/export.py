@@ -2,7 +2,9 @@
 
 The method chooses the variables, the same as for evaluation: DINO's teacher, BYOL's online network.
 `torchvision` and `timm` name and lay out a ResNet alike; a Vision Transformer has timm's names,
-which are DINO's too. `jaxssl.load_encoder` reads every format.
+which are DINO's too. As `.pth` the file is one of `torch.save`, for mmseg and mmdet, which name
+their ResNet as torchvision does, and for detectron2, which has other names. `jaxssl.load_encoder`
+reads every format.
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,7 +40,7 @@ from jaxssl.training.results import read_results, restore_encoder
 from jaxssl.training.workdir import environment, read_config
 from jaxssl.types import Tree
 
-FORMATS = ("torchvision", "timm", "flax")
+FORMATS = ("torchvision", "timm", "flax", "detectron2")
 CHECKED = 4  # images on which outputs are compared
 
 # Follows `torch_code`: the largest difference between its features and those given.
@@ -58,23 +61,32 @@ def export_encoder(
 
     Prints how far features of the file are from those of the run, and from those that torch
     computes with it where the library of the format, one of `FORMATS`, is installed. Returns the
-    encoder as `load_encoder` reads it from the file `out`, which ends in `.safetensors`.
+    encoder as `load_encoder` reads it from the file `out`, `.safetensors` or `.pth`.
     """
     workdir, out = pathlib.Path(workdir), pathlib.Path(out)
     if format not in FORMATS:
         raise UserError(f"no format {format!r}; choose from {', '.join(FORMATS)}")
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out} must end in .safetensors")
+    endings = {"flax": (".safetensors",), "detectron2": (".pth",)}
+    if out.suffix not in (allowed := endings.get(format, (".safetensors", ".pth"))):
+        raise UserError(f"--out {out} of --format {format} must end in {' or '.join(allowed)}")
     config = read_config(workdir)
     encoder, step = restore_encoder(config, workdir, sharding.make_mesh())
     network = encoder.network
-    if format == "torchvision" and isinstance(network, ViT):
-        raise UserError("torchvision names a Vision Transformer otherwise; give --format timm")
+    if format in ("torchvision", "detectron2") and isinstance(network, ViT):
+        raise UserError(f"{format} names a Vision Transformer otherwise; give --format timm")
     variables = jax.device_get(encoder.variables)
-    tensors = (param_names.to_flax if format == "flax" else param_names.to_torch)(variables)
+    naming = "detectron2" if format == "detectron2" else "torch"
+    tensors = (
+        param_names.to_flax(variables)
+        if format == "flax"
+        else param_names.to_torch(variables, naming)
+    )
     metadata = file_metadata(config, format, step)
     code = torch_code(network, format, out.name)
-    write_weights(out, tensors, metadata)
+    content: dict[str, Any] = dict(tensors)
+    if format == "detectron2":  # which then finds the backbone's names in those of its detectors
+        content = {"model": tensors, "matching_heuristics": True}
+    write_weights(out, content, metadata)
     card, results = out.with_suffix(".md"), read_results(workdir, step)
     with atomic_write(card) as file:
         file.write(model_card(config, results, metadata, out.name, code).encode())
@@ -166,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="FILE.safetensors")
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, help="FILE.safetensors, or FILE.pth of torch"
+    )
     with one_line_errors() as status:
         args = parser.parse_args(argv)
         export_encoder(args.workdir, args.format, args.out)

@@ -74,15 +74,15 @@ def test_export_and_load(tmp_path, tiny_encoder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("form", "encoder", "options"),
+    ("form", "ending", "encoder", "options"),
     [
-        ("torchvision", "resnet18", {"stem": "cifar"}),
-        ("timm", "vit", {"image_size": 32, "patch": 8, "pool": "mean"}),
+        ("torchvision", "pth", "resnet18", {"stem": "cifar"}),
+        ("timm", "safetensors", "vit", {"image_size": 32, "patch": 8, "pool": "mean"}),
     ],
 )
-def test_torch_agrees_with_the_code_of_the_card(tmp_path, capsys, form, encoder, options):
+def test_torch_agrees_with_the_code_of_the_card(tmp_path, capsys, form, ending, encoder, options):
     make_run(tmp_path, encoder, **options)
-    out = tmp_path / "encoder.safetensors"
+    out = tmp_path / f"encoder.{ending}"
     assert run_export(tmp_path, form, out) == 0
     printed = capsys.readouterr().out
     features, difference = (
@@ -127,6 +127,25 @@ def test_exports_that_cannot_be(tmp_path, capsys, encoder, options, form, messag
     assert run_export(tmp_path / "nowhere", "flax", tmp_path / "a.safetensors") == 1
     assert run_export(tmp_path / "run", "flax", tmp_path / "a.pth") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_export_for_detectron2(tmp_path, capsys):
+    variables = make_run(tmp_path, "resnet18", width=1 / 16)
+    out = tmp_path / "a.pth"
+    assert run_export(tmp_path, "detectron2", out) == 0
+    assert "102 of 102 tensors" in capsys.readouterr().out
+    saved = torch.load(out)
+    assert saved.pop("matching_heuristics") is True
+    expected = to_torch(variables, "detectron2")
+    assert {"stem.conv1.norm.weight", "res5.1.conv2.weight"} < set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(saved["model"].pop(name).numpy(), array)
+    assert saved == {"model": {}}
+    jax.tree.map(np.testing.assert_array_equal, load_encoder(out).variables, variables)
+    assert "PIXEL_MEAN: [123.675, 116.28, 103.53]" in (tmp_path / "a.md").read_text()
+    for form, name in (("detectron2", "b.safetensors"), ("flax", "b.pth")):
+        assert run_export(tmp_path, form, tmp_path / name) == 1
+        assert "must end in" in capsys.readouterr().err
 
 
 def test_exports_from_python(tmp_path):

@@ -50,6 +50,18 @@ def test_safetensors_come_back_with_their_metadata(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.safetensors"]
 
 
+def test_torch_reads_what_is_written_for_it(tmp_path):
+    arrays = ARRAYS | {"transposed": ARRAYS["conv1.weight"].transpose(2, 3, 1, 0)}
+    write_weights(tmp_path / "a.pth", {"model": arrays, "author": "ä", "flag": True}, {"step": "7"})
+    for mapped in (False, True):
+        saved = torch.load(tmp_path / "a.pth", mmap=mapped)
+        assert_arrays({name: tensor.numpy() for name, tensor in saved.pop("model").items()}, arrays)
+        assert saved == {"author": "ä", "flag": True}
+    read = read_weights(tmp_path / "a.pth")
+    assert_arrays(read.tensors, {f"model.{name}": array for name, array in arrays.items()})
+    assert read.metadata == {"step": "7"}
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_torch_files_are_read_as_torch_reads_them(tmp_path, zipped):
     whole = torch.arange(24.0).reshape(4, 6)

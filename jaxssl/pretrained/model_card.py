@@ -50,13 +50,26 @@ features = encoder(images)  # uint8 [b, h, w, 3] to float32 [b, d]; encoder.grid
 ```
 """
 
+_IN_DETECTRON2 = """\
+In detectron2, in a config of `build_resnet_backbone` of the same depth:
+
+```yaml
+INPUT: {{FORMAT: RGB}}
+MODEL:
+  WEIGHTS: {file}
+  PIXEL_MEAN: {mean}
+  PIXEL_STD: {std}
+  RESNETS: {{STRIDE_IN_1X1: False}}
+```
+"""
+
 
 def torch_code(network: nn.Module, format: str, file: str) -> str:
     """Python code that builds `net`, the encoder in torch, and loads the file into it.
 
-    "" if torch has no such encoder, and for the format "flax".
+    "" if torch has no such encoder, and for the formats "flax" and "detectron2".
     """
-    if format == "flax":
+    if format in ("flax", "detectron2"):
         return ""
     if isinstance(network, ViT):
         pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
@@ -76,10 +89,10 @@ net = timm.models.vision_transformer.VisionTransformer(
         made += _CIFAR_STEM if network.stem == "cifar" else ""
     else:
         return ""
-    return (
-        f"import torch\nimport {format}\nfrom safetensors.torch import load_file\n\n"
-        f'{made}net.load_state_dict(load_file("{file}"))\nnet.eval()\n'
-    )
+    read, imports = f'torch.load("{file}")', f"import torch\nimport {format}\n"
+    if file.endswith(".safetensors"):
+        read, imports = f'load_file("{file}")', imports + "from safetensors.torch import load_file\n"
+    return f"{imports}\n{made}net.load_state_dict({read})\nnet.eval()\n"
 
 
 def model_card(
@@ -101,6 +114,12 @@ def model_card(
     preprocessing = json.loads(metadata["preprocessing"])
     if code:
         in_torch = f"In torch:\n\n```python\n{code}```\n"
+    elif metadata["format"] == "detectron2":
+        in_torch = _IN_DETECTRON2.format(
+            file=file,
+            mean=[round(255 * value, 3) for value in preprocessing["mean"]],
+            std=[round(255 * value, 3) for value in preprocessing["std"]],
+        )
     elif metadata["format"] == "flax":
         in_torch = "The names in the file are paths of Flax; export `timm` names for torch.\n"
     else:

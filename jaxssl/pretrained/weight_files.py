@@ -1,9 +1,10 @@
-"""Files of weights: `.safetensors`, read and written; `.npz` and files of `torch.save`, read."""
+"""Files of weights: `.safetensors` and `.pth`, read and written; `.npz`, read."""
 
 import dataclasses
 import pathlib
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes  # noqa: F401 - makes numpy know bfloat16
 import numpy as np
@@ -14,6 +15,7 @@ from jaxssl.checked_files import read_arrays
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.safe_pickle import CONVERT, read_torch
+from jaxssl.pretrained.torch_archive import read_metadata, to_archive
 
 FORMATS = ".safetensors, .npz of numpy.savez or .pth of torch.save"
 
@@ -41,7 +43,7 @@ def read_weights(path: pathlib.Path) -> Weights:
             if head.startswith(b"PK") and _is_npz(path):
                 return Weights(read_arrays(file), {})
             if head.startswith((b"PK", b"\x80")):
-                return Weights(read_torch(file), {})
+                return Weights(read_torch(file), read_metadata(file, str(path)))
         except Exception as error:  # whatever a damaged file makes a reader raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path} cannot be read as weights: {reason}") from error
@@ -59,10 +61,19 @@ def _is_npz(path: pathlib.Path) -> bool:
 
 
 def write_weights(
-    path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+    path: pathlib.Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Writes a `.safetensors` file, which has its name only once it is complete."""
+    """Writes a file, which has its name only once it is complete.
+
+    Args:
+      path: of the file, `.safetensors` or `.pth`.
+      tensors: by name; in a `.pth` file there may be mappings of them, and plain values beside.
+      metadata: texts by name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, dict(metadata))
+    if path.suffix == ".pth":
+        content = to_archive(tensors, metadata)
+    else:
+        content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, dict(metadata))
     with atomic_write(path) as file:
         file.write(content)
