@@ -49,7 +49,7 @@ from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.reporting.tables import machine_table, result_tables
 from jaxssl.training.metrics import MetricsWriter
 from jaxssl.training.results import accuracy_table, read_results
-from jaxssl.training.workdir import create_workdir
+from jaxssl.training.workdir import check_images, create_workdir
 from mask_tools.shards import segment
 
 CASES, SEED = int(os.environ.get("FUZZ_CASES", 50)), int(os.environ.get("FUZZ_SEED", 0))
@@ -134,7 +134,8 @@ def of_store(tmp, name):
 
 
 def run(tmp: pathlib.Path) -> pathlib.Path:
-    create_workdir(tmp, base(), 10)
+    images = check_images(tmp, base(), open_source("scenes:10"))
+    create_workdir(tmp, base(), images)
     with MetricsWriter(tmp) as writer:
         for step in range(4):
             writer.write(step, step / 2, {"loss": 1.0, "eval/objects/knn_top1": 0.5})
@@ -154,7 +155,7 @@ def of_run(tmp, name):
         main_charts(groups), result_tables(groups), machine_table(groups)
         accuracy_table(tmp), read_results(tmp, 3)
         if name == "environment.json":
-            create_workdir(tmp, base(), 10)
+            check_images(tmp, base(), open_source("scenes:10"))
 
     return Kind(tmp / name, read, damage_lines if name.endswith("l") else damage_json)
 

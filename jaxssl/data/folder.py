@@ -112,6 +112,10 @@ class Folder:
         """Height and width of the upright image."""
         return read_size(self._read(index), self._keys[index])
 
+    def files(self) -> list[tuple[str, pathlib.Path]]:
+        """Keys and files of the images."""
+        return [(key, self._root / key) for key in self._keys]
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for key in self._keys:

@@ -117,6 +117,11 @@ class LabelFolder:
         keys = self._images.keys()
         return [keys[number] for number in self._numbers]
 
+    def files(self) -> list[tuple[str, pathlib.Path]]:
+        """Keys and files of the images."""
+        files = self._images.files()
+        return [files[number] for number in self._numbers]
+
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""
         return self._images.image_size(self._numbers[index])

@@ -92,6 +92,10 @@ class Tfds:
         """The keys of the images; reads all records."""
         return [self._key(index, self._features(index)) for index in range(len(self))]
 
+    def files(self) -> list[tuple[str, pathlib.Path]]:
+        """The files of records, by name."""
+        return [(path.name, path) for path in self._paths]
+
     def fingerprint(self) -> str:
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
         content = [self.spec, self._part, states, self._extent[:, 2].tolist()]

@@ -123,8 +123,10 @@ class Loop:
                     return self._steps(state, start, checkpoints, reporter, stop=stop)
                 except DivergenceError as error:
                     raise DivergenceError(
-                        f"{error}; the newest checkpoint is of step {checkpoints.newest()}. "
-                        "Try a lower optim.lr, optim.clip_norm or dtype float32"
+                        f"{error}; the newest checkpoint is of step {checkpoints.newest()}. To go "
+                        "on from there more slowly, give the same command with a lower rate, "
+                        f"--config.optim.lr={self._config.optim.lr / 2:g}; optim.clip_norm and "
+                        "dtype=float32 may help, too, in another --workdir"
                     ) from error
 
     def _steps(

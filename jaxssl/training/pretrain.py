@@ -25,7 +25,7 @@ from jaxssl.training.periodic_evaluation import PeriodicEvaluation, open_evaluat
 from jaxssl.training.sampler_refresh import Refresh
 from jaxssl.training.step import count_parameters, make_train_step, with_pretrained_encoder
 from jaxssl.training.trainer import Trainer
-from jaxssl.training.workdir import check_workdir, open_workdir
+from jaxssl.training.workdir import check_images, check_workdir, open_workdir
 from jaxssl.types import TrainState
 from jaxssl.views import ViewConfig
 
@@ -54,6 +54,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
             weights = load_init_variables(config, encoder)
         evaluation = open_evaluation(config)
         pipeline = open_data(config, method, device_bytes)
+        images = check_images(workdir, config, pipeline.source)
     distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
     step = make_train_step(config, method, pipeline.steps_per_epoch)
     trainer = Trainer(step, pipeline, mesh, config.seed)
@@ -65,7 +66,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
         HealthMonitor(config, trainer),
     )
     loop = Loop(config, workdir, trainer, measurements, Refresh(trainer, config.epochs))
-    with open_workdir(workdir, config, pipeline.num_examples), distributed.exit_on_peer_failure():
+    with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():
         log_start(workdir, mesh, state)
         return loop.run(state)
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import logging
 import pathlib
 import platform
 import subprocess
@@ -17,6 +18,8 @@ from ml_collections import ConfigDict
 from jaxssl import distributed
 from jaxssl.checked_files import read_json
 from jaxssl.config import MisfitError, SavedConfig, complete, flatten
+from jaxssl.data.identity import identify
+from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write, holder
 from jaxssl.renamed import REMOVED_KEYS
@@ -27,57 +30,84 @@ MAY_CHANGE = ("log_every", "wandb", "data.input", "data.workers", "data.cache_di
 MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
 SECONDS_TO_APPEAR = 90.0  # network disks show new files late
 
+log = logging.getLogger("jaxssl")
+
+
+class Images(TypedDict):
+    """The images of a run."""
+
+    images: int  # how many
+    data: str  # of `identify`
+
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Raises UserError if the folder belongs to another config, naming the keys that differ.
 
     More `epochs` than saved are allowed: schedules are functions of the progress t in [0, 1], and
-    t is then counted over the new length from the step reached so far.
+    t is then counted over the new length from the step reached so far. A lower `optim.lr` is
+    allowed, after a loss that was not finite, and another `data.source`: whether it has the same
+    images is seen when it is open, by `check_images`.
     """
     if not (workdir / "config.json").exists():
         return
     saved, now = flatten(read_config(workdir)), flatten(config)
     if removed := [key for key in REMOVED_KEYS if key in saved]:
         raise UserError(f"{workdir} holds a run with {removed[0]}: {REMOVED_KEYS[removed[0]]}")
-    differing = [
-        f"{key}: {saved.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
+    movable = "data" in read_environment(workdir)
+    changed = {
+        key: f"{key}: {saved.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
         for key in sorted({*saved, *now})
-        if saved.get(key) != now.get(key) and not _may_change(key, saved, now)
-    ]
-    if differing:
+        if saved.get(key) != now.get(key)
+    }
+    if differing := [
+        text
+        for key, text in changed.items()
+        if not _may_change(key, saved, now) and not (movable and key == "data.source")
+    ]:
         raise UserError(
             f"{workdir} holds a run with another config ({'; '.join(differing)}); "
             "give another --workdir, or delete that folder to start over"
         )
+    for key in {"optim.lr", "data.source"} & set(changed):
+        log.info("%s goes on with another %s", workdir, changed[key])
 
 
-def create_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> None:
-    """Writes `config.json` and `environment.json`, making the folder if need be.
+def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> Images:
+    """What is saved of the images of a run; UserError if one that is continued had others.
 
-    Raises a UserError if the run that is continued had another number of images: their order, and
-    with it the position in the data, would differ.
+    Of another number their order, and with it the position in the data, would differ, too.
     """
-    before = read_environment(workdir).get("images", num_examples)
-    if before != num_examples:
-        raise UserError(
-            f"{workdir} was begun on {before} images and {config.data.source} now has "
-            f"{num_examples}; give another --workdir, or the images of before"
-        )
+    now = Images(images=len(source), data=identify(source))
+    before = now | read_environment(workdir)
+    begun = f"{workdir} was begun on {before['images']} images and {config.data.source}"
+    advice = (
+        "give the images of before, by --config.data.source=folder:PATH if they were moved, or "
+        "another --workdir"
+    )
+    if before["images"] != now["images"]:
+        raise UserError(f"{begun} now has {now['images']}; {advice}")
+    if before["data"] != now["data"]:
+        raise UserError(f"{begun} has other ones: names, sizes or contents differ; {advice}")
+    return now
+
+
+def create_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> None:
+    """Writes `config.json` and `environment.json`, making the folder if need be."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         _write_json(workdir / "config.json", config.to_dict())
-        _write_json(workdir / "environment.json", environment() | {"images": num_examples})
+        _write_json(workdir / "environment.json", environment() | images)
     except OSError as error:
         raise UserError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, num_examples: int) -> Iterator[None]:
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> Iterator[None]:
     """Creates and locks the folder, which all processes of a run must share."""
     with contextlib.ExitStack() as stack:
         with distributed.raise_together():
             if distributed.is_first():
-                create_workdir(workdir, config, num_examples)
+                create_workdir(workdir, config, images)
                 stack.enter_context(locked(workdir))
         with distributed.raise_together():
             wait_for(workdir / "config.json")
@@ -111,6 +141,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if key == "epochs":
         return bool(now[key] >= saved[key])
+    if key == "optim.lr":
+        return bool(now[key] <= saved[key])
     return key in MAY_CHANGE or key.startswith(MAY_CHANGE_SECTIONS)
 
 
@@ -142,7 +174,8 @@ class Environment(TypedDict, total=False):
     versions: dict[str, str | None]
     devices: list[str]
     git: str | None
-    images: int  # of the training data
+    images: int
+    data: str
 
 
 def read_environment(workdir: pathlib.Path) -> Environment:

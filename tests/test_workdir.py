@@ -1,0 +1,89 @@
+"""Runs that are continued: with which other configs and images."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.config import base
+from jaxssl.data import open_source
+from jaxssl.errors import UserError
+from jaxssl.training.workdir import check_images, check_workdir, create_workdir
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of bitmaps, which are all of one size."""
+    folder = tmp_path / "photos"
+    (folder / "a").mkdir(parents=True)
+    for i in range(3):
+        Image.new("RGB", (9, 7), (i, 0, 0)).save(folder / "a" / f"{i}.bmp")
+    return folder
+
+
+def start(workdir, **changes):
+    """What `pretrain` does with the folder of a run."""
+    config = base()
+    config.update_from_flattened_dict(changes)
+    check_workdir(workdir, config)
+    images = check_images(workdir, config, open_source(config.data.source))
+    create_workdir(workdir, config, images)
+
+
+def test_images_may_move_and_not_change(tmp_path, photos):
+    run = tmp_path / "run"
+    start(run, **{"data.source": f"folder:{photos}"})
+    shutil.copytree(photos, tmp_path / "elsewhere", copy_function=shutil.copy)  # written now
+    moved = {"data.source": f"folder:{tmp_path / 'elsewhere'}"}
+    run = run.rename(tmp_path / "moved run")
+    start(run, **moved)
+    assert json.loads((run / "config.json").read_text())["data"]["source"] == moved["data.source"]
+    with pytest.raises(UserError, match=r"another config \(batch_size: 256 -> 8\)"):
+        start(run, **moved, batch_size=8)
+
+    Image.new("RGB", (9, 7), (200, 0, 0)).save(tmp_path / "elsewhere" / "a" / "1.bmp")
+    with pytest.raises(UserError, match="begun on 3 images and .*elsewhere has other ones"):
+        start(run, **moved)
+    with pytest.raises(UserError, match="begun on 3 images and scenes:3 has other ones"):
+        start(run, **{"data.source": "scenes:3"})
+    (tmp_path / "elsewhere" / "a" / "1.bmp").unlink()
+    with pytest.raises(UserError, match="begun on 3 images and .*elsewhere now has 2"):
+        start(run, **moved)
+    start(run, **{"data.source": f"folder:{photos}"})  # those of before
+    (photos / "a" / "0.bmp").rename(photos / "a" / "9.bmp")
+    with pytest.raises(UserError, match="photos has other ones"):
+        start(run, **{"data.source": f"folder:{photos}"})
+
+
+def test_label_maps_are_none_of_the_images_of_a_run(tmp_path, photos):
+    tree = tmp_path / "tree"
+    shutil.copytree(photos / "a", tree / "images" / "train")
+    (tree / "labels" / "train").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(np.zeros((7, 9), np.uint8)).save(tree / "labels" / "train" / f"{i}.png")
+    start(tmp_path / "run", **{"data.source": f"folder:{tree}"})
+    Image.fromarray(np.ones((7, 9), np.uint8)).save(tree / "labels" / "train" / "0.png")
+    start(tmp_path / "run", **{"data.source": f"folder:{tree}"})
+    shutil.copy(tree / "images" / "train" / "0.bmp", tree / "images" / "train" / "1.bmp")
+    with pytest.raises(UserError, match="has other ones"):
+        start(tmp_path / "run", **{"data.source": f"folder:{tree}"})
+
+
+def test_runs_without_a_word_on_their_images_take_those_of_now_for_theirs(tmp_path):
+    start(tmp_path, **{"data.source": "scenes:3"})
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    del environment["data"]
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(UserError, match="data.source: 'scenes:3' -> 'objects:3'"):
+        start(tmp_path, **{"data.source": "objects:3"})
+    start(tmp_path, **{"data.source": "scenes:3"})
+    assert json.loads((tmp_path / "environment.json").read_text())["data"]
+
+
+def test_the_learning_rate_may_be_lowered(tmp_path):
+    start(tmp_path, **{"optim.lr": 0.3})
+    start(tmp_path, **{"optim.lr": 0.1})
+    with pytest.raises(UserError, match=r"another config \(optim.lr: 0.1 -> 0.3\)"):
+        start(tmp_path, **{"optim.lr": 0.3})
