@@ -91,7 +91,10 @@ net = timm.models.vision_transformer.VisionTransformer(
         return ""
     read, imports = f'torch.load("{file}")', f"import torch\nimport {format}\n"
     if file.endswith(".safetensors"):
-        read, imports = f'load_file("{file}")', imports + "from safetensors.torch import load_file\n"
+        read, imports = (
+            f'load_file("{file}")',
+            imports + "from safetensors.torch import load_file\n",
+        )
     return f"{imports}\n{made}net.load_state_dict({read})\nnet.eval()\n"
 
 
