@@ -49,8 +49,8 @@ def contrastive(
       local_negatives: whether rows of the same image and another group are negatives. Needs
         `image` when false.
       image: id of the image each row comes from.
-      max_entries: of the matrix of similarities that is in memory at once. A larger one is made in
-        blocks of rows, and again in the backward pass: the same loss and gradient, exactly.
+      max_entries: of the matrix of similarities that a device has in memory at once. A larger one
+        is made in blocks of rows, and again in the backward pass: the same loss and gradient.
 
     Raises:
       UserError: `local_negatives` is false and `image` is not given.
@@ -62,12 +62,11 @@ def contrastive(
     ids = (group, view, image)
     losses = functools.partial(
         _row_losses,
-        others=(unit(z), *ids),
         temperature=temperature,
         positives_in_denominator=positives_in_denominator,
         local_negatives=local_negatives,
     )
-    return jnp.mean(_in_blocks(losses, (unit(p), *ids), max_entries // len(z)))
+    return jnp.mean(_in_blocks(losses, (unit(p), *ids), (unit(z), *ids), max_entries // len(z)))
 
 
 def _row_losses(
@@ -96,18 +95,41 @@ def _row_losses(
     return weight * loss
 
 
-def _in_blocks(function: Callable[[Tree], Array], rows: Tree, most: int) -> Float[Array, "..."]:
-    """`function` of all rows, or of equal blocks of at most `most` rows, one after another.
+def _in_blocks(
+    function: Callable[[Tree, Tree], Array], rows: Tree, others: Tree, most: int
+) -> Float[Array, " n"]:
+    """`function(rows, others)`, in equal blocks of at most `most` rows, one after another.
 
-    Of k blocks the first holds rows 0, k, 2 k, ...: where the rows are split over devices, each
-    device has its part of every block.
+    Over several devices, each gets all of the others once and goes through its own rows: were the
+    loop that of all devices together, they would send each other the others for every block.
     """
+    n = len(jax.tree.leaves(rows)[0])
+    mesh = jax.sharding.get_abstract_mesh()
+    number = 1 if mesh.empty else mesh.size
+    if number == 1 or n <= most or n % number:
+        return _one_by_one(function, rows, others, most)
+
+    def on_each(rows: Tree, others: Tree) -> Array:
+        everything = jax.tree.map(
+            lambda x: jax.lax.all_gather(x, mesh.axis_names, tiled=True), others
+        )
+        return _one_by_one(function, rows, everything, most)
+
+    split = jax.sharding.PartitionSpec(mesh.axis_names)
+    return jax.shard_map(on_each, in_specs=split, out_specs=split, check_vma=False)(rows, others)
+
+
+def _one_by_one(
+    function: Callable[[Tree, Tree], Array], rows: Tree, others: Tree, most: int
+) -> Float[Array, " n"]:
+    """The same on one device."""
     n = len(jax.tree.leaves(rows)[0])
     k = next(k for k in range(-(-n // max(most, 1)), n + 1) if n % k == 0)
     if k == 1:
-        return function(rows)
-    blocks = jax.tree.map(lambda x: x.reshape(n // k, k, *x.shape[1:]).swapaxes(0, 1), rows)
-    return jax.lax.map(jax.checkpoint(function), blocks)
+        return function(rows, others)
+    blocks = jax.tree.map(lambda x: x.reshape(k, n // k, *x.shape[1:]), rows)
+    one = jax.checkpoint(function)
+    return jax.lax.map(lambda block: one(block, others), blocks).reshape(n)
 
 
 def info_nce(

@@ -112,14 +112,26 @@ def memory_per_device() -> int:
     return machine_memory() // len(jax.local_devices())
 
 
+def peak_memory() -> int:
+    """The most bytes in use so far on a device of this process; 0 where the device cannot say."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return max(int(s.get("peak_bytes_in_use", 0)) for s in stats)
+
+
 def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`step(state, batch, resident, key)`, for all devices; the state is donated.
 
     The batch is split over the devices; what is resident stays where it lies.
     """
     same, rows = replicated(mesh), split(mesh)
+
+    @functools.wraps(step)
+    def on_mesh(*args: Tree) -> Tree:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for large losses
+            return step(*args)
+
     return jax.jit(
-        step, in_shardings=(same, rows, None, same), out_shardings=(same, same), donate_argnums=0
+        on_mesh, in_shardings=(same, rows, None, same), out_shardings=(same, same), donate_argnums=0
     )
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import collectives
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxssl.losses import contrastive, cross_entropy, sinkhorn, unit
 
@@ -181,6 +183,37 @@ def test_blocks_hold_no_more_than_they_may():
 
     assert largest(64 * 64) == 64 * 64
     assert largest(64 * 8) == 64 * 8
+
+
+def test_devices_get_the_others_once_and_each_goes_through_its_own_rows():
+    rng = np.random.default_rng(3)
+    p, z = rng.normal(size=(2, 1, 64, 5)).astype(np.float32)  # a batch of one, as in DetCon
+    view, image = (rng.integers(0, n, (1, 64)) for n in (2, 12))
+
+    def compiled(number):
+        mesh = Mesh(np.array(jax.devices()[:number]), ("data",))
+        loss = functools.partial(contrastive, temperature=0.3, max_entries=64 * 4)
+
+        def mean(p, z):
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return jax.vmap(loss)(p, z, image, view).mean()
+
+        rows = NamedSharding(mesh, PartitionSpec(None, "data"))
+        run = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)), in_shardings=rows)
+        return run.lower(p, z).compile()
+
+    one, eight = compiled(1), compiled(8)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-6),
+        eight(*jax.device_put((p, z), eight.input_shardings[0])),
+        one(p, z),
+    )
+    text = eight.as_text()
+    assert " while(" in text
+    sent = collectives(text)
+    assert sent == collectives(text[text.index("ENTRY") :])  # none in the loop over blocks
+    assert set(sent) == {"all-gather", "all-reduce", "reduce-scatter"}
+    assert sent["reduce-scatter"] == 1
 
 
 def test_finite_without_positives_and_with_zero_rows():
