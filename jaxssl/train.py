@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--print-config", action="store_true", help="print every key with its value, and exit"
     )
     parser.add_argument(
+        "--profile", type=int, default=0, metavar="STEPS", help="trace so many steps, for xprof"
+    )
+    parser.add_argument(
         "--distributed",
         action="store_true",
         help="one of several processes, as SLURM, Open MPI or a TPU pod say, or these three:",
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path, _, variant = args.config.partition(":")
         name = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
         workdir = args.workdir or pathlib.Path("runs", name)
-        if pretrain(config, workdir) and distributed.is_first():
+        if pretrain(config, workdir, profile=args.profile) and distributed.is_first():
             print(accuracy_table(workdir))
             print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
     return status.code

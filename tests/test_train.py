@@ -47,11 +47,11 @@ SMALL = {
 pytestmark = pytest.mark.usefixtures("small_encoders")
 
 
-def run(workdir, **changes):
+def run(workdir, *more, **changes):
     """Runs the command in this process; returns its exit status."""
     options = SMALL | {k.replace("__", "."): v for k, v in changes.items()}
     overrides = [f"--config.{k}={v}" for k, v in options.items() if v is not None]
-    return train.main(["--config", str(CONFIG), "--workdir", str(workdir), *overrides])
+    return train.main(["--config", str(CONFIG), "--workdir", str(workdir), *more, *overrides])
 
 
 def final_state(workdir):
@@ -103,6 +103,11 @@ def test_run_writes_what_it_promises(finished):
     assert "eval/objects/linear_top1" in evaluations[-1]
     assert all(1 <= line["health/rank_me"] <= 12 for line in evaluations)
     assert all(line["health/regions_per_image"] > line["health/no_region"] for line in evaluations)
+    shares = {k: v for k, v in evaluations[-1].items() if k.startswith("time/")}
+    names = {"steps", "compiling", "input", "checkpoints", "evaluation"}
+    assert set(shares) == {f"time/{name}" for name in names}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert [line["compile_seconds"] > 0 for line in training if "compile_seconds" in line] == [True]
     assert "kNN untrained" in table
     assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
     assert int(final_state(undisturbed)["step"]) == 8
@@ -143,9 +148,10 @@ def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
 
 def test_a_method_on_regions_gets_them(tmp_path):
     options = {"method__name": "detcon_s", "sampler__name": "random_crop", "method__num_regions": 4}
-    assert run(tmp_path, **options, eval__datasets="()", epochs=1) == 0
+    assert run(tmp_path, "--profile=2", **options, eval__datasets="()", epochs=1) == 0
     training = [line for line in lines(tmp_path) if "loss" in line]
     assert all(1 < line["regions_per_view"] <= 4 for line in training)
+    assert list(tmp_path.glob("profile/**/*.xplane.pb"))
 
 
 @pytest.mark.parametrize("mode", ["host", "stream"])

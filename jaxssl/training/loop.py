@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import distributed
+from jaxssl import distributed, sharding
 from jaxssl.errors import DivergenceError
 from jaxssl.stopping import StopSignal
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.reporter import Reporter, open_reporter
 from jaxssl.training.sampler_refresh import Refresh
+from jaxssl.training.time_use import Profile, TimeUse
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState
 
@@ -90,6 +91,7 @@ class Loop:
         trainer: Trainer,
         measurements: Sequence[Measurement],
         refresh: Refresh,
+        profile: int = 0,
     ):
         """What the measurements find, every `config.eval.every` epochs, is reported in one line.
 
@@ -99,21 +101,28 @@ class Loop:
           trainer: computes the steps.
           measurements: read the state.
           refresh: renews the sampler's part of the state.
+          profile: steps of which there is to be a trace.
         """
         self._config, self._workdir, self._trainer = config, workdir, trainer
         self._measurements, self._refresh = measurements, refresh
         self._per_epoch = trainer.pipeline.steps_per_epoch
         self._total: int = config.epochs * self._per_epoch
+        self._time, self._once = TimeUse(), dict[str, float]()
+        steps = profile if distributed.is_first() else 0
+        self._profile = Profile(workdir / "profile", steps, self._total)
 
     def run(self, state: TrainState) -> bool:
         """Trains from `state` or the newest checkpoint; returns whether it came to the end."""
         folder, keep = self._workdir / "checkpoints", self._config.checkpoint.keep
         with StopSignal(raises=False) as stop, Checkpoints(folder, keep) as checkpoints:
-            with self._interruptible(stop):
+            with self._interruptible(stop), self._time.of("checkpoints"):
                 state = checkpoints.restore("state", state) or state
             start = int(jax.device_get(state.step))
             distributed.check_same(checkpoint=start)
-            with open_reporter(self._config, self._workdir, self._per_epoch, start) as reporter:
+            with (
+                open_reporter(self._config, self._workdir, self._per_epoch, start) as reporter,
+                self._profile,
+            ):
                 if 0 < start < self._total:
                     log.info("continuing at step %d of %d", start, self._total)
                 if self._is_due(start) and not self._is_measured(start):
@@ -144,20 +153,17 @@ class Loop:
         for step in range(start + 1, self._total + 1):
             if self._refresh.is_due(step - 1):
                 reporter.pause()
-                state = self._refresh(state, lambda: stop.received)
+                with self._time.of("refresh"):
+                    state = self._refresh(state, lambda: stop.received)
                 if distributed.any_process(stop.received):
                     break
                 interval.restart()
-            state, metrics = self._trainer(state, interval.next_batch(batches))
-            interval.add(metrics)
-            if step == start + 1:  # its time went into compiling
-                jax.block_until_ready(metrics)
-                interval.restart()
+            state = self._step(state, step, batches, interval, first=step == start + 1)
             stopping, measure = consensus.reached(stop.received), self._is_due(step)
             save = stopping or step == self._total or step % self._config.checkpoint.every == 0
             save = save or self._refresh.is_due(step)
             if save or measure or step % self._config.log_every == 0:
-                reporter.report_training(step, interval.end(step))
+                reporter.report_training(step, interval.end(step) | self._machine())
             if save:  # before measurements and refresh: a run that continues makes up for them
                 self._save(checkpoints, step, state)
             if stopping:
@@ -173,6 +179,7 @@ class Loop:
             if save or measure:
                 interval.restart()
         else:
+            log.info("of the time: %s", self._time)
             return True
         stopped = int(jax.device_get(state.step))
         self._log_stop(reporter, stopped)
@@ -182,12 +189,42 @@ class Loop:
         reporter.pause()
         log.info("stopped at step %d; the same command continues from here", step)
 
+    def _step(
+        self,
+        state: TrainState,
+        step: int,
+        batches: Iterator[Any],
+        interval: Interval,
+        *,
+        first: bool,
+    ) -> TrainState:
+        """The state after one more step; the time of the `first` one goes into compiling."""
+        with self._time.of("input"):
+            batch = interval.next_batch(batches)
+        with self._time.of("compiling") if first else self._profile.step(step):
+            state, metrics = self._trainer(state, batch)
+            if first:
+                jax.block_until_ready(metrics)
+        interval.add(metrics)
+        if first:
+            self._once = {"compile_seconds": self._time.seconds("compiling")}
+            interval.restart()
+        self._profile.end(step, metrics)
+        return state
+
     def _interruptible(self, stop: StopSignal) -> contextlib.AbstractContextManager[None]:
         """For what may be left undone; but one process that leaves it does not stop others."""
         return stop.raising() if jax.process_count() == 1 else contextlib.nullcontext()
 
     def _save(self, checkpoints: Checkpoints, step: int, state: TrainState) -> None:
-        checkpoints.save(step, state, self._trainer.step.encoder_variables(state))
+        with self._time.of("checkpoints"):
+            checkpoints.save(step, state, self._trainer.step.encoder_variables(state))
+
+    def _machine(self) -> dict[str, float]:
+        """Of the machine, for a line of metrics."""
+        once, self._once = self._once, {}
+        peak = sharding.peak_memory()
+        return once | ({"peak_memory_gib": peak / 2**30} if peak else {})
 
     def _is_due(self, step: int) -> bool:
         """Whether to measure: before the first step, after the last, and in between."""
@@ -200,5 +237,9 @@ class Loop:
 
     def _measure(self, reporter: Reporter, step: int, state: TrainState) -> None:
         reporter.pause()
-        results = [measurement(step, state) for measurement in self._measurements]
-        reporter.report_measurements(step, {k: v for result in results for k, v in result.items()})
+        with self._time.of("evaluation"):
+            results = [measurement(step, state) for measurement in self._measurements]
+        found = {k: v for result in results for k, v in result.items()}
+        if step == self._total and self._time.seconds("compiling"):
+            found |= {f"time/{name}": share for name, share in self._time.shares().items()}
+        reporter.report_measurements(step, found)

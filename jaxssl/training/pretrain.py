@@ -32,12 +32,15 @@ from jaxssl.views import ViewConfig
 log = logging.getLogger("jaxssl")
 
 
-def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
+def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 0) -> bool:
     """Trains, or continues what was begun in `workdir`; returns whether it came to the end.
 
     It stops before on SIGTERM or Ctrl-C, once a checkpoint is saved. What can be checked is checked
-    before anything is compiled or written.
+    before anything is compiled or written. `profile` is a number of steps of which there is to be
+    a trace, in the workdir.
     """
+    if profile < 0:
+        raise UserError(f"--profile {profile}: give the number of steps to trace, 1 or more")
     workdir = pathlib.Path(workdir)
     sharding.enable_compilation_cache(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
@@ -65,7 +68,8 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str) -> bool:
         PeriodicEvaluation(config, trainer, evaluation),
         HealthMonitor(config, trainer),
     )
-    loop = Loop(config, workdir, trainer, measurements, Refresh(trainer, config.epochs))
+    refresh = Refresh(trainer, config.epochs)
+    loop = Loop(config, workdir, trainer, measurements, refresh, profile)
     with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():
         log_start(workdir, mesh, state)
         return loop.run(state)

@@ -41,8 +41,8 @@ class Reporter:
         """Writes and logs what hooks have measured, if anything."""
         if results and self._writer:
             self._writer.write(step, step / self._per_epoch, results)
-            shown = [f"{k} {v:.3f}" for k, v in results.items() if not k.startswith("health/")]
-            log.info("step %d: %s", step, "  ".join(shown) or "health measured")
+            shown = [f"{k} {v:.3f}" for k, v in results.items() if k.startswith("eval/")]
+            log.info("step %d: %s", step, "  ".join(shown) or "measured")
 
     def pause(self) -> None:
         """Makes room for messages."""
