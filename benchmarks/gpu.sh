@@ -10,6 +10,6 @@ if [ -n "$WHEELS" ]; then
         --target "${TMPDIR:-/tmp}/site" "$WHEELS"/*.whl
     PYTHONPATH=${TMPDIR:-/tmp}/site${PYTHONPATH:+:$PYTHONPATH}
 fi
-PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+PYTHONPATH=$PWD:$PWD/benchmarks${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH PYTHONUNBUFFERED=1
 exec "$PYTHON" benchmarks/gpu/run.py "$@"

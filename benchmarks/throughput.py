@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import compare
 import jax
 import numpy as np
 from PIL import Image
@@ -152,6 +153,7 @@ def main() -> None:
     if args.out:
         settings = {k: str(v) for k, v in vars(args).items() if k not in ("out", "torch_python")}
         content = {"settings": settings, "environment": environment(), "images_per_second": figures}
+        compare.warn(args.out, content)
         args.out.write_text(json.dumps(content, indent=2) + "\n")
 
 

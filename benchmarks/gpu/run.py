@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 import cifar10
+import compare
 import jax
 import jax.numpy as jnp
 from cases import CASES, make_config
@@ -179,6 +180,7 @@ def main() -> None:
     preparing.kill()
     content |= {"environment": environment(), "ceilings": ceilings()}
     content["seconds"] = time.monotonic() - start
+    compare.warn(args.out, content)
     args.out.write_text(json.dumps(content, indent=1) + "\n")
     print(table(content["cases"]))
 
