@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxssl.errors import UserError
+from jaxssl.models.stem import convolve, max_pool
 from jaxssl.types import Features
 
 # Residual blocks per stage. From 50 layers on they are bottlenecks.
@@ -39,6 +40,7 @@ def _conv(
     padding: str,
     dtype: Any,
     name: str,
+    convolution: Any = None,
 ) -> nn.Conv:
     """A convolution without bias, padded by the same on all sides or as XLA's "SAME"."""
     return nn.Conv(
@@ -51,6 +53,7 @@ def _conv(
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
         name=name,
+        conv_general_dilated=convolution,
     )
 
 
@@ -137,11 +140,11 @@ class ResNet(nn.Module):
         channels = round(64 * self.width)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
-        x = conv(channels, kernel, stride, name="conv1")(images)
+        x = conv(channels, kernel, stride, name="conv1", convolution=convolve)(images)
         x = nn.relu(_batch_norm(train, dtype=self.dtype, name="bn1")(x))
         if self.stem == "imagenet":
             padding = ((1, 1), (1, 1)) if self.padding == "torch" else "SAME"
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+            x = max_pool(x, padding)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             dilation = 2 ** max(0, stage + self.dilated_stages - 3)
