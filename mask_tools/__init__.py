@@ -14,7 +14,15 @@ The commands `python -m mask_tools.export` and `python -m mask_tools.inspect` do
 from mask_tools.dataset_export import segment_dataset
 from mask_tools.record_preview import draw_preview
 from mask_tools.region_report import inspect_regions
-from mask_tools.segmenters import Annotation, Felzenszwalb, Grid, HqSam, Proposals, Sam
+from mask_tools.segmenters import (
+    Annotation,
+    Felzenszwalb,
+    Grid,
+    HqSam,
+    Proposals,
+    Sam,
+    Transformers,
+)
 
 __all__ = [
     "Annotation",
@@ -23,6 +31,7 @@ __all__ = [
     "HqSam",
     "Proposals",
     "Sam",
+    "Transformers",
     "draw_preview",
     "inspect_regions",
     "segment_dataset",

@@ -110,7 +110,7 @@ def segment_dataset(
       max_broken: fraction of the images that may be unreadable.
       unannotated: "skip" images that have no annotation, or "error".
       min_matched: fraction of images and annotations that must belong together; see `match`.
-      workers: processes; below 2, all is done in this one; None: one per CPU core, for SAM one.
+      workers: processes; below 2, all is done in this one; None: one per core, for networks one.
         With several, a script must call this under `if __name__ == "__main__":`.
       num_shards: jobs of an array that share the files.
       shard_index: of this job, from 0; it makes every `num_shards`-th file.

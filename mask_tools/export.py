@@ -90,7 +90,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="processes (default: one for each CPU core; for sam and hq_sam one)",
+        help="processes (default: one for each CPU core; for networks one)",
     )
     add("--num-shards", type=positive, default=1, metavar="N", help="jobs that share the files")
     add(

@@ -10,13 +10,14 @@ from typing import Any
 from jaxssl.data.records import SegmenterInfo
 from jaxssl.errors import UserError
 from mask_tools.segmenters import EXACT, SEGMENTERS
+from mask_tools.segmenters.hugging_face import Transformers
 from mask_tools.shards import Job
 
 Settings = dict[str, Any]
 
 _FILES = ("checkpoint", "path", "images")  # options of segmenters that name what they read
 # May differ between two runs: of files the checksums count, the others only affect the speed.
-_FREE = (*_FILES, "device", "points_per_batch")
+_FREE = (*_FILES, "model", "revision", "device", "points_per_batch", "images_per_batch")
 
 
 def describe_segmenter(job: Job) -> SegmenterInfo:
@@ -30,6 +31,8 @@ def describe_segmenter(job: Job) -> SegmenterInfo:
     for option in _FILES:
         path = parameters.get(option)
         described[f"{option}_sha256"] = _checksum(pathlib.Path(path)) if path else None
+    if isinstance(job.segmenter, Transformers):
+        described |= {f"{name}_sha256": sha for name, sha in job.segmenter.checksums().items()}
     plain: SegmenterInfo = json.loads(json.dumps(described))
     return plain
 
@@ -46,7 +49,7 @@ def _checksum(path: pathlib.Path) -> str:
 
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
     """The settings that an entry of `info.json` on a segmenter stands for."""
-    others = ("max_side", *(f"{name}_sha256" for name in _FILES))
+    others = ("max_side", *(f"{name}_sha256" for name in (*_FILES, "model", "model_config")))
     parameters = {n: value for n, value in segmenter["parameters"].items() if n not in _FREE}
     settings = {"segmenter": segmenter["name"]} | {name: segmenter.get(name) for name in others}
     return settings | parameters

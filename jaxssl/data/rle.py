@@ -65,7 +65,7 @@ def check_masks(rle: Sequence[bytes], size: tuple[int, int]) -> None:
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """The run lengths of a mask bool[h, w]."""
-    return _compress(_changes(mask), mask.shape)
+    return encode_changes(_changes(mask), mask.shape)
 
 
 def encode_labels(labels: np.ndarray) -> dict[int, bytes]:
@@ -84,7 +84,8 @@ def encode_labels(labels: np.ndarray) -> dict[int, bytes]:
     runs = np.stack([starts[order], ends[order]], axis=1)
     parts = np.split(runs, first[1:])
     return {
-        int(v): _compress(part.ravel(), labels.shape) for v, part in zip(values, parts, strict=True)
+        int(v): encode_changes(part.ravel(), labels.shape)
+        for v, part in zip(values, parts, strict=True)
     }
 
 
@@ -142,7 +143,7 @@ def _polygon(points: Any) -> list[float]:
     return [float(p) for p in points]
 
 
-def _compress(changes: np.ndarray, size: tuple[int, ...]) -> bytes:
+def encode_changes(changes: np.ndarray, size: tuple[int, ...]) -> bytes:
     """The characters for the pixels at which a mask of `size` height, width turns over."""
     height, width = size
     if len(changes) and changes[-1] == height * width:

@@ -10,7 +10,7 @@ from multiprocessing.sharedctypes import Synchronized
 
 from jaxssl.errors import UserError
 from jaxssl.stopping import follow_parent, starting_workers
-from mask_tools.segmenters.sam import SamConfig
+from mask_tools.segmenters.network import Network
 from mask_tools.shards import Finished, Job, make
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -26,7 +26,7 @@ def make_all(
       job: the split to make.
       numbers: of its shards.
       workers: processes to start; below 2, all is done in this one; None: one for each CPU core,
-        but for SAM, which takes all cores, or a GPU, by itself.
+        but for a network, which takes all cores, or a GPU, by itself.
       advance: called with the number of images done since the call before.
 
     Returns:
@@ -36,7 +36,7 @@ def make_all(
       UserError: a process was killed.
     """
     if workers is None:
-        workers = 1 if isinstance(job.segmenter, SamConfig) else os.cpu_count() or 1
+        workers = 1 if isinstance(job.segmenter, Network) else os.cpu_count() or 1
     if min(workers, len(numbers)) < 2:
         yield from (make(job, number, lambda: advance(1)) for number in numbers)
         return

@@ -1,7 +1,7 @@
 """Shards made on a Ray cluster (the extra `ray`), by the same code and to the same bytes.
 
-An actor makes one shard after another, so that it loads a network once. `sam` and `hq_sam` have an
-actor on each GPU of the cluster; without any, and for other segmenters, there is one on each CPU.
+An actor makes one shard after another, so that it loads a network once. Networks have an actor on
+each GPU of the cluster; without any, and for other segmenters, there is one on each CPU.
 All nodes must see the folders of the records and of the images, and the one in which the command
 was given, under the same paths.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from jaxssl.errors import UserError
-from mask_tools.segmenters.sam import SamConfig
+from mask_tools.segmenters.network import Network
 from mask_tools.shards import Finished, Job, make
 
 _SECONDS_TO_ANSWER = 10
@@ -76,7 +76,7 @@ def _connect(ray: Any, address: str) -> None:
 
 def share(resources: Mapping[str, float], job: Job, shards: int) -> tuple[int, int]:
     """The number of actors for a cluster with these resources, and the GPUs of each."""
-    gpus = int(resources.get("GPU", 0)) if isinstance(job.segmenter, SamConfig) else 0
+    gpus = int(resources.get("GPU", 0)) if isinstance(job.segmenter, Network) else 0
     return min(gpus or max(1, int(resources.get("CPU", 1))), shards), min(gpus, 1)
 
 

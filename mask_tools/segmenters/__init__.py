@@ -11,6 +11,7 @@ from mask_tools.regions import Region
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
+from mask_tools.segmenters.hugging_face import Transformers
 from mask_tools.segmenters.proposals import Proposals
 from mask_tools.segmenters.sam import HqSam, Sam
 
@@ -36,6 +37,7 @@ SEGMENTERS: dict[str, Any] = {
     "fh": Felzenszwalb,
     "sam": Sam,
     "hq_sam": HqSam,
+    "transformers": Transformers,
     "annotation": Annotation,
     "proposals": Proposals,
 }

@@ -6,14 +6,12 @@ which are SAM's paper's. That of HQ-SAM gives one mask for each point, the best 
 finer one added, where SAM's own gives three.
 """
 
-import contextlib
 import dataclasses
 import functools
 import pathlib
 import pickle
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,12 +19,20 @@ import numpy as np
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region
+from mask_tools.segmenters.network import (
+    autocast,
+    check_options,
+    enough_memory,
+    import_first,
+    installed,
+    move,
+    to_float,
+)
 
 _SAM_FROM = "https://dl.fbaipublicfiles.com/segment_anything/"
 _HQ_SAM_FROM = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
 _HQ_ONLY = "mask_decoder.hf_token.weight"  # a weight that SAM does not have
 _WIDTH = "image_encoder.pos_embed"  # whose last axis tells the model types apart
-_PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +62,16 @@ class SamConfig:
         if self.model_type not in self.official:
             types = ", ".join(self.official)
             raise UserError(f"no model {self.model_type!r}; --model-type {types}")
-        if self.precision not in _PRECISIONS:
-            raise UserError(f"--precision {self.precision}: choose {', '.join(_PRECISIONS)}")
-        if min(self.points_per_side, self.points_per_batch) < 1:
-            raise UserError("--points-per-side and --points-per-batch must be at least 1")
+        check_options(
+            self.precision,
+            points_per_side=self.points_per_side,
+            points_per_batch=self.points_per_batch,
+        )
         if not pathlib.Path(self.checkpoint).is_file():
             raise UserError(
                 f"--checkpoint {self.checkpoint or '(none)'} is no file; {self.download_hint}"
             )
-        _import_first()
+        import_first("sam")
 
     @property
     def download_hint(self) -> str:
@@ -101,32 +108,10 @@ class HqSam(SamConfig):
     }
 
 
-def _import_first() -> None:
-    """Loads torchvision before a tfds: source loads TensorFlow: the other way round ends Python.
-
-    Both bring LLVM; seen with torchvision 0.29 and TensorFlow 2.21.
-    """
-    if "tensorflow" in sys.modules and "torchvision" not in sys.modules:
-        raise UserError("SAM cannot be loaded after TensorFlow; make it before a tfds: source")
-    with _installed():
-        import torchvision  # noqa: F401
-
-
-@contextlib.contextmanager
-def _installed() -> Iterator[None]:
-    """Raises `UserError`, naming what to install, where a package is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            f"{error}; SAM needs torch and its own packages: pip install 'jaxssl[sam]'"
-        ) from error
-
-
 @functools.lru_cache(maxsize=1)
 def _generator(parameters: SamConfig) -> Any:
     """The automatic mask generator, loaded once in a process."""
-    with _installed(), warnings.catch_warnings():
+    with installed("sam"), warnings.catch_warnings():
         # HQ-SAM's imports names that timm has moved, and registers models under timm's names.
         warnings.simplefilter("ignore")
         if isinstance(parameters, HqSam):
@@ -137,7 +122,7 @@ def _generator(parameters: SamConfig) -> Any:
     options = dataclasses.asdict(parameters)
     for name in ("model_type", "checkpoint", "device", "precision"):
         del options[name]
-    with _installed():  # it imports OpenCV where --min-mask-region-area needs it
+    with installed("sam"):  # it imports OpenCV where --min-mask-region-area needs it
         generator = library.SamAutomaticMaskGenerator(model, output_mode="coco_rle", **options)
     if model.device.type == "mps":  # which has no float64, in which the points are given
         transform = generator.predictor.transform
@@ -148,53 +133,29 @@ def _generator(parameters: SamConfig) -> Any:
 
 def _load(parameters: SamConfig, build: Callable[[], Any]) -> Any:
     """The model with its weights, on its device; `UserError` if they are not of its type."""
-    import torch
 
     model = build()
     weights = _read(parameters)
     expected = model.state_dict()
     _check_type(weights, expected, parameters)
     model.load_state_dict({name: weights[name] for name in expected})
-    name = parameters.device
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        model.to(torch.device(name)).eval()
-    except (RuntimeError, AssertionError) as error:  # no such device, or no torch built for it
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"--device {name} cannot be used ({reason}); give auto, cpu, cuda, cuda:1 or mps"
-        ) from error
+    move(model, parameters.device)
     _set_precision(model, parameters.precision)
     return model
 
 
 def _set_precision(model: Any, precision: str) -> None:
     """Lets the two networks compute by autocast; what follows them takes float32 alone."""
-    import torch
-
-    kind = model.device.type
-    if precision == "auto":
-        precision = "float16" if kind == "cuda" else "float32"
-    if precision == "float32":
-        return
 
     def reduced(forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **named: Any) -> Any:
-            with torch.autocast(kind, getattr(torch, precision)):
-                return _to_float(forward(*args, **named))
+            with autocast(model.device, precision):
+                return to_float(forward(*args, **named))
 
         return run
 
     for network in (model.image_encoder, model.mask_decoder):
         network.forward = reduced(network.forward)
-
-
-def _to_float(output: Any) -> Any:
-    if isinstance(output, list | tuple):
-        return type(output)(map(_to_float, output))
-    return output.float()
 
 
 def _read(parameters: SamConfig) -> dict[str, Any]:
@@ -230,20 +191,14 @@ def _check_type(
 
 def _generate(generator: Any, example: Example) -> list[Region]:
     """The masks that a generator finds in the image."""
-    import torch
-
     size = example.image.shape[0], example.image.shape[1]
     resize = generator.predictor.transform
     if min(resize.get_preprocess_shape(*size, resize.target_length)) < 1:  # very long and thin
         raise BrokenImage(
             f"{example.key}: SAM takes no image of {size} pixels: at its own size nothing is left"
         )
-    try:
+    with enough_memory(example.key):
         found = generator.generate(example.image)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{example.key}: the GPU is out of memory; lower --points-per-batch or give --max-side"
-        ) from error
     return [
         Region(mask["segmentation"]["counts"].encode(), size, mask["predicted_iou"])
         for mask in found

@@ -1,0 +1,100 @@
+"""What segmenters that are networks of torch have in common: device, precision, order of loading.
+
+A network takes all cores, or a GPU, by itself: it is run in one process, or in one for each GPU.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from jaxssl.errors import UserError
+
+_PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+
+
+@runtime_checkable
+class Network(Protocol):
+    """The options that every network has."""
+
+    device: str  # auto, cpu, cuda, cuda:1 or mps
+    precision: str  # of autocast; auto is float16 on an NVIDIA GPU, float32 elsewhere
+
+
+def check_options(precision: str, *, points_per_side: int, points_per_batch: int) -> None:
+    """Raises `UserError` if a network cannot be run so."""
+    if precision not in _PRECISIONS:
+        raise UserError(f"--precision {precision}: choose {', '.join(_PRECISIONS)}")
+    if min(points_per_side, points_per_batch) < 1:
+        raise UserError("--points-per-side and --points-per-batch must be at least 1")
+
+
+def import_first(extra: str) -> None:
+    """Loads torchvision before a tfds: source loads TensorFlow: the other way round ends Python.
+
+    Both bring LLVM; seen with torchvision 0.29 and TensorFlow 2.21. `extra` is that of the package
+    which brings torchvision.
+    """
+    if "tensorflow" in sys.modules and "torchvision" not in sys.modules:
+        raise UserError("SAM cannot be loaded after TensorFlow; make it before a tfds: source")
+    with installed(extra):
+        import torchvision  # noqa: F401
+
+
+@contextlib.contextmanager
+def installed(extra: str) -> Iterator[None]:
+    """Raises `UserError`, naming the extra to install, where a package is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{error}; --segmenter needs torch and more: pip install 'jaxssl[{extra}]'"
+        ) from error
+
+
+def move(model: Any, device: str) -> None:
+    """Moves a model to the device of that name, for inference; `UserError` if there is none."""
+    import torch
+
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        model.to(torch.device(device)).eval()
+    except (RuntimeError, AssertionError) as error:  # no such device, or no torch built for it
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--device {device} cannot be used ({reason}); give auto, cpu, cuda, cuda:1 or mps"
+        ) from error
+
+
+def autocast(device: Any, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """In which networks on the device compute with that precision, on weights of float32."""
+    import torch
+
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    if precision == "float32":
+        return contextlib.nullcontext()
+    kinds = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    return torch.autocast(device.type, kinds[precision])
+
+
+def to_float(output: Any) -> Any:
+    """The tensors of a network's output as float32: what follows them takes nothing else."""
+    if isinstance(output, list | tuple):
+        return type(output)(map(to_float, output))
+    return output.float()
+
+
+@contextlib.contextmanager
+def enough_memory(examples: str) -> Iterator[None]:
+    """Raises `UserError`, saying what to lower, where the GPU has too little for `examples`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{examples}: the GPU is out of memory; lower --points-per-batch or give --max-side"
+        ) from error
