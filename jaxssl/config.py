@@ -115,6 +115,7 @@ def base() -> ConfigDict:
     config.eval.every = 0  # epochs between evaluations; 0: before the first and after the last
     config.eval.size = 0  # side of the images, pixels; 0: views.size, with label maps their own
     config.eval.health = 512  # training images on which signs of a collapse are measured; 0: off
+    config.eval.in_context = 0  # cells in the memory of segmentation by retrieval; 0: off
     config.eval.linear = True  # whether to train a linear classifier too, after the last epoch
     config.eval.batch_size = 256  # images at once
     config.eval.knn_k = KNN_K
@@ -222,7 +223,15 @@ POSITIVE = (
     "epochs", "batch_size", "log_every", "data.max_objects", "data.region_planes",
     "eval.batch_size", "eval.knn_k", "eval.linear_epochs", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
-NOT_NEGATIVE = ("seed", "data.pixels", "data.workers", "eval.every", "eval.size", "eval.health")
+NOT_NEGATIVE = (
+    "seed",
+    "data.pixels",
+    "data.workers",
+    "eval.every",
+    "eval.size",
+    "eval.health",
+    "eval.in_context",
+)
 MINIMUM = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
 ALLOWED = {
     "dtype": ("float32", "bfloat16"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxssl import sharding
-from jaxssl.evaluation.classification import knn as module
-from jaxssl.evaluation.classification.knn import Knn, compile_search, knn
+from jaxssl.evaluation import neighbors
+from jaxssl.evaluation.classification.knn import Knn, knn
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def data():
 @pytest.mark.parametrize(("bank", "queries"), [(2**16, 2**9), (25, 2)])
 def test_plain_loop_with_several_k(data, mesh, monkeypatch, bank, queries):
     # The second: three chunks of the bank, two of each device's queries; the last ones not full.
-    monkeypatch.setattr(module, "BANK_CHUNK", bank)
-    monkeypatch.setattr(module, "QUERY_CHUNK", queries)
+    monkeypatch.setattr(neighbors, "BANK_CHUNK", bank)
+    monkeypatch.setattr(neighbors, "QUERY_CHUNK", queries)
     votes = knn(*data, Knn((7, 1, 30), 0.07), num_classes=4, mesh=mesh)
     for k, of_k in zip((7, 1, 30), votes, strict=True):
         np.testing.assert_allclose(of_k, plain_loop(*data, k, 0.07, 4), rtol=1e-4)
@@ -57,20 +57,6 @@ def test_unlabeled_images_change_nothing(data, mesh):
         knn(more, more_labels, test, Knn((5,)), num_classes=4, mesh=mesh),
         knn(train, labels, test, Knn((5,)), num_classes=4, mesh=mesh),
     )
-
-
-def test_memory_does_not_grow_with_the_queries_and_devices_share_nothing(mesh):
-    def compiled(queries):
-        rows = np.zeros((queries, 8), np.float32)
-        found = module.Neighbors(np.zeros((queries, 3), np.float32), np.zeros((queries, 3), int))
-        bank = (np.zeros((500, 8), np.float32), np.zeros(500, np.int32), np.int32(500))
-        return compile_search(mesh, 4).lower((rows, found), bank).compile()
-
-    few, many = compiled(64), compiled(640)
-    temporary = [c.memory_analysis().temp_size_in_bytes for c in (few, many)]
-    similarities = (640 - 64) * 500 * 4  # bytes, had they all been there at once
-    assert temporary[1] - temporary[0] < similarities / 20
-    assert "all-" not in many.as_text()
 
 
 def test_mistakes(data, mesh):

@@ -125,9 +125,10 @@ def test_says_first_what_is_trained_and_on_what(finished):
 
 
 def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
-    assert run(tmp_path, epochs=1, eval__datasets="scenes:40") == 0
+    assert run(tmp_path, epochs=1, eval__datasets="scenes:40", eval__in_context=4096) == 0
     evaluations = [line for line in lines(tmp_path) if "eval/scenes/miou" in line]
     assert [line["step"] for line in evaluations] == [0, 4]
+    assert all("eval/scenes/in_context_miou" in line for line in evaluations)
     assert "mIoU untrained" in capsys.readouterr().out
     options = ["--tasks", "fcn", "--from-scratch", "--void", "0", "--size", "32", "--seeds", "2"]
     small = ["fcn.epochs=1", "fcn.batch_size=8", "fcn.head_channels=8", "fcn.crop=16"]

@@ -21,6 +21,7 @@ from jaxssl.evaluation.collapse import HEALTH
 from jaxssl.evaluation.datasets import DataSet, open_configured
 from jaxssl.evaluation.dense.depth import DEPTH
 from jaxssl.evaluation.dense.fcn import FCN
+from jaxssl.evaluation.dense.in_context import IN_CONTEXT
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.dense.pets import PETS
 from jaxssl.evaluation.features import adapt_batch_norm
@@ -37,6 +38,7 @@ TASKS: dict[str, Task] = {
     "few_shot": FEW_SHOT,
     "finetune": FINETUNE,
     "segmentation": SEGMENTATION,
+    "in_context": IN_CONTEXT,
     "fcn": FCN,
     "pets": PETS,
     "depth": DEPTH,
@@ -85,6 +87,7 @@ def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
     settings: dict[str, dict[str, Any]] = {
         "knn": {"k": (config.knn_k,), "temperature": config.knn_temperature},
         "linear": {"epochs": config.linear_epochs},
+        "in_context": {"memory": config.in_context} if config.in_context else {},
     }
     return {
         name: dataclasses.replace(

@@ -16,6 +16,7 @@ def open_evaluation(config: ConfigDict) -> Pairs:
     labeled = "labels" in offered or "label maps" not in offered
     names = ["knn", "linear"] if labeled else []
     names += ["segmentation"] if "label maps" in offered else []
+    names += ["in_context"] if "label maps" in offered and config.eval.in_context else []
     names += ["retrieval"] if "labeled regions" in offered else []
     return match(with_config(choose_tasks(names), config.eval), datasets) if datasets else []
 

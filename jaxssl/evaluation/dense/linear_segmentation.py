@@ -84,15 +84,17 @@ class Cells(NamedTuple):
     shares: np.ndarray  # f32[n, k], of the classes
 
 
-def cells_of_images(
+def labeled_cells(
     encoder: Encoder, pixels: Pixels, rows: np.ndarray, limit: int, seed: int
-) -> list[Cells]:
-    """The cells of each of these training images; of the largest grids some drawn at random.
+) -> Iterator[tuple[int, Cells]]:
+    """Each of these training images, in some order, with its cells: an equal part of `limit`.
+
+    Of a larger grid some are drawn at random.
 
     Raises:
       UserError: features are not finite.
     """
-    most, found = -(-limit // len(rows)), {}
+    most = -(-limit // len(rows))
     for row, grid in grids_of(encoder, pixels, "train", rows):
         if not np.isfinite(grid).all():
             raise UserError(f"features of {pixels.name} are not finite; did training diverge?")
@@ -101,8 +103,7 @@ def cells_of_images(
         chosen: slice | np.ndarray = slice(None)
         if len(features) > most:
             chosen = np.random.default_rng((seed, row)).permutation(len(features))[:most]
-        found[row] = Cells(features[chosen].copy(), shares[chosen])
-    return [found[int(row)] for row in rows]
+        yield row, Cells(features[chosen].copy(), shares[chosen])
 
 
 @functools.cache
@@ -187,7 +188,8 @@ def _run(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> 
     rows = np.sort(np.random.default_rng(seed).permutation(count)[: protocol.images])
     rng = np.random.default_rng(seed)
     rows = rng.permutation(rows)
-    cells = cells_of_images(encoder, pixels, rows, protocol.cells, seed)
+    found = dict(labeled_cells(encoder, pixels, rows, protocol.cells, seed))
+    cells = [found[row] for row in rows.tolist()]
     held_out = len(rows) // 10
     probes = fit_cells(cells[held_out:], LEARNING_RATES, protocol, seed, rng)
     classes = len(pixels.classes)
