@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxssl.data.machine_memory import machine_memory
 from jaxssl.data.packing import Packing
 from jaxssl.errors import UserError
-from jaxssl.image.pyramid import Packed
+from jaxssl.image.pyramid import LANES, Packed, as_words
 from jaxssl.types import Tree
 
 
@@ -141,6 +141,16 @@ def jit_refresh(encode: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return jax.jit(encode, in_shardings=(same, same, rows, None), out_shardings=same)
 
 
+def reads_words(name: str, mesh: Mesh) -> bool:
+    """Whether the devices read an array of canvases as words: TPUs the images."""
+    return name == "image" and mesh.devices.flat[0].platform == "tpu"
+
+
+def as_read(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, np.ndarray]:
+    """A batch of canvases as the devices read it."""
+    return {n: as_words(v) if reads_words(n, mesh) else v for n, v in batch.items()}
+
+
 def make_resident(
     arrays: Mapping[str, np.ndarray | Packing], mesh: Mesh, *, split_pages: bool
 ) -> Tree:
@@ -149,20 +159,24 @@ def make_resident(
     With `split_pages` each device holds a part of the pages, instead of all of them.
     """
 
-    def place(values: np.ndarray | Packing) -> Tree:
+    def place(name: str, values: np.ndarray | Packing) -> Tree:
         if not isinstance(values, Packing):
             return replicate(values, mesh)
         where = split(mesh) if split_pages else replicated(mesh)
         number = -(-values.num_pages // mesh.size) * mesh.size if split_pages else values.num_pages
-        shape = (number, values.page_length, *values.rows.shape[2:])
-        empty = jax.jit(lambda: jnp.zeros(shape, values.rows.dtype), out_shardings=where)
+        words = reads_words(name, mesh)
+        shape = (values.page_length, *values.rows.shape[2:])
+        shape = (-(-values.page_length // (4 * LANES)), LANES) if words else shape
+        dtype = np.uint32 if words else values.rows.dtype
+        empty = jax.jit(lambda: jnp.zeros((number, *shape), dtype), out_shardings=where)
         put = jax.jit(lambda a, i, x: a.at[i].set(x), donate_argnums=0, out_shardings=where)
         pages = empty()
         for i, page in enumerate(values.pages()):  # one at a time: they are many gigabytes
+            page = as_words(page) if words else page
             pages = put(pages, replicate(np.int32(i), mesh), replicate(page, mesh))
         return Packed(pages, replicate(values.page, mesh), replicate(values.start, mesh))
 
-    return {name: place(values) for name, values in arrays.items()}
+    return {name: place(name, values) for name, values in arrays.items()}
 
 
 def jit_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

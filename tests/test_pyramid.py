@@ -166,3 +166,28 @@ def test_packed_images_give_the_same_crops():
     seen = jax.jit(lambda r: views(pyramid.look_up(r, index)))(resident)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(seen), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("length", [1, 5, 322, 509, 510, 562])
+def test_runs_of_words_are_runs_of_bytes(length):
+    image = RNG.integers(0, 256, 3000, np.uint8)
+    starts = jnp.array([0, 1, 2, 3, 511, 512, 515, 1021, 1023, len(image) - length])
+    runs = jax.jit(pyramid._runs_of_words, static_argnums=2)(
+        pyramid.as_words(image), starts, length
+    )
+    in_order = runs.reshape(len(starts), 4, -1).transpose(0, 2, 1).reshape(len(starts), -1)
+    expected = np.stack([image[start : start + length] for start in starts])
+    np.testing.assert_array_equal(in_order[:, :length], expected)
+
+
+def test_views_of_words_are_those_of_bytes():
+    image = photo(300, 200)
+    canvas = canvas_of(image, 32)
+    words = canvas | {"image": pyramid.as_words(canvas["image"])}
+    pages = np.concatenate([np.zeros((2, 77), np.uint8), np.stack([canvas["image"]] * 2)], axis=1)
+    packed = canvas | {"image": Packed(jnp.asarray(pyramid.as_words(pages)), 1, 77)}
+    for key in jax.random.split(jax.random.key(0), 5):
+        box = random_box(key, whole_box(jnp.array([300, 200])), (0.1, 1.0), (3 / 4, 4 / 3))
+        expected = cut(canvas, box, 32, "bicubic")
+        for other in (words, packed):
+            np.testing.assert_allclose(cut(other, box, 32, "bicubic"), expected, atol=1e-6)

@@ -78,3 +78,18 @@ def test_pages_stay_where_they_are(arrays, mesh):
     for _, shape, _ in sent:
         entries = np.prod([int(n) for n in shape.split(",") if n])
         assert entries <= 2 * len(INDEX) * window < len(INDEX) * page
+
+
+def test_devices_that_read_words_make_the_same_views(arrays, mesh, monkeypatch):
+    """As TPUs do: from canvases of the host, and from pages."""
+    key = jax.random.key(0)
+    batch = {name: values[INDEX] for name, values in arrays[0].items()} | {"index": INDEX}
+    expected = jitted(mesh)(key, sharding.make_global_batch(batch, mesh), {})
+    monkeypatch.setattr(sharding, "reads_words", lambda name, mesh: name == "image")
+    words = sharding.make_global_batch(sharding.as_read(batch, mesh), mesh)
+    resident = sharding.make_resident(arrays[1], mesh, split_pages=True)
+    assert words["image"].dtype == resident["image"].pages.dtype == np.uint32
+    index = sharding.make_global_batch({"index": INDEX}, mesh)
+    for seen in (jitted(mesh)(key, words, {}), jitted(mesh)(key, index, resident)):
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(seen), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxssl import sharding
@@ -58,8 +59,11 @@ class Trainer:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Endless batches from a step on, on the devices."""
-        return sharding.prefetch(self.pipeline.batches(start), self.mesh)
+        return self._on_devices(self.pipeline.batches(start))
 
     def sweep(self) -> Iterator[Batch]:
         """Batches, on the devices, of every image in its order."""
-        return sharding.prefetch(self.pipeline.sweep(), self.mesh)
+        return self._on_devices(self.pipeline.sweep())
+
+    def _on_devices(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[Batch]:
+        return sharding.prefetch((sharding.as_read(b, self.mesh) for b in batches), self.mesh)

@@ -1,0 +1,256 @@
+"""What XLA says of a training step on chips that need not be there, and how fast it can be at best.
+
+    pip install libtpu==0.0.42.1    # beside jax 0.10.2; without it, cpu:N alone
+    python benchmarks/compile_ahead.py configs/detcon.py:s_imagenet_fh_100 --topology v5e:4x4
+    python benchmarks/compile_ahead.py configs/samclr_ade20k.py --topology cpu:8 --part views
+
+A step is lowered and compiled for the devices of a topology: v5e:2x2, v5e:4x4, v5e:16x16, v5e:1x1,
+cpu:8. No data is read: a batch has the shapes that canvases of `--pixels` have. Memory,
+FLOPs, bytes and collectives are those of the compiled program, on one device. All times are
+estimates: those of the roofline from these (of loops one turn is counted) and the published rates
+of the chip; those by part add up what the compiler for TPUs expects of each instruction, all turns
+of loops with it. What it expects nothing of, such as exchanges and gathers, counts as nothing.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+# For libtpu, which else looks for the machine's own chips.
+os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-16"}
+os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_WORKER_HOSTNAMES": "localhost"}
+
+import jax
+import numpy as np
+from gpu.kernels import instructions, part
+from jax.experimental import topologies
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl import sharding
+from jaxssl.config import build_method
+from jaxssl.config_file import load_config
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.training.step import TrainStep, make_train_step
+from jaxssl.training.trainer import jit_train_step
+from jaxssl.training.workdir import environment
+from jaxssl.types import Tree
+from jaxssl.views import make_views
+
+EXAMPLES = 100_000  # of the data set, which does not matter to a step
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
+ARRAY = re.compile(r"\b(pred|[sufb]f?\d+)\[([\d,]*)\]")
+LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
+CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+MADE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(")
+KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+# What makes nothing: names for results of others, and copies made ahead of their use.
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"}
+FREE |= {f"{kind}-{end}" for kind in ("copy", "slice", "async") for end in ("start", "done")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """Published rates: cloud.google.com/tpu/docs/v5e. Four units do 128 x 128 products a cycle."""
+
+    flops: float  # bfloat16, a second
+    memory: float  # bytes a second
+    links: float  # bytes a second out of one chip, all links together
+    gib: float  # of memory
+
+
+CHIPS = {"v5e": Chip(197e12, 819e9, 200e9, 16)}
+CYCLES_A_MILLISECOND = CHIPS["v5e"].flops / (2 * 4 * 128**2) / 1000
+
+
+def devices(topology: str) -> list[jax.Device]:
+    """The devices of a topology such as v5e:4x4 or cpu:8."""
+    kind, _, shape = topology.partition(":")
+    if kind == "cpu":
+        jax.config.update("jax_num_cpu_devices", int(shape))
+        return jax.devices()
+    more = {"chips_per_host_bounds": (1, 1, 1)} if shape == "1x1" else {}
+    name = {"platform": "tpu", "topology_name": topology}
+    return list(topologies.get_topology_desc(**name, **more).devices)
+
+
+def shapes(config: ConfigDict, step: TrainStep, pixels: int, mesh: Mesh) -> tuple[Tree, Tree, Tree]:
+    """Those of the state, of a batch of canvases and of a key."""
+    views, method, sampler = step.views.specs(), step.method, step.sampler
+    sides = min(v.size for v in views), max(v.size for v in views)
+    objects = config.data.max_objects if sampler.needs_regions else 0
+    planes = config.data.region_planes if method.needs_regions else 0
+    spec = CanvasSpec(config.data.pixels or pixels, sides, objects, planes)
+    arrays = {k: np.zeros((1, *s), t) for k, (s, t) in spec.arrays().items()}
+    arrays = sharding.as_read(arrays | {"index": np.zeros(1, np.int32)}, mesh)
+    size = config.batch_size
+    batch = {k: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype) for k, a in arrays.items()}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return (
+        jax.eval_shape(functools.partial(step.init, num_examples=EXAMPLES), key, batch),
+        batch,
+        key,
+    )
+
+
+def lower(config: ConfigDict, mesh: Mesh, pixels: int, which: str) -> Any:
+    """The step, or its first part (`views`), or all that follows that (`network`), lowered."""
+    method, _ = build_method(config)
+    step = make_train_step(config, method, EXAMPLES // config.batch_size)
+    state, batch, key = shapes(config, step, pixels, mesh)
+    same, rows = sharding.replicated(mesh), sharding.split(mesh)
+
+    def cut(key: jax.Array, batch: Tree, memory: Tree) -> Tree:
+        return make_views(key, batch, memory, step.sampler, step.views)[0]
+
+    if which == "step":
+        return jit_train_step(step, mesh).lower(state, batch, {}, key)
+    if which == "views":
+        jitted = jax.jit(cut, in_shardings=(same, rows, same), out_shardings=rows)
+        return jitted.lower(key, batch, state.sampler_state)
+    views = jax.eval_shape(cut, key, batch, state.sampler_state)
+    jitted = jax.jit(step.update, in_shardings=(same, rows, same), out_shardings=same)
+    return jitted.lower(state, views, key)
+
+
+def size_of(shape: str) -> int:
+    """Bytes of an array or a tuple, as compiled programs write their shapes."""
+    found = ARRAY.findall(shape)
+    return sum(BYTES.get(t, 4) * math.prod(int(n) for n in d.split(",") if n) for t, d in found)
+
+
+def exchanged(text: str) -> dict[str, dict[str, int]]:
+    """How often devices exchange something, and bytes of the results, by kind."""
+    sent: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        if (match := MADE.match(line)) and (kind := match[3].removesuffix("-start")) in KINDS:
+            entry = sent.setdefault(kind, {"number": 0, "bytes": 0})
+            entry["number"] += 1
+            entry["bytes"] += size_of(match[2]) // (2 if match[3].endswith("-start") else 1)
+    return sent
+
+
+def computations(text: str) -> Iterator[tuple[str, str]]:
+    """The lines of a compiled program, each with the name of the computation that it is in."""
+    inside = ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            inside = line.removeprefix("ENTRY ").split(" ")[0].removeprefix("%")
+        else:
+            yield inside, line
+
+
+def loops(text: str) -> dict[str, tuple[int, str]]:
+    """Of the body of each loop how often it runs in all, and the part of the step it belongs to."""
+    limits: dict[str, int] = {}
+    found, operations = {}, instructions(text)
+    for inside, line in computations(text):
+        if match := LIMIT.search(line):
+            limits[inside] = max(int(match[1]), limits.get(inside, 1))
+        if (match := LOOP.search(line)) and (made := MADE.match(line)):
+            found[match[2]] = (inside, match[1], part(operations.get(made[1], "")))
+
+    def turns(body: str) -> int:
+        if body not in found:
+            return 1
+        outside, condition, _ = found[body]
+        return limits.get(condition, 1) * turns(outside)
+
+    return {body: (turns(body), found[body][2]) for body in found}
+
+
+def by_part(text: str) -> dict[str, dict[str, float]]:
+    """Bytes that instructions write to memory, and milliseconds that the compiler expects."""
+    fused = set(re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", text))
+    operations, turns = instructions(text), loops(text)
+    sums: dict[str, dict[str, float]] = {}
+    for inside, line in computations(text):
+        match = MADE.match(line)
+        if inside in fused or not match or match[3] in FREE:
+            continue
+        if "AllocateBuffer" in line or "ConcatBitcast" in line:
+            continue
+        often, of_loop = turns.get(inside, (1, ""))
+        name = part(operations.get(match[1], "")) or of_loop or "no name"
+        entry = sums.setdefault(name, {"bytes": 0, "milliseconds": 0})
+        # A turn that writes a slice of an array does not write it all.
+        entry["bytes"] += size_of(match[2]) * (1 if "dynamic-update-slice" in line else often)
+        if cycles := CYCLES.search(line):
+            entry["milliseconds"] += often * int(cycles[1]) / CYCLES_A_MILLISECOND
+    return sums
+
+
+def roofline(
+    chip: Chip, number: int, costs: dict[str, Any], sent: dict[str, Any]
+) -> dict[str, Any]:
+    """Milliseconds of arithmetic, memory and links, were each the only one: estimates."""
+    # Out of each chip of a ring go twice the bytes of a sum, once those of anything else.
+    out = sum(e["bytes"] * (2 if kind == "all-reduce" else 1) for kind, e in sent.items())
+    seconds = {
+        "arithmetic": costs["flops"] / chip.flops,
+        "memory": costs["bytes"] / chip.memory,
+        "links": out * (number - 1) / number / chip.links,
+    }
+    return {name: 1000 * s for name, s in seconds.items()}
+
+
+def describe(config: ConfigDict, args: argparse.Namespace) -> dict[str, Any]:
+    """All that the compiled program tells."""
+    mesh = Mesh(np.array(devices(args.topology)), ("data",))
+    start = time.perf_counter()
+    lowered = lower(config, mesh, args.pixels, args.part)
+    middle = time.perf_counter()
+    compiled = lowered.compile()
+    end = time.perf_counter()
+    text, memory, costs = compiled.as_text(), compiled.memory_analysis(), compiled.cost_analysis()
+    if args.text:
+        args.text.write_text(text)
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    result = {
+        "devices": mesh.size,
+        "batch_size": config.batch_size,
+        "seconds": {"lower": middle - start, "compile": end - middle},
+        "cpu_seconds": time.process_time(),
+        "gib": {"held": held / 2**30, "temporary": memory.temp_size_in_bytes / 2**30},
+        "costs": {"flops": costs.get("flops", 0), "bytes": costs.get("bytes accessed", 0)},
+        "exchanged": exchanged(text),
+        "parts": by_part(text),
+        "turns": sorted((n for n, _ in loops(text).values()), reverse=True),
+    }
+    if chip := CHIPS.get(args.topology.partition(":")[0]):
+        times = roofline(chip, mesh.size, result["costs"], result["exchanged"])
+        result["milliseconds"] = times
+        result["images_per_second"] = 1000 * config.batch_size / max(times.values())
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="FILE.py or FILE.py:variant")
+    parser.add_argument("--topology", default="cpu:8")
+    parser.add_argument("--part", choices=("step", "views", "network"), default="step")
+    parser.add_argument("--pixels", type=int, default=512 * 512, help="of canvases")
+    parser.add_argument("--text", type=pathlib.Path, help="file for the compiled program")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file to which the result is added")
+    args, overrides = parser.parse_known_args()
+    config = load_config(args.config, overrides)
+    result = describe(config, args)
+    print(json.dumps(result, indent=2))
+    if args.out:
+        content = json.loads(args.out.read_text()) if args.out.exists() else []
+        told = {"config": args.config, "overrides": overrides, "topology": args.topology}
+        told |= {"part": args.part, "environment": environment()}
+        args.out.write_text(json.dumps([*content, told | result], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
