@@ -6,13 +6,13 @@ those of an image are parsed when it is its turn, so that processes share the fi
 
 import array
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from jaxssl.data.folder import find_files
 from jaxssl.data.label_maps import read_label_map
 from jaxssl.data.rle import encode_labels
 from jaxssl.data.source import Example
@@ -131,20 +131,16 @@ def open_panoptic(path: str, *, crowds: bool = False) -> CocoFile:
     folder = pathlib.Path(path).with_suffix("")
     if not folder.is_dir():
         raise UserError(f"{path}: there is no folder {folder} with the PNG files of its segments")
-    there = {
-        os.path.relpath(os.path.join(parent, file), folder)
-        for parent, _, files in os.walk(folder)
-        for file in files
-    }
+    there = {pathlib.PurePath(file).name: file for file in find_files(folder, (".png",))}
     pngs = {}
     for name, (begin, end) in zip(opened.names, opened.extents.tolist(), strict=True):
         said = listed.files.get(int(listed.order[begin]), "") if end > begin else ""
-        stem = f"{pathlib.PurePath(name).stem}.png"
-        found = next(
-            (file for file in (said, pathlib.PurePath(said).name, stem) if file in there), None
-        )
+        candidates = (pathlib.PurePath(said).name, f"{pathlib.PurePath(name).stem}.png")
+        found = [there[file] for file in candidates if file in there]
         if found:
-            pngs[name] = str(folder / found)
+            pngs[name] = str(folder / found[0])
+    if not pngs:
+        raise UserError(f"{folder} has no PNG file of an image that {path} lists")
     kept = [number for number, name in enumerate(opened.names) if name in pngs]
     notes = opened.notes
     if len(kept) < len(opened.names):
@@ -233,20 +229,16 @@ def _instances(path: str) -> _Listed:
     owners, bounds = array.array("q"), array.array("q")
     files: dict[int, str] = {}
     flagged = total = 0
-    number, is_panoptic = None, False
+    number, is_panoptic, nameless = None, False, -1
     for of, start, end, entry in read_lists(path):
         is_dict = isinstance(entry, dict)
         if is_dict and of == "images":
             images.append(entry)
         if of not in ("", "annotations") and not (is_dict and "segmentation" in entry):
             continue
-        image = entry.get("image_id", of) if is_dict else ""
+        image = entry.get("image_id", of) if is_dict else None
         if image in ("", "annotations", None):
-            raise UserError(
-                f"{path} is no list of COCO results with an image_id each, nor a file of COCO "
-                f"annotations: see its byte {start}; masks of one image belong into a file of its "
-                "name, and --path is their folder"
-            )
+            image, entry, nameless = "none", {}, start
         if number is None and not isinstance(image, str):
             number = image
         if "segments_info" in entry:
@@ -258,6 +250,12 @@ def _instances(path: str) -> _Listed:
         parts = _segments(entry) if "segments_info" in entry else [entry]
         flagged += sum(bool(part.get("iscrowd")) for part in parts)
         total += len(parts)
+    if nameless >= 0 and len(slots) == 1:
+        raise UserError(
+            f"{path} is no list of COCO results with an image_id each, nor a file of COCO "
+            f"annotations: see its byte {nameless}; masks of one image belong into a file of its "
+            "name, and --path is their folder"
+        )
     slot_of = np.array(owners, np.int64)
     order = np.argsort(slot_of, kind="stable")
     return _Listed(

@@ -19,6 +19,7 @@ from mask_tools.matching import (
     choose,
     keys_of,
     match,
+    without_annotations,
 )
 from mask_tools.region_statistics import Spread
 from mask_tools.segmenters import SEGMENTERS, Segmenter
@@ -46,6 +47,7 @@ def open_matched(
     annotations = segmenter.opened() if isinstance(segmenter, Annotated) else None
     if annotations is None:
         return opened, None
+    opened = without_annotations(opened, annotations)
     report = match(opened, annotations, min_matched=min_matched)
     if report.lonely_images and unannotated == "error":
         raise UserError(

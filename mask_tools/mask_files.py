@@ -14,17 +14,17 @@ import numpy as np
 
 from jaxssl.checked_files import naming_damage, read_json, read_npy, read_npz
 from jaxssl.data.decode import decode_label_map, read_encoded
-from jaxssl.data.folder import find_files
+from jaxssl.data.folder import SUFFIXES, find_files
+from jaxssl.data.name_matching import masks_beside
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.mask_reader import Size, read_array, read_entry, to_masks
+from mask_tools.mask_reader import SCORES, Size, read_array, read_entry, to_masks
 from mask_tools.regions import Region, from_mask
 
 Reader = Callable[[Sequence[str], Example], list[Region]]
 
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 _ARRAYS = ("masks", "segmentations", "pred_masks", "mask", "segmentation", "labels", "arr_0")
-_SCORES = ("scores", "predicted_iou", "iou_predictions", "iou_preds", "predicted_ious", "score")
 _LISTS = ("annotations", "shapes", "objects", "masks", "segments")  # in the JSON file of an image
 _NUMBERED = re.compile(r"(?:(.*?)[_-])?(?:mask|segment)?[_-]?\d+$", re.IGNORECASE)
 
@@ -50,6 +50,25 @@ class MaskFiles:
         """Files of each image, i64[n]."""
         return np.array([len(files) for files in self.files], np.int64)
 
+    def check(self) -> None:
+        """Raises `UserError` if there are none."""
+        if not self.names:
+            raise UserError(f"{self.path} holds no {self.kind}{_describe(_endings(self.path))}")
+
+    def check_numbers(self, keys: Sequence[str]) -> None:
+        """Raises `UserError` if the number of a file may be a part of its image's name."""
+        images = {pathlib.PurePath(key).stem: key for key in keys}
+        for name, files in zip(self.names, self.files, strict=True):
+            whole = pathlib.Path(self.path, name)
+            for path in map(pathlib.Path, files):
+                own = path.stem in (whole.name, whole.stem) or path.parent != whole.parent
+                if path.stem in images and not own:
+                    raise UserError(
+                        f"{path} may be of the image {images[path.stem]!r} or of one called {name}"
+                        ": for a file of all masks of each image give --segmenter annotation, for a "
+                        "mask in each file name them KEY/0.png, KEY/1.png, ..."
+                    )
+
     def read(self, number: int, example: Example) -> list[Region]:
         """The annotations of an image."""
         return self.reader(self.files[number], example)
@@ -61,38 +80,62 @@ def group(kind: str, root: str, named: Mapping[str, Sequence[str]], reader: Read
     return MaskFiles(kind, root, tuple(named), files, reader)
 
 
+def _endings(root: str) -> Counter[str]:
+    """How many files there are of each ending."""
+    return Counter(pathlib.PurePath(file).suffix.lower() for file in find_files(root, ("",)))
+
+
+def _describe(endings: Counter[str]) -> str:
+    """What there is instead of masks."""
+    if pickles := [ending for ending in _PICKLES if endings[ending]]:
+        return f" but {pickles[0]} files: {_NO_PICKLES}"
+    counts = ", ".join(f"{count} {end or 'without an ending'}" for end, count in endings.items())
+    lossy = " (JPEG changes values: save masks as PNG)" if endings[".jpg"] else ""
+    return f" but {counts}{lossy}" if counts else ""
+
+
 def open_files(root: str) -> MaskFiles:
     """Masks of other programs in a folder: .npz, .npy, .json or .txt for each image, or PNG files.
 
     Raises:
       UserError: there are none, or of two kinds, or only pickles.
     """
-    found = Counter(pathlib.PurePath(file).suffix.lower() for file in find_files(root, ("",)))
-    kinds = [e for e in _READERS if found[e]] or [e for e in (".png",) if found[e]]
+    found = _endings(root)
+    notes = [e for e in (".txt", ".json") if found[e] == 1 < found[".png"]]  # on masks, no masks
+    kinds = [e for e in _READERS if found[e] and e not in notes] or [".png"] * bool(found[".png"])
     if len(kinds) != 1:
-        pickles = [ending for ending in _PICKLES if found[ending]]
-        if pickles and not kinds:
-            raise UserError(f"{root} holds {pickles[0]} files: {_NO_PICKLES}")
-        what = f"files of several kinds, {' and '.join(kinds)}" if kinds else "no masks"
+        several = f"files of several kinds, {' and '.join(kinds)}"
+        holds = several if kinds else f"no masks{_describe(found)}"
         raise UserError(
-            f"{root} holds {what}; give a folder of KEY.npz, KEY.npy, KEY.json or KEY.txt, or of "
+            f"{root} holds {holds}; give a folder of KEY.npz, KEY.npy, KEY.json or KEY.txt, or of "
             "KEY/0.png, KEY/1.png, ..."
         )
     if kinds == [".png"]:
-        named: dict[str, list[str]] = defaultdict(list)
-        for file in find_files(root, (".png",)):
-            path = pathlib.PurePath(file)
-            numbered = _NUMBERED.fullmatch(path.stem)
-            stem = (numbered[1] or "") if numbered else path.stem
-            named[(path.parent / stem).as_posix()].append(file)
-        if list(named) == ["."]:
-            raise UserError(
-                f"{root} holds numbered PNG files; give the folder that has such a folder for each "
-                "image, or --segmenter annotation if they are label maps of numbered images"
-            )
-        return group("PNG files of a mask each", root, named, _read_pngs)
+        return group("PNG files of a mask each, no label maps", root, _group_pngs(root), _read_pngs)
     reader, kind = _READERS[kinds[0]]
     return group(kind, root, {file: [file] for file in find_files(root, kinds)}, reader)
+
+
+def _group_pngs(root: str) -> dict[str, list[str]]:
+    """PNG files of masks by what they say of their image's name."""
+    files = list(find_files(root, SUFFIXES))
+    beside = masks_beside(files)
+    pngs = [file for file in files if file.lower().endswith(".png")]
+    paths = [pathlib.PurePath(file) for file in pngs if file in beside or not beside]
+    # There may be a folder of masks for each image, whatever the masks are called.
+    own = {path.parent for path in paths if path.parent.name in ("masks", "mask")}
+    named: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        numbered = _NUMBERED.fullmatch(path.stem)
+        stem = (numbered[1] or "") if numbered else path.stem
+        in_own = len(own) > 1 and path.parent in own
+        named[(path.parent / ("" if in_own else stem)).as_posix()].append(str(path))
+    if list(named) == ["."]:
+        raise UserError(
+            f"{root} holds numbered PNG files; give the folder that has such a folder for each "
+            "image, or --segmenter annotation if they are label maps of numbered images"
+        )
+    return named
 
 
 _NO_PICKLES = (
@@ -118,7 +161,7 @@ def _read_arrays(files: Sequence[str], example: Example) -> list[Region]:
             if not known or (known[0] not in _ARRAYS and len(known) > 1):
                 raise UserError(f"none of the arrays {', '.join(arrays)} in {path} is called masks")
             values = arrays.pop(known[0])
-            scores = next((arrays[name] for name in _SCORES if name in arrays), None)
+            scores = next((arrays[name] for name in SCORES if name in arrays), None)
     try:
         return read_array(values, _sizes(example), scores)
     except UserError as fault:

@@ -21,8 +21,13 @@ from mask_tools.regions import Region, from_labels, from_mask
 Size = tuple[int, int]  # height, width
 
 _SEGMENTATION = ("segmentation", "points", "polygon", "mask", "rle")
-_SCORES = ("score", "predicted_iou", "iou_prediction", "confidence", "stability_score")
+# What programs call their confidence, the first that is there.
+SCORES = (
+    *("score", "scores", "predicted_iou", "predicted_ious", "iou_prediction", "iou_predictions"),
+    *("iou_preds", "iou_scores", "iou_score", "iou", "confidence", "conf", "stability_score"),
+)
 _NO_SCORE = float("nan")
+_EMPTY = "has a mask that covers no pixel"
 
 
 def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
@@ -36,12 +41,12 @@ def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
         given = next((entry[key] for key in _SEGMENTATION if entry.get(key)), None)
         if given is None:
             raise UserError("has no mask, a box only" if entry.get("bbox") else "has no mask")
-        score = next((entry[key] for key in _SCORES if entry.get(key) is not None), None)
+        score = next((entry[key] for key in SCORES if entry.get(key) is not None), None)
         if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
             raise UserError("has a score that is no number")
         rle, own = read_segmentation(given, size)
         if not mask_areas([rle])[0]:
-            raise UserError("has a mask that covers no pixel")
+            raise UserError(_EMPTY)
     except UserError as fault:
         return [Region(b"", size, fault=str(fault), name=name)]
     return [Region(rle, own, _NO_SCORE if score is None else float(score), name=name)]
@@ -111,6 +116,8 @@ def read_array(
     Raises:
       UserError: it is none of these.
     """
+    if not values.size:
+        return []
     fitting = [
         (axis, size)
         for size in sizes
@@ -124,14 +131,17 @@ def read_array(
     if len(planes) == 1 and planes.dtype.kind in "iu" and len(np.unique(planes)) > 2:
         return from_labels(planes[0].astype(np.int64), ignore=(0,))
     masks = to_masks(planes)
-    given = scores is not None
     if scores is None:
-        scores = np.full(len(masks), _NO_SCORE)
+        return [from_mask(mask, score=_NO_SCORE) for mask in masks]
     if scores.size != len(masks):
         raise UserError(f"has {len(masks)} masks and {scores.size} scores")
-    if given and not np.isfinite(scores).all():
-        raise UserError("has scores that are no numbers")
-    return [from_mask(m, score=float(s)) for m, s in zip(masks, scores.ravel(), strict=True)]
+    regions = [from_mask(m, score=float(s)) for m, s in zip(masks, scores.ravel(), strict=True)]
+    return [
+        region
+        if math.isfinite(region.score)
+        else dataclasses.replace(region, fault="has a score that is no number")
+        for region in regions
+    ]
 
 
 def to_masks(values: np.ndarray) -> np.ndarray:
@@ -149,7 +159,10 @@ def to_masks(values: np.ndarray) -> np.ndarray:
         return values > 0
     if values.dtype == np.uint8 and most > 127:
         return values > 127
-    raise UserError(f"has values from {least} to {most}: neither masks, logits nor shares of 1")
+    raise UserError(
+        f"has values from {least} to {most}: neither masks, logits nor shares of 1 (label maps are "
+        "for --segmenter annotation)"
+    )
 
 
 def fit(
@@ -165,6 +178,8 @@ def fit(
     if np.isnan(region.score):
         fault = region.fault or ("has no score" if needs_score else "")
         region = dataclasses.replace(region, score=1.0, fault=fault)
+    if not region.fault and not mask_areas([region.rle])[0]:
+        region = dataclasses.replace(region, fault=_EMPTY)
     if region.fault or (region.size == (height, width) and not stored):
         return region
     orientation = read_orientation(example.encoded or b"")

@@ -5,15 +5,18 @@ counted and named, and too much of it is an error.
 """
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxssl.data.identity import InFiles
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
 from jaxssl.data.source import Example, Keyed, Source
 from jaxssl.errors import UserError
+from mask_tools.mask_files import MaskFiles
 from mask_tools.regions import Region
 
 MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
@@ -79,8 +82,14 @@ class MatchReport:
     images: int
     annotations: int  # all there are
     matched: int  # those of images that are there
+    listed_without: tuple[str, ...]  # images that the annotations list, of which there is none
     lonely_images: tuple[str, ...]
     lonely_names: tuple[str, ...]  # of annotations in the file whose image is not there
+
+    @property
+    def images_with(self) -> int:
+        """How many images have an annotation."""
+        return len(self.matches.number_of) - len(self.listed_without)
 
     def texts(self) -> dict[str, str]:
         """The lines of a table: texts by their names."""
@@ -88,9 +97,10 @@ class MatchReport:
         texts = {
             unit: f"{self.annotations} in {self.opened.path} ({self.opened.kind}), "
             f"{self.matched} of them of images that are there",
-            "images with annotations": f"{len(self.matches.number_of)} of {self.images}",
+            "images with annotations": f"{self.images_with} of {self.images}",
         }
         for name, few in (
+            ("images listed with none", self.listed_without),
             ("images without", self.lonely_images),
             ("annotated, but no image", self.lonely_names),
             (f"{unit} of no listed image", self.opened.strays),
@@ -149,7 +159,7 @@ class Matched:
         self.faults.add(
             Faults(
                 count=dict(Counter(region.fault for region in faulty)),
-                first={r.fault: f"{r.name} of {example.key}" for r in reversed(faulty)},
+                first={r.fault: f"{r.name or 'a mask'} of {example.key}" for r in reversed(faulty)},
                 empty_images=int(bool(found) and len(faulty) == len(found)),
             )
         )
@@ -169,6 +179,8 @@ def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -
       UserError: too few match, or an annotation fits two images.
     """
     keys = keys_of(source)
+    if isinstance(opened, MaskFiles):
+        opened.check_numbers(keys)
     matches = NameIndex(opened.names).match(keys)
     used = set(matches.number_of.values())
     counts = opened.counts
@@ -178,6 +190,9 @@ def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -
         images=len(keys),
         annotations=int(counts.sum()) + len(opened.strays),
         matched=int(counts[sorted(used)].sum()),
+        listed_without=tuple(
+            key for key, number in matches.number_of.items() if not counts[number]
+        ),
         lonely_images=tuple(key for key in keys if key not in matches.number_of),
         lonely_names=tuple(name for i, name in enumerate(opened.names) if i not in used),
     )
@@ -195,6 +210,20 @@ def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -
             f"--min-matched {min_matched:g} must be"
         )
     return report
+
+
+def without_annotations(source: Source, opened: Opened) -> Source:
+    """The images without those files that are annotations: these may lie beside the images."""
+    if not (isinstance(source, InFiles) and isinstance(opened, MaskFiles)):
+        return source
+    maps = {os.path.abspath(file) for files in opened.files for file in files}
+    kept = [key for key, file in source.files() if os.path.abspath(file) not in maps]
+    if not kept:
+        raise UserError(
+            f"all images of {source.spec} are among the {opened.kind} in {opened.path}; give the "
+            "folder of the images and that of the annotations"
+        )
+    return choose(source, set(kept))
 
 
 def keys_of(source: Source) -> Sequence[str]:
@@ -219,6 +248,11 @@ class Chosen:
 
     def __getitem__(self, index: int) -> Example:
         return self.source[self.indices[index]]
+
+    def keys(self) -> list[str]:
+        """The keys of the images."""
+        keys = keys_of(self.source)
+        return [keys[index] for index in self.indices]
 
     def fingerprint(self) -> str:
         """That of the whole source: which images are chosen, the annotations decide."""

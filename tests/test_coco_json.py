@@ -102,6 +102,19 @@ def test_a_file_of_another_kind_is_named(tmp_path):
         open_panoptic(instances(tmp_path, [{"image_id": 1}]))
     with pytest.raises(UserError, match="there is no folder .*alone with the PNG files"):
         open_panoptic(alone)
+    (tmp_path / "alone").mkdir()
+    with pytest.raises(UserError, match="alone has no PNG file of an image that"):
+        open_panoptic(alone)
+
+
+def test_segments_may_be_unpacked_into_a_folder_of_their_own(tmp_path):
+    path = panoptic(tmp_path, [{"id": 5}])
+    folder = tmp_path / "file"
+    folder.rename(tmp_path / "archive")
+    folder.mkdir()
+    (tmp_path / "archive").rename(folder / "file")
+    (region,) = open_panoptic(path).read(0, EXAMPLE)
+    assert not region.fault
 
 
 def results(folder, *images):

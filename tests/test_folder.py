@@ -226,3 +226,16 @@ def test_a_folder_that_goes_away_is_no_broken_image(tmp_path):
     for read in (source.__getitem__, source.image_size):
         with pytest.raises(UserError, match="photos is gone; put it back"):
             read(0)
+
+
+def test_masks_that_lie_beside_images_are_no_images(tmp_path, caplog):
+    put(tmp_path, "a/1.jpg", "a/1_seg.png", "b/2.png", "b/2_mask.png", "c/mask.png")
+    put(tmp_path / "cells", "x/images/x.png", "x/masks/1.png", "x/masks/2.png")
+    with caplog.at_level(logging.INFO, "jaxssl.data"):
+        assert Folder(tmp_path).keys() == [
+            "a/1.jpg",
+            "b/2.png",
+            "c/mask.png",
+            "cells/x/images/x.png",
+        ]
+    assert "masks of images, left out: 4, such as a/1_seg.png of a/1.jpg" in caplog.text

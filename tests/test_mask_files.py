@@ -152,3 +152,21 @@ def test_files_of_two_kinds_and_of_none(tmp_path):
     (tmp_path / "7.txt").write_text("")
     with pytest.raises(UserError, match=r"files of several kinds, .json and .txt"):
         find(tmp_path)
+
+
+def test_a_folder_of_masks_for_each_image(tmp_path):
+    for name in ("7", "8"):
+        (tmp_path / name / "masks").mkdir(parents=True)
+        (tmp_path / name / "images").mkdir()
+        Image.new("RGB", SIZE[::-1]).save(tmp_path / name / "images" / f"{name}.png")
+        for mask, word in zip((SMALL, LARGE), ("b0", "c1"), strict=True):
+            Image.fromarray(mask * np.uint8(255)).save(tmp_path / name / "masks" / f"{word}.png")
+    example = Example("7/images/7.png", EXAMPLE.image)
+    assert_both(Proposals(path=str(tmp_path))(example))
+
+
+def test_a_text_beside_masks_is_none(tmp_path):
+    (tmp_path / "README.txt").write_text("masks of 2024")
+    for i, mask in enumerate((SMALL, LARGE)):
+        Image.fromarray(mask * np.uint8(255)).save(tmp_path / f"7_{i}.png")
+    assert_both(find(tmp_path))

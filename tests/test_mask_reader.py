@@ -117,9 +117,23 @@ def test_arrays_that_are_no_masks(values, message):
 
 
 def test_scores_of_another_number():
-    for scores in (np.ones(3), np.array([1, np.nan])):
-        with pytest.raises(UserError, match="scores"):
-            read_array(TWO, [SIZE], scores)
+    with pytest.raises(UserError, match="scores"):
+        read_array(TWO, [SIZE], np.ones(3))
+
+
+def test_a_score_that_is_none_costs_its_own_mask_alone():
+    good, bad = read_array(TWO, [SIZE], np.array([1, np.nan]))
+    assert (good.score, good.fault) == (1, "")
+    assert bad.fault == "has a score that is no number"
+
+
+def test_masks_of_no_pixel_are_faults_and_no_masks_are_none(tmp_path):
+    example = Example("a.png", np.zeros((*SIZE, 3), np.uint8))
+    for empty in (np.zeros((1, *SIZE), bool), np.full((1, *SIZE), 0.4, np.float32)):
+        (region,) = read_array(empty, [SIZE], None)
+        assert fit(region, example).fault == "has a mask that covers no pixel"
+    assert read_array(np.array([]), [SIZE], None) == []
+    assert read_array(np.zeros((0, *SIZE), bool), [SIZE], np.zeros(0)) == []
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -147,3 +147,74 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, photos, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "a.json"}
     assert export.main(["--source", f"folder:{photos}", *coco(photos)]) == 1
     assert "--out is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mask", "ending"),
+    [
+        ("{}_seg.png", "jpg"),
+        ("{}.mask.PNG", "png"),
+        ("{}.png", "jpg"),
+        ("../masks/{}.png", "png"),
+    ],
+)
+def test_masks_may_lie_beside_their_images(tmp_path, mask, ending):
+    folder = tmp_path / "set" / "images"
+    folder.mkdir(parents=True)
+    (tmp_path / "set" / "masks").mkdir()
+    for i in (1, 2):
+        Image.new("RGB", (8, 6), (99, i, 0)).save(folder / f"{i}.{ending}")
+        labels = np.zeros((6, 8), np.uint8)
+        labels[1:3, :i] = 255
+        Image.fromarray(labels).save(folder / mask.format(i))
+    root = tmp_path / "set"
+    words = ["--source", f"folder:{root}", "--segmenter", "annotation", "--path", str(root)]
+    assert export.main([*words, "--workers", "0", "--out", str(tmp_path / "out")]) == 0
+    records = Records(tmp_path / "out")
+    areas = {records[i].key[-5:]: records[i].regions.area.tolist() for i in range(len(records))}
+    assert areas == {f"1.{ending}": [2], f"2.{ending}": [4]}
+
+
+def test_numbers_that_may_be_a_part_of_the_images_name_are_refused(tmp_path, photos, capsys):
+    (photos / "b" / "4.jpg").rename(photos / "b" / "3_1.jpg")
+    (tmp_path / "m").mkdir()
+    for name in ("1", "2", "3", "3_1"):
+        Image.fromarray(np.full((6, 8), 255, np.uint8)).save(tmp_path / "m" / f"{name}.png")
+    assert run(photos, "--segmenter", "proposals", "--path", f"{tmp_path}/m") == 1
+    assert "3_1.png may be of the image 'b/3_1.jpg' or of one" in capsys.readouterr().err
+
+
+def test_images_that_are_all_annotations_are_refused(photos, capsys):
+    for file in photos.rglob("*.jpg"):
+        Image.open(file).save(file.with_suffix(".png"))
+        file.unlink()
+    assert run(photos, "--segmenter", "annotation", "--path", str(photos)) == 1
+    assert "all images of" in capsys.readouterr().err
+
+
+def test_masks_of_black_and_white_are_no_classes(tmp_path, photos, capsys):
+    (tmp_path / "m").mkdir()
+    for i in range(1, 5):
+        values = np.zeros((6, 8), np.uint8)
+        values[2:4, 2:4] = 255
+        Image.fromarray(values).save(tmp_path / "m" / f"{i}.png")
+    words = ["--segmenter", "annotation", "--path", f"{tmp_path}/m", "--format"]
+    assert run(photos, *words, "semantic") == 1
+    assert "no values but 0 and 255" in capsys.readouterr().err
+    assert run(photos, *words, "instances") == 0
+
+
+def test_a_folder_without_masks_says_what_it_holds(tmp_path, photos, capsys):
+    assert run(photos, "--segmenter", "annotation", "--path", str(photos)) == 1
+    assert "holds no instances label maps but 4 .jpg (JPEG changes" in capsys.readouterr().err
+
+
+def test_annotations_that_are_none_are_counted_with_those_of_no_image(tmp_path, photos, capsys):
+    write_coco(tmp_path / "a.json", [(i, SQUARE) for i in (1, 2, 3)])
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"] += [None, {"segmentation": SQUARE}]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert run(photos, *coco(photos)) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "images with annotations 3 of 4 images listed with none 1; first: b/4.jpg" in out
+    assert "annotations of no listed image 2; first: none" in out

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from jaxssl.data.name_matching import NameIndex, describe_mismatch
+from jaxssl.data.name_matching import NameIndex, describe_mismatch, masks_beside
 from jaxssl.errors import UserError
 
 
@@ -26,6 +26,8 @@ from jaxssl.errors import UserError
         ("training/1.jpg", "Annotations/train/1.png"),
         ("seq/7_leftImg8bit.png", "val/seq/7_gtFine_instanceIds.png"),
         ("104_sat.jpg", "104_mask.png"),
+        ("seq/7_leftImg8bit.png", "seq/7_gtFine_polygons.json"),
+        ("cat.jpg", "images/1a2b3c4d-cat.jpg"),
         ("image_003.tif", "mask_003.tif"),
         ("cell/images/cell.png", "cell/masks"),
         ("shelf/img.png", "shelf_json/label.png"),
@@ -76,3 +78,19 @@ def test_a_mismatch_is_explained():
     assert text.startswith("the image 'val/1.jpg' and the annotation 'train/1.png' have the same")
     text = describe_mismatch(["x.jpg"], ["y.png"])
     assert text.endswith("annotation 'y.png' has no image; one named 'x' would match")
+
+
+def test_masks_beside_their_images():
+    files = [
+        *("1.jpg", "1_seg.png", "1_parts_2.png", "IMG_2.JPG", "IMG_2-Mask.PNG"),
+        *("10_sat.jpg", "10_mask.png", "a/image.png", "a/mask.png", "b/7_mask.tif", "7.tif"),
+        *("c/images/x.png", "c/masks/y.png", "d/masks/z.png", "bottle.jpg", "bottle_label.jpg"),
+    ]
+    assert masks_beside(files) == {
+        "1_seg.png": "1.jpg",
+        "1_parts_2.png": "1.jpg",
+        "IMG_2-Mask.PNG": "IMG_2.JPG",
+        "10_mask.png": "10_sat.jpg",
+        "a/mask.png": "a/image.png",
+        "c/masks/y.png": "c/images/x.png",
+    }

@@ -3,7 +3,7 @@
 Folders `train/` and `val/` (or `Training/` and `Testing/`, and the like: `splits.py`) beside each
 other are the data set's splits. Two or more folders at the top of the tree, or of a split, name the
 classes of the images in them at any depth; images beside those folders have no class. Hidden files
-and folders are skipped.
+and folders are skipped, as are masks that lie beside their images (`1_seg.png` of `1.jpg`).
 
 Images with 16-bit channels are scaled alike: by the number of bits, 8, 10, 12, 14 or 16, that hold
 the largest value in a sample of all of them. Microscopes and X-ray cameras use 12 of 16, say.
@@ -15,12 +15,13 @@ import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from jaxssl.data.decode import HAS_HEIF, decode_image, decode_resized, largest_value, read_size
 from jaxssl.data.label_table import read_labels, sort_classes
+from jaxssl.data.name_matching import masks_beside
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import choose_splits, declared_splits, in_part, split_of
 from jaxssl.errors import UserError
@@ -57,8 +58,10 @@ class Folder:
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"{path} {what}; give the folder that holds the images")
         self.left_out: collections.Counter[str] = collections.Counter()  # files by their ending
-        keys = sorted(find_files(self._root, SUFFIXES, self.left_out))
-        _report(self.spec, _describe(self.left_out))
+        files = sorted(find_files(self._root, SUFFIXES, self.left_out))
+        masks = masks_beside(files)
+        keys = [file for file in files if file not in masks]
+        _report(self.spec, _describe(self.left_out, masks))
         self._bits = _bits_in_use(self._root, keys, self.spec)
         self._table = self._root / labels if labels else None
         class_of = read_labels(self._table, keys) if self._table and keys else None
@@ -83,7 +86,7 @@ class Folder:
             of_part = "" if part is None else f" in its part {part!r}"
             raise UserError(
                 f"{path} has no images{of_part}; it should hold files that end in "
-                f"{' '.join(SUFFIXES)}, in any folders{_describe(self.left_out)}"
+                f"{' '.join(SUFFIXES)}, in any folders{_describe(self.left_out, masks)}"
             )
         self._keys = keys
         label_of = {name: label for label, name in enumerate(self.class_names)}
@@ -181,12 +184,16 @@ def find_files(
                 left_out[os.path.splitext(name)[1].lower() or "no ending"] += 1
 
 
-def _describe(left_out: collections.Counter[str]) -> str:
+def _describe(left_out: collections.Counter[str], masks: Mapping[str, str]) -> str:
     """What was left out and why, "" if nothing was."""
+    of_masks = ""
+    if masks:
+        file, image = next(iter(masks.items()))
+        of_masks = f"; masks of images, left out: {len(masks)}, such as {file} of {image}"
     counts = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[:9]
     files = ", ".join(f"{count} {ending}" for ending, count in counts)
     heif = "; for HEIC: pip install jaxssl[heif]" if set(left_out) & {*_HEIF} else ""
-    return f"; files left out: {files}{heif}" if files else ""
+    return of_masks + (f"; files left out: {files}{heif}" if files else "")
 
 
 @functools.cache

@@ -16,7 +16,12 @@ import numpy as np
 from jaxssl.checked_files import read_text
 from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
 from jaxssl.data.folder import Folder, find_files
-from jaxssl.data.name_matching import NameIndex, describe_mismatch
+from jaxssl.data.name_matching import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    NameIndex,
+    describe_mismatch,
+)
 from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.data.splits import split_of
 from jaxssl.errors import UserError
@@ -51,13 +56,6 @@ _TREES = (
     Tree("leftImg8bit/{}", "gtFine/{}", ("_labelids.png",), _CITYSCAPES_VOID),
     Tree("leftImg8bit/{}", "gtCoarse/{}", ("_labelids.png",), _CITYSCAPES_VOID),
     Tree("JPEGImages", "SegmentationClass", part_list="ImageSets/Segmentation/{}.txt"),
-)
-# Folders that hold the images of a data set if one of the others is beside them.
-_IMAGES = ("images", "JPEGImages", "leftImg8bit", "img_dir", "image", "imgs", "img", "rgb")
-_NOT_IMAGES = (
-    *("labels", "label", "annotations", "annotation", "masks", "mask", "annot", "ann_dir", "gt"),
-    *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "gtfine"),
-    *("gtcoarse", "groundtruth", "ground_truth"),
 )
 
 
@@ -163,8 +161,8 @@ def find_images(path: str) -> str | pathlib.Path:
     """The folder of a data set's images, beside folders of annotations; else the path itself."""
     for place in _places(pathlib.Path(path)):
         folders = [name for name in _names(place) if (place / name).is_dir()]
-        images = next((name for name in _IMAGES if name in folders), None)
-        others = [name for name in folders if name.casefold() in _NOT_IMAGES]
+        images = next((name for name in folders if name.casefold() in IMAGE_FOLDERS), None)
+        others = [name for name in folders if name.casefold() in MASK_FOLDERS]
         if images and others:
             _log.info("%s: the images are those in %s, not in %s", path, images, ", ".join(others))
             return place / images

@@ -29,10 +29,24 @@ _ENDING = re.compile(
 _WORD = (
     r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|anno|annotations?|annot|gt|groundtruth"
     r"|instances?|instanceids|labelids|labeltrainids|semantic|panoptic|gtfine|gtcoarse|leftimg8bit"
-    r"|color|colors|rgb|sat|images?|img|json|l)"
+    r"|polygons?|color|colors|rgb|sat|images?|img|json|l)"
 )
 _AFTER = re.compile(rf"(?:(?:^|[ ._-]+){_WORD})+$")
-_BEFORE = re.compile(rf"^(?:{_WORD}[ ._-]+)+(?=.)")
+_BEFORE = re.compile(
+    rf"^(?:(?:{_WORD}[ ._-]+)+|[0-9a-f]{{8}}-)(?=.)"
+)  # Label Studio's numbers, too
+# Folders that hold the images of a data set if one of the others is beside them.
+IMAGE_FOLDERS = ("images", "jpegimages", "leftimg8bit", "img_dir", "image", "imgs", "img", "rgb")
+MASK_FOLDERS = (
+    *("labels", "label", "annotations", "annotation", "masks", "mask", "annot", "ann_dir", "gt"),
+    *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "gtfine"),
+    *("gtcoarse", "groundtruth", "ground_truth"),
+)
+# Of a mask that lies beside its image.
+_MASK = re.compile(
+    r"(?:^|[ ._-])(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+)"
+    r"(?=\.(?:png|tiff?|bmp|gif|pgm)$)"
+)
 _FOLDERS = re.compile(  # that say the same of all files in them
     r"(?:rgb|imgs?|images?|jpegimages|photos?|leftimg8bit|.*masks?|.*labels?|annotations?|anns?"
     r"|annot|gt|gtfine|gtcoarse|ground_?truths?|segmentation\w*|(?:img|ann)_dir|panoptic)"
@@ -68,6 +82,30 @@ def _loose(path: Path) -> Path:
     if not name and folders:
         name = _AFTER.sub("", folders.pop())
     return (*folders, name or _plain(path)[-1].casefold())
+
+
+def masks_beside(files: Sequence[str]) -> dict[str, str]:
+    """Of the files of a folder those that are masks of an image beside them, and of which.
+
+    Their names tell, `1_seg.png` of `1.jpg`, `a/mask.png` of `a/image.png`, or their folders,
+    `a/masks` of `a/images`.
+    """
+    images: dict[Path, str] = {}
+    masks: dict[str, Path] = {}
+    for file in files:
+        *folders, name = split_path(file)
+        for depth, folder in enumerate(folders):
+            if folder.casefold() in IMAGE_FOLDERS:
+                images.setdefault((*folders[:depth], "/"), file)
+            elif folder.casefold() in MASK_FOLDERS:
+                masks.setdefault(file, (*folders[:depth], "/"))
+        bare = _MASK.sub("", name.casefold())
+        place = (*folders, _AFTER.sub("", _ENDING.sub("", bare)))
+        if bare == name.casefold():
+            images.setdefault(place, file)
+        else:
+            masks.setdefault(file, place)
+    return {file: images[place] for file, place in masks.items() if place in images}
 
 
 _FORMS: tuple[Callable[[Path], Path], ...] = (lambda path: path, _plain, _loose)

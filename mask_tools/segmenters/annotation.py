@@ -1,5 +1,6 @@
 """Regions that people drew, in the formats of data sets."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -13,13 +14,13 @@ import scipy.io
 from skimage.measure import label as connected
 
 from jaxssl.checked_files import naming_damage
-from jaxssl.data.folder import find_files
+from jaxssl.data.folder import SUFFIXES, find_files
 from jaxssl.data.label_maps import LABEL_MAPS, read_label_map, void_of
-from jaxssl.data.name_matching import NameIndex
+from jaxssl.data.name_matching import NameIndex, masks_beside
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.coco_json import open_instances, open_panoptic
-from mask_tools.mask_files import group
+from mask_tools.mask_files import MaskFiles, group
 from mask_tools.mask_reader import fit
 from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
@@ -39,7 +40,9 @@ IGNORED = {
 _OTHERS = {
     "instances": r".*_(labelids|labeltrainids|color|parts_\d+)",
     "semantic": r".*_(instanceids|labeltrainids|color|parts_\d+)",
+    "voc": r"(.*/)?segmentationclass/.*",
 }
+_SAMPLED = 20  # label maps that are looked into before
 _ANNOTATOR = re.compile(r"(.*)_(\d+)")
 _JSON = {"coco": open_instances, "panoptic": open_panoptic}
 
@@ -50,7 +53,7 @@ class Annotation:
 
     instances   PATH/KEY.png, a value for each region, 0 for none; colors count as numbers
     semantic    PATH/KEY.png, a value for each class, 255 for none; 0 too in ADE20K's
-    voc         Pascal VOC: PATH is SegmentationObject
+    voc         Pascal VOC: PATH is VOC2012 or its SegmentationObject
     cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
     bsds        PATH/KEY.mat, or KEY_0.png, KEY_1.png, ...: a level for each annotator
     coco        PATH is a file such as instances_train2017.json; crowds are left out
@@ -103,7 +106,25 @@ class Annotation:
 
     def opened(self) -> Opened | None:
         """The annotations; None if the examples carry them."""
-        return None if self.format == "source" else self._opened
+        if self.format == "source":
+            return None
+        if isinstance(self._opened, MaskFiles):
+            self._opened.check()
+            if 255 in self._ignored:
+                self._check_values(self._opened.files)
+        return self._opened
+
+    def _check_values(self, files: Sequence[Sequence[str]]) -> None:
+        """Raises `UserError` if the maps look like masks, of which 255 is the object."""
+        values: set[int] = set()
+        for few in files[:: len(files) // _SAMPLED + 1]:
+            with contextlib.suppress(BrokenImage):  # it is named when it is to be used
+                values.update(np.unique(read_label_map(pathlib.Path(few[0]), "")).tolist())
+        if values == {0, 255}:
+            raise UserError(
+                f"label maps in {self.path} have no values but 0 and 255, and --format "
+                f"{self.format} takes 255 for no class: if it is the object, --format instances"
+            )
 
     @functools.cached_property
     def _opened(self) -> Opened:
@@ -116,12 +137,23 @@ class Annotation:
                 numbered = _ANNOTATOR.fullmatch(stem) if file.lower().endswith(".png") else None
                 named[numbered[1] if numbered else stem].append(file)
         else:
-            endings = ("_instanceids.png",) if self.format == "cityscapes" else LABEL_MAPS
-            others = re.compile(_OTHERS.get(self.format, "(?!)"))
-            for file in find_files(self.path, endings):
-                if not others.fullmatch(file.rpartition(".")[0].casefold()):
-                    named[file].append(file)
+            for file in self._find_maps():
+                named[file].append(file)
         return group(f"{self.format} label maps", self.path, named, self._read_files)
+
+    def _find_maps(self) -> list[str]:
+        """The files of label maps; where some lie beside their images, those."""
+        endings = ("_instanceids.png",) if self.format == "cityscapes" else LABEL_MAPS
+        others = re.compile(_OTHERS.get(self.format, "(?!)"))
+        files = list(find_files(self.path, SUFFIXES))
+        beside = masks_beside(files)
+        maps = [
+            file
+            for file in files
+            if file.lower().endswith(endings)
+            and not others.fullmatch(file.rpartition(".")[0].casefold())
+        ]
+        return [file for file in maps if file in beside] or maps
 
     @functools.cached_property
     def _index(self) -> NameIndex:
@@ -154,7 +186,7 @@ class Annotation:
 def _read_mat(path: pathlib.Path, example: Example) -> list[np.ndarray]:
     """The segmentations of BSDS's annotators."""
     try:
-        with naming_damage(path, "copy it again"):
+        with naming_damage(path, "copy it again if it is BSDS's, with groundTruth"):
             annotators = scipy.io.loadmat(path)["groundTruth"].ravel()
             return [each["Segmentation"][0, 0].astype(np.int64) for each in annotators]
     except UserError as error:
