@@ -65,8 +65,8 @@ class MaskFiles:
                 if path.stem in images and not own:
                     raise UserError(
                         f"{path} may be of the image {images[path.stem]!r} or of one called {name}"
-                        ": for a file of all masks of each image give --segmenter annotation, for a "
-                        "mask in each file name them KEY/0.png, KEY/1.png, ..."
+                        ": if each image has one file, give --segmenter annotation; if each mask "
+                        "has, name them KEY/0.png, KEY/1.png, ..."
                     )
 
     def read(self, number: int, example: Example) -> list[Region]:

@@ -125,7 +125,13 @@ def test_names_of_parts_are_no_classes(train, test, beside, tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [("val", "test"), ("valid", "Testing"), ("train1", "train2"), ("train", "extra")],
+    [
+        ("val", "test"),
+        ("valid", "Testing"),
+        ("train1", "train2"),
+        ("train", "extra"),
+        ("fold1", "fold2"),
+    ],
 )
 def test_folders_that_look_like_parts_without_one_to_learn_from(names, tmp_path):
     put(tmp_path, *(f"{name}/{i}.png" for name in names for i in range(2)))
@@ -133,6 +139,37 @@ def test_folders_that_look_like_parts_without_one_to_learn_from(names, tmp_path)
         with pytest.raises(UserError, match="look like parts of a data set and not like classes"):
             Folder(tmp_path, part)
     assert len(Folder(tmp_path / names[0])) == 2
+
+
+def test_parts_may_be_in_the_classes(tmp_path):
+    put(
+        tmp_path,
+        *(f"{c}/{p}/{i}.png" for c in ("a", "b") for p in ("train", "test") for i in (1, 2)),
+    )
+    for part in ("train", "test"):
+        opened = Folder(tmp_path, part)
+        assert opened.keys() == [f"{c}/{part}/{i}.png" for c in ("a", "b") for i in (1, 2)]
+        assert opened.class_names == ("a", "b")
+        assert [opened[i].label for i in range(4)] == [0, 0, 1, 1]
+
+
+def test_classes_may_be_in_the_only_folder(tmp_path):
+    put(tmp_path, "PetImages/Cat/1.png", "PetImages/Dog/2.png", "PetImages/Dog/3.png")
+    assert Folder(tmp_path).class_names == ("Cat", "Dog")
+    put(tmp_path / "one part", "test/Cat/1.png", "test/Dog/2.png")
+    assert Folder(tmp_path / "one part").class_names == ("Cat", "Dog")
+
+
+def test_folders_of_images_are_no_classes(tmp_path):
+    put(tmp_path, "train/n1/images/1.png", "train/n2/images/2.png", "val/images/3.png")
+    assert Folder(tmp_path, "test").class_names == ("n1", "n2")
+    assert Folder(tmp_path, "test")[0].label == -1
+
+
+def test_too_few_images_to_hold_some_out(tmp_path):
+    put(tmp_path, "2.png", "3.png")
+    with pytest.raises(UserError, match="one in five of all: it has too few"):
+        Folder(tmp_path, "test")
 
 
 def test_classes_with_words_of_parts(tmp_path):

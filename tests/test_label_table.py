@@ -20,6 +20,9 @@ LABELS = {"train/a1.jpg": "cat", "train/a2.jpg": "dog"}
         "\ufefffilename\tclass\na1.jpg\tcat\na2.jpg\tdog\nb.jpg\t\n",
         "a1.jpg,cat\na2.jpg,dog",
         'id,url,Label\r\na1,"x,y",cat\r\na2,,dog\r\n',
+        "Filename;Label\nA1.JPG;cat\nA2.JPG;dog\n",
+        "file,label\nC:\\set\\train\\a1.jpg,cat\nC:\\set\\train\\a2.jpg,dog\n",
+        "file,label\ndata/train/a1.jpg,cat\ndata/train/a2.jpg,dog\n",
     ],
 )
 def test_tables(table, tmp_path):
@@ -36,6 +39,7 @@ def test_tables(table, tmp_path):
             "has the columns image, x, y: call the one of the classes label",
         ),
         ("", "names none of the images"),
+        ("id,label\nz1,a1\nz2,x\nz3,y\nz4,z\n", "names 1 of 4 of the images, such as train/a1.jpg"),
         (None, "cannot be read as a table"),
     ],
 )

@@ -1,8 +1,9 @@
 """A tree of image files as a source: nothing to convert, nothing to describe.
 
 Folders `train/` and `val/` (or `Training/` and `Testing/`, and the like: `splits.py`) beside each
-other are the data set's splits. Two or more folders at the top of the tree, or of a split, name the
-classes of the images in them at any depth; images beside those folders have no class. Hidden files
+other are the data set's splits. Two or more folders at the top of the tree, in the only folder
+there, or in a split, name the classes of the images in them at any depth; images beside those
+folders have no class, nor have those in folders called `images` and the like. Hidden files
 and folders are skipped, as are masks that lie beside their images (`1_seg.png` of `1.jpg`).
 
 Images with 16-bit channels are scaled alike: by the number of bits, 8, 10, 12, 14 or 16, that hold
@@ -21,7 +22,7 @@ import numpy as np
 
 from jaxssl.data.decode import HAS_HEIF, decode_image, decode_resized, largest_value, read_size
 from jaxssl.data.label_table import read_labels, sort_classes
-from jaxssl.data.name_matching import masks_beside
+from jaxssl.data.name_matching import IMAGE_FOLDERS, masks_beside
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import choose_splits, declared_splits, in_part, split_of
 from jaxssl.errors import UserError
@@ -67,14 +68,14 @@ class Folder:
         class_of = read_labels(self._table, keys) if self._table and keys else None
         if class_of is not None and part:
             keys = [key for key in keys if key in class_of]
-        above, splits = _find_splits(keys)
+        above, splits, depth = _find_splits(keys)
         chosen, by_key = choose_splits(splits, part)
         if splits:
             keys = [key for key in keys if _folder(key, above) in splits]
         if class_of is not None:
             self.class_names = sort_classes(set(class_of.values()))
         else:
-            depth, self.class_names = _find_classes(keys, above + 1 if splits else 0)
+            depth, self.class_names = _find_classes(keys, depth)
             class_of = {key: _folder(key, depth) for key in keys}
             if not splits:
                 _check_classes(self.class_names, path)
@@ -84,6 +85,11 @@ class Folder:
             keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
             of_part = "" if part is None else f" in its part {part!r}"
+            if by_key and files:
+                raise UserError(
+                    f"{path} has no images{of_part}, one in five of all: it has too few; give "
+                    "folders train and val"
+                )
             raise UserError(
                 f"{path} has no images{of_part}; it should hold files that end in "
                 f"{' '.join(SUFFIXES)}, in any folders{_describe(self.left_out, masks)}"
@@ -229,14 +235,21 @@ def _folder(key: str, depth: int) -> str:
     return folders[depth] if len(folders) > depth else ""
 
 
-def _find_splits(keys: list[str]) -> tuple[int, set[str]]:
-    """Depth and names of the folders that are splits: at the top, or in the only folder there."""
+def _find_splits(keys: list[str]) -> tuple[int, set[str], int]:
+    """Depth and names of the folders that are splits, and the depth of those that are classes.
+
+    Splits are at the top, or in the only folder there; or in each class.
+    """
     depth = 0
     while True:
         names = {_folder(key, depth) for key in keys}
         splits = declared_splits(names)
-        if splits or len(names) != 1 or "" in names:
-            return depth, splits
+        if splits:
+            return depth, splits, depth + 1
+        if len(names) != 1 or "" in names:
+            below = {_folder(key, depth + 1) for key in keys}
+            splits = declared_splits(below)
+            return (depth + 1, splits, depth) if splits == below else (depth, set(), depth)
         depth += 1
 
 
@@ -246,6 +259,7 @@ def _find_classes(keys: list[str], depth: int) -> tuple[int, tuple[str, ...]]:
     Over all splits, so that a label means the same class in each.
     """
     names = {_folder(key, depth) for key in keys} - {""}
+    names = {name for name in names if name.casefold() not in IMAGE_FOLDERS}
     if depth and names and all(split_of(name)[0] for name in names):  # seg_train/seg_train/forest
         return _find_classes(keys, depth + 1)
     return depth, tuple(sorted(names)) if len(names) > 1 else ()

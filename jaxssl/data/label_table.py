@@ -1,15 +1,15 @@
 """Class labels in a table beside the images, as competitions give them: `labels=train.csv`.
 
-One column names the images: by their path in the folder, their name, or it without its ending. The
-classes are in the column called `label`, `class` or the like, or in the only other one.
+One column names the images, by their paths in the folder or the ends of them (`name_matching.py`).
+The classes are in the column called `label`, `class` or the like, or in the only other one.
 """
 
 import csv
 import pathlib
-import posixpath
 from collections.abc import Sequence
 
 from jaxssl.checked_files import naming_damage, read_text
+from jaxssl.data.name_matching import NameIndex
 from jaxssl.errors import UserError
 
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "class_id", "category", "target")
@@ -18,32 +18,39 @@ _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "class_id", "categor
 def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
     """Names of the classes of those images of a folder that a table names.
 
-    Raises `UserError` if it names none of them, or does not tell which column the classes are in.
+    Raises `UserError` if it names few of them, or does not tell which column the classes are in.
     """
     rows = _read_rows(path)
     width = max(map(len, rows), default=0)
-    columns = [{row[i] for row in rows if len(row) > i} for i in range(width)]
-    bases = [posixpath.basename(key) for key in keys]
-    forms = (keys, bases, [posixpath.splitext(base)[0] for base in bases])
-    counts = {
-        (i, j): sum(map(columns[j].__contains__, forms[i])) for i in range(3) for j in range(width)
-    }
-    form, column = max(counts, key=counts.__getitem__, default=(0, 0))
-    if not any(counts.values()):
+    rows = [row + [""] * (width - len(row)) for row in rows]
+    columns = [[*dict.fromkeys(row[i] for row in rows if row[i])] for i in range(width)]
+    found = [_match(names, keys) for names in columns]
+    column = max(range(width), key=lambda i: len(found[i]), default=0)
+    named = {key: columns[column][number] for key, number in found[column].items()} if rows else {}
+    fewer = min(len(keys), len(columns[column])) if rows else 0
+    if 2 * len(named) < fewer or not named:
         shown = f"; its last row is {','.join(rows[-1])}" if rows else ""
-        raise UserError(f"{path} names none of the images, such as {keys[0]}{shown}")
+        some = f"{len(named)} of {len(keys)}" if named else "none"
+        raise UserError(f"{path} names {some} of the images, such as {keys[0]}{shown}")
     header = [name.strip().lower() for name in rows[0]]
-    if rows[0][column] in forms[form]:  # it has none
+    if rows[0][column] in named.values():  # it has none
         header = [""] * width
     others = [i for i in range(width) if i != column]
-    called = [i for i in others if i < len(header) and header[i] in _LABEL_COLUMNS] or others
+    called = [i for i in others if header[i] in _LABEL_COLUMNS] or others
     if len(called) != 1:
         raise UserError(
             f"{path} has the columns {', '.join(rows[0])}: call the one of the classes label"
         )
-    table = {row[column]: row[called[0]] for row in rows if len(row) > max(column, called[0])}
-    named = zip(keys, forms[form], strict=True)
-    return {key: table[name].strip() for key, name in named if table.get(name, "").strip()}
+    table = {row[column]: row[called[0]].strip() for row in rows}
+    return {key: table[name] for key, name in named.items() if table[name]}
+
+
+def _match(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
+    """Which of the names in a column belongs to which image; {} where several do equally well."""
+    try:
+        return NameIndex(names).match(keys).number_of
+    except UserError:
+        return {}
 
 
 def _read_rows(path: pathlib.Path) -> list[list[str]]:

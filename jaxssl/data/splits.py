@@ -16,7 +16,7 @@ _WORDS = {
     "train": ("train", "training", "trainval", "trainset"),
     "val": ("val", "valid", "validation", "dev", "eval", "evaluation", "valset"),
     "test": ("test", "testing", "testset"),
-    "other": ("extra", "unlabeled", "unlabelled"),
+    "other": ("extra", "unlabeled", "unlabelled", "fold", "split"),
 }
 SPLITS = ("train", "val", "test")
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
