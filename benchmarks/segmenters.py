@@ -35,7 +35,7 @@ from mask_tools.hierarchy import objects
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
 from mask_tools.segmenters.sam import HqSam, Sam
-from mask_tools.shards import segment
+from mask_tools.segmenting import segment
 
 HEIGHT, WIDTH, MASKS = 1024, 2048, 1000  # of the hierarchy's row
 

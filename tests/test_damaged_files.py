@@ -50,7 +50,7 @@ from jaxssl.reporting.tables import machine_table, result_tables
 from jaxssl.training.metrics import MetricsWriter
 from jaxssl.training.results import accuracy_table, read_results
 from jaxssl.training.workdir import check_images, create_workdir
-from mask_tools.shards import segment
+from mask_tools.segmenting import segment
 
 CASES, SEED = int(os.environ.get("FUZZ_CASES", 50)), int(os.environ.get("FUZZ_SEED", 0))
 SECONDS, MEMORY = 10, 1.5e9  # of a case; of all cases of a kind

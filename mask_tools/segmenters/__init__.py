@@ -4,9 +4,10 @@ To add one: a file here, and a line in `SEGMENTERS`; its fields become options o
 `mask_tools.export` and its values are written into the records' `info.json`.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxssl.data.source import Example
+from jaxssl.data.source import BrokenImage, Example
 from mask_tools.regions import Region
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
@@ -28,6 +29,16 @@ class Segmenter(Protocol):
 
         Raises `BrokenImage` if what it needs for this image is not there.
         """
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A segmenter that is faster with several images at once."""
+
+    images_per_batch: int
+
+    def segment_all(self, examples: Sequence[Example]) -> Sequence[list[Region] | BrokenImage]:
+        """The regions of each of the images, or what it lacks."""
 
 
 EXACT = "exact"  # no segmenter: the regions that the source carries

@@ -85,6 +85,8 @@ class Transformers(PointOptions):
 
     def segment_all(self, examples: Sequence[Example]) -> list[list[Region] | BrokenImage]:
         """The masks of each of the images, or why it can have none."""
+        if not examples:
+            return []
         model, processor = _load(self)
         longest = processor.size.longest_edge  # None: images are squashed to a square
         broken = {
