@@ -63,7 +63,8 @@ def segment(example: Example, segmenter: Segmenter | None, max_side: int | None)
     """The example with the regions that `segmenter` finds; None keeps those that it carries.
 
     An image with a side over `max_side` pixels is shrunk before it is segmented, or after, with its
-    masks, if they were made for it as it is; and then its file is a new one.
+    masks, if they were made for it as it is; and then its file is a new one. So it is if the image
+    is stored on its side: not every reader of records turns it as its EXIF orientation says.
     """
     example = _prepare(example, segmenter, max_side)
     return _attach(example, segmenter(example) if segmenter else None, max_side)
@@ -158,7 +159,22 @@ def _attach(example: Example, found: list[Region] | None, max_side: int | None) 
     if found is not None:
         size = example.image.shape[0], example.image.shape[1]
         example = dataclasses.replace(example, regions=collect(found, size))
-    return shrink(example, max_side)
+    example = shrink(example, max_side)
+    if example.encoded and decode.read_orientation(example.encoded) != 1:
+        return _encode_again(example, Image.fromarray(example.image))
+    return example
+
+
+def _encode_again(example: Example, picture: Image.Image) -> Example:
+    """The example with another picture, in a file of the same kind."""
+    buffer = io.BytesIO()
+    if (example.encoded or b"").startswith(b"\xff\xd8"):
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
+    encoded = buffer.getvalue()
+    image = decode.decode_image(encoded, example.key)  # what a reader of the record will see
+    return dataclasses.replace(example, encoded=encoded, image=image)
 
 
 def shrink(example: Example, max_side: int | None) -> Example:
@@ -169,16 +185,8 @@ def shrink(example: Example, max_side: int | None) -> Example:
     factor = max_side / max(height, width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
     picture = Image.fromarray(example.image).resize(size[::-1], Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    if (example.encoded or b"").startswith(b"\xff\xd8"):
-        picture.save(buffer, "JPEG", quality=95, subsampling=0)
-    else:
-        picture.save(buffer, "PNG")
-    encoded = buffer.getvalue()
     return dataclasses.replace(
-        example,
-        encoded=encoded,
-        image=decode.decode_image(encoded, example.key),  # what a reader of the record will see
+        _encode_again(example, picture),
         regions=None if example.regions is None else _shrink_regions(example.regions, size),
         semantic=None if example.semantic is None else pick(example.semantic, size),
     )

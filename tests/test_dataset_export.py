@@ -1,6 +1,7 @@
 """Exports and their numbers from Python, and bugs in a segmenter: they keep their traceback."""
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -152,6 +153,24 @@ def test_an_image_too_large_to_be_decoded_whole_is_shrunk_meanwhile(ending, tmp_
     expected = Image.fromarray(ramp).resize((24, 12), Image.Resampling.BOX)
     assert abs(example.image[..., 0] - np.asarray(expected).astype(int)).max() < 12
     assert len(example.regions) == 4
+
+
+@pytest.mark.parametrize(("ending", "tolerance"), [("jpg", 9), ("png", 0)])
+def test_images_in_records_are_upright(ending, tolerance, tmp_path):
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    ramp = np.resize(np.arange(60, dtype=np.uint8) * 4, (30, 60))
+    Image.fromarray(ramp).save(tmp_path / "images" / f"phone.{ending}", exif=exif)
+    grid = mask_tools.Grid(rows=2, cols=1)
+    mask_tools.segment_dataset(f"folder:{tmp_path}/images", grid, tmp_path / "out", workers=0)
+    (example,) = Records(tmp_path / "out")
+    stored = Image.open(io.BytesIO(example.encoded))  # as readers see it that know no EXIF
+    assert not stored.getexif()
+    upright = np.rot90(ramp, -1).astype(int)
+    assert abs(np.asarray(stored.convert("L")) - upright).max() <= tolerance
+    np.testing.assert_array_equal(example.image, np.asarray(stored.convert("RGB")))
+    assert example.regions.box.tolist() == [[0, 0, 30, 30], [30, 0, 60, 30]]
 
 
 def test_a_bug_in_a_segmenter_keeps_its_traceback(tmp_path, monkeypatch):

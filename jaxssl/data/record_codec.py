@@ -1,6 +1,6 @@
 """One `Example` as the bytes of one record: a tf.train.Example with the features
 
-    image/encoded, image/key       bytes        the original JPEG or PNG file; a stable name
+    image/encoded, image/key       bytes        the JPEG or PNG file, upright; a stable name
     image/height, image/width      int64        pixels, after EXIF orientation
     label                          int64        class, -1 if none
     regions/box                    float32[4R]  y0 x0 y1 x1, end-exclusive
