@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import KNOWN, build, defaults
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
+from jaxssl.models.vit import ViT
 from jaxssl.pretrained.param_names import find_tensors, from_tensors
 
 SIZE = 224  # side of the images that released ResNets are evaluated on
@@ -54,15 +55,33 @@ def _find_options(
     tensors: Mapping[str, np.ndarray], network: nn.Module, prefix: str
 ) -> dict[str, Any]:
     """Those options that show in the shapes of its first tensors, as far as those are there."""
+    if isinstance(network, ViT):
+        network = network.clone(registers=1, layer_scale=1.0)  # to look for them
     flat = flax.traverse_util.flatten_dict(variable_shapes(network, SIZE))
     found = find_tensors(tensors, list(flat), prefix)
     shape = {path[1:]: found.array(path).shape for path in found.names}
     if ("patch_embed", "kernel") in shape and ("pos_embed",) in shape:
-        patch = shape["patch_embed", "kernel"][0]
-        return {"patch": patch, "image_size": patch * math.isqrt(shape[("pos_embed",)][1] - 1)}
+        return _vit_options(shape, found.naming)
     if ("conv1", "kernel") in shape:
         side, *_, channels = shape["conv1", "kernel"]
         stem = "cifar" if side == 3 else "imagenet"
         padding = "same" if found.naming == "haiku" else "torch"
         return {"stem": stem, "width": channels / 64, "padding": padding}
     return {}
+
+
+def _vit_options(shape: Mapping[tuple[str, ...], tuple[int, ...]], naming: str) -> dict[str, Any]:
+    """Those of a Vision Transformer, by the shapes of its tensors; of DINOv2's who it is of, too.
+
+    Of DINOv2 without registers timm has the names of the release, and is taken for it.
+    """
+    patch, places = shape["patch_embed", "kernel"][0], shape[("pos_embed",)][1]
+    side = math.isqrt(places - 1)  # one is the class token's, but in timm where there are registers
+    side = side if side**2 == places - 1 else math.isqrt(places)
+    options: dict[str, Any] = {"patch": patch, "image_size": patch * side}
+    if ("blocks_0", "ls1", "gamma") not in shape:
+        return options
+    registers = shape.get(("reg_token",), (1, 0))[1]
+    others = "plain" if naming.startswith("transformers") else "offset"
+    resize = "antialias" if registers else others
+    return options | {"layer_scale": 1e-5, "registers": registers, "pos_resize": resize}

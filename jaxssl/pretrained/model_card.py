@@ -73,10 +73,13 @@ def torch_code(network: nn.Module, format: str, file: str) -> str:
         return ""
     if isinstance(network, ViT):
         pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
+        dino_v2 = "\n    init_values=1.0," if network.layer_scale else ""
+        if network.registers:
+            dino_v2 += f"\n    reg_tokens={network.registers}, no_embed_class=True,"
         made = f"""\
 net = timm.models.vision_transformer.VisionTransformer(
     img_size={network.image_size}, patch_size={network.patch}, num_classes=0,
-    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}
+    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}{dino_v2}
 )
 """
     elif isinstance(network, ResNet) and (network.width, network.padding) == (1.0, "torch"):

@@ -51,6 +51,12 @@ def haiku_name(path: Path) -> str:
 Replacements = dict[
     str, str
 ]  # of patterns in `torch_name`, one after the other; {1+3}: group 1 + 3
+_DINOV2: Replacements = {
+    r"^(cls_token)": r"embeddings.\1", r"^pos_embed": "embeddings.position_embeddings",
+    r"^reg_token": "embeddings.register_tokens", r"^blocks": "encoder.layer",
+    r"^patch_embed\.proj": "embeddings.patch_embeddings.projection",
+    r"ls(\d)\.gamma": r"layer_scale\1.lambda1", r"^norm\.": "layernorm.",
+}  # fmt: skip
 _REPLACED: dict[str, Replacements] = {
     # ResNets for CIFAR, after github.com/kuangliu/pytorch-cifar
     "shortcut": {"downsample": "shortcut"},
@@ -76,6 +82,13 @@ _REPLACED: dict[str, Replacements] = {
         r"attn\.proj": "attention.output.dense", r"norm1": "layernorm_before",
         r"norm2": "layernorm_after", r"mlp\.fc1": "intermediate.dense",
         r"mlp\.fc2": "output.dense", r"^norm\.": "layernorm.",
+    },
+    "DINOv2": {"reg_token": "register_tokens"},
+    "transformers, DINOv2": _DINOV2 | {
+        r"attn\.qkv": "attention.attention.qkv", r"attn\.proj": "attention.output.dense",
+    },
+    "transformers 5, DINOv2": _DINOV2 | {
+        r"attn\.qkv": "attention.qkv", r"attn\.proj": "attention.o_proj",
     },
     "transformers 5": {  # its Vision Transformer
         r"^(cls_token)": r"embeddings.\1", r"^pos_embed": "embeddings.position_embeddings",

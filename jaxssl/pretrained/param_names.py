@@ -24,6 +24,7 @@ _FOLLOWING = ("momentum", "target", "encoder_k", "key", "ema", "student")
 _CLASSIFIER = re.compile(
     r"(^|[./])(fc|head|classifier|logits|num_batches_tracked|mask_token|masked_embed)([./]|$)"
 )
+_REGISTERS = re.compile(r"(embeddings\.)?(reg_token|register_tokens)$")
 _QUERY = re.compile(r"^(.*[./])(query|q_proj)\.(weight|bias)$")
 
 
@@ -34,7 +35,11 @@ def to_torch(variables: Tree, naming: str = "torch") -> dict[str, np.ndarray]:
     """
     flat = flax.traverse_util.flatten_dict(variables)
     name = NAMINGS[naming]
-    return {name(path): _torch_axes(path, np.asarray(leaf)) for path, leaf in flat.items()}
+    named = {name(path): _torch_axes(path, np.asarray(leaf)) for path, leaf in flat.items()}
+    if "reg_token" in named:  # timm has the position of the class token in that token then
+        places = named["pos_embed"]
+        named |= {"cls_token": named["cls_token"] + places[:, :1], "pos_embed": places[:, 1:]}
+    return named
 
 
 def to_flax(variables: Tree) -> dict[str, np.ndarray]:
@@ -121,6 +126,9 @@ def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree, prefix: str = 
     variables = {}
     for path, name in names.items():
         array = found.array(path)
+        if path[-1] == "pos_embed" and array.shape[1] + 1 == flat[path].shape[1]:
+            # timm's of DINOv2 with registers: that of the class token is in the token
+            array = np.pad(array, ((0, 0), (1, 0), (0, 0)))
         if array.shape != flat[path].shape:
             raise UserError(
                 f"{name} is {found.tensors[name].shape}, which is {array.shape} here, where the "
@@ -214,11 +222,14 @@ def _others(
         if _CLASSIFIER.search(name) or re.search(r"_ema/(counter|hidden)$", name):
             continue
         for prefix in prefixes:
+            if name.startswith(prefix) and _REGISTERS.match(name.removeprefix(prefix)):
+                count = tensors[name].shape[1]
+                raise UserError(f"it also has {name}; set encoder.registers={count}")
             first = word.match(name.removeprefix(prefix)) if name.startswith(prefix) else None
             if first and first[1] in layers:
                 raise UserError(
-                    f"it also has {name}, which the encoder has not; set encoder.name to that of "
-                    "the file"
+                    f"it also has {name}, which the encoder has not; set encoder.name, and for "
+                    "DINOv2 layer_scale, to those of the file"
                 )
         others.append(name)
     return tuple(others)
