@@ -1,27 +1,29 @@
 """The embedded data sets: images drawn by numpy, each from (seed, part, index) alone.
 
-`Scenes` shows 3 to 8 objects that hide one another in part, and knows exactly which pixels each
-fills. `Objects` shows one object and names its class, the shape. Nothing else tells the class:
-objects and grounds have the same colors, textures and light, whatever the class, and all classes
-the same areas and places.
+`Scenes` shows a crowd, 12 to 32 objects that hide one another in part, and knows exactly which
+pixels each fills. `Objects` shows one object and names its class, the shape. Nothing else tells
+the class: objects and grounds have the same colors, textures and light, whatever the class, and all
+classes the same areas and places.
 """
 
 from typing import ClassVar
 
 import numpy as np
 
-from jaxssl.data.rle import encode_mask
+from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
 from jaxssl.data.source import Example, Regions
 from jaxssl.data.synthetic.shapes import CLASS_NAMES, coverage, draw_outline
 from jaxssl.data.synthetic.textures import draw_palette, draw_surface, expose
 from jaxssl.errors import UserError
 
-DRAWING_VERSION = 1  # to be raised with every change of what a seed gives
+DRAWING_VERSION = 2  # to be raised with every change of what a seed gives
 STREAMS = ("scenes/train", "scenes/test", "objects/train", "objects/test")  # append only
 
-# In an image 96 pixels wide; other sizes are in proportion.
-SIZE = 96
-SCENE_OBJECTS = (3, 8)
+# Lengths are those in an image of the usual side; other sizes are in proportion. An object of a
+# scene has the pixels of a small view; a crop of half a scene shows ten of them, so that two crops
+# have more in common than one object, and none of it is in the middle of both.
+SCENE_SIDE, OBJECT_SIDE = 192, 96
+SCENE_OBJECTS = (12, 32)
 SCENE_RADII = (10.5, 18.0)  # of the disc with the area of the object
 OBJECT_RADII = (17.5, 25.5)
 OBJECT_REACH = 1.8  # no shape is further than this many radii from its centroid
@@ -34,13 +36,14 @@ class _Drawn:
     """An endless sequence of images, of which a source uses the first `count`."""
 
     kind: ClassVar[str]  # scenes | objects
+    usual_side: ClassVar[int]  # pixels
     has_regions = True
 
     def __init__(
-        self, count: int, *, seed: int = 0, part: str | None = None, size: int = SIZE
+        self, count: int, *, seed: int = 0, part: str | None = None, size: int = 0
     ) -> None:
         self.spec = f"{self.kind}:{count}"
-        self.side = size
+        self.side = size or self.usual_side
         self._count, self._seed, self._part = count, seed, part or "train"
         if count < 1:
             raise UserError(f"{self.spec} has no image; give at least 1")
@@ -79,38 +82,36 @@ class Scenes(_Drawn):
     The label map names the shape that each pixel shows: 0 is the ground, 1 + c the shape c.
     """
 
-    kind = "scenes"
+    kind, usual_side = "scenes", SCENE_SIDE
     class_names: tuple[str, ...] = ()
 
     def __getitem__(self, index: int) -> Example:
-        image, masks, shapes = draw_scene(self.side, self._generator(index))
-        semantic = np.zeros((self.side, self.side), np.uint8)
-        for mask, shape in zip(masks, shapes, strict=True):
-            semantic[mask] = 1 + shape
-        return Example(self._key(index), image, regions=_regions(masks), semantic=semantic)
+        image, shown, shapes = draw_scene(self.side, self._generator(index))
+        semantic = np.append(0, 1 + shapes).astype(np.uint8)[shown]
+        return Example(self._key(index), image, regions=_regions(shown), semantic=semantic)
 
 
 class Objects(_Drawn):
     """`objects:N`: one object an image, one region, labeled; the classes take turns."""
 
-    kind = "objects"
+    kind, usual_side = "objects", OBJECT_SIDE
     class_names = CLASS_NAMES
 
     def __getitem__(self, index: int) -> Example:
         label = int(index) % len(CLASS_NAMES)
         image, mask = draw_object(CLASS_NAMES[label], self.side, self._generator(index))
-        return Example(self._key(index), image, label, _regions(mask[None]))
+        return Example(self._key(index), image, label, _regions(mask))
 
 
 def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One shape on a ground: image u8[size, size, 3] and mask bool[size, size]."""
-    radius = rng.uniform(*OBJECT_RADII) * size / SIZE
+    radius = rng.uniform(*OBJECT_RADII) * size / OBJECT_SIDE
     alpha = coverage(draw_outline(name, radius, rng))
     ground, color = draw_palette(2, rng)
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
     # The same for all classes, so that the place tells nothing.
-    room = min(size / 2 - OBJECT_REACH * radius, OFF_CENTER * size / SIZE)
+    room = min(size / 2 - OBJECT_REACH * radius, OFF_CENTER * size / OBJECT_SIDE)
     centroid = np.array([np.average(i, weights=alpha) for i in np.indices(alpha.shape) + 0.5])
     corner = np.rint(size / 2 + rng.uniform(-room, room, 2) - centroid).astype(int)
     window = _window(corner.clip(0, np.subtract(size, alpha.shape)), alpha)
@@ -121,27 +122,29 @@ def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Objects on a ground: image u8[size, size, 3], what is seen of each, and its shape.
+    """Objects on a ground: image u8[size, size, 3], which object each pixel shows, and its shape.
 
-    That is bool[n, size, size] and i64[n], an index into `CLASS_NAMES`.
+    That is u8[size, size], 0 for the ground and n for the nth object, and i64[n], an index into
+    `CLASS_NAMES` for each object; one may be hidden wholly.
     """
     ground, *colors = draw_palette(1 + int(rng.integers(*SCENE_OBJECTS, endpoint=True)), rng)
+    shapes = rng.integers(len(CLASS_NAMES), size=len(colors))
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
-    owner = np.zeros((size, size), np.uint8)  # 0 is the ground
-    areas, shapes = [size * size], []
-    for number, color in enumerate(colors, start=1):
-        shapes.append(int(rng.integers(len(CLASS_NAMES))))
-        name = CLASS_NAMES[shapes[-1]]
-        alpha = coverage(draw_outline(name, rng.uniform(*SCENE_RADII) * size / SIZE, rng))
+    shown = np.zeros((size, size), np.uint8)
+    areas = np.ones(1 + len(colors))
+    seen = np.zeros(1 + len(colors))  # pixels of each object
+    for number, (color, shape) in enumerate(zip(colors, shapes, strict=True), start=1):
+        radius = rng.uniform(*SCENE_RADII) * size / SCENE_SIDE
+        alpha = coverage(draw_outline(CLASS_NAMES[shape], radius, rng))
         mask = alpha >= 0.5
-        window = _find_place(mask, owner, areas, rng)
+        window, hidden = _find_place(mask, shown, seen, areas, rng)
         _paint(canvas[window], alpha, color, light, rng)
-        owner[window][mask] = number
-        areas.append(int(mask.sum()))
-    masks = owner == np.arange(1, len(areas), dtype=np.uint8)[:, None, None]
-    seen = masks.any(axis=(1, 2))
-    return expose(canvas, rng), masks[seen], np.array(shapes)[seen]
+        shown[window][mask] = number
+        areas[number] = np.count_nonzero(mask)
+        seen[number] = areas[number]
+        seen -= hidden
+    return expose(canvas, rng), shown, shapes
 
 
 Window = tuple[slice, slice]
@@ -165,34 +168,49 @@ def _paint(
 
 
 def _find_place(
-    mask: np.ndarray, owner: np.ndarray, areas: list[int], rng: np.random.Generator
-) -> Window:
-    """Where a new object leaves enough to be seen of those before it, or the best place tried."""
-    seen = np.bincount(owner.ravel(), minlength=len(areas))
+    mask: np.ndarray,
+    shown: np.ndarray,
+    seen: np.ndarray,
+    areas: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[Window, np.ndarray]:
+    """Where a new object leaves enough to be seen of those before it, or the best place tried.
+
+    Args:
+      mask: of the new object, bool[h, w].
+      shown: the object that each pixel of the scene shows, 0 for the ground.
+      seen: pixels of each object that are shown, f64[n]; the ground's are not counted.
+      areas: pixels of each object, f64[n].
+      rng: random numbers.
+
+    Returns:
+      The place, and the pixels of each object that the new one hides there.
+    """
     tried = []
     for _ in range(PLACES):
-        corner = rng.integers(0, np.subtract(owner.shape, mask.shape), endpoint=True)
+        corner = rng.integers(0, np.subtract(shown.shape, mask.shape), endpoint=True)
         window = _window(corner, mask)
-        hidden = np.bincount(owner[window][mask], minlength=len(areas))
-        share = np.min(((seen - hidden) / areas)[1:], initial=1.0)
-        tried.append((share, window))
+        hidden = np.bincount(shown[window][mask], minlength=len(areas))
+        hidden[0] = 0
+        struck = hidden > 0
+        share = np.min(((seen - hidden) / areas)[struck], initial=1.0)
+        tried.append((share, window, hidden))
         if share >= VISIBLE:
             break
-    return max(tried, key=lambda place: place[0])[1]
+    _, place, hidden = max(tried, key=lambda place: place[0])
+    return place, hidden
 
 
-def _regions(masks: np.ndarray) -> Regions:
-    """Disjoint masks bool[n, h, w], none of them empty, as regions: an object each."""
-    count, height, width = masks.shape
-    rows, columns = np.max(masks, axis=2), np.max(masks, axis=1)
-    first = [rows.argmax(1), columns.argmax(1)]
-    end = [height - rows[:, ::-1].argmax(1), width - columns[:, ::-1].argmax(1)]
+def _regions(shown: np.ndarray) -> Regions:
+    """A region, and an object, for each number in a map [h, w] but 0, the ground."""
+    height, width = shown.shape
+    rle = tuple(counts for number, counts in encode_labels(shown).items() if number)
     return Regions(
         size=(height, width),
-        box=np.stack(first + end, axis=1).astype(np.float32),
-        area=np.count_nonzero(masks, axis=(1, 2)).astype(np.int64),
-        object=np.arange(count),
-        score=np.ones(count, np.float32),
-        level=np.zeros(count, np.int64),
-        rle=tuple(encode_mask(mask) for mask in masks),
+        box=mask_boxes(rle, (height, width)).astype(np.float32),
+        area=mask_areas(rle),
+        object=np.arange(len(rle)),
+        score=np.ones(len(rle), np.float32),
+        level=np.zeros(len(rle), np.int64),
+        rle=rle,
     )
