@@ -91,9 +91,11 @@ def test_masks_are_where_the_object_is_painted(monkeypatch):
     """Without textures, light and noise, a scene is one color a mask, but for the edges."""
     monkeypatch.setattr(
         "jaxssl.data.synthetic.scenes.draw_surface",
-        lambda color, size, light, rng: np.broadcast_to(color, (*size, 3)).copy(),
+        lambda color, size, light, rng: np.tile(color[:, None, None], size),
     )
-    monkeypatch.setattr("jaxssl.data.synthetic.scenes.expose", lambda canvas, rng: canvas)
+    monkeypatch.setattr(
+        "jaxssl.data.synthetic.scenes.expose", lambda canvas, rng: canvas.transpose(1, 2, 0)
+    )
     right = []  # of the pixels within a mask, but for slivers of corners that end in it
     for seed in range(20):
         canvas, shown, shapes = draw_scene(192, np.random.default_rng(seed))
@@ -151,10 +153,9 @@ def test_classes_are_balanced_and_labels_name_the_shape():
 @pytest.mark.parametrize("name", shapes.CLASS_NAMES)
 def test_every_class_has_the_same_area_and_fits_its_window(name):
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        loops = shapes.draw_outline(name, 15.0, rng)
-        assert shapes.area(loops) == pytest.approx(np.pi * 15**2)
-        alpha = shapes.coverage(loops)
+    outlines = shapes.draw_outlines([name] * 20, np.full(20, 15.0), rng)
+    assert shapes.areas(outlines) == pytest.approx(np.pi * 15**2)
+    for alpha in shapes.coverage(outlines):
         assert alpha.sum() == pytest.approx(np.pi * 15**2, rel=0.01)
         assert alpha.min() > -1e-6
         assert alpha.max() < 1 + 1e-6
@@ -164,8 +165,7 @@ def test_every_class_has_the_same_area_and_fits_its_window(name):
 
 def test_coverage_against_counted_points():
     """A square turned by 45 degrees, against 32 x 32 points a pixel."""
-    loops = [np.array([[-5.0, 0], [0, 5], [5, 0], [0, -5]])]
-    alpha = shapes.coverage(loops)
+    (alpha,) = shapes.coverage([5 * np.array([1, 1j, -1, -1j])])
     side = np.abs((np.arange(32 * len(alpha)) + 0.5) / 32 - len(alpha) / 2)
     counted = (side[:, None] + side < 5).reshape(len(alpha), 32, len(alpha), 32).mean(axis=(1, 3))
     np.testing.assert_allclose(alpha, counted, atol=0.02)

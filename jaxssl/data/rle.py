@@ -148,7 +148,7 @@ def encode_changes(changes: np.ndarray, size: tuple[int, ...]) -> bytes:
     height, width = size
     if len(changes) and changes[-1] == height * width:
         changes = changes[:-1]
-    lengths = np.diff(changes, prepend=0, append=height * width).tolist()
+    lengths = np.diff(np.concatenate([[0], changes, [height * width]]))
     coded = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
     counts: bytes = coded["counts"]
     return counts

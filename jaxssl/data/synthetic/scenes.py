@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
+from jaxssl.data.rle import encode_labels, mask_boxes
 from jaxssl.data.source import Example, Regions
-from jaxssl.data.synthetic.shapes import CLASS_NAMES, coverage, draw_outline
+from jaxssl.data.synthetic.shapes import CLASS_NAMES, coverage, draw_outlines
 from jaxssl.data.synthetic.textures import draw_palette, draw_surface, expose
 from jaxssl.errors import UserError
 
@@ -106,7 +106,7 @@ class Objects(_Drawn):
 def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One shape on a ground: image u8[size, size, 3] and mask bool[size, size]."""
     radius = rng.uniform(*OBJECT_RADII) * size / OBJECT_SIDE
-    alpha = coverage(draw_outline(name, radius, rng))
+    (alpha,) = coverage(draw_outlines([name], np.array([radius]), rng))
     ground, color = draw_palette(2, rng)
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
@@ -114,10 +114,10 @@ def draw_object(name: str, size: int, rng: np.random.Generator) -> tuple[np.ndar
     room = min(size / 2 - OBJECT_REACH * radius, OFF_CENTER * size / OBJECT_SIDE)
     centroid = np.array([np.average(i, weights=alpha) for i in np.indices(alpha.shape) + 0.5])
     corner = np.rint(size / 2 + rng.uniform(-room, room, 2) - centroid).astype(int)
-    window = _window(corner.clip(0, np.subtract(size, alpha.shape)), alpha)
-    _paint(canvas[window], alpha, color, light, rng)
+    y, x = _window(corner.clip(0, np.subtract(size, alpha.shape)), alpha)
+    _paint(canvas[:, y, x], alpha, color, light, rng)
     mask = np.zeros((size, size), bool)
-    mask[window] = alpha >= 0.5
+    mask[y, x] = alpha >= 0.5
     return expose(canvas, rng), mask
 
 
@@ -127,22 +127,22 @@ def draw_scene(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     That is u8[size, size], 0 for the ground and n for the nth object, and i64[n], an index into
     `CLASS_NAMES` for each object; one may be hidden wholly.
     """
-    ground, *colors = draw_palette(1 + int(rng.integers(*SCENE_OBJECTS, endpoint=True)), rng)
-    shapes = rng.integers(len(CLASS_NAMES), size=len(colors))
+    count = int(rng.integers(*SCENE_OBJECTS, endpoint=True))
+    ground, *colors = draw_palette(1 + count, rng)
+    shapes = rng.integers(len(CLASS_NAMES), size=count)
+    radii = rng.uniform(*SCENE_RADII, count) * size / SCENE_SIDE
+    alphas = coverage(draw_outlines([CLASS_NAMES[shape] for shape in shapes], radii, rng))
     light = rng.uniform(0, 2 * np.pi)
     canvas = draw_surface(ground, (size, size), light, rng)
     shown = np.zeros((size, size), np.uint8)
-    areas = np.ones(1 + len(colors))
-    seen = np.zeros(1 + len(colors))  # pixels of each object
-    for number, (color, shape) in enumerate(zip(colors, shapes, strict=True), start=1):
-        radius = rng.uniform(*SCENE_RADII) * size / SCENE_SIDE
-        alpha = coverage(draw_outline(CLASS_NAMES[shape], radius, rng))
+    areas = np.ones(1 + count)
+    seen = np.zeros(1 + count)  # pixels of each object
+    for number, (color, alpha) in enumerate(zip(colors, alphas, strict=True), start=1):
         mask = alpha >= 0.5
-        window, hidden = _find_place(mask, shown, seen, areas, rng)
-        _paint(canvas[window], alpha, color, light, rng)
-        shown[window][mask] = number
-        areas[number] = np.count_nonzero(mask)
-        seen[number] = areas[number]
+        (y, x), hidden = _find_place(mask, shown, seen, areas, rng)
+        _paint(canvas[:, y, x], alpha, color, light, rng)
+        shown[y, x][mask] = number
+        seen[number] = areas[number] = np.count_nonzero(mask)
         seen -= hidden
     return expose(canvas, rng), shown, shapes
 
@@ -152,8 +152,8 @@ Window = tuple[slice, slice]
 
 def _window(corner: np.ndarray, array: np.ndarray) -> Window:
     """Where an array [h, w] lies in an image when its first pixel is at `corner`, y x."""
-    row, column = (slice(start, start + n) for start, n in zip(corner, array.shape, strict=True))
-    return row, column
+    (y, x), (height, width) = corner, array.shape
+    return slice(y, y + height), slice(x, x + width)
 
 
 def _paint(
@@ -163,8 +163,11 @@ def _paint(
     light: float,
     rng: np.random.Generator,
 ) -> None:
-    """Lays a surface over f32[h, w, 3], as far as alpha f32[h, w] says."""
-    pixels += alpha[..., None] * (draw_surface(color, alpha.shape, light, rng) - pixels)
+    """Lays a surface over f32[3, h, w], as far as alpha f32[h, w] says."""
+    change = draw_surface(color, alpha.shape, light, rng)
+    change -= pixels
+    change *= alpha
+    pixels += change
 
 
 def _find_place(
@@ -187,28 +190,29 @@ def _find_place(
       The place, and the pixels of each object that the new one hides there.
     """
     tried = []
-    for _ in range(PLACES):
-        corner = rng.integers(0, np.subtract(shown.shape, mask.shape), endpoint=True)
+    room = np.subtract(shown.shape, mask.shape)
+    for corner in rng.integers(room, size=(PLACES, 2), endpoint=True):
         window = _window(corner, mask)
         hidden = np.bincount(shown[window][mask], minlength=len(areas))
         hidden[0] = 0
-        struck = hidden > 0
-        share = np.min(((seen - hidden) / areas)[struck], initial=1.0)
-        tried.append((share, window, hidden))
+        share = np.min((seen - hidden) / areas, where=hidden > 0, initial=1.0)
         if share >= VISIBLE:
-            break
-    _, place, hidden = max(tried, key=lambda place: place[0])
-    return place, hidden
+            return window, hidden
+        tried.append((share, window, hidden))
+    _, window, hidden = max(tried, key=lambda place: place[0])
+    return window, hidden
 
 
 def _regions(shown: np.ndarray) -> Regions:
     """A region, and an object, for each number in a map [h, w] but 0, the ground."""
     height, width = shown.shape
-    rle = tuple(counts for number, counts in encode_labels(shown).items() if number)
+    masks = encode_labels(shown)
+    masks.pop(0, None)
+    rle = tuple(masks.values())
     return Regions(
         size=(height, width),
         box=mask_boxes(rle, (height, width)).astype(np.float32),
-        area=mask_areas(rle),
+        area=np.bincount(shown.ravel())[list(masks)],
         object=np.arange(len(rle)),
         score=np.ones(len(rle), np.float32),
         level=np.zeros(len(rle), np.int64),

@@ -1,85 +1,79 @@
-"""Ten classes of shape as outlines, and an outline as pixels. Numpy only.
+"""Ten classes of shape as outlines, and outlines as pixels. Numpy only.
 
-An outline is one or more closed polygons of points y x, y up; a hole runs the other way round than
-what it is cut from, so that signed areas and signed crossings add up.
+An outline is a closed polygon of points x + iy, c128[n]. A hole is reached over a cut and runs the
+other way round, so that signed areas and signed crossings add up, and the cut's are nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-
-Outline = list[np.ndarray]  # closed polygons f64[n, 2]
 
 SCAN_LINES = 4  # per pixel; along a line coverage is exact
 TURN = 2 * np.pi
 TILT = TURN / 16  # at most, either way
 
 
-def _polar(angles: np.ndarray, radii: np.ndarray | float = 1.0) -> np.ndarray:
-    return np.stack([radii * np.sin(angles), radii * np.cos(angles)], axis=1)
+def _arc(start: float, stop: float, points: int) -> np.ndarray:
+    return np.exp(1j * np.linspace(start, stop, points))
 
 
-def _disc(vary: float) -> Outline:
-    return [_polar(np.linspace(0, TURN, 48, endpoint=False))]
+RIM = _arc(0.0, TURN, 49)  # ends where it starts
 
 
-def _ring(vary: float) -> Outline:
-    (rim,) = _disc(vary)
-    return [rim, (0.5 + 0.15 * vary) * rim[::-1]]
+def _disc(vary: float) -> np.ndarray:
+    return RIM
 
 
-def _triangle(vary: float) -> Outline:
-    return [_polar(TURN / 3 * np.arange(3))]
+def _ring(vary: float) -> np.ndarray:
+    return np.concatenate([RIM, (0.5 + 0.15 * vary) * RIM[::-1]])
 
 
-def _square(vary: float) -> Outline:
-    return [_polar(TURN / 4 * np.arange(4))]
+def _triangle(vary: float) -> np.ndarray:
+    return np.exp(1j * TURN / 3 * np.arange(3))
 
 
-def _star(vary: float) -> Outline:
-    corner = np.arange(10)
-    return [_polar(TURN / 10 * corner, np.where(corner % 2, 0.42 + 0.1 * vary, 1.0))]
+def _square(vary: float) -> np.ndarray:
+    return np.array([1, 1j, -1, -1j])
 
 
-def _cross(vary: float) -> Outline:
+def _star(vary: float) -> np.ndarray:
+    return np.exp(1j * TURN / 10 * np.arange(10)) * np.tile([1, 0.42 + 0.1 * vary], 5)
+
+
+def _cross(vary: float) -> np.ndarray:
     arm = 0.26 + 0.1 * vary  # half its width
-    quarter = np.array([[-arm, 1], [arm, 1], [arm, arm]])
-    turns = [np.array([[c, s], [-s, c]]) for c, s in [(1, 0), (0, -1), (-1, 0), (0, 1)]]
-    return [np.concatenate([quarter @ turn for turn in turns])]
+    return np.outer([1, 1j, -1, -1j], [1 - 1j * arm, 1 + 1j * arm, arm + 1j * arm]).ravel()
 
 
-def _crescent(vary: float) -> Outline:
+def _crescent(vary: float) -> np.ndarray:
     """A disc less a smaller one, whose center lies at x = shift and whose rim ends at the horns."""
     horn, shift = 0.08 * TURN, 0.4 + 0.1 * vary
-    y, x = np.sin(horn), np.cos(horn) - shift
-    bite = np.arctan2(y, x)
-    inner = _polar(np.linspace(TURN - bite, bite, 24), np.hypot(y, x))
-    inner[:, 1] += shift
-    return [np.concatenate([_polar(np.linspace(horn, TURN - horn, 40)), inner[1:-1]])]
+    tip = np.exp(1j * horn) - shift
+    bite = np.angle(tip)
+    inner = shift + abs(tip) * _arc(TURN - bite, bite, 24)
+    return np.concatenate([_arc(horn, TURN - horn, 40), inner[1:-1]])
 
 
-def _arrow(vary: float) -> Outline:
+def _arrow(vary: float) -> np.ndarray:
     shaft = 0.22 + 0.1 * vary  # half its width
-    half = np.array([[-0.9, shaft], [0, shaft], [0, 0.85], [0.9, 0]])
-    return [_with_mirror_image(half)]
+    return _with_mirror_image(np.array([shaft - 0.9j, shaft, 0.85, 0.9j]))
 
 
-def _heart(vary: float) -> Outline:
-    t = np.linspace(0, TURN, 48, endpoint=False)
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return [np.stack([y, 16 * np.sin(t) ** 3], axis=1)]
+def _heart(vary: float) -> np.ndarray:
+    y = 13 * RIM - 5 * RIM**2 - 2 * RIM**3 - RIM**4
+    return 16 * RIM.imag**3 + 1j * y.real
 
 
-def _hourglass(vary: float) -> Outline:
-    return [_with_mirror_image(np.array([[-1, 0.9], [0, 0.2 + 0.15 * vary], [1, 0.9]]))]
+def _hourglass(vary: float) -> np.ndarray:
+    return _with_mirror_image(np.array([0.9 - 1j, 0.2 + 0.15 * vary, 0.9 + 1j]))
 
 
 def _with_mirror_image(half: np.ndarray) -> np.ndarray:
     """The polygon whose right half (x >= 0) is given."""
-    return np.concatenate([half, half[::-1] * [1, -1]])
+    return np.concatenate([half, -half[::-1].conj()])
 
 
-OUTLINES: dict[str, Callable[[float], Outline]] = {
+OUTLINES: dict[str, Callable[[float], np.ndarray]] = {
     "disc": _disc,
     "ring": _ring,
     "triangle": _triangle,
@@ -94,55 +88,65 @@ OUTLINES: dict[str, Callable[[float], Outline]] = {
 CLASS_NAMES = tuple(OUTLINES)
 
 
-def draw_outline(name: str, radius: float, rng: np.random.Generator) -> Outline:
-    """One shape of the class `name` with the area of a disc of `radius` pixels.
+def draw_outlines(
+    names: Sequence[str], radii: np.ndarray, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """A shape of each of the classes `names`, with the area of a disc of its radius in pixels.
 
-    Its proportions vary a little, it is stretched along a random axis, and tilted: things in
+    Their proportions vary a little, they are stretched along a random axis, and tilted: things in
     photographs stand more or less upright, and an encoder that sees few images can learn those.
     """
-    loops = OUTLINES[name](rng.random())
-    stretch = np.exp(0.1 * rng.random())
-    axis, tilt = rng.uniform(0, TURN), rng.uniform(-TILT, TILT)
-    first, last = (
-        np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        for angle in (axis, tilt - axis)
-    )
-    scale = radius * np.sqrt(np.pi / area(loops))
-    change = np.diag([-1, 1]) @ first @ np.diag([stretch, 1 / stretch]) @ last  # rows go down
-    return [loop @ change * scale for loop in loops]
+    count = len(names)
+    outlines = [OUTLINES[n](vary) for n, vary in zip(names, rng.random(count), strict=True)]
+    stretch, axis = 0.1 * rng.random(count), rng.uniform(0, TURN, count)
+    turn = np.exp(1j * rng.uniform(-TILT, TILT, count)) * radii * np.sqrt(np.pi / areas(outlines))
+    along, across = turn * np.cosh(stretch), turn * np.sinh(stretch) * np.exp(2j * axis)
+    # Conjugates, as rows go down.
+    return [a * z.conj() + b * z for z, a, b in zip(outlines, along, across, strict=True)]
 
 
-def area(loops: Outline) -> float:
-    """What an outline encloses (the shoelace formula)."""
-    start, end = _edges(loops)
-    return abs(np.sum(start[:, 1] * end[:, 0] - start[:, 0] * end[:, 1])) / 2
+def areas(outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """What each outline encloses (the shoelace formula): f64[n]."""
+    start, end, first = _edges(outlines)
+    return np.abs(np.add.reduceat((start.conj() * end).imag, first)) / 2
 
 
-def coverage(loops: Outline) -> np.ndarray:
-    """The share of each pixel inside the outline, in a window a pixel wider: f32[h, w].
+def coverage(outlines: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The share of each pixel inside each outline, in a window a pixel wider: f32[h, w] each.
 
     Every edge that a scan line crosses turns outside to inside or back, so the running sum of the
     crossings' signs along the line is 1 inside and 0 outside. In the pixel where it lies, a
-    crossing counts for the part of the pixel to its right.
+    crossing counts for the part of the pixel to its right. All windows are drawn at once, one below
+    the other.
     """
-    start, end = _edges(loops)
-    low, high = start.min(axis=0), start.max(axis=0)
-    height, width = (int(side) + 3 for side in high - low)  # leaves an empty border
-    corner = (low + high - (height, width)) / 2
+    start, end, first = _edges(outlines)
+    points = start.view(np.float64).reshape(-1, 2)  # x y
+    low, high = (f.reduceat(points, first) for f in (np.minimum, np.maximum))
+    width, height = sides = (high - low).astype(np.int64).T + 3  # leaves an empty border
+    bottom = np.cumsum(height)
+    x, y = (low + high - sides.T).T / 2
+    corner = np.repeat(x + 1j * (y - bottom + height), [len(z) for z in outlines])
     start, end = start - corner, end - corner
-    lines = (np.arange(height * SCAN_LINES) + 0.5) / SCAN_LINES
-    line, edge = np.nonzero((lines[:, None] < start[:, 0]) != (lines[:, None] < end[:, 0]))
-    (y0, x0), (y1, x1) = start[edge].T, end[edge].T
-    x = x0 + (lines[line] - y0) * (x1 - x0) / (y1 - y0)
-    sign = np.sign(y1 - y0) / SCAN_LINES
+    # From the first scan line below the upper end of an edge to the last above the lower end.
+    lines = [np.ceil(z.imag * SCAN_LINES - 0.5).astype(np.int64) for z in (start, end)]
+    crossed = np.abs(lines[1] - lines[0])
+    edge = np.repeat(np.arange(len(start)), crossed)
+    line = np.arange(len(edge)) + (np.minimum(*lines) - np.cumsum(crossed) + crossed)[edge]
+    start, step = start[edge], (end - start)[edge]
+    x = start.real + ((line + 0.5) / SCAN_LINES - start.imag) * step.real / step.imag
+    sign = np.sign(step.imag) / SCAN_LINES
     column = x.astype(np.int64)
     here = (column + 1 - x) * sign
-    cell = line // SCAN_LINES * width + column
-    pixels = height * width
+    cell = line // SCAN_LINES * width.max() + column
+    pixels = bottom[-1] * width.max()
     steps = np.bincount(cell, here, pixels) + np.bincount(cell + 1, sign - here, pixels)
-    return np.abs(steps.reshape(height, width).cumsum(axis=1)).astype(np.float32)
+    alpha = np.abs(steps.reshape(bottom[-1], -1).cumsum(axis=1)).astype(np.float32)
+    return [alpha[b - h : b, :w] for b, h, w in zip(bottom, height, width, strict=True)]
 
 
-def _edges(loops: Outline) -> tuple[np.ndarray, np.ndarray]:
-    """First and last point of every edge: f64[edges, 2] each."""
-    return np.concatenate(loops), np.concatenate([np.roll(loop, -1, axis=0) for loop in loops])
+def _edges(outlines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First and last point of every edge, and the index of each outline's first edge."""
+    start = np.concatenate(outlines)
+    end = np.concatenate([part for z in outlines for part in (z[1:], z[:1])])
+    count = np.array([len(z) for z in outlines])
+    return start, end, np.cumsum(count) - count
