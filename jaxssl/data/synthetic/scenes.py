@@ -190,8 +190,8 @@ def _find_place(
       The place, and the pixels of each object that the new one hides there.
     """
     tried = []
-    room = np.subtract(shown.shape, mask.shape)
-    for corner in rng.integers(room, size=(PLACES, 2), endpoint=True):
+    places = np.subtract(shown.shape, mask.shape) + 1
+    for corner in (rng.random((PLACES, 2)) * places).astype(int):
         window = _window(corner, mask)
         hidden = np.bincount(shown[window][mask], minlength=len(areas))
         hidden[0] = 0

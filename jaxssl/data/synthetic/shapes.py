@@ -114,34 +114,41 @@ def areas(outlines: Sequence[np.ndarray]) -> np.ndarray:
 def coverage(outlines: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The share of each pixel inside each outline, in a window a pixel wider: f32[h, w] each.
 
-    Every edge that a scan line crosses turns outside to inside or back, so the running sum of the
-    crossings' signs along the line is 1 inside and 0 outside. In the pixel where it lies, a
-    crossing counts for the part of the pixel to its right. All windows are drawn at once, one below
-    the other.
+    All are filled at once: the windows are parts of a strip, one below the other.
     """
     start, end, first = _edges(outlines)
     points = start.view(np.float64).reshape(-1, 2)  # x y
-    low, high = (f.reduceat(points, first) for f in (np.minimum, np.maximum))
-    width, height = sides = (high - low).astype(np.int64).T + 3  # leaves an empty border
+    low, high = np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)
+    sides = (high - low).astype(np.int64) + 3  # leaves an empty border
+    (x, y), (width, height) = (low + high - sides).T / 2, sides.T
     bottom = np.cumsum(height)
-    x, y = (low + high - sides.T).T / 2
     corner = np.repeat(x + 1j * (y - bottom + height), [len(z) for z in outlines])
-    start, end = start - corner, end - corner
-    # From the first scan line below the upper end of an edge to the last above the lower end.
-    lines = [np.ceil(z.imag * SCAN_LINES - 0.5).astype(np.int64) for z in (start, end)]
-    crossed = np.abs(lines[1] - lines[0])
+    strip = _fill(start - corner, end - corner, (int(bottom[-1]), int(width.max())))
+    return [strip[b - h : b, :w] for b, h, w in zip(bottom, height, width, strict=True)]
+
+
+def _fill(start: np.ndarray, end: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The share of each pixel inside what edges c128[n] enclose: f32[h, w].
+
+    Every edge that a scan line crosses turns outside to inside or back, so the running sum of the
+    crossings' signs along the line is 1 inside and 0 outside. In the pixel where it lies, a
+    crossing counts for the part of the pixel to its right.
+    """
+    # An edge crosses the scan lines from the first below one end to the last above the other.
+    one, other = (np.ceil(z.imag * SCAN_LINES - 0.5).astype(np.int64) for z in (start, end))
+    crossed = np.abs(other - one)
     edge = np.repeat(np.arange(len(start)), crossed)
-    line = np.arange(len(edge)) + (np.minimum(*lines) - np.cumsum(crossed) + crossed)[edge]
+    line = np.arange(len(edge)) + (np.minimum(one, other) - np.cumsum(crossed) + crossed)[edge]
     start, step = start[edge], (end - start)[edge]
     x = start.real + ((line + 0.5) / SCAN_LINES - start.imag) * step.real / step.imag
     sign = np.sign(step.imag) / SCAN_LINES
     column = x.astype(np.int64)
     here = (column + 1 - x) * sign
-    cell = line // SCAN_LINES * width.max() + column
-    pixels = bottom[-1] * width.max()
-    steps = np.bincount(cell, here, pixels) + np.bincount(cell + 1, sign - here, pixels)
-    alpha = np.abs(steps.reshape(bottom[-1], -1).cumsum(axis=1)).astype(np.float32)
-    return [alpha[b - h : b, :w] for b, h, w in zip(bottom, height, width, strict=True)]
+    cell = line // SCAN_LINES * size[1] + column
+    cells, changes = np.concatenate([cell, cell + 1]), np.concatenate([here, sign - here])
+    inside = np.bincount(cells, changes, size[0] * size[1]).reshape(size)
+    np.cumsum(inside, axis=1, out=inside)
+    return np.abs(inside, out=inside).astype(np.float32)
 
 
 def _edges(outlines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
