@@ -7,11 +7,27 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from ml_collections import ConfigDict
+
 from jaxssl import distributed
 from jaxssl.config_file import format_config, load_config
 from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.training.pretrain import pretrain
 from jaxssl.training.results import accuracy_table
+
+
+def choose_runs(
+    where: str, workdir: pathlib.Path | None, overrides: Sequence[str]
+) -> dict[pathlib.Path, ConfigDict]:
+    """The config of each variant that is asked for, by the folder of its run."""
+    path, _, variants = where.partition(":")
+    names = variants.split(",")
+    runs = {}
+    for name in names:
+        default = pathlib.Path("runs", "_".join(filter(None, (pathlib.Path(path).stem, name))))
+        given = workdir / name if workdir and len(names) > 1 else workdir
+        runs[given or default] = load_config(f"{path}:{name}" if name else path, overrides)
+    return runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--workdir runs/try --config.epochs=5 --config.eval.datasets=objects:1000",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="FILE.py or FILE.py:variant")
-    parser.add_argument("--workdir", type=pathlib.Path, help="default: runs/<config name>")
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="FILE.py or FILE.py:VARIANT; FILE.py:ONE,OTHER trains both and compares them",
+    )
+    parser.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        help="default: runs/FILE_VARIANT; of several variants, the folder of their folders",
+    )
     parser.add_argument(
         "--print-config", action="store_true", help="print every key with its value, and exit"
     )
@@ -41,19 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
     with one_line_errors(saves=True) as status:
         args, overrides = parser.parse_known_args(argv)
+        runs = choose_runs(args.config, args.workdir, overrides)
         if args.print_config:
-            print(format_config(load_config(args.config, overrides)))
+            print("\n\n".join(map(format_config, runs.values())))
             return status.code
         meeting = (args.coordinator, args.num_processes, args.process_id)
         if args.distributed or any(m is not None for m in meeting):
             distributed.initialize(*meeting)
-        config = load_config(args.config, overrides)
-        path, _, variant = args.config.partition(":")
-        name = "_".join(filter(None, (pathlib.Path(path).stem, variant)))
-        workdir = args.workdir or pathlib.Path("runs", name)
-        if pretrain(config, workdir, profile=args.profile) and distributed.is_first():
-            print(accuracy_table(workdir))
-            print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
+        finished = all(pretrain(config, path, profile=args.profile) for path, config in runs.items())
+        if finished and distributed.is_first():
+            print(accuracy_table([*runs]))
+            for workdir in runs:
+                print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
     return status.code
 
 

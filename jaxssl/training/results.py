@@ -1,6 +1,7 @@
 """Results of a run: its encoder, and what was measured of it."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
 from jax.sharding import Mesh
@@ -16,6 +17,16 @@ from jaxssl.renamed import PROTOCOLS, current_result
 from jaxssl.terminal import format_table
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
+
+# Heading: result, and whether it is of before training, 0, or after, 1.
+COLUMNS = {
+    "majority baseline": ("majority_baseline", 1),
+    "kNN untrained": ("knn_top1", 0),
+    "kNN trained": ("knn_top1", 1),
+    "linear trained": ("linear_top1", 1),
+    "mIoU untrained": ("miou", 0),
+    "mIoU trained": ("miou", 1),
+}
 
 
 class Details(TypedDict, total=False):
@@ -75,25 +86,37 @@ def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
     return list(found.items())
 
 
-def accuracy_table(workdir: pathlib.Path) -> str:
-    """Accuracy before and after training, by data set, from what the run has reported."""
+def accuracy_table(workdirs: Sequence[pathlib.Path]) -> str:
+    """Accuracy before and after training, by data set and run, from what the runs have reported.
+
+    Of several runs the last line of a data set has the difference of the last from the first.
+    """
+    rows, columns = [], COLUMNS
+    found = {workdir: _first_and_last(workdir) for workdir in workdirs}
+    if not any(key.endswith("/miou") for _, last in found.values() for key in last):
+        columns = {header: column for header, column in columns.items() if column[0] != "miou"}
+    sets = [k.split("/")[1] for _, last in found.values() for k in last if k.startswith("eval/")]
+    for name in dict.fromkeys(sets):
+        table = [
+            [lines[when].get(f"eval/{name}/{key}") for key, when in columns.values()]
+            for lines in found.values()
+        ]
+        for workdir, values in zip(found, table, strict=True):
+            texts = ["-" if v is None else f"{v:.1%}" for v in values]
+            rows.append([name, *([workdir.name] if len(found) > 1 else []), *texts])
+        if len(found) > 1:
+            texts = [
+                "-" if one is None or other is None else f"{100 * (other - one):+.1f}"
+                for one, other in zip(table[0], table[-1], strict=True)
+            ]
+            rows.append([name, "difference", *texts])
+    heads = ["data set", *(["run"] if len(found) > 1 else []), *columns]
+    return format_table([heads, *rows]) if rows else ""
+
+
+def _first_and_last(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a run has reported before training, if it was evaluated then, and at last."""
     lines = [line for line in read_metrics(workdir) if any(k.startswith("eval/") for k in line)]
     if not lines:
-        return ""
-    last = lines[-1]
-    first = lines[0] if lines[0]["step"] == 0 else {}  # evaluation may have been off at first
-    keys = {
-        "majority baseline": ("majority_baseline", last),
-        "kNN untrained": ("knn_top1", first),
-        "kNN trained": ("knn_top1", last),
-        "linear trained": ("linear_top1", last),
-        "mIoU untrained": ("miou", first),
-        "mIoU trained": ("miou", last),
-    }
-    if not any(key.endswith("/miou") for key in last):
-        keys = {header: key for header, key in keys.items() if key[0] != "miou"}
-    rows = [["data set", *keys]]
-    for name in dict.fromkeys(k.split("/")[1] for k in last if k.startswith("eval/")):
-        values = [line.get(f"eval/{name}/{key}") for key, line in keys.values()]
-        rows.append([name, *("-" if v is None else f"{v:.1%}" for v in values)])
-    return format_table(rows)
+        return {}, {}
+    return (lines[0] if lines[0]["step"] == 0 else {}), lines[-1]

@@ -1,0 +1,204 @@
+"""What `benchmarks/regions.py` compares: studies of arms that differ from the first in one thing.
+
+An arm is a variant of `configs/quickstart.py` and words for `jaxssl.train`. Its seed draws other
+scenes, first weights and views; the arms of a study share seeds, so differences are paired. Where
+regions come from records, the images are those of seed 0 and the rest depends on the seed.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+import mask_tools
+from jaxssl.data import open_source
+from jaxssl.data.source import Example
+from mask_tools.regions import Region
+
+Words = tuple[str, ...]
+Arms = dict[str, Words]
+
+SCENES = "scenes:2000"  # the quickstart's
+REGIONS = ("--config.sampler.name=region_crop", "--config.sampler.min_area=64")
+METHODS = ("simclr", "moco", "byol", "simsiam", "dino", "swav")
+SCALES = ((0.6, 1.0), (0.2, 1.0), (0.08, 1.0))  # the quickstart's; MoCo's; SimCLR's
+LOCAL = ("--config.views.num_local=6", "--config.views.local_size=16")  # SAMCLR's code: 128, 64
+TILES = 6  # a side of a mosaic
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionsOfAnother:
+    """The regions of the next scene: sizes and places of objects, and no object in them."""
+
+    needs_original_size: ClassVar[bool] = False
+
+    count: int
+
+    def __call__(self, example: Example) -> list[Region]:
+        """The regions that the scene after this one has."""
+        index = (int(example.key.rpartition("/")[2]) + 1) % self.count
+        other = open_source(f"scenes:{self.count}")[index].regions
+        assert other is not None
+        return [Region(rle, other.size) for rle in other.rle]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Where the studies find and put images."""
+
+    folder: pathlib.Path  # for records that are made here
+    labeled: pathlib.Path | None = None  # class folders of small images, for mosaics
+    photographs: pathlib.Path | None = None
+    evaluate: Words = ()  # data sets that photographs are evaluated on
+
+    def records(self, name: str, source: str, segmenter: mask_tools.segmenters.Segmenter) -> str:
+        """A data set of a source's images with other regions; made if it is not there."""
+        out = self.folder / name
+        print(mask_tools.segment_dataset(source, segmenter, out, workers=0))
+        return f"--config.data.source=records:{out}"
+
+    def mosaics(self, count: int = 4000) -> pathlib.Path:
+        """Pictures of 6 x 6 images of a labeled folder's train part, drawn at random."""
+        if self.labeled is None:
+            raise SystemExit(
+                "mosaics need --labeled FOLDER, with train/ and test/ of class folders"
+            )
+        out = self.folder / "mosaics"
+        out.mkdir(parents=True, exist_ok=True)
+        source, rng = open_source(f"folder:{self.labeled}", "train"), np.random.default_rng(0)
+        for number in range(count):
+            picked = [source[i].image for i in rng.integers(len(source), size=TILES**2)]
+            rows = [np.hstack(picked[i : i + TILES]) for i in range(0, TILES**2, TILES)]
+            if not (path := out / f"{number:05d}.png").exists():
+                Image.fromarray(np.vstack(rows)).save(path)
+        return out
+
+
+def crops(variant: str = "simclr", *words: str) -> Arms:
+    """SimCLR's crops and SAMCLR's, all else alike."""
+    return {"random_crop": (variant, *words), "region_crop": (variant, *words, *REGIONS)}
+
+
+def named(name: str, arms: Arms) -> Arms:
+    return {f"{name}, {arm}": words for arm, words in arms.items()}
+
+
+def by_scale(inputs: Inputs) -> Arms:
+    """How large views are, as fractions of the image or of the region."""
+    arms: Arms = {}
+    for low, high in SCALES:
+        arms |= named(f"{low} to {high}", crops("simclr", f"--config.views.scale=({low},{high})"))
+    return arms
+
+
+def by_region(inputs: Inputs) -> Arms:
+    """Is it the object, or the smaller crop? All on the same scenes."""
+    count = int(SCENES.partition(":")[2])
+    segmenters = {
+        "region_crop, next scene's regions": RegionsOfAnother(count),
+        "region_crop, grid of 6 x 6": mask_tools.Grid(6, 6),
+        "region_crop, fh": mask_tools.Felzenszwalb(scale=(100.0,), min_size=(64,)),
+    }
+    arms = {
+        name: ("simclr", *REGIONS, inputs.records(f"regions{i}", SCENES, segmenter))
+        for i, (name, segmenter) in enumerate(segmenters.items())
+    }
+    exact = f"--config.data.source=records:{inputs.folder / 'exact'}"
+    print(mask_tools.segment_dataset(SCENES, None, inputs.folder / "exact", workers=0))
+    first = {
+        "random_crop": ("simclr", exact),
+        # Of the area of a scene: from the smallest to the largest box that region_crop cuts.
+        "random_crop, as large as regions": ("simclr", exact, "--config.views.scale=(0.012,0.07)"),
+        "region_crop, exact": ("simclr", exact, *REGIONS),
+    }
+    return first | arms
+
+
+def by_expand(inputs: Inputs) -> Arms:
+    """How much of what surrounds an object helps."""
+    arms = crops()
+    return {"random_crop": arms["random_crop"]} | {
+        f"expand {e}": (*arms["region_crop"], f"--config.sampler.expand={e}")
+        for e in (1.0, 1.3, 2.0, 3.0)
+    }
+
+
+def by_temperature(inputs: Inputs) -> Arms:
+    """SimCLR at lightly's default of 0.5 against SAMCLR at 0.07 is what the paper may compare."""
+    arms: Arms = {}
+    for temperature in (0.07, 0.5):
+        for local, words in (("2 views", ()), ("2 + 6 views", LOCAL)):
+            change = f"--config.method.temperature={temperature}"
+            arms |= named(f"T {temperature}, {local}", crops("simclr", change, *words))
+    return arms
+
+
+def by_sampler(inputs: Inputs) -> Arms:
+    """Other ways to find the object."""
+    change = ("--config.sampler.warmup_epochs=8", "--config.sampler.interval_epochs=8")
+    return crops() | {
+        "contrastive_crop": ("simclr", "--config.sampler.name=contrastive_crop", *change),
+        "region_ccrop": ("simclr", "--config.sampler.name=region_ccrop", REGIONS[1]),
+    }
+
+
+def by_method(inputs: Inputs) -> Arms:
+    """Every method with both."""
+    return {k: v for m in METHODS for k, v in named(m, crops(m)).items()}
+
+
+def single_objects(inputs: Inputs) -> Arms:
+    """Images of one object, where the paper's Table 3 has SAMCLR below SimCLR."""
+    return crops("simclr", "--config.data.source=objects:2000")
+
+
+def mosaics(inputs: Inputs) -> Arms:
+    """Real pictures, crowded by construction, a region for each."""
+    source = f"folder:{inputs.mosaics()}"
+    tiles = inputs.records("tiles", source, mask_tools.Grid(TILES, TILES))
+    words = ("--config.encoder.stem=cifar", "--config.views.scale=(0.2,1.0)", "--config.epochs=24")
+    evaluate = (f"--config.eval.datasets=folder:{inputs.labeled}", "--config.eval.size=32")
+    return crops("simclr", tiles, *words, *evaluate)
+
+
+def dense(inputs: Inputs) -> Arms:
+    """A frozen encoder's grid, by a linear classifier of pixels: the claim of DetCon."""
+    words = ("--config.eval.datasets=scenes:800", "--config.eval.size=192")
+    size = ("--config.views.size=64",)
+    return {
+        "simclr, random_crop": ("simclr", *words, *size),
+        "simclr, region_crop": ("simclr", *words, *size, *REGIONS),
+        "byol, random_crop": ("byol", *words, *size),
+        "detcon_s": ("detcon_s", *words, *size),
+        "detcon_b": ("detcon_b", *words, *size),
+    }
+
+
+def photographs(inputs: Inputs) -> Arms:
+    """Photographs as they are, regions by `fh`."""
+    if inputs.photographs is None or not inputs.evaluate:
+        raise SystemExit("photographs need --photographs FOLDER and --evaluate SOURCE ...")
+    segmenter = mask_tools.Felzenszwalb(scale=(300.0,), min_size=(1000,))
+    data = inputs.records("photographs", f"folder:{inputs.photographs}", segmenter)
+    words = ("--config.sampler.min_area=1000",)
+    evaluate = f"--config.eval.datasets={','.join(inputs.evaluate)}"
+    arms = crops("simclr", data, evaluate, "--config.views.scale=(0.2,1.0)", "--config.epochs=200")
+    return arms | {"region_crop": (*arms["region_crop"], *words)}
+
+
+STUDIES: dict[str, Callable[[Inputs], Arms]] = {
+    "quickstart": lambda inputs: {"simclr": ("simclr",), "samclr": ("samclr",)},
+    "scale": by_scale,
+    "regions": by_region,
+    "expand": by_expand,
+    "temperature": by_temperature,
+    "samplers": by_sampler,
+    "methods": by_method,
+    "single_objects": single_objects,
+    "mosaics": mosaics,
+    "dense": dense,
+    "photographs": photographs,
+}

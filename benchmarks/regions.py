@@ -1,0 +1,140 @@
+"""Do regions help, with which method, and is it the regions? Every run by one command.
+
+    python benchmarks/regions.py --workdir runs/regions --studies quickstart regions --jobs 2 \
+        --seeds 101 102 103 --out benchmarks/results/regions.json
+
+The arms of each study (`region_studies.py`) are trained with each seed and compared with the first
+arm, seed by seed. Stopped, the same command goes on. Results are added to `--out`, whose runs of
+other studies and seeds stay; `--table` only prints what is there, as Markdown.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+from region_studies import STUDIES, Arms, Inputs, Words
+
+from jaxssl.training.metrics import read_metrics
+from jaxssl.training.workdir import environment
+
+Run = dict[str, object]
+
+
+def train(study: str, arm: str, seed: int, words: Words, workdir: pathlib.Path) -> Run:
+    """One run, unless it is finished; its numbers."""
+    numbers = workdir / "numbers.json"
+    if numbers.exists():
+        return json.loads(numbers.read_text())
+    variant, *overrides = words
+    overrides += ["--config.eval.every=0", "--config.eval.health=0", f"--config.seed={seed}"]
+    command = ["--config", f"configs/quickstart.py:{variant}", *overrides]
+    workdir.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    with (workdir / "printed.txt").open("a") as printed:
+        subprocess.run(
+            [sys.executable, "-m", "jaxssl.train", "--workdir", str(workdir), *command],
+            check=True,
+            stdout=printed,
+            stderr=printed,
+        )
+    run = {"study": study, "arm": arm, "seed": seed, "command": " ".join(command)}
+    made_by = json.loads((workdir / "environment.json").read_text())
+    run |= {"seconds": round(time.time() - start), "revision": made_by["git"], **read(workdir)}
+    numbers.write_text(json.dumps(run) + "\n")
+    return run
+
+
+def train_all(study: str, arms: Arms, args: argparse.Namespace) -> list[Run]:
+    """All arms of a study with all seeds, `--jobs` at a time."""
+
+    def work(seed: int, arm: str) -> Run:
+        folder = args.workdir / study / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
+        run = train(study, arm, seed, arms[arm], folder)
+        print(f"{study}: {arm}, seed {seed}: {run['trained']}", flush=True)
+        return run
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        runs = [pool.submit(work, seed, arm) for seed in args.seeds for arm in arms]
+        return [run.result() for run in runs]
+
+
+def read(workdir: pathlib.Path) -> Run:
+    """Results before and after a finished run."""
+    lines = [line for line in read_metrics(workdir) if any(k.startswith("eval/") for k in line)]
+    first, last = (
+        {k.removeprefix("eval/"): v for k, v in line.items() if k.startswith("eval/")}
+        for line in (lines[0], lines[-1])
+    )
+    return {"untrained": first, "trained": last}
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean and standard deviation, in percent."""
+    some = [100 * value for value in values]
+    deviation = f" ± {statistics.stdev(some):.1f}" if len(some) > 1 else ""
+    return f"{statistics.mean(some):{sign}.1f}{deviation}"
+
+
+def table(runs: list[Run], study: str) -> str:
+    """Markdown: a row for each arm, and how far it is from the first with the same seeds."""
+    arms: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        if run["study"] == study:
+            arms.setdefault(run["arm"], {})[run["seed"]] = run
+    if not arms:
+        return ""
+    base = next(iter(arms.values()))
+    names = [k for k in next(iter(base.values()))["trained"] if "baseline" not in k]
+    heads = ["", "seeds", *(f"{n}, untrained | trained | difference (least)" for n in names)]
+    lines = [f"**{study}**", "", "| " + " | ".join(heads) + " |"]
+    lines.append("| --- " * (2 + 3 * len(names)) + "|")
+    for arm, by_seed in arms.items():
+        cells = [arm, str(len(by_seed))]
+        for name in names:
+            before = [r["untrained"][name] for r in by_seed.values() if name in r["untrained"]]
+            after = {seed: run["trained"][name] for seed, run in by_seed.items()}
+            paired = [v - base[s]["trained"][name] for s, v in after.items() if s in base]
+            cells += [spread(before) if before else "-", spread([*after.values()])]
+            differs = by_seed is not base and paired
+            cells.append(f"{spread(paired, '+')} ({100 * min(paired):+.1f})" if differs else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def merge(out: pathlib.Path, new: list[Run]) -> list[Run]:
+    """Adds runs to the file of results, in place of those of the same study, arm and seed."""
+    before = json.loads(out.read_text()) if out.exists() else {"machine": environment(), "runs": []}
+    key = ("study", "arm", "seed")
+    runs = {tuple(run[k] for k in key): run for run in [*before["runs"], *new]}
+    before["runs"] = [*runs.values()]
+    out.write_text(json.dumps(before, indent=1) + "\n")
+    return before["runs"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/regions"))
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=["quickstart"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102, 103])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--labeled", type=pathlib.Path, help="class folders to make mosaics of")
+    parser.add_argument("--photographs", type=pathlib.Path, help="a folder to pre-train on")
+    parser.add_argument("--evaluate", nargs="+", default=(), help="sources, for photographs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("regions.json"))
+    parser.add_argument("--table", action="store_true", help="only print what --out holds")
+    args = parser.parse_args()
+    runs = merge(args.out, [])
+    inputs = Inputs(args.workdir / "data", args.labeled, args.photographs, tuple(args.evaluate))
+    for study in () if args.table else args.studies:
+        runs = merge(args.out, train_all(study, STUDIES[study](inputs), args))
+    for study in args.studies:
+        print(table(runs, study))
+
+
+if __name__ == "__main__":
+    main()
