@@ -83,13 +83,13 @@ def test_one_class_is_too_few(tmp_path):
 
 
 def test_scenes_name_their_shapes(tmp_path):
-    (data,) = open_datasets(["scenes:20"], 96, str(tmp_path))
+    (data,) = open_datasets(["scenes:20"], 192, str(tmp_path))
     assert data.offers == {"images", "regions", "label maps", "labeled regions"}
     pixels = data.label_maps
     assert len(pixels.classes) == 11
     assert pixels.classes[:2] == ("ground", "disc")
     np.testing.assert_array_equal(pixels.truth("train", 3), data.train[3].semantic)
-    shown = pixels.shown(dict.fromkeys(range(5), np.zeros((96, 96), np.uint8)))
+    shown = pixels.shown(dict.fromkeys(range(5), np.zeros((192, 192), np.uint8)))
     assert {k: len(v) for k, v in shown.items()} == {"image": 5, "truth": 5, "predicted": 5}
     np.testing.assert_array_equal(shown["image"][0], data.test[0].image)
 
