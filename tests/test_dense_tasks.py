@@ -36,7 +36,7 @@ def run(encoder, task, data, seeds=(0,), **changes):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    (data,) = open_datasets(["scenes:40"], 16, str(tmp_path_factory.mktemp("cache")), shorter=16)
+    (data,) = open_datasets(["scenes:40"], 64, str(tmp_path_factory.mktemp("cache")), shorter=64)
     return data
 
 
@@ -50,7 +50,7 @@ def test_segmentation(encoder, scenes):
     assert first.result.results == again.result.results
     assert (first.result.results, first.protocol) != (other.result.results, other.protocol)
     assert first.protocol["training_images"] == 30
-    assert (first.protocol["fit"], first.protocol["size"]) == ("aspect", 16)
+    assert (first.protocol["fit"], first.protocol["size"]) == ("aspect", 64)
     details = first.result.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
     assert np.sum(details["confusion"]) == 10 * 96 * 96  # resized for the encoder alone

@@ -23,7 +23,7 @@ def make(make_trainer, tmp_path):
         config.eval.health, config.views.size, config.views.recipe = images, 16, "none"
         source = open_source("scenes:40")
         options = {"batch_size": 8, "seed": 0, "mode": mode, "cache_dir": tmp_path}
-        spec = CanvasSpec(1024, (16, 16), objects=8)
+        spec = CanvasSpec(4096, (32, 32), objects=32)
         pipeline = open_pipeline(source, spec, **options, device_bytes=2**40)
         sampler = RegionCrop(min_area=200)
         views = ViewConfig(**config.views.to_dict())

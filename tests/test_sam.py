@@ -102,7 +102,7 @@ def checkpoints(tmp_path, monkeypatch):
 
 @pytest.fixture
 def photo():
-    image = open_source("scenes:1")[0].image[:72]
+    image = open_source("scenes:1")[0].image[:72, :96]
     return Example("photo.png", image)
 
 
