@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         meeting = (args.coordinator, args.num_processes, args.process_id)
         if args.distributed or any(m is not None for m in meeting):
             distributed.initialize(*meeting)
-        finished = all(pretrain(config, path, profile=args.profile) for path, config in runs.items())
+        finished = all(
+            pretrain(config, path, profile=args.profile) for path, config in runs.items()
+        )
         if finished and distributed.is_first():
             print(accuracy_table([*runs]))
             for workdir in runs:
