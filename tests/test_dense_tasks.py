@@ -53,7 +53,7 @@ def test_segmentation(encoder, scenes):
     assert (first.protocol["fit"], first.protocol["size"]) == ("aspect", 64)
     details = first.result.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
-    assert np.sum(details["confusion"]) == 10 * 96 * 96  # resized for the encoder alone
+    assert np.sum(details["confusion"]) == 10 * 192 * 192  # resized for the encoder alone
     with pytest.raises(ValueError, match="--from-scratch is for fcn, pets, depth"):
         also_from_scratch(tasks)
 

@@ -142,7 +142,7 @@ def test_a_data_set_with_label_maps_is_segmented(tmp_path, capsys):
     assert entries[0]["protocol"] | {"crop": 16, "ignore_labels": [0]} == entries[0]["protocol"]
     assert len(entries[0]["details"]["classes"]) == 10  # the ground is left out
     with np.load(tmp_path / "predictions" / "scenes_fcn.npz") as shown:
-        assert shown["predicted"].shape == shown["truth"].shape == (8, 96, 96)  # in full
+        assert shown["predicted"].shape == shown["truth"].shape == (8, 192, 192)  # in full
     assert evaluate.main(["--workdir", str(tmp_path), "--tasks", "depth"]) == 1
     assert "task depth needs depth and none of the data sets" in capsys.readouterr().err
 
