@@ -24,7 +24,7 @@ Arms = dict[str, Words]
 SCENES = "scenes:2000"  # the quickstart's
 REGIONS = ("--config.sampler.name=region_crop", "--config.sampler.min_area=64")
 METHODS = ("simclr", "moco", "byol", "simsiam", "dino", "swav")
-SCALES = ((0.6, 1.0), (0.2, 1.0), (0.08, 1.0))  # the quickstart's; MoCo's; SimCLR's
+SCALES = ((0.2, 1.0), (0.08, 1.0), (0.6, 1.0))  # MoCo's, the quickstart's; SimCLR's; narrow
 LOCAL = ("--config.views.num_local=6", "--config.views.local_size=16")  # SAMCLR's code: 128, 64
 TILES = 6  # a side of a mosaic
 
@@ -136,6 +136,19 @@ def by_temperature(inputs: Inputs) -> Arms:
     return arms
 
 
+def by_optimization(inputs: Inputs) -> Arms:
+    """Does it hang on how well the loss is minimized? At 0.07 it starts far above chance."""
+    arms: Arms = {}
+    for temperature in (0.2, 0.07):
+        for clip in (1.0, 0.0):
+            words = (
+                f"--config.method.temperature={temperature}",
+                f"--config.optim.clip_norm={clip}",
+            )
+            arms |= named(f"T {temperature}, clip_norm {clip}", crops("simclr", *words))
+    return arms
+
+
 def by_sampler(inputs: Inputs) -> Arms:
     """Other ways to find the object."""
     change = ("--config.sampler.warmup_epochs=8", "--config.sampler.interval_epochs=8")
@@ -195,6 +208,7 @@ STUDIES: dict[str, Callable[[Inputs], Arms]] = {
     "regions": by_region,
     "expand": by_expand,
     "temperature": by_temperature,
+    "optimization": by_optimization,
     "samplers": by_sampler,
     "methods": by_method,
     "single_objects": single_objects,

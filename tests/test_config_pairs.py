@@ -32,6 +32,7 @@ CROPS = [
 ]
 PETS = ("et", "rp", "rs", "et_rp", "et_rs", "rp_rs", "et_rp_rs")
 PAIRS = [
+    ("quickstart", "simclr", "samclr", {"sampler"}),
     *((name, *pair, keys) for name in SCENES for pair, keys in SAMCLR.items()),
     *(("contrastive_crop", f"{arm}_rcrop", f"{arm}_ccrop", {"sampler"}) for arm in CROPS),
     *(("pets", "none", arm, {"views.recipe"}) for arm in PETS),
