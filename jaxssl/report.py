@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxssl.files import atomic_write
-from jaxssl.reporting.page import make_page
+from jaxssl.reporting.page import make_curve, make_page
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
 
@@ -23,6 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("workdir", type=pathlib.Path, nargs="+", metavar="DIR")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report.html"))
+    parser.add_argument(
+        "--curve",
+        metavar="KEY",
+        help="of metrics.jsonl: only this curve, as an SVG file, such as "
+        "--curve eval/objects/knn_top1 --out knn.svg",
+    )
     parser.add_argument("--title", help="(default: the names of the runs)")
     parser.add_argument(
         "--map",
@@ -34,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
         groups = group_runs([read_run(workdir) for workdir in args.workdir])
         title = args.title or ", ".join(group.name for group in groups)
-        page = make_page(groups, title=title, map_by=args.map)
+        if args.curve:
+            page = make_curve(groups, args.curve)
+        else:
+            page = make_page(groups, title=title, map_by=args.map)
         with atomic_write(args.out) as file:
             file.write(page.encode())
         print(f"{args.out}: {len(page.encode()) / 1e6:.1f} MB")

@@ -8,7 +8,7 @@ from jaxssl.reporting.page import render
 
 def test_a_line_is_drawn_where_its_numbers_are():
     drawn = draw("title", "", [Line("a", "red", [(0.0, 1.0), (5.0, 3.0), (10.0, 2.0)])])
-    page = render("curves", entries=[], main=[drawn], more=[])
+    page = render("curves.html", entries=[], main=[drawn], more=[])
     path = page.partition('points="')[2].partition('"')[0]
     (x0, y0), (x1, y1), (x2, y2) = (map(float, place.split(",")) for place in path.split())
     assert (x0, x1, x2) == (LEFT, (LEFT + RIGHT) / 2, RIGHT)

@@ -3,6 +3,7 @@
 import html.parser
 import json
 import statistics
+import xml.etree.ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +187,7 @@ def test_names_are_text_whatever_they_hold(whole):
 
 def test_templates_escape_text_and_attributes():
     picture = Picture("data:", 'x" onerror="alert(1)', 1, 1, caption="<i>")
-    drawn = render("rows", rows=[[picture]], caption=ODD)
+    drawn = render("rows.html", rows=[[picture]], caption=ODD)
     assert 'alt="x&#34; onerror=&#34;alert(1)"' in drawn
     assert "&lt;i&gt;" in drawn
     assert "a&lt;b&gt;&amp;&#34;quoted&#34; &#39;run&#39;" in drawn
@@ -224,6 +225,14 @@ def test_a_run_alone_is_compared_with_the_defaults(tmp_path):
     assert "One & only" in page.text
 
 
+def test_one_curve_is_drawn_as_a_file(tmp_path):
+    runs = [make_run(tmp_path / f"{SCRIPT[:4]}{knn}", make_config(), knn=knn) for knn in (0.5, 0.7)]
+    page = make_page(tmp_path, *runs, curve="eval/objects/knn_top1")
+    assert page.source.startswith("<svg xmlns=")
+    assert [tag for tag, _ in page.tags].count("polyline") == 3  # of each run, and the baseline
+    xml.etree.ElementTree.fromstring(page.source)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -231,6 +240,7 @@ def test_a_run_alone_is_compared_with_the_defaults(tmp_path):
         (["{here}/damaged"], "eval.json is damaged: "),
         (["{here}/old"], "[0] has no dataset, results, seed"),
         (["{here}/old", "--map", "umap"], "invalid choice: 'umap'"),
+        (["{here}/run", "--curve", "eval/objects/knn"], "there are loss, eval/objects/knn_top1"),
         ([], "required: DIR"),
     ],
 )
@@ -238,6 +248,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, words, message):
     for name, content in (("damaged", "[{"), ("old", '[{"knn_top1": 1}]')):
         workdir = make_run(tmp_path / name, make_config())
         (workdir / "eval.json").write_text(content)
+    make_run(tmp_path / "run", make_config())
     assert report.main([word.format(here=tmp_path) for word in words]) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")

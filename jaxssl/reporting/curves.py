@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxssl.reporting.runs import Group, spell
 
@@ -56,8 +56,8 @@ class Chart:
     width, height, left, right, bottom = WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM
 
 
-def main_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Loss, every result of the evaluations during training, health."""
+def main_charts(groups: Sequence[Group]) -> dict[str, Chart]:
+    """Loss, every result of the evaluations during training, health; by key of metrics.jsonl."""
     keys = dict.fromkeys(key for g in groups for r in g.runs for line in r.lines for key in line)
     results = {
         key: (
@@ -70,14 +70,19 @@ def main_charts(groups: Sequence[Group]) -> list[Chart]:
         and key.count("/") == 2
         and not key.endswith(("/majority_baseline", "_lr"))
     }
-    loss, *rest = MAIN.items()
-    charts = [chart(groups, key, *texts) for key, texts in (loss, *results.items(), *rest)]
-    return [c for c in charts if c]
+    return _charts(groups, {"loss": MAIN["loss"]} | results | MAIN)
 
 
-def more_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Speed and the course of the optimizer."""
-    return [c for c in (chart(groups, key, *texts) for key, texts in MORE.items()) if c]
+def more_charts(groups: Sequence[Group]) -> dict[str, Chart]:
+    """Speed and the course of the optimizer; by key of metrics.jsonl."""
+    return _charts(groups, MORE)
+
+
+def _charts(
+    groups: Sequence[Group], texts: Mapping[str, tuple[str, str, str | None]]
+) -> dict[str, Chart]:
+    charts = {key: chart(groups, key, *text) for key, text in texts.items()}
+    return {key: drawn for key, drawn in charts.items() if drawn}
 
 
 def chart(

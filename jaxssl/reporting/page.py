@@ -50,38 +50,54 @@ def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
     main, more = curves.main_charts(groups), curves.more_charts(groups)
     differing, everything = tables.config_tables(groups)
     sections = [
-        Section("Summary", "", render("summary", cards=[make_card(group) for group in groups])),
+        Section(
+            "Summary", "", render("summary.html", cards=[make_card(group) for group in groups])
+        ),
         Section(
             "Curves",
             "Each line is one run, from metrics.jsonl.",
-            render("curves", entries=curves.legend(groups), main=main, more=more),
+            render(
+                "curves.html", entries=curves.legend(groups), main=main.values(), more=more.values()
+            ),
         ),
         Section(
             "Results",
             "Mean ± standard deviation over training seeds (n runs). A paper's number stands where "
             "method and data are those of its table; other settings may differ.",
-            render("results", **tables.result_tables(groups)),
+            render("results.html", **tables.result_tables(groups)),
         ),
         Section(
             "Configuration",
             "Differences from the defaults of jaxssl."
             if len(groups) == 1
             else "Differences between the runs, apart from the seed.",
-            render("configuration", differing=differing, everything=everything),
+            render("configuration.html", differing=differing, everything=everything),
         ),
         *picture_sections(groups, map_by),
         Section(
             "Machine",
             "From environment.json.",
-            render("machine", machine=tables.machine_table(groups)),
+            render("machine.html", machine=tables.machine_table(groups)),
         ),
     ]
-    return render("page", title=title, lead=_lead(groups), sections=sections)
+    return render("page.html", title=title, lead=_lead(groups), sections=sections)
+
+
+def make_curve(groups: Sequence[Group], key: str) -> str:
+    """One chart of the page as an SVG file, for documents.
+
+    Raises:
+      UserError: no run has two values of `key`, which is of metrics.jsonl.
+    """
+    charts = curves.main_charts(groups) | curves.more_charts(groups)
+    if key not in charts:
+        raise UserError(f"there is no curve of {key!r}; there are {', '.join(charts)}")
+    return render("chart.svg", c=charts[key], entries=curves.legend(groups))
 
 
 def render(template: str, **values: Any) -> Markup:
     """A template filled in; text that is not `Markup` is escaped."""
-    return Markup(TEMPLATES.get_template(f"{template}.html").render(**values))
+    return Markup(TEMPLATES.get_template(template).render(**values))
 
 
 def _lead(groups: Sequence[Group]) -> str:
@@ -139,7 +155,7 @@ def picture_sections(groups: Sequence[Group], map_by: str) -> list[Section]:
             if content or note:
                 parts.append((group.name if len(groups) > 1 else "", content, note))
         if parts:
-            content = render("parts", parts=parts, narrow=kind.narrow)
+            content = render("parts.html", parts=parts, narrow=kind.narrow)
             sections.append(Section(kind.title, kind.about, content))
     return sections
 
@@ -158,12 +174,12 @@ def draw_views(arrays: RunArrays, map_by: str) -> Markup:
     config, source = arrays.run.config, arrays.source
     indices = sample_indices(len(source), IMAGES)
     views = cut_views(config, source, indices, seed=config.seed)
-    return render("rows", rows=pictures.view_rows(source, indices, views), caption="")
+    return render("rows.html", rows=pictures.view_rows(source, indices, views), caption="")
 
 
 def draw_heat_maps(arrays: RunArrays, map_by: str) -> Markup:
     rows = pictures.heat_rows(*arrays.heat_maps(HEATED))
-    return render("grid", titled_rows=[("", rows)])
+    return render("grid.html", titled_rows=[("", rows)])
 
 
 def draw_neighbors(arrays: RunArrays, map_by: str) -> Markup:
@@ -173,7 +189,9 @@ def draw_neighbors(arrays: RunArrays, map_by: str) -> Markup:
         f"Nearest neighbors of images of {embedded.name}. Blue frames: queries; to their right the "
         f"most similar images, by cosine{frames}."
     )
-    return render("rows", rows=pictures.neighbor_rows(embedded, QUERIES, NEAREST), caption=caption)
+    return render(
+        "rows.html", rows=pictures.neighbor_rows(embedded, QUERIES, NEAREST), caption=caption
+    )
 
 
 def draw_map(arrays: RunArrays, map_by: str) -> Markup:
@@ -181,7 +199,7 @@ def draw_map(arrays: RunArrays, map_by: str) -> Markup:
     drawn = pictures.feature_map(project(embedded.features, map_by), embedded)
     projection = "First two principal components" if map_by == "pca" else "t-SNE"
     caption = f"{projection} of the features of {len(drawn.dots)} images of {embedded.name}"
-    return render("map", map=drawn, caption=f"{caption}, at step {arrays.step}.")
+    return render("map.html", map=drawn, caption=f"{caption}, at step {arrays.step}.")
 
 
 def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
@@ -195,7 +213,7 @@ def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
         (title, pictures.confusion_matrix(details), pictures.class_table(details))
         for title, details in found.items()
     ]
-    return render("confusion", matrices=matrices) if matrices else Markup()
+    return render("confusion.html", matrices=matrices) if matrices else Markup()
 
 
 def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
@@ -203,7 +221,7 @@ def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
     for path in sorted((arrays.run.workdir / "predictions").glob("*.npz")):
         with np.load(path, allow_pickle=False) as predictions:
             titled_rows.append((path.stem, pictures.mask_rows(dict(predictions), MASKS)))
-    return render("grid", titled_rows=titled_rows) if titled_rows else Markup()
+    return render("grid.html", titled_rows=titled_rows) if titled_rows else Markup()
 
 
 KINDS = (
