@@ -3,8 +3,8 @@
     python benchmarks/regions.py --workdir runs/regions --studies quickstart regions --jobs 2 \
         --seeds 101 102 103 --out benchmarks/results/regions.json
 
-The arms of each study (`region_studies.py`) are trained with each seed and compared with the first
-arm, seed by seed. Stopped, the same command goes on. Results are added to `--out`, whose runs of
+The arms of each study (`region_studies.py`) are trained with each seed and compared, seed by seed,
+with the last arm before them that cuts random crops. Stopped, the same command goes on. Results are added to `--out`, whose runs of
 other studies and seeds stay; `--table` only prints what is there, as Markdown.
 """
 
@@ -23,6 +23,7 @@ from jaxssl.training.metrics import read_metrics
 from jaxssl.training.workdir import environment
 
 Run = dict[str, object]
+BASELINES = ("random_crop", "simclr")  # ends of the names of arms
 
 
 def train(study: str, arm: str, seed: int, words: Words, workdir: pathlib.Path) -> Run:
@@ -81,7 +82,7 @@ def spread(values: list[float], sign: str = "") -> str:
 
 
 def table(runs: list[Run], study: str) -> str:
-    """Markdown: a row for each arm, and how far it is from the first with the same seeds."""
+    """Markdown: a row for each arm, and how far it is from its baseline with the same seeds."""
     arms: dict[str, dict[int, Run]] = {}
     for run in runs:
         if run["study"] == study:
@@ -94,6 +95,8 @@ def table(runs: list[Run], study: str) -> str:
     lines = [f"**{study}**", "", "| " + " | ".join(heads) + " |"]
     lines.append("| --- " * (2 + 3 * len(names)) + "|")
     for arm, by_seed in arms.items():
+        if arm.endswith(BASELINES):
+            base = by_seed
         cells = [arm, str(len(by_seed))]
         for name in names:
             before = [r["untrained"][name] for r in by_seed.values() if name in r["untrained"]]
