@@ -4,8 +4,9 @@
         --seeds 101 102 103 --out benchmarks/results/regions.json
 
 The arms of each study (`region_studies.py`) are trained with each seed and compared, seed by seed,
-with the last arm before them that cuts random crops. Stopped, the same command goes on. Results are added to `--out`, whose runs of
-other studies and seeds stay; `--table` only prints what is there, as Markdown.
+with the last arm before them that cuts random crops. Stopped, the same command goes on. Results
+are added to `--out`, whose runs of other studies and seeds stay; `--table` only prints what is
+there, as Markdown.
 """
 
 import argparse
