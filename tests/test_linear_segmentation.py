@@ -7,12 +7,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jaxssl.evaluation.dense.confusion import VOID
-from jaxssl.evaluation.dense.linear_segmentation import (
-    Cells,
-    Segmentation,
-    class_shares,
-    fit_cells,
-)
+from jaxssl.evaluation.dense.grid_cells import Cells, class_shares
+from jaxssl.evaluation.dense.linear_segmentation import Segmentation, fit_cells
 from jaxssl.evaluation.probes import cross_entropy, predict
 
 PROTOCOL = Segmentation(steps=100, batch_size=256)

@@ -23,6 +23,7 @@ from jaxssl.evaluation.dense.depth import DEPTH
 from jaxssl.evaluation.dense.fcn import FCN
 from jaxssl.evaluation.dense.in_context import IN_CONTEXT
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
+from jaxssl.evaluation.dense.overclustering import OVERCLUSTERING
 from jaxssl.evaluation.dense.pets import PETS
 from jaxssl.evaluation.features import adapt_batch_norm
 from jaxssl.evaluation.protocols import change, with_presets
@@ -39,6 +40,7 @@ TASKS: dict[str, Task] = {
     "finetune": FINETUNE,
     "segmentation": SEGMENTATION,
     "in_context": IN_CONTEXT,
+    "overclustering": OVERCLUSTERING,
     "fcn": FCN,
     "pets": PETS,
     "depth": DEPTH,

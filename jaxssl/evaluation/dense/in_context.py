@@ -33,7 +33,7 @@ from jaxssl import sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import scores, summarize
-from jaxssl.evaluation.dense.linear_segmentation import labeled_cells
+from jaxssl.evaluation.dense.grid_cells import labeled_cells
 from jaxssl.evaluation.dense.whole_images import MapScores, Whole, compile_grids, whole_images
 from jaxssl.evaluation.neighbors import Neighbors, nearest
 from jaxssl.evaluation.pixels import Pixels
@@ -92,7 +92,8 @@ def remember(
         tempfile.TemporaryFile() as shares,
         progress(len(images), "memory", show=encoder.show) as advance,
     ):
-        for row, cells in labeled_cells(encoder, pixels, images, protocol.memory, seed):
+        limit = protocol.memory
+        for row, cells in labeled_cells(encoder, pixels, "train", images, seed, limit):
             known = cells.shares.any(axis=1)
             features.write(cells.features[known].astype(np.float32).tobytes())
             shares.write(cells.shares[known].tobytes())

@@ -11,24 +11,24 @@ learning rate is chosen by the mean IoU on a tenth of the *training* images.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, UInt8
 
 from jaxssl import sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.confusion import VOID, confusion_matrix, scores, summarize
+from jaxssl.evaluation.dense.confusion import confusion_matrix, scores, summarize
+from jaxssl.evaluation.dense.grid_cells import Cells, labeled_cells
 from jaxssl.evaluation.dense.whole_images import (
     MapScores,
     encode_grid,
-    grids_of,
     normalized,
     whole_images,
 )
@@ -56,54 +56,6 @@ class Segmentation:
         for field, value in dataclasses.asdict(self).items():
             if value < 1:
                 raise UserError(f"segmentation.{field} is {value}; it must be 1 or more")
-
-
-def class_shares(
-    truth: UInt8[np.ndarray, "i j"], grid: tuple[int, int], classes: int
-) -> Float[np.ndarray, "h w k"]:
-    """The share of each class in each cell of a grid; void pixels have a share that is left out.
-
-    A pixel belongs to the cell in which its center lies.
-    """
-    row, column = (
-        ((np.arange(side) + 0.5) * cells / side).astype(int)
-        for side, cells in zip(truth.shape, grid, strict=True)
-    )
-    cell, number = row[:, None] * grid[1] + column[None, :], grid[0] * grid[1]
-    where = cell * (VOID + 1) + truth
-    counts = np.bincount(where.ravel(), minlength=number * (VOID + 1)).reshape(number, VOID + 1)
-    pixels = np.bincount(cell.ravel(), minlength=number)
-    shares = counts[:, :classes] / np.maximum(pixels, 1)[:, None]
-    return shares.reshape(*grid, classes).astype(np.float32)
-
-
-class Cells(NamedTuple):
-    """Cells of grids of images."""
-
-    features: np.ndarray  # f32[n, d]
-    shares: np.ndarray  # f32[n, k], of the classes
-
-
-def labeled_cells(
-    encoder: Encoder, pixels: Pixels, rows: np.ndarray, limit: int, seed: int
-) -> Iterator[tuple[int, Cells]]:
-    """Each of these training images, in some order, with its cells: an equal part of `limit`.
-
-    Of a larger grid some are drawn at random.
-
-    Raises:
-      UserError: features are not finite.
-    """
-    most = -(-limit // len(rows))
-    for row, grid in grids_of(encoder, pixels, "train", rows):
-        if not np.isfinite(grid).all():
-            raise UserError(f"features of {pixels.name} are not finite; did training diverge?")
-        shares = class_shares(pixels.truth("train", row), grid.shape[:2], len(pixels.classes))
-        features, shares = grid.reshape(-1, grid.shape[2]), shares.reshape(-1, shares.shape[2])
-        chosen: slice | np.ndarray = slice(None)
-        if len(features) > most:
-            chosen = np.random.default_rng((seed, row)).permutation(len(features))[:most]
-        yield row, Cells(features[chosen].copy(), shares[chosen])
 
 
 @functools.cache
@@ -188,7 +140,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> 
     rows = np.sort(np.random.default_rng(seed).permutation(count)[: protocol.images])
     rng = np.random.default_rng(seed)
     rows = rng.permutation(rows)
-    found = dict(labeled_cells(encoder, pixels, rows, protocol.cells, seed))
+    found = dict(labeled_cells(encoder, pixels, "train", rows, seed, protocol.cells))
     cells = [found[row] for row in rows.tolist()]
     held_out = len(rows) // 10
     probes = fit_cells(cells[held_out:], LEARNING_RATES, protocol, seed, rng)

@@ -1,0 +1,117 @@
+"""The task `overclustering`: are there classes in the features, if nobody names them?
+
+The cells of the grids of all test images are clustered by k-means. Each cluster is then given a
+class by the true label maps, and the mean IoU is that of the map with these classes: with as many
+clusters as classes, one to each, so that the sum of their IoU is largest (Hungarian match); with
+more, that class to each of which most of its pixels are.
+
+So do Leopart (arXiv 2204.13101, github.com/MkuuWaUjinga/leopart at 7835701) and NeCo (arXiv
+2408.11054, github.com/vpariza/NeCo at 3932160): K = 500 and K = 21 on PASCAL VOC, features
+standardized and reduced to 50 dimensions by PCA, k-means of faiss with 100 iterations and the best
+of 5 starts, the mean of 5 seeds. There, images are squashed to squares of 448 pixels and maps to
+100, and a class that is nowhere has an IoU of 0; here images keep their shape (`--size 448` resizes
+their shorter side), every original pixel counts, for the cell in which its center lies, and such a
+class is left out. faiss learns from at most 256 random cells a cluster, if not told otherwise; so
+does this.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from jaxssl.errors import UserError
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.dense.confusion import summarize
+from jaxssl.evaluation.dense.grid_cells import class_counts, labeled_grids
+from jaxssl.evaluation.k_means import assign, k_means
+from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.pretrained.encoder import Encoder
+from jaxssl.progress import progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Overclustering:
+    """The protocol."""
+
+    clusters: tuple[int, ...] = (500, 0)  # 0: as many as classes; the first is the main one
+    components: int = 50  # of a PCA of standardized features; 0: they stay as they are
+    cells: int = 256  # to learn from, for each cluster; 0: all
+    iterations: int = 100
+    restarts: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.clusters or min(self.iterations, self.restarts) < 1:
+            raise UserError(f"{self}: give clusters, and iterations and restarts of 1 or more")
+        if min(*self.clusters, self.components, self.cells) < 0:
+            raise UserError(f"{self}: clusters, components and cells must be 0 or more")
+
+
+def standardized(features: Float[np.ndarray, "n d"], components: int) -> Float[np.ndarray, "n c"]:
+    """Features of mean 0 and deviation 1, on their first principal axes; with 0 as they are."""
+    if not components:
+        return features
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    features = (features - mean) / np.where(std > 0, std, 1)
+    _, axes = np.linalg.eigh(features.T @ features)  # the largest last
+    return features @ axes[:, ::-1][:, :components]
+
+
+def cells_of_test_images(
+    encoder: Encoder, pixels: Pixels
+) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n k"]]:
+    """Features of all cells, and how many pixels of each class they have."""
+    features, counts, number = [], [], len(pixels.test["hw"])
+    with progress(number, "features", show=encoder.show) as advance:
+        for _, grid, truth in labeled_grids(encoder, pixels, "test", np.arange(number)):
+            of_each, _ = class_counts(truth, grid.shape[:2], len(pixels.classes))
+            features.append(grid.reshape(-1, grid.shape[2]).astype(np.float32))
+            counts.append(of_each.reshape(-1, of_each.shape[2]).astype(np.int32))
+            advance(1)
+    return np.concatenate(features), np.concatenate(counts)
+
+
+def match_clusters(table: Int[np.ndarray, "k c"]) -> Int[np.ndarray, " c"]:
+    """The class of each cluster, by the pixels of each class (row) in each cluster (column)."""
+    classes, clusters = table.shape
+    if clusters != classes:
+        return table.argmax(axis=0)
+    union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
+    row, column = linear_sum_assignment(-table / np.maximum(union, 1))
+    return row[np.argsort(column)]
+
+
+def _run(encoder: Encoder, data: DataSet, protocol: Overclustering, seed: int) -> TaskResult:
+    """Mean IoU of matched clusters: miou_k500 of 500, miou_classes of as many as classes."""
+    pixels = data.label_maps
+    features, counts = cells_of_test_images(encoder, pixels)
+    features = standardized(features, protocol.components)
+    results: dict[str, float] = {}
+    details: dict[str, object] = {}
+    for clusters in protocol.clusters:
+        number = clusters or len(pixels.classes)
+        if number > len(features):
+            raise UserError(
+                f"overclustering makes {number} clusters and the test images of {data.name} have "
+                f"{len(features)} cells; set overclustering.clusters"
+            )
+        rng = np.random.default_rng(seed)
+        limit = protocol.cells * number or len(features)
+        some = features[rng.permutation(len(features))[:limit]]
+        options = {"iterations": protocol.iterations, "restarts": protocol.restarts}
+        centers = k_means(some, number, encoder.mesh, seed=seed, **options)
+        cluster = assign(features, centers, encoder.mesh)
+        table = np.zeros((number, counts.shape[1]), np.int64)
+        np.add.at(table, cluster, counts)
+        class_of = match_clusters(table.T)
+        confusion = np.zeros((counts.shape[1],) * 2, np.int64)
+        np.add.at(confusion.T, class_of, table)
+        found, more = summarize(confusion, pixels.classes)
+        results[f"miou_k{clusters}" if clusters else "miou_classes"] = found["miou"]
+        details = details or more
+    return TaskResult(results, pixels.protocol | {"cells_seen": len(features)}, details)
+
+
+OVERCLUSTERING = Task(_run, Overclustering(), "label maps")
