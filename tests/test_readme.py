@@ -48,13 +48,13 @@ LAUNCHERS = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-e
 LAUNCHERS |= {"--worker", "--command"}
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+def blocks(language, page=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.M | re.S)
 
 
-def commands():
+def commands(page=README):
     """The words of every command in a block of bash, in order."""
-    lines = "".join(blocks("bash")).replace("\\\n", "").splitlines()
+    lines = "".join(blocks("bash", page)).replace("\\\n", "").splitlines()
     split = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
     return [words for words in split if words]
 
