@@ -16,6 +16,12 @@ from jaxssl import sharding
 from jaxssl.config import base
 from jaxssl.errors import UserError
 from jaxssl.evaluation import TASKS, EvalRecord, plan, run_tasks
+from jaxssl.evaluation.comparison import (
+    compare,
+    comparison_table,
+    load_others,
+    plan_comparison,
+)
 from jaxssl.files import atomic_write, locked
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -68,6 +74,12 @@ FLAGS: dict[str, dict[str, Any]] = {
         "metavar": "TASK=NAME",
         "help": f"protocols of papers: {', '.join(_PRESETS)}; NAME alone where one task has it",
     },
+    "--compare": {
+        "type": _comma_separated,
+        "metavar": "random,FILE",
+        "help": "instead of --tasks: few-shot, linear and segmentation with 100, 10 and 1 %% of "
+        "the labels, beside random weights and those of files",
+    },
     "--bn-adapt": {
         "action": "store_true",
         "help": "first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
@@ -110,8 +122,8 @@ def config_of(loaded: Encoder) -> ConfigDict:
     return config
 
 
-def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
-    """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
+def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
+    """The config by which to evaluate; and the encoder, if it is of a file."""
     loaded = None
     if args.encoder:
         loaded = load_encoder(args.encoder, args.encoder_name, prefix=args.encoder_prefix)
@@ -123,13 +135,26 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
         raise UserError("nothing to evaluate on: give --datasets, such as folder:PATH")
     if args.seeds < 1:
         raise UserError(f"--seeds is {args.seeds}; give 1 or more")
-    pairs = plan(config, args.tasks, args.preset, args.set, from_scratch=args.from_scratch)
-    read_eval_records(path)  # a damaged one is found before the work, not after it
+    return config, loaded
+
+
+def restore(
+    args: argparse.Namespace, config: ConfigDict, loaded: Encoder | None
+) -> tuple[Encoder, int]:
+    """The encoder to evaluate, and its step."""
     if loaded:
         encoder, step = loaded, loaded.metadata["step"]
     else:
         encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
-    encoder = dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True)
+    return dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True), step
+
+
+def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
+    """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
+    config, loaded = load_subject(args)
+    pairs = plan(config, args.tasks, args.preset, args.set, from_scratch=args.from_scratch)
+    read_eval_records(path)  # a damaged one is found before the work, not after it
+    encoder, step = restore(args, config, loaded)
     records = []
     for record in run_tasks(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
         save(path, step, record)
@@ -137,17 +162,36 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
     return records
 
 
-def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
-    """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
-    result = record.result
-    new: EvalEntry = {
+def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> str:
+    """The table of `--compare`; all results with their protocols are then in the file."""
+    config, loaded = load_subject(args)
+    pairs = plan_comparison(config, args.set)
+    encoder, step = restore(args, config, loaded)
+    encoders = {"this": encoder} | load_others(args.compare, encoder)
+    found = list(compare(encoders, pairs, range(args.seeds)))
+    steps = {"this": step}
+    entries = [{"encoder": name, **as_entry(steps.get(name, 0), record)} for name, record in found]
+    with locked(path.parent, "saves results in"), atomic_write(path) as file:
+        file.write((json.dumps(entries, indent=2) + "\n").encode())
+    return comparison_table(found)
+
+
+def as_entry(step: int, record: EvalRecord) -> EvalEntry:
+    """What a file says of a result."""
+    return {
         "step": step,
         "task": record.task,
         "dataset": record.dataset,
         "seed": record.seed,
-        "results": result.results,
+        "results": record.result.results,
         "protocol": record.protocol,
     }
+
+
+def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
+    """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
+    result = record.result
+    new = as_entry(step, record)
     if result.details:
         new["details"] = cast(Details, result.details)
     with locked(path.parent, "saves results in"), atomic_write(path) as file:
@@ -180,10 +224,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
+        kind = "compare" if args.compare else "eval"
         path = (
-            args.workdir / "eval.json" if args.workdir else args.encoder.with_suffix(".eval.json")
+            args.workdir / f"{kind}.json"
+            if args.workdir
+            else args.encoder.with_suffix(f".{kind}.json")
         )
-        print(results_table(run(args, path)))
+        print(run_comparison(args, path) if args.compare else results_table(run(args, path)))
         print(f"{path} has them with the whole protocol of each")
     return status.code
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.linear_probe import linear_probe
@@ -40,9 +42,9 @@ def _run(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskR
         rows = stratified(train.labels, fraction, seed)
         some = train.at(rows)
         if protocol.classifier == "linear":
-            scores = linear_probe(
-                some, test, LinearProbe(), num_classes=len(classes), seed=seed
-            ).scores
+            # With one image of each class none is left to choose a learning rate by.
+            probe = LinearProbe() if np.bincount(some.labels).max() > 1 else LinearProbe(lr=(0.1,))
+            scores = linear_probe(some, test, probe, num_classes=len(classes), seed=seed).scores
         else:
             scores, _ = logistic_regression(
                 some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed

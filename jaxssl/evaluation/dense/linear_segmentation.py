@@ -51,11 +51,14 @@ class Segmentation:
     batch_size: int = 1024  # cells
     images: int = 2000  # to train on, at most
     cells: int = 2**18  # of them to train on, at most: their features are held in memory
+    fractions: tuple[float, ...] = (1.0,)  # of the training images; the first is the main one
 
     def __post_init__(self) -> None:
         for field, value in dataclasses.asdict(self).items():
-            if value < 1:
+            if field != "fractions" and value < 1:
                 raise UserError(f"segmentation.{field} is {value}; it must be 1 or more")
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise UserError(f"segmentation.fractions is {self.fractions}; give some in (0, 1]")
 
 
 @functools.cache
@@ -131,31 +134,55 @@ def fit_cells(
     return scan_updates(probes, features, shares, jnp.asarray(rows), schedule=schedule)
 
 
+def fit_images(
+    encoder: Encoder, pixels: Pixels, count: int, protocol: Segmentation, seed: int
+) -> tuple[Probes, dict[str, Any]]:
+    """A classifier that has learned from `count` training images, and what was decided for it.
+
+    Args:
+      encoder: whose grid it reads.
+      pixels: with the images.
+      count: of images, drawn by the seed.
+      protocol: how to train.
+      seed: of all that is random.
+    """
+    number, rng = len(pixels.train["hw"]), np.random.default_rng(seed)
+    rows = rng.permutation(np.sort(np.random.default_rng(seed).permutation(number)[:count]))
+    found = dict(labeled_cells(encoder, pixels, "train", rows, seed, protocol.cells))
+    cells = [found[row] for row in rows.tolist()]
+    held_out = max(1, len(rows) // 10)
+    # A single image is learned from, and chosen by.
+    probes = fit_cells(cells[held_out:] or cells, LEARNING_RATES, protocol, seed, rng)
+    classes = len(pixels.classes)
+    confusion = np.zeros((len(LEARNING_RATES), classes, classes), np.int64)
+    for _, truth, predicted in predict_maps(encoder, probes, pixels, "train", rows[:held_out]):
+        for i in range(len(LEARNING_RATES)):
+            confusion[i] += confusion_matrix(truth, predicted[:, i], classes)
+    rate = LEARNING_RATES[0]
+    if confusion.any():
+        rate = LEARNING_RATES[int(np.argmax([scores(c)["miou"] for c in confusion]))]
+    chosen = {"learning_rate": rate, "training_images": len(rows)}
+    return fit_cells(cells, (rate,), protocol, seed, rng), chosen
+
+
 def _run(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> TaskResult:
-    """Mean IoU of the linear probe of the grid over the pixels of the test images."""
+    """Mean IoU over the pixels of the test images; miou_0.1 is that with a tenth of the labels."""
     pixels = data.label_maps
     count = len(pixels.train["hw"])
     if count < MIN_TRAINING_IMAGES:
         raise UserError(f"the probe of the grid needs 10 training images; {data.name} has {count}")
-    rows = np.sort(np.random.default_rng(seed).permutation(count)[: protocol.images])
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(rows)
-    found = dict(labeled_cells(encoder, pixels, "train", rows, seed, protocol.cells))
-    cells = [found[row] for row in rows.tolist()]
-    held_out = len(rows) // 10
-    probes = fit_cells(cells[held_out:], LEARNING_RATES, protocol, seed, rng)
-    classes = len(pixels.classes)
-    confusion = np.zeros((len(LEARNING_RATES), classes, classes), np.int64)
-    for _, truth, predicted in predict_maps(encoder, probes, pixels, "train", rows[:held_out]):
-        for number in range(len(LEARNING_RATES)):
-            confusion[number] += confusion_matrix(truth, predicted[:, number], classes)
-    rate = LEARNING_RATES[int(np.argmax([scores(c)["miou"] for c in confusion]))]
-    probes = fit_cells(cells, (rate,), protocol, seed, rng)
-    maps, test = MapScores(pixels), np.arange(len(pixels.test["hw"]))
-    for some, truth, predicted in predict_maps(encoder, probes, pixels, "test", test):
-        maps.add(some, truth, predicted[:, 0])
+    found = []
+    for fraction in protocol.fractions:
+        images = min(protocol.images, max(1, round(fraction * count)))
+        probes, chosen = fit_images(encoder, pixels, images, protocol, seed)
+        maps, test = MapScores(pixels), np.arange(len(pixels.test["hw"]))
+        for some, truth, predicted in predict_maps(encoder, probes, pixels, "test", test):
+            maps.add(some, truth, predicted[:, 0])
+        found.append((maps, chosen))
+    (maps, chosen), *others = found
     results, details = summarize(maps.confusion, pixels.classes)
-    chosen = {"learning_rate": rate, "training_images": len(rows)}
+    for fraction, (of_fraction, _) in zip(protocol.fractions[1:], others, strict=True):
+        results[f"miou_{fraction:.3g}"] = scores(of_fraction.confusion)["miou"]
     return TaskResult(results, pixels.protocol | chosen, details, maps.shown())
 
 
