@@ -231,6 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
     assert run(tmp_path, optim__lr=1e30, optim__warmup_epochs=0.0, eval__datasets="()") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: the loss is nan at step")
+    assert "with a lower rate, --config.optim.lr=5e+29; " in error
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
     except UserError as error:
         raise UserError(
             f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do: "
-            f"{error}"
+            f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
     log.info("%s: taken as %s, for images normalized as ImageNet's", path, encoder.name)
     return {

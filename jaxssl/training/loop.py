@@ -131,11 +131,13 @@ class Loop:
                 try:
                     return self._steps(state, start, checkpoints, reporter, stop=stop)
                 except DivergenceError as error:
+                    newest = checkpoints.newest()
+                    earlier = f" (or, without {folder / str(newest)}, from the one before)"
                     raise DivergenceError(
-                        f"{error}; the newest checkpoint is of step {checkpoints.newest()}. To go "
-                        "on from there more slowly, give the same command with a lower rate, "
-                        f"--config.optim.lr={self._config.optim.lr / 2:g}; optim.clip_norm and "
-                        "dtype=float32 may help, too, in another --workdir"
+                        f"{error}; the newest checkpoint is of step {newest}. To go on from there"
+                        f"{earlier if newest else ''} more slowly, give the same command with a "
+                        f"lower rate, --config.optim.lr={self._config.optim.lr / 2:g}; "
+                        "optim.clip_norm and dtype=float32 may help, too, in another --workdir"
                     ) from error
 
     def _steps(

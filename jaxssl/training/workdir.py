@@ -68,7 +68,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
             f"{workdir} holds a run with another config ({'; '.join(differing)}); "
             "give another --workdir, or delete that folder to start over"
         )
-    for key in {"optim.lr", "data.source"} & set(changed):
+    for key in sorted({"optim.lr", "data.source"} & set(changed)):
         log.info("%s goes on with another %s", workdir, changed[key])
 
 
