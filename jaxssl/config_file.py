@@ -97,7 +97,8 @@ def _check_key(config: ConfigDict, key: str) -> None:
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
-    near = [CONFIG_KEYS[key]] if key in CONFIG_KEYS else difflib.get_close_matches(key, known, 1)
+    successors = CONFIG_KEYS | {"data.canvas": "data.pixels"}  # a budget of pixels, not a side
+    near = [successors[key]] if key in successors else difflib.get_close_matches(key, known, 1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
     return f"unknown config key {key!r}. {hint}"
 

@@ -49,6 +49,7 @@ def test_defaults_and_build_are_inverse(tiny_encoder):
     ("override", "message"),
     [
         ("--config.method.temprature=1", "'method.temprature'. Did you mean 'method.temperature'?"),
+        ("--config.data.canvas=48", "'data.canvas'. Did you mean 'data.pixels'?"),
         ("--config.zzz=1", "unknown config key 'zzz'. Known: batch_size"),
         ("--config.epochs=many", "--config.epochs=many: invalid literal for int()"),
         ("--config.epochs=0", "'epochs' is 0; it must be 1 or more"),
