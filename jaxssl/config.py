@@ -154,10 +154,6 @@ class SavedConfig(TypedDict):
     optim: Named
 
 
-class MisfitError(UserError):
-    """A key of a config that is unknown, or has a value of another type than it should."""
-
-
 def all_keys(config: ConfigDict | SavedConfig) -> ConfigDict:
     """Every key that a config of the same parts has, with its default."""
     full = base()
@@ -169,7 +165,7 @@ def all_keys(config: ConfigDict | SavedConfig) -> ConfigDict:
 def complete(config: ConfigDict | SavedConfig) -> ConfigDict:
     """The config of a run under the names of today, with defaults of what it did not have yet.
 
-    Raises `MisfitError` where it is none.
+    Raises UserError where a key is unknown, or has a value of another type than it should.
     """
     full = all_keys(config)
     known = flatten(full)
@@ -194,7 +190,7 @@ _PARTS = {
 def _fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
     """A value as JSON has it, as one of the type of the default; tuples are lists in JSON."""
     if key not in known:
-        raise MisfitError(f"no key is called {key!r:.60}")
+        raise UserError(f"no key is called {key!r:.60}")
     default = known[key]
     many = isinstance(default, tuple)
     parts = list(value) if many and isinstance(value, list | tuple) else [value]
@@ -204,7 +200,7 @@ def _fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
     fixed = many and kind is float and default  # the ends of an interval, or a box
     fits = all(type(part) is kind for part in parts) and not (fixed and len(parts) != len(default))
     if not fits or (kind in (int, float) and not all(abs(part) < MAX_INTEGER for part in parts)):
-        raise MisfitError(f"{key} is {value!r:.60}, where the default is {default!r}")
+        raise UserError(f"{key} is {value!r:.60}, where the default is {default!r}")
     return tuple(parts) if many else parts[0]
 
 

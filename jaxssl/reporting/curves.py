@@ -9,6 +9,7 @@ from jaxssl.reporting.runs import Group, spell
 WIDTH, HEIGHT = 360, 220  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 48, WIDTH - 12, 10, HEIGHT - 34  # of the part with the lines
 MAX_POINTS = 300  # of a line
+_LARGEST = 1e30  # number that is drawn
 COLORS = [f"var(--c{n})" for n in range(8)]  # of style.css
 
 # Key of metrics.jsonl: title, explanation, key of a reference line or None.
@@ -101,11 +102,11 @@ def chart(
         Line(run.name, COLORS[number % len(COLORS)], points)
         for number, group in enumerate(groups)
         for run in group.runs
-        if (points := _finite(run.curve(key)))
+        if (points := _drawable(run.curve(key)))
     ]
     if not lines or max(len(line.points) for line in lines) < 2:
         return None
-    if reference and (points := _finite(groups[0].first.curve(reference))):
+    if reference and (points := _drawable(groups[0].first.curve(reference))):
         lines.append(Line(reference.rpartition("/")[2], "", points, dashed=True))
     elif "dashed" in about:
         about = about.partition("; dashed")[0] if ";" in about else ""
@@ -123,8 +124,9 @@ def legend(groups: Sequence[Group]) -> list[tuple[str, str]]:
     ]
 
 
-def _finite(points: Points) -> Points:
-    return [(x, y) for x, y in points if math.isfinite(y)]
+def _drawable(points: Points) -> Points:
+    """Those that are finite, and which a training could have."""
+    return [(x, y) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
 
 
 def draw(title: str, about: str, lines: Sequence[Line]) -> Chart:
@@ -161,8 +163,8 @@ def thin(points: Points) -> Points:
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers from `low` or just below to `high` or just above."""
-    if high <= low:  # from 0 to twice the value, or to 1
-        low, high = sorted((0.0, 2 * low or 1.0))
+    if high - low < 1 / _LARGEST:  # from 0 to twice the value, or to 1
+        low, high = sorted((0.0, 2 * low if abs(low) > 1 / _LARGEST else 1.0))
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)

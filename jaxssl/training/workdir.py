@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed
 from jaxssl.checked_files import read_json
-from jaxssl.config import MisfitError, SavedConfig, complete, flatten
+from jaxssl.config import SavedConfig, build_method, check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
@@ -160,10 +160,13 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
             "start one with python -m jaxssl.train --config CONFIG --workdir DIR"
         )
     advice = "restore it from a copy, or give another --workdir"
+    saved = read_json(path, SavedConfig, advice=advice)
     try:
-        return complete(read_json(path, SavedConfig, advice=advice))
-    except MisfitError as error:
+        config = check(complete(saved))
+        build_method(config)
+    except UserError as error:
         raise UserError(f"{path} is damaged: {error}; {advice}") from error
+    return config
 
 
 class Environment(TypedDict, total=False):
