@@ -76,6 +76,26 @@ def test_all_damaged(tmp_path):
         checkpoints.restore("state", STATE)
 
 
+def test_numbers_that_changed_on_the_disk_are_not_believed(tmp_path):
+    """A bit in the middle of the largest file: Orbax's own formats notice it once in a while."""
+    save(tmp_path, [3, 6])
+    largest = max((tmp_path / "6" / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert int(checkpoints.restore("state", STATE)["step"]) == 3
+        assert checkpoints.restore("encoder", {"a": STATE["a"]}) is not None
+        assert checkpoints.restored == 6
+
+
+def test_one_of_an_earlier_version_has_no_checksums(tmp_path):
+    save(tmp_path, [3])
+    (tmp_path / "3" / "checksums.json").unlink()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert int(checkpoints.restore("state", STATE)["step"]) == 3
+
+
 def test_one_that_a_training_replaces_meanwhile(tmp_path):
     save(tmp_path, [3], keep=1)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:

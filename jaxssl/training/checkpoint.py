@@ -2,11 +2,12 @@
 
 The order of the data and all randomness are functions of seed and step, so a state restored
 continues bit for bit. A checkpoint that a kill left unfinished has no final name and is not seen;
-one that cannot be read is skipped for the one before it.
+one that cannot be read, or is not as it was written, is skipped for the one before it.
 """
 
 import dataclasses
 import errno
+import json
 import logging
 import os
 import pathlib
@@ -14,15 +15,29 @@ import shutil
 
 import jax
 import orbax.checkpoint as ocp
+from crc32c import crc32c
 
 from jaxssl import distributed
+from jaxssl.checked_files import read_json
 from jaxssl.errors import UserError
-from jaxssl.files import naming
+from jaxssl.files import atomic_write, naming
 from jaxssl.renamed import STATE_FIELDS
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
 _MARGIN = 2**20  # bytes, for what goes with the arrays
+_CHECKSUMS = "checksums.json"  # of each item; checkpoints of earlier versions have none
+
+
+def _checksum(item: pathlib.Path) -> int:
+    """CRC-32C of the names and contents of all files in a folder."""
+    checksum = 0
+    for path in sorted(path for path in item.rglob("*") if path.is_file()):
+        checksum = crc32c(str(path.relative_to(item)).encode(), checksum)
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                checksum = crc32c(block, checksum)
+    return checksum
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
@@ -46,6 +61,7 @@ class Checkpoints:
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,  # what a kill left unfinished
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._note),
             ),
         )
 
@@ -79,6 +95,22 @@ class Checkpoints:
             self._make_room(sum(x.nbytes for x in jax.tree.leaves((state, encoder))))
             self._manager.save(step, args=items)
 
+    def _note(self) -> None:
+        """Adds checksums to the checkpoint that is written, before it gets its name."""
+        if distributed.is_first():
+            (folder,) = self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}")
+            checksums = {item.name: _checksum(item) for item in folder.iterdir() if item.is_dir()}
+            with atomic_write(folder / _CHECKSUMS) as file:
+                file.write(json.dumps(checksums).encode())
+
+    def _check(self, step: int, item: str) -> None:
+        """Raises `UserError` if an item is not as it was written."""
+        path = self._folder / str(step) / _CHECKSUMS
+        if path.is_file():
+            checksums = read_json(path, dict[str, int], advice="it is skipped")
+            if checksums.get(item) != _checksum(path.with_name(item)):
+                raise UserError(f"{path.with_name(item)} is not as it was written")
+
     def _make_room(self, needed: int) -> None:
         """Deletes the oldest checkpoints, but for one, where the disk is too full for another.
 
@@ -103,6 +135,8 @@ class Checkpoints:
         for step in reversed(self.steps()):
             reason = ""
             try:
+                if distributed.is_first():
+                    self._check(step, item)
                 tree = self._read(step, item, shapes)
             except Exception as error:  # whatever a damaged file makes the reader raise
                 reason = " ".join(str(error).split())[:200] or repr(error)
