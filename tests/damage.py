@@ -1,23 +1,45 @@
-"""Small files, and what may happen to one at random: to its bytes, JSON, lines, parts of a zip."""
+"""Files damaged at random: read as they were, or refused in one line that names them.
 
+Never another exception, a crash, a long wait or much memory; and never other content where there is
+a checksum. FUZZ_CASES and FUZZ_SEED change how many cases of each kind are tried, and which:
+
+    FUZZ_CASES=300 FUZZ_SEED=1 python -m pytest tests/test_damaged_*.py
+"""
+
+import dataclasses
 import io
 import json
+import os
 import pathlib
 import random
+import resource
+import time
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jaxssl.config import base
+from jaxssl.data import open_source
+from jaxssl.data.records import Info, write_info, write_shard
 from jaxssl.data.rle import encode_mask
 from jaxssl.data.source import Example, Regions
+from jaxssl.errors import UserError
+from jaxssl.evaluate import save
+from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.task import TaskResult
+from jaxssl.training.metrics import MetricsWriter
+from jaxssl.training.workdir import check_images, create_workdir
 
 ODD = [
     None, True, -1, 0, 1, 0.5, -0.0, 2**31, 2**64, 10**40, 1e308, float("nan"), float("-inf"), "",
     "a", "\0", "\ud83d", "../../x", "/etc/hostname", "<b>", "9" * 500, [], [[]], {}, {"a": {}}, [1],
 ]  # fmt: skip
 Rng = random.Random
+CASES, SEED = int(os.environ.get("FUZZ_CASES", 50)), int(os.environ.get("FUZZ_SEED", 0))
+SECONDS, MEMORY = 10, 1.5e9  # of a case; of all cases of a kind
 
 
 def example(number: int = 0) -> Example:
@@ -37,6 +59,26 @@ def write_images(folder: pathlib.Path, count: int) -> None:
     folder.mkdir(exist_ok=True)
     for number in range(count):
         Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
+
+
+def write_records(tmp: pathlib.Path) -> pathlib.Path:
+    """Two examples, and what is said of them."""
+    shard = write_shard(tmp / "train-00000-of-00001.tfrecord", map(example, range(2)))
+    write_info(tmp, Info("x", {"name": "fh", "parameters": {"a": 1}}, {"train": (shard,)}, ("a",)))
+    return tmp
+
+
+def write_run(tmp: pathlib.Path) -> pathlib.Path:
+    """A workdir with metrics and results."""
+    create_workdir(tmp, base(), check_images(tmp, base(), open_source("scenes:10")))
+    with MetricsWriter(tmp) as writer:
+        for step in range(4):
+            writer.write(step, step / 2, {"loss": 1.0, "eval/objects/knn_top1": 0.5})
+    details = {"classes": ["a", "b"], "per_class": [0.5, None], "confusion": [[1, 2], [3, 4]]}
+    save(
+        tmp / "eval.json", 3, EvalRecord("knn", "d", 0, TaskResult({"top1": 0.5}, {}, details), {})
+    )
+    return tmp
 
 
 def damage_bytes(data: bytes, rng: Rng) -> bytes:
@@ -114,3 +156,43 @@ def damage_zip(data: bytes, rng: Rng) -> bytes:
             part = archive.read(name)
             new.writestr(name, damage_bytes(part, rng) if name == chosen else part)
     return out.getvalue()
+
+
+@dataclasses.dataclass
+class Kind:
+    """A kind of file: where it is, how it is read, and what is done to it."""
+
+    path: pathlib.Path
+    read: Callable[[], Any]
+    damage: Callable[[bytes, Rng], bytes] = damage_bytes
+    exact: bool = False  # whether whatever is read must be what was written
+
+
+def assert_harmless(kind: Kind, name: str, folder: pathlib.Path) -> None:
+    """Tries `CASES` cases of a kind of file in a folder."""
+    written = kind.path.read_bytes() if kind.path.exists() else b""
+    good = kind.read() if written else None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(CASES):
+        rng, said, read = Rng(f"{name} {SEED} {number}"), None, None
+        kind.path.parent.mkdir(exist_ok=True)
+        kind.path.unlink(missing_ok=True)  # on some disks twice as fast as to write over it
+        kind.path.write_bytes(kind.damage(written, rng))
+        started = time.monotonic()
+        try:
+            read = kind.read()
+        except UserError as error:
+            said = str(error)
+        except Exception as error:
+            error.add_note(f"Case {number} of {name}, seed {SEED}")
+            raise
+        assert time.monotonic() - started < SECONDS, number
+        if said is None:
+            assert not kind.exact or read == good, number
+        else:
+            names = (kind.path.name, str(folder), "a/0.png")
+            assert any(each in said for each in names), (number, said)
+            assert "\n" not in said, (number, said)
+            assert len(said) < 1000, (number, said)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < MEMORY, f"{grown / 1e9:.1f} GB"

@@ -19,6 +19,7 @@ def test_a_line_is_drawn_where_its_numbers_are():
 def test_ticks_and_thinning():
     assert nice_ticks(0.0, 1.0, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert nice_ticks(13.0, 87.0, 4) == [0, 20, 40, 60, 80, 100]
+    assert nice_ticks(0.0, 5e-324, 4)[-1] == 1
     assert nice_ticks(2.0, 2.0, 4)[0] < 2 < nice_ticks(2.0, 2.0, 4)[-1]
     points = [(float(i), float(i % 2)) for i in range(1000)]
     thinned = thin(points)

@@ -198,10 +198,12 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
         metadata = _read_metadata(path, weights)
     else:
         metadata = _recognize(path, weights, name, prefix)
-    encoder = ConfigDict(metadata["encoder"])
+    with naming_damage(path, _AGAIN):
+        encoder = ConfigDict(metadata["encoder"])
+        known = set(defaults("encoder", encoder.name))
     if name not in ("", encoder.name):
         raise UserError(f"{path} says that it is of {encoder.name}, not of {name}")
-    if unknown := set(encoder) - set(defaults("encoder", encoder.name)):
+    if unknown := set(encoder) - known:
         raise UserError(f"{path} needs a newer jaxssl, which knows {', '.join(sorted(unknown))}")
     with naming_damage(path, _AGAIN):
         network = build("encoder", encoder, **FLOAT32)
