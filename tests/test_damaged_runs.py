@@ -38,7 +38,7 @@ def of_run(tmp, name):
         groups = group_runs([read_run(tmp)])
         build_method(groups[0].first.config)
         main_charts(groups), result_tables(groups), machine_table(groups)
-        accuracy_table(tmp), read_results(tmp, 3)
+        accuracy_table([tmp]), read_results(tmp, 3)
         if name == "environment.json":
             check_images(tmp, base(), open_source("scenes:10"))
 
