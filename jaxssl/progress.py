@@ -1,4 +1,4 @@
-"""How far long work is, with rate and time left: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work, its rate and when it ends: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -60,11 +60,16 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def _text(self) -> str:
-        rate = self._rate
+        passed, rate = time.monotonic() - self._started, self._rate
         if rate is None:
-            rate = (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
-        left = _duration((self._total - self.done) / rate) if rate else "?"
-        return ", ".join([*(self._details or (f"{_short(rate)} {self._unit}/s",)), f"{left} left"])
+            rate = (self.done - self._first) / max(passed, 1e-9)
+        details = self._details or (f"{_short(rate)} {self._unit}/s",)
+        left = self._total - self.done
+        if left <= 0:
+            return ", ".join([*details, f"done in {_duration(passed)}"])
+        counts = [] if self._bar is not None else [f"{left} {self._unit} left"]
+        times = [f"{_duration(left / rate)} to go", f"ends {_clock(left / rate)}"] if rate else []
+        return ", ".join([*details, *counts, *times])
 
 
 @contextlib.contextmanager
@@ -90,6 +95,13 @@ def progress(
 
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    """The time of day so many seconds from now, with the date if that is not today's."""
+    now = time.time()
+    today, then = time.localtime(now), time.localtime(now + seconds)
+    return time.strftime("%H:%M" if then[:3] == today[:3] else "%b %d %H:%M", then)
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """What a terminal or a log file shows of a training."""
 
 import itertools
+import time
 import types
 
 from jaxssl import progress
@@ -10,7 +11,16 @@ from jaxssl.training.reporter import open_reporter
 
 def test_training_shows_how_far_it_is(tmp_path, capsys, monkeypatch):
     clock = itertools.count(step=6.0)  # seconds, of which ten are to pass between two lines
-    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        progress,
+        "time",
+        types.SimpleNamespace(
+            monotonic=lambda: next(clock),
+            time=lambda: 0.0,
+            localtime=time.gmtime,
+            strftime=time.strftime,
+        ),
+    )
     config = base()
     config.epochs, config.batch_size = 4, 10
     means = {"loss": 1.5, "images_per_sec": 100.0, "data_wait": 0.25}
@@ -20,7 +30,7 @@ def test_training_shows_how_far_it_is(tmp_path, capsys, monkeypatch):
     first, *_, last = capsys.readouterr().err.splitlines()
     told = "loss 1.5000, 100 images/s, data wait 25%"
     assert first in (
-        f"training: 50/200 steps, epoch 1.00/4, {told}, 0:15 left",
-        f"training: 60/200 steps, epoch 1.20/4, {told}, 0:14 left",
+        f"training: 50/200 steps, epoch 1.00/4, {told}, 150 steps left, 0:15 to go, ends 00:00",
+        f"training: 60/200 steps, epoch 1.20/4, {told}, 140 steps left, 0:14 to go, ends 00:00",
     )
-    assert last == f"training: 200/200 steps, epoch 4.00/4, {told}, 0:00 left"
+    assert last.startswith(f"training: 200/200 steps, epoch 4.00/4, {told}, done in 0:")

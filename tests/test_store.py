@@ -259,7 +259,7 @@ def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys):
         advance(2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("decoding: 8/8 images, ")
-    assert line.endswith(" images/s, 0:00 left")
+    assert line.endswith(" images/s, done in 0:00")
     with progress(8, "decoding", show=False) as advance:
         advance(8)
     assert not capsys.readouterr().err
