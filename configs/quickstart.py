@@ -44,7 +44,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.views.size = 32
     config.views.scale = (0.2, 1.0)
     config.views.recipe = "gray"
-    # Not AdamW: with that all but SimCLR learn much less or nothing here (README).
+    # Not AdamW: with that all but SimCLR learn much less or nothing (benchmarks/README.md).
     config.optim = defaults(
         "optim", "sgd", lr=0.3, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=1.0
     )

@@ -17,8 +17,8 @@ swav_imagenette: kNN 89.5, linear 91.9
 It has no SwAV on scenes and no MoCo on Imagenette.
 
 Its future work, the same with views from one region, is `--config.sampler.name=region_crop
---config.data.source=records:data/cityscapes_regions`; how to make the records is said in
-samclr_cityscapes.py.
+--config.data.source=records:data/cityscapes_regions`; samclr_cityscapes.py has the command that
+makes the records.
 With a ViT, which its code offers: --config.encoder.name=vit_small.
 Short run: --config.epochs=10. Evaluation during training: --config.eval.datasets=folder:PATH.
 """

@@ -88,6 +88,6 @@ def describe_views(config: ConfigDict) -> str:
     views, (low, high) = config.views, config.views.scale
     options = [f"{key} {value}" for key, value in config.sampler.items() if key != "name"]
     return (
-        f"{views.size} px, area {low:g} to {high:g} of the image's or the region's, recipe "
+        f"{views.size} px, area {low:g} to {high:g} of image or region, recipe "
         f"{views.recipe}; {', '.join([f'sampler {config.sampler.name}', *options])}"
     )

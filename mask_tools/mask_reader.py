@@ -1,7 +1,7 @@
-"""Masks as programs write them, checked: run lengths, polygons, arrays. What is none is a fault.
+"""Masks as programs write them, checked: run lengths, polygons, arrays. Anything else is an error.
 
 A mask has a size of its own. `fit` brings it upright where it was made for the image as stored,
-before its EXIF orientation, and finds fault with it if it is of another size.
+before its EXIF orientation, and refuses it if it has another size.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The step before an export that reads annotations: which of them belongs to which image.
 
-Nothing is guessed and nothing is lost without a word: what finds no partner, on either side, is
-counted and named, and too much of it is an error.
+Nothing is guessed or dropped silently: images and annotations without a partner are counted and
+named, and too many of them are an error.
 """
 
 import dataclasses

@@ -125,9 +125,9 @@ def _draw_gallery(
     """Rows of pictures; `views` has, by the heading of a column, some views of each example."""
     levels = max((int(e.regions.level.max(initial=0)) for e in examples if e.regions), default=0)
     levels = min(levels + 1, LEVELS)
-    headings = ["image, framed where views are cut"]
+    headings = ["image and crops"]
     headings += [f"regions, level {n}" for n in range(levels)] if levels > 1 else ["regions"]
-    headings += [f"objects (boxes: {min_area} px or more)", *views]
+    headings += [f"objects (boxed: {min_area} px or more)", *views]
     rows = []
     for i, example in enumerate(examples):
         pictures = _draw_regions(example, levels, min_area)

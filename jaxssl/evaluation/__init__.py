@@ -116,7 +116,7 @@ def match(tasks: Mapping[str, Task], datasets: Sequence[DataSet]) -> Pairs:
     """Which tasks to run on which data sets: wherever there is what they need.
 
     Raises:
-      UserError: a task fits no data set, a data set no task, or a task finds fault with one.
+      UserError: a task fits no data set, a data set no task, or a task refuses one.
     """
     pairs = [(n, t, data) for data in datasets for n, t in tasks.items() if t.needs in data.offers]
     for name, task in tasks.items():

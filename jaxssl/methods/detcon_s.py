@@ -1,4 +1,4 @@
-"""DetCon_S (Hénaff et al., arXiv 2103.10957): DetCon in the way of SimCLR. The loss: `detcon.py`.
+"""DetCon_S (Hénaff et al., arXiv 2103.10957): DetCon with SimCLR's network. The loss: `detcon.py`.
 
     v_m = g(f(x)_m),   v'_m = g(f(x')_m)          one network, gradients through both views
 

@@ -2,7 +2,7 @@
 
 A pickle is a program that may call anything. The reader knows tensors and mappings of them, for
 which it has stand-ins of its own. Any other name, such as that of the options of a run, stands for
-something that is passed over: nothing of it is looked up or called. A name that only a harmful file
+something that is skipped: nothing of it is looked up or called. A name that only a harmful file
 asks for ends the reading.
 """
 

@@ -1,10 +1,12 @@
-"""The commands of the README, from top to bottom, in one folder: small, but as they are written.
+"""All pages of documentation: their commands run, their links lead somewhere.
 
-What needs weights or data that no test can have (HQ-SAM's, ImageNet, COCO) runs up to the one line
-that says so. Of what installs, tests or measures, and of Ray (tests/test_cluster.py), it is seen
-that the options exist.
+Commands run as they are written but small, each once, in one folder: README's from top to bottom,
+then those of the other pages. What needs weights or data that no test can have (HQ-SAM's, ImageNet,
+COCO) runs up to the one line that says so. Of what installs, tests or measures, and of Ray
+(test_ray_cluster.py), only the options are checked.
 """
 
+import collections
 import importlib
 import pathlib
 import re
@@ -21,7 +23,12 @@ from jaxssl.data import open_source
 from jaxssl.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+OTHERS = [*ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), *ROOT.glob(".github/*.md")]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (README, ROOT / "CHANGELOG.md", *sorted(OTHERS))
+}
 
 # What is appended to a command that has the key among its words; the last of equal options counts.
 SMALLER = {
@@ -30,15 +37,21 @@ SMALLER = {
     "jaxssl.train": "--config.epochs=1 --config.batch_size=8 --config.data.pixels=1024 "
     "--config.views.size=16 --config.dtype=float32 --config.eval.size=16 --config.eval.knn_k=2 "
     "--config.eval.linear_epochs=1 --config.eval.batch_size=8 --config.eval.health=8",
-    "configs/quickstart.py": "--config.encoder.name=tiny --config.data.source=scenes:16 "
+    "configs/quickstart": "--config.encoder.name=tiny --config.data.source=scenes:16 "
     "--config.eval.datasets=objects:40",
     "runs/photos_small": "--config.encoder.name=tiny --config.optim.warmup_epochs=0",
+}
+# The same for what blocks of Python contain.
+SMALLER_PYTHON = {
+    '["--config.epochs=8"]': repr(
+        f"{SMALLER['jaxssl.train']} {SMALLER['configs/quickstart']}".split()
+    ),
+    "objects:2000": "objects:40",
 }
 # What may end a command: it names what nobody has here.
 MISSING = (
     "sam_hq_vit_h.pth is no file",
     "coco/annotations/instances_train2017.json",
-    "masks.json",
     "data/imagenet_fh",
     "data/photos_hq_sam",
     "is to be downloaded",
@@ -48,15 +61,17 @@ LAUNCHERS = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-e
 LAUNCHERS |= {"--worker", "--command"}
 
 
-def blocks(language, page=README):
+def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.M | re.S)
 
 
-def commands(page=README):
-    """The words of every command in a block of bash, in order."""
-    lines = "".join(blocks("bash", page)).replace("\\\n", "").splitlines()
+def commands(*names):
+    """The words of every command in a block of bash on these pages, or all: in order and once."""
+    lines = "".join(b for name in names or PAGES for b in blocks(PAGES[name], "bash"))
+    lines = lines.replace("\\\n", "").splitlines()
+    lines = [re.sub(r"^[A-Z]+=\S+ ", "", line) for line in lines]  # variables of the environment
     split = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
-    return [words for words in split if words]
+    return [list(words) for words in dict.fromkeys(map(tuple, split)) if words]
 
 
 def main_of(module):
@@ -92,13 +107,19 @@ def test_command(words, reader, capfd):
     program, *rest = words
     if program == "make":
         assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text()
-    elif rest[0].startswith("benchmarks/"):
-        source = (ROOT / rest[0]).read_text()
-        assert all(f'"{word}"' in source for word in rest if word.startswith("--"))
+    elif program == "pre-commit":
+        assert (ROOT / ".pre-commit-config.yaml").is_file()
+    elif (name := next((w for w in words if w.startswith("benchmarks/")), "")) in words[:2]:
+        source = ROOT / name.replace("gpu.sh", "gpu/run.py")
+        options = source.read_text()
+        assert all(f'"{word}"' in options for word in rest if word.startswith("--"))
     elif rest[1] == "pip":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         extras = re.findall(r"\w+", rest[-1])
         assert set(extras) <= set(project["optional-dependencies"])
+    elif rest[1] == "pytest":
+        paths = [word.partition("::")[0] for word in rest[2:] if word.startswith("tests/")]
+        assert all((ROOT / path).exists() for path in paths)
     else:
         run(rest[1], rest[2:], capfd)
 
@@ -106,7 +127,8 @@ def test_command(words, reader, capfd):
 def run(module, words, capfd):
     """Runs it in this process; it ends well, or with one line on what is missing."""
     words = [word for word in words if word not in ("--ray", "local")]
-    smaller = " ".join(v for k, v in SMALLER.items() if k in {module, *words})
+    named = {module, *(word.partition(".py:")[0].removesuffix(".py") for word in words)}
+    smaller = " ".join(v for k, v in SMALLER.items() if k in named)
     status = main_of(module)([*words, *smaller.split()])
     errors = capfd.readouterr().err
     assert "stopped at step" not in errors  # a training cut short ends well too
@@ -116,17 +138,48 @@ def run(module, words, capfd):
         assert any(what in line for what in MISSING), line
 
 
-def test_python(reader):
-    """The blocks of Python, in order."""
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if blocks(page, "python")])
+def test_python(name, reader):
+    """The blocks of Python of a page, in order."""
     names = {"images": np.zeros((2, 64, 64, 3), np.uint8)}
-    for block in blocks("python"):
+    for block in blocks(PAGES[name], "python"):
+        for large, small in SMALLER_PYTHON.items():
+            block = block.replace(large, small)
         exec(block, names)
 
 
+def anchors(page):
+    """What GitHub makes of the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page, flags=re.M | re.S)
+    count, found = collections.Counter(), set()
+    for heading in re.findall(r"^#+ +(.*?) *$", text, flags=re.M):
+        slug = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", slug).replace(" ", "-")
+        found.add(f"{slug}-{count[slug]}" if count[slug] else slug)
+        count[slug] += 1
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links(name):
+    """Relative ones lead to a file or folder of the repository, and to a heading on it."""
+    page = re.sub(r"^```.*?^```|`[^`\n]*`", "", PAGES[name], flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page):
+        target, _, anchor = "".join(link).partition("#")
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), f"{name}: no {target}"
+        if anchor:
+            path = path / "README.md" if path.is_dir() else path
+            assert anchor in anchors(path.read_text()), f"{name}: no #{anchor} in {path.name}"
+
+
 def test_flags_and_keys_exist(capsys):
-    """Those named anywhere on the page."""
-    known = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
-    for module in {words[2] for words in commands() if words[1] == "-m"} - {"pip"}:
+    """Those named anywhere on a page."""
+    text = "".join(page for name, page in PAGES.items() if name != "CHANGELOG.md")
+    known = "".join(path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+    for module in {words[2] for words in commands() if words[1] == "-m"} - {"pip", "pytest"}:
         with pytest.raises(SystemExit):
             main_of(module)(["--help"])
         known += capsys.readouterr().out
@@ -138,9 +191,9 @@ def test_flags_and_keys_exist(capsys):
         for name in names
         for field in config_module.defaults(section, name)
     }
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--config"} - LAUNCHERS
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--config"} - LAUNCHERS
     assert not {flag for flag in flags if flag not in known}
-    named = set(re.findall(r"--config\.([a-z_.]+)=", README))
-    named |= set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)[`=]", README)) - {"eval.json"}
+    named = set(re.findall(r"--config\.([a-z_.]+)=", text))
+    named |= set(re.findall(rf"`((?:{'|'.join(sections)})\.(?!py`|json`)[a-z_]+)[`=]", text))
     assert len(named) > 20
     assert not named - keys - options
