@@ -1,12 +1,19 @@
-.PHONY: check format
+.PHONY: check lint test docs format
 PYTHON ?= python
 JOBS ?= 2
 
-check:
+check: lint docs test
+
+lint:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+test:
 	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile
+
+docs:
+	$(PYTHON) .ci/docs.py
 
 format:
 	$(PYTHON) -m ruff format .

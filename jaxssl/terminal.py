@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,15 @@ _STDOUT, _STDERR = 1, 2
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake as a one-line error, like any other."""
+    """Reports a mistake as a one-line error, like any other.
+
+    It is called what the user called it: `prog`, `python -m` and a module, or the script of it that
+    installing writes, `jaxssl-train` and the like.
+    """
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        script = pathlib.Path(sys.argv[0]).stem
+        super().__init__(prog=script if script.startswith("jaxssl-") else prog, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")

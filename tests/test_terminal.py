@@ -5,10 +5,12 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-from jaxssl.terminal import one_line_errors
+from jaxssl.errors import UserError
+from jaxssl.terminal import Parser, one_line_errors
 
 ROOT = pathlib.Path(__file__).parents[1]
 CHATTY = """
@@ -87,3 +89,26 @@ def test_names_that_a_terminal_cannot_show_are_printed_all_the_same(encoding, pr
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": f"{encoding}:strict"}
     ended = subprocess.run([sys.executable, "-c", prints], env=env, capture_output=True, check=True)
     assert ended.stdout.decode(encoding).strip() == printed
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("/env/bin/jaxssl-train", "jaxssl-train"), ("jaxssl/train.py", "python -m jaxssl.train")],
+)
+def test_help_names_the_command_as_it_was_given(monkeypatch, program, name):
+    monkeypatch.setattr(sys, "argv", [program])
+    with pytest.raises(UserError, match=f"see {name} --help"):
+        Parser("python -m jaxssl.train").parse_args(["--no-such-option"])
+
+
+def test_scripts_are_the_commands():
+    """Each module that is a command has a script, and the script calls it."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    files = [path for name in ("jaxssl", "mask_tools") for path in (ROOT / name).glob("*.py")]
+    commands = {
+        f"{path.parent.name}.{path.stem}:main"
+        for path in files
+        if 'if __name__ == "__main__"' in path.read_text()
+    }
+    assert set(scripts.values()) == commands
+    assert all(name.startswith("jaxssl-") for name in scripts)
