@@ -108,7 +108,7 @@ def test_scripts_are_the_commands():
     commands = {
         f"{path.parent.name}.{path.stem}:main"
         for path in files
-        if 'if __name__ == "__main__"' in path.read_text()
+        if '\nif __name__ == "__main__"' in path.read_text()
     }
     assert set(scripts.values()) == commands
     assert all(name.startswith("jaxssl-") for name in scripts)
