@@ -43,7 +43,7 @@ SMALLER = {
 }
 # The same for what blocks of Python contain.
 SMALLER_PYTHON = {
-    '["--config.epochs=8"]': repr(
+    '["--config.epochs=16"]': repr(
         f"{SMALLER['jaxssl.train']} {SMALLER['configs/quickstart']}".split()
     ),
     "objects:2000": "objects:40",
