@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -15,6 +17,7 @@ from jaxssl.data import open_source
 from jaxssl.data.source import BrokenImage
 from jaxssl.data.tfds import Names, find_names
 from mask_tools import export, inspect
+from mask_tools.hierarchy import objects
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -124,6 +127,36 @@ class SmallDepths(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": np.zeros((6, 8, 3), np.uint8), "depth": plane() + np.float16(i)}
 
 
+class SmallPanoptic(tfds.core.GeneratorBasedBuilder):
+    """Segments under the features of coco/2017_panoptic; the last of three is a crowd."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        segment = {"id": np.int64, "is_crowd": np.bool_}
+        png = tfds.features.Image(encoding_format="png")
+        features = {"image": png, "panoptic_image": png}
+        features["panoptic_objects"] = tfds.features.Sequence(segment)
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        ids = segments()
+        colors = np.stack([ids % 256, ids // 256 % 256, ids // 65_536], axis=-1).astype(np.uint8)
+        objects = [{"id": n, "is_crowd": n == 255} for n in (7, 70_000, 255)]
+        image = np.zeros((6, 8, 3), np.uint8)
+        yield 0, {"image": image, "panoptic_image": colors, "panoptic_objects": objects}
+
+
+def segments():
+    """A map of four segments, of which 0 is no one's."""
+    ids = np.full((6, 8), 70_000)
+    ids[:2, :3], ids[4:, :], ids[3, 5:] = 7, 255, 0
+    return ids
+
+
 def plane():
     return np.arange(48, dtype=np.float16).reshape(6, 8) / 8
 
@@ -141,7 +174,7 @@ def data_dir(request, tmp_path_factory):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         patch.setattr(constants, "DATA_DIR", str(path))
-        for kind in (SmallPets, SmallScenes, OddScenes, SmallDepths):
+        for kind in (SmallPets, SmallScenes, OddScenes, SmallDepths, SmallPanoptic):
             kind(data_dir=path, file_format=request.param).download_and_prepare()
         yield path
 
@@ -174,6 +207,66 @@ def test_depth_is_in_meters_and_of_the_shape_of_the_image(data_dir):
     found = sorted((source[i].depth for i in range(2)), key=np.max)
     for i, depth in enumerate(found):
         np.testing.assert_array_equal(depth, plane() + i)
+
+
+def test_panoptic_segments_are_regions(data_dir, tmp_path):
+    source = open_source("tfds:small_panoptic/train")
+    assert source.has_regions
+    regions = source[0].regions
+    np.testing.assert_array_equal(regions.masks(), [segments() == 7, segments() == 70_000])
+    assert regions.area.tolist() == [6, 23]
+    words = ["--source", source.spec, "--segmenter", "exact", "--out", str(tmp_path / "out")]
+    assert export.main([*words, "--workers", "0"]) == 0
+    written = open_source(f"records:{tmp_path}/out")[0].regions
+    assert written.rle == regions.rle
+    np.testing.assert_array_equal(regions.object, objects(regions.rle, regions.size))
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] == "tensorflow" else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+from jaxssl.data import open_source
+source = open_source("tfds:small_pets", "test")
+print([(source[i].key, int(source[i].image.sum()), source[i].label) for i in range(len(source))])
+try:
+    import tensorflow
+except ModuleNotFoundError:
+    print("no TensorFlow")
+try:
+    open_source("tfds:cifar10/train")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_prepared_data_set_is_read_where_there_is_no_tensorflow(data_dir):
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW],
+        env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, absent, message = run.stdout.splitlines()
+    source = open_source("tfds:small_pets/test")
+    examples = [source[i] for i in range(len(source))]
+    assert found == str([(e.key, int(e.image.sum()), e.label) for e in examples])
+    assert absent == "no TensorFlow"
+    assert "only TensorFlow can prepare it: pip install 'jaxssl[tfds]', or run" in message
+    assert f"tfds build cifar10 --file_format=array_record --data_dir={data_dir}" in message
+
+
+def test_other_formats_are_refused(data_dir, monkeypatch):
+    monkeypatch.setattr("jaxssl.data.tfds._FORMATS", ())
+    with pytest.raises(ValueError, match=r"tfds build small_pets .* --overwrite prepares it again"):
+        open_source("tfds:small_pets/test")
 
 
 def keys_of(name, part=None):
@@ -251,7 +344,7 @@ def test_tensorflow_is_told_to_leave_the_gpu(data_dir, monkeypatch):
         ("scene_parse150", ("image", "", "annotation", "")),
         ("cityscapes", ("image_left", "", "segmentation_label", "image_id")),
         ("coco/2017", ("image", "", "", "image/filename")),
-        ("coco/2017_panoptic", ("image", "", "", "image/filename")),
+        ("coco/2017_panoptic", ("image", "", "", "image/filename", "", "panoptic_image")),
         ("voc/2012", ("image", "", "", "image/filename")),
         ("oxford_iiit_pet", ("image", "label", "segmentation_mask", "file_name")),
         ("imagenet2012", ("image", "label", "", "file_name")),

@@ -1,26 +1,32 @@
 """A tensorflow-datasets data set as a source: `tfds:NAME/SPLIT` (the extra `tfds`).
 
-TensorFlow is asked once, when the source is opened, for the features and the files of the data set,
-and to make those if they are not there. The images are then read without it, in any process: each
-record is a tf.train.Example in which an image is the bytes of its file.
+What was prepared as array_record or tfrecord is opened and read at random without TensorFlow (the
+extra `tfds-read`), in any process: each record is a tf.train.Example in which an image is the bytes
+of its file. TensorFlow is needed to prepare a data set that is not there.
 """
 
 import dataclasses
+import functools
 import hashlib
+import importlib.util
 import os
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
 
 from jaxssl.data import tfrecord
 from jaxssl.data.decode import decode_image, decode_label_map
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
+from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
 
 _IMAGES = ("image", "image_left")  # names of features, the first that there is
 _LABEL_MAPS = ("segmentation_mask", "segmentation_label", "annotation", "segmentation")
+_PANOPTIC = ("panoptic_image", "panoptic_objects")  # COCO's: colors are numbers of segments
+_FORMATS = ("tfrecord", "array_record")
 _KEYS = ("image/filename", "file_name", "filename", "image_id", "id")
 
 
@@ -33,13 +39,12 @@ class Names:
     semantic: str = ""
     key: str = ""
     depth: str = ""
+    panoptic: str = ""
     classes: tuple[str, ...] = ()
 
 
 class Tfds:
     """The examples of one split, or of the splits for a part, read at random."""
-
-    has_regions = False
 
     def __init__(self, name: str, part: str | None = None) -> None:
         """Opens NAME/SPLIT, or NAME for the part "train" or "test"; see `splits.py`.
@@ -51,6 +56,7 @@ class Tfds:
         builder, split = _open(name)
         self._names = find_names(builder.info.features, name)
         self.class_names = self._names.classes
+        self.has_regions = bool(self._names.panoptic)
         declared = (split,) if split else tuple(builder.info.splits)
         splits, by_key = choose_splits(declared, part)
         instructions = [
@@ -59,6 +65,11 @@ class Tfds:
             for instruction in builder.info.splits[chosen].file_instructions
         ]
         self._is_tfrecord = builder.info.file_format.value == "tfrecord"
+        if builder.info.file_format.value not in _FORMATS:
+            raise UserError(
+                f"{self.spec} is prepared as {builder.info.file_format.value}, of which no "
+                f"image can be read by itself: {_command(builder)} --overwrite prepares it again"
+            )
         self._splits = [chosen for chosen, _ in instructions]
         self._paths = [pathlib.Path(instruction.filename) for _, instruction in instructions]
         extents = [self._scan(i, instruction) for i, (_, instruction) in enumerate(instructions)]
@@ -83,6 +94,7 @@ class Tfds:
             key=key,
             image=image,
             label=int(features[self._names.label][0]) if self._names.label else -1,
+            regions=self._segments(features, key, image.shape[:2]),
             semantic=self._label_map(features, key, image.shape[:2]),
             depth=None if depth is None else depth.reshape(image.shape[:2]),
             encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
@@ -117,14 +129,7 @@ class Tfds:
         path = self._paths[file]
         if self._is_tfrecord:
             return tfrecord.decode_features(tfrecord.read(path, offset, length))
-        # What tensorflow-datasets and grain read their files with.
-        from array_record.python.array_record_module import ArrayRecordReader
-
-        reader = ArrayRecordReader(str(path))
-        try:
-            return tfrecord.decode_features(reader.read([length])[0])
-        finally:
-            reader.close()
+        return tfrecord.decode_features(_reader(path).read([length])[0])
 
     def _key(self, index: int, features: dict[str, Any]) -> str:
         if self._names.key:
@@ -137,11 +142,49 @@ class Tfds:
     ) -> np.ndarray | None:
         if not self._names.semantic:
             return None
-        encoded = features[self._names.semantic][0]
-        values = decode_label_map(encoded, f"{key}: its label map").astype(np.int32)
-        if values.shape[:2] != size:
-            raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
+        values = _decode_map(features[self._names.semantic][0], key, size)
         return values if values.ndim == 2 else values[..., 0]  # gray, written as color
+
+    def _segments(
+        self, features: dict[str, Any], key: str, size: tuple[int, ...]
+    ) -> Regions | None:
+        """The panoptic segments but for crowds; none lies in another, so each is an object."""
+        if not self._names.panoptic:
+            return None
+        colors = _decode_map(features[self._names.panoptic][0], key, size)
+        numbers = colors @ np.array([1, 256, 65_536], np.int32) if colors.ndim == 3 else colors
+        ids, crowds = (features.get(f"{_PANOPTIC[1]}/{name}", ()) for name in ("id", "is_crowd"))
+        single = {int(n) for n, crowd in zip(ids, crowds, strict=True) if not crowd}
+        height, width = numbers.shape
+        rle = tuple(runs for n, runs in encode_labels(numbers).items() if n in single)
+        area = mask_areas(rle)
+        return Regions(
+            size=(height, width),
+            box=mask_boxes(rle, (height, width)).astype(np.float32),
+            area=area,
+            object=np.argsort(np.argsort(-area, kind="stable")),
+            score=np.ones(len(rle), np.float32),
+            level=np.zeros(len(rle), np.int64),
+            rle=rle,
+        )
+
+
+def _decode_map(encoded: bytes, key: str, size: tuple[int, ...]) -> np.ndarray:
+    """A label map i32[h, w] or i32[h, w, 3]; `BrokenImage` if it is not of the image's size."""
+    values = decode_label_map(encoded, f"{key}: its label map").astype(np.int32)
+    if values.shape[:2] != size:
+        raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
+    return values
+
+
+@functools.lru_cache(maxsize=256)
+def _reader(path: pathlib.Path) -> Any:
+    """An open file of array_record, read as tensorflow-datasets and grain do."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    return ArrayRecordReader(
+        str(path), options="readahead_buffer_size:0", file_reader_buffer_size=32_768
+    )
 
 
 def find_names(features: Any, name: str) -> Names:
@@ -158,6 +201,7 @@ def find_names(features: Any, name: str) -> Names:
         label=label,
         semantic=next((f for f in _LABEL_MAPS if f in images and f != image), ""),
         depth="depth" if kinds.get("depth") == "Tensor" else "",
+        panoptic=_PANOPTIC[0] if set(_PANOPTIC) <= set(kinds) else "",
         key=next((f for f in _KEYS if kinds.get(f) == "Text"), ""),
         classes=tuple(features[label].names) if label else (),
     )
@@ -169,7 +213,10 @@ def _open(name: str) -> tuple[Any, str]:
     try:
         builder, split = _find(tfds, name)
         if not builder.is_prepared():
+            _import_tensorflow(builder)
             builder.download_and_prepare()
+    except UserError:
+        raise
     except Exception as error:  # whatever a download, its checks and its parsers may raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -197,11 +244,35 @@ def _find(tfds: Any, name: str) -> tuple[Any, str]:
 def _import() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import tensorflow
         import tensorflow_datasets
     except ImportError as error:
         raise UserError(
-            f"{error}; tfds: sources need their packages: pip install 'jaxssl[tfds]'"
+            f"{error}; tfds: sources need their packages: pip install 'jaxssl[tfds]', or "
+            "'jaxssl[tfds-read]', without TensorFlow, for what is prepared already"
         ) from error
-    tensorflow.config.set_visible_devices([], "GPU")  # they are for JAX and torch
+    if "tensorflow" in sys.modules:
+        _leave_gpus()
     return tensorflow_datasets
+
+
+def _import_tensorflow(builder: Any) -> None:
+    """Raises `UserError` if TensorFlow, which is to prepare a data set, is not installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"tfds:{builder.info.full_name} is not in {builder.data_path}, and only TensorFlow can "
+            f"prepare it: pip install 'jaxssl[tfds]', or run {_command(builder)} where it is "
+            "installed; what that writes is read without it"
+        )
+    _leave_gpus()
+
+
+def _leave_gpus() -> None:
+    import tensorflow
+
+    tensorflow.config.set_visible_devices([], "GPU")  # they are for JAX and torch
+
+
+def _command(builder: Any) -> str:
+    """What prepares a data set for reading at random."""
+    name = "/".join(filter(None, (builder.name, getattr(builder.builder_config, "name", ""))))
+    return f"tfds build {name} --file_format=array_record --data_dir={builder.data_dir_root}"
