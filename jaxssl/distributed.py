@@ -74,8 +74,8 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 def exit_on_peer_failure() -> Iterator[None]:
     """For what takes all processes: after an error in it a process ends at once.
 
-    JAX would first wait for the others, who wait for this one. The error of a computation that has
-    lost a process becomes a UserError.
+    JAX would first wait for the others, who wait for this one. The error of a computation or a
+    checkpoint that has lost a process becomes a UserError.
     """
     if jax.process_count() == 1:
         yield
@@ -86,7 +86,7 @@ def exit_on_peer_failure() -> Iterator[None]:
     except DivergenceError:  # all have the same numbers, so it ends all
         atexit.unregister(_end)
         raise
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, TimeoutError) as error:  # the latter of a checkpoint
         if "RESOURCE_EXHAUSTED" in str(error):
             raise
         raise UserError(
