@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxssl.errors import UserError
-from jaxssl.models.stem import convolve, max_pool
+from jaxssl.models.cpu_gradients import convolve, max_pool
 from jaxssl.types import Features
 
 # Residual blocks per stage. From 50 layers on they are bottlenecks.
