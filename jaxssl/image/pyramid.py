@@ -195,11 +195,12 @@ def _resize_by_bfloat16(
     Bytes are bfloat16s. Any other factor is the sum of two; the product of their small parts is
     below what is kept.
     """
-    narrow = _product(window.astype(jnp.bfloat16), *_split(across.T))
-    large, small = _split(narrow.reshape(down.shape[1], -1))
+    planes = window.reshape(down.shape[1], 3, -1).astype(jnp.bfloat16)
+    large, small = _split(_product("hcw,sw->hcs", planes, *_split(across)))
     down_large, down_small = _split(down)
-    resized = _product(down_large, large, small) + _product(down_small, large)
-    return resized / _outer(down.sum(axis=1), across.sum(axis=1))
+    resized = _product("sh,hcw->scw", down_large, large, small)
+    resized += _product("sh,hcw->scw", down_small, large)
+    return resized.reshape(len(down), -1) / _outer(down.sum(axis=1), across.sum(axis=1))
 
 
 def _outer(down: Float[Array, " s"], across: Float[Array, " s"]) -> Float[Array, "s n"]:
@@ -213,9 +214,9 @@ def _split(values: Float[Array, "..."]) -> tuple[Array, Array]:
     return large, (values - large.astype(jnp.float32)).astype(jnp.bfloat16)
 
 
-def _product(left: Array, *right: Array) -> Float[Array, "m n"]:
+def _product(axes: str, left: Array, *right: Array) -> Float[Array, "..."]:
     """`left` times the sum of `right`, added up in float32."""
-    products = [jnp.matmul(left, r, preferred_element_type=jnp.float32) for r in right]
+    products = [jnp.einsum(axes, left, r, preferred_element_type=jnp.float32) for r in right]
     return sum(products[1:], start=products[0])
 
 
