@@ -40,7 +40,6 @@ def _conv(
     padding: str,
     dtype: Any,
     name: str,
-    convolution: Any = None,
 ) -> nn.Conv:
     """A convolution without bias, padded by the same on all sides or as XLA's "SAME"."""
     return nn.Conv(
@@ -53,7 +52,7 @@ def _conv(
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
         name=name,
-        conv_general_dilated=convolution,
+        conv_general_dilated=convolve,
     )
 
 
@@ -140,7 +139,7 @@ class ResNet(nn.Module):
         channels = round(64 * self.width)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
-        x = conv(channels, kernel, stride, name="conv1", convolution=convolve)(images)
+        x = conv(channels, kernel, stride, name="conv1")(images)
         x = nn.relu(_batch_norm(train, dtype=self.dtype, name="bn1")(x))
         if self.stem == "imagenet":
             padding = ((1, 1), (1, 1)) if self.padding == "torch" else "SAME"
