@@ -7,6 +7,7 @@ those of an image are parsed when it is its turn, so that processes share the fi
 import array
 import dataclasses
 import pathlib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -111,8 +112,8 @@ def open_results(path: str, images: str) -> CocoFile:
             raise UserError(f"--images {images} has no list of images")
     elif listed.number is not None:
         raise UserError(
-            f"results in {path} are of the image {listed.number}: give the file of annotations "
-            "that numbers the images, --images FILE.json"
+            f"results in {path} are of the image {reprlib.repr(listed.number)}: give the file of "
+            "annotations that numbers the images, --images FILE.json"
         )
     else:
         numbered = [{"id": name, "file_name": name} for name in listed.written]

@@ -5,7 +5,6 @@ before its EXIF orientation, and refuses it if it has another size.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +41,7 @@ def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
         if given is None:
             raise UserError("has no mask, a box only" if entry.get("bbox") else "has no mask")
         score = next((entry[key] for key in SCORES if entry.get(key) is not None), None)
-        if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
+        if score is not None and not _is_score(score):
             raise UserError("has a score that is no number")
         rle, own = read_segmentation(given, size)
         if not mask_areas([rle])[0]:
@@ -50,6 +49,11 @@ def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
     except UserError as fault:
         return [Region(b"", size, fault=str(fault), name=name)]
     return [Region(rle, own, _NO_SCORE if score is None else float(score), name=name)]
+
+
+def _is_score(value: Any) -> bool:
+    """A number that records can hold, as f32."""
+    return type(value) in (int, float) and abs(value) <= float(np.finfo(np.float32).max)
 
 
 def read_segmentation(given: Any, size: Size) -> tuple[bytes, Size]:
@@ -138,7 +142,7 @@ def read_array(
     regions = [from_mask(m, score=float(s)) for m, s in zip(masks, scores.ravel(), strict=True)]
     return [
         region
-        if math.isfinite(region.score)
+        if _is_score(region.score)
         else dataclasses.replace(region, fault="has a score that is no number")
         for region in regions
     ]

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -68,6 +69,19 @@ class Note:
         return Finished(self.info, self.broken, as_array(self.rows), self.has_semantic, self.faults)
 
 
+@dataclasses.dataclass(frozen=True)
+class NoteFile:
+    """A note as it is written, with a checksum of its text."""
+
+    note: Note
+    crc32: int
+
+    @classmethod
+    def of(cls, note: Note) -> "NoteFile":
+        """With the checksum that the note has to have."""
+        return cls(note, zlib.crc32(json.dumps(dataclasses.asdict(note)).encode()))
+
+
 @dataclasses.dataclass
 class Finished:
     """A complete shard."""
@@ -102,7 +116,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
     info = write_shard(job.path(number), examples())
     note = Note(info, broken, rows, any(semantic), faults)
     with atomic_write(job.note(number)) as file:
-        file.write(json.dumps(dataclasses.asdict(note)).encode())
+        file.write(json.dumps(dataclasses.asdict(NoteFile.of(note))).encode())
     return note.finished()
 
 
@@ -112,10 +126,13 @@ def recall(job: Job, number: int) -> Finished | None:
     if not job.note(number).is_file() or not path.is_file():
         return None
     try:
-        note = read_json(job.note(number), Note, advice="the shard is made again")
+        file = read_json(job.note(number), NoteFile, advice="the shard is made again")
+        if file != NoteFile.of(file.note):
+            raise UserError(f"{job.note(number)} is damaged; the shard is made again")
     except UserError as error:
         _log.warning("%s", error)
         return None
+    note = file.note
     info, count = note.info, len(note.rows)
     is_its_own = (info.file, info.bytes, info.count) == (path.name, path.stat().st_size, count)
     if not is_its_own or count + len(note.broken) != len(job.indices(number)):

@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import re
+import signal
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,9 @@ import optax
 import pytest
 from jaxtyping import install_import_hook
 
+# What is started in the background or by nohup ignores these, and tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # What tests wait for is compiling: it takes half the time without LLVM's optimizations, and what
 # is compiled is kept, for the processes that tests start too.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"

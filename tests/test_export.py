@@ -116,7 +116,7 @@ def test_large_images_are_shrunk_and_then_segmented(tmp_path, photos):
 
 
 def test_shrinking_keeps_a_source_s_objects(tmp_path):
-    assert run_export(tmp_path / "out", "scenes:4", "exact", "--max-side", 48) == 0
+    assert run_export(tmp_path / "out", "scenes:4", "exact", "--max-side", 96) == 0
     source, records = open_source("scenes:4"), Records(tmp_path / "out")
     for i in range(4):
         given, written = source[i].regions, records[i].regions

@@ -227,8 +227,8 @@ class Records:
         data = tfrecord.read(path, offset, length)
         try:
             return decode(data)
-        except BrokenImage:
-            raise
+        except BrokenImage as error:
+            raise BrokenImage(f"{path}: {error}") from error
         except UserError as error:
             where = f"{path}: the record at byte {offset} is damaged"
             raise UserError(f"{where}: {error}; export or copy the file again") from error
