@@ -86,8 +86,10 @@ def exit_on_peer_failure() -> Iterator[None]:
     except DivergenceError:  # all have the same numbers, so it ends all
         atexit.unregister(_end)
         raise
-    except (jax.errors.JaxRuntimeError, TimeoutError) as error:  # the latter of a checkpoint
-        if "RESOURCE_EXHAUSTED" in str(error):
+    except (jax.errors.JaxRuntimeError, TimeoutError, ValueError) as error:
+        # A checkpoint waits in vain (TimeoutError), or gathers (ValueError with XLA's status).
+        is_own = isinstance(error, ValueError) and not str(error).startswith("UNKNOWN: ")
+        if is_own or "RESOURCE_EXHAUSTED" in str(error):
             raise
         raise UserError(
             f"a process or its network has failed; the same command in all continues: {error}"

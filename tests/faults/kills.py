@@ -34,6 +34,7 @@ from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
+TIMES = ("images_per_sec", "data_wait", "compile_seconds", "peak_memory_gib")  # of each run its own
 GRACE = 5.0  # seconds within which the processes that a killed one has started have to end
 PEER_GRACE = 150.0  # and the one that trained with it, whose heart JAX lets miss beats for 100
 TINY = {
@@ -98,7 +99,7 @@ def trained(workdir: pathlib.Path) -> dict[str, str]:
         for name, a in arrays.items()
     }
     for number, line in enumerate(read_metrics(workdir)):
-        line = {k: v for k, v in line.items() if k not in ("images_per_sec", "data_wait")}
+        line = {k: v for k, v in line.items() if k not in TIMES and not k.startswith("time/")}
         found[f"line {number}"] = repr(sorted(line.items()))
     return found
 
