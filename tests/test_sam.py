@@ -127,6 +127,7 @@ def test_masks_are_those_of_the_library(kind, checkpoints, photo):
     assert len(areas) > 1  # not the whole image again and again
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # torch's own
 def test_small_holes_and_islands_can_be_removed(kind, checkpoints, photo):
     segmenter, path = KINDS[kind][0], checkpoints[kind, "vit_b"]
     as_they_are = segmenter("vit_b", path, "cpu", **LOOSE)(photo)
