@@ -178,7 +178,8 @@ def test_links(name):
 def test_flags_and_keys_exist(capsys):
     """Those named anywhere on a page."""
     text = "".join(page for name, page in PAGES.items() if name != "CHANGELOG.md")
-    known = "".join(path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+    scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests" / "faults").glob("*.py")]
+    known = "".join(path.read_text() for path in scripts)
     for module in {words[2] for words in commands() if words[1] == "-m"} - {"pip", "pytest"}:
         with pytest.raises(SystemExit):
             main_of(module)(["--help"])
