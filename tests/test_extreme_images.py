@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_train import lines, run
+from small_run import lines, run
 
 from jaxssl import evaluate
 

@@ -1,72 +1,24 @@
-"""The command from end to end, on eight devices: what it writes, resumes and refuses."""
+"""A run from end to end, on eight devices: what it writes, and how it resumes."""
 
 import contextlib
 import io
 import json
 import os
-import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import pytest
-from PIL import Image
+from small_run import final_state, lines, losses, run
 
-from jaxssl import evaluate, sharding, train
+from jaxssl import evaluate
 from jaxssl.data.pipeline import Pipeline
-from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.loop import Loop
 from jaxssl.training.workdir import locked
 
-CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
-SMALL = {
-    "epochs": 2,
-    "batch_size": 16,
-    "log_every": 2,
-    "data.source": "scenes:70",  # four steps an epoch
-    "data.pixels": 1024,
-    "views.size": 16,
-    "method.hidden": "(8,)",
-    "method.dim": 8,
-    "encoder.name": "tiny",
-    "eval.datasets": "objects:60",
-    "eval.knn_k": 5,
-    "eval.every": 1,
-    "eval.batch_size": 20,
-    "eval.health": 0,
-    "eval.linear_epochs": 3,
-    "checkpoint.every": 3,
-}
-
-
 pytestmark = pytest.mark.usefixtures("small_encoders")
-
-
-def run(workdir, *more, **changes):
-    """Runs the command in this process; returns its exit status."""
-    options = SMALL | {k.replace("__", "."): v for k, v in changes.items()}
-    overrides = [f"--config.{k}={v}" for k, v in options.items() if v is not None]
-    return train.main(["--config", str(CONFIG), "--workdir", str(workdir), *more, *overrides])
-
-
-def final_state(workdir):
-    """All leaves of the newest checkpoint, as numpy arrays."""
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.read(checkpoints.newest(), "state")
-    return jax.tree.map(np.asarray, state)
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(workdir):
-    return {line["step"]: line["loss"] for line in lines(workdir) if "loss" in line}
 
 
 @pytest.fixture(scope="module")
@@ -234,96 +186,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
     assert "with a lower rate, --config.optim.lr=5e+29; " in error
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"method__temprature": 1}, "Did you mean 'method.temperature'?"),
-        ({"epochs": "x"}, "invalid literal for int()"),
-        ({"batch_size": 12}, "batch_size 12 does not divide over 8 devices; take 8 or 16"),
-        ({"batch_size": 80}, "batch_size 80 with 70 images"),
-        ({"data__source": "folder:/nowhere"}, "/nowhere"),
-        ({"data__source": "nothing"}, "unknown source 'nothing'"),
-        ({"data__source": "folder:{empty}"}, "no image"),
-        ({"data__source": "folder:{photos}"}, "--segmenter fh"),
-        (
-            {"data__source": "folder:{photos}", "method__name": "detcon_b"},
-            "sampler RegionCrop and method DetConB cannot do without regions",
-        ),
-        ({"data__region_planes": 0}, "'data.region_planes' is 0"),
-        ({"eval__datasets": "folder:{photos}"}, "task knn needs labels and none"),
-        ({"eval__knn_k": 61}, "objects:60 has 60 labeled images in its training part"),
-        ({"eval__linear_epochs": 0}, "'eval.linear_epochs' is 0"),
-        ({"eval__datasets": "('objects:60', 'objects:70')"}, "the same name"),
-        ({"method__final_batch_norm": "afine"}, "choose one of none, affine"),
-        ({"optim__warmup_epochs": 3.0}, "optim.warmup_epochs is 3.0 of 2 epochs"),
-        ({"views__num_global": 1}, "views.num_global + num_local >= 2"),
-        ({"method__name": "moco"}, "set --config.method.queue_size=64"),
-        ({"checkpoint__keep": 0}, "'checkpoint.keep' is 0"),
-        ({"views__recipe": "simcrl"}, "choose one of"),
-        ({"encoder__name": "vit", "views__size": 24}, "views.size is 24: images of 24 x 24 pixels"),
-        ({"encoder__name": "vit", "eval__size": 24}, "eval.size is 24: images of 24 x 24 pixels"),
-        (
-            {"encoder__name": "vit", "views__num_local": 1, "views__local_size": 8},
-            "views.local_size is 8: images of 8 x 8 pixels do not divide into patches of 16",
-        ),
-        ({"encoder__name": "vit", "encoder__image_size": 24}, "encoder.image_size 24 does not"),
-    ],
-)
-def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, message):
-    (tmp_path / "empty").mkdir()
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for i in range(70):
-        Image.new("RGB", (40, 40), (i, 0, 0)).save(photos / f"{i}.png")
-    paths = {"empty": tmp_path / "empty", "photos": photos}
-    changes = {k: v.format(**paths) if isinstance(v, str) else v for k, v in changes.items()}
-    assert run(tmp_path / "run", **changes) == 1
-    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert not (tmp_path / "run").exists()
-
-
-def command(*words, cwd):
-    """Runs the command in a process of its own, in a folder."""
-    environment = os.environ | {"JAXSSL_CACHE": str(cwd / "cache")}
-    program = [sys.executable, "-m", "jaxssl.train", *words]
-    return subprocess.run(
-        program, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_a_bug_in_a_loss_keeps_its_traceback(tmp_path):
-    """A wrong unpacking, put into SimCLR in a copy of the package: no user can mend that."""
-    shutil.copytree(CONFIG.parents[1] / "jaxssl", tmp_path / "jaxssl")
-    planted = tmp_path / "jaxssl" / "methods" / "simclr.py"
-    source, line = planted.read_text(), "        z = stack_views(projections)"
-    assert line in source
-    planted.write_text(source.replace(line, f"        one, two = *projections, key\n{line}"))
-    small = {"batch_size": 8, "data.source": "scenes:16", "encoder.width": 0.0625}
-    small |= {"eval.datasets": "()", "eval.health": 0}
-    overrides = [f"--config.{key}={value}" for key, value in small.items()]
-    ended = command("--config", str(CONFIG), "--workdir", "run", *overrides, cwd=tmp_path)
-    assert ended.returncode == 1
-    assert "Traceback" in ended.stderr
-    assert str(planted) in ended.stderr
-    assert "\nValueError: too many values to unpack (expected 2)" in ended.stderr
-    assert "\nerror: " not in ended.stderr
-
-
-def test_printing_a_config_needs_neither_data_nor_devices(tmp_path, monkeypatch):
-    """Its source is missing, and there is no such platform."""
-    monkeypatch.setenv("JAX_PLATFORMS", "none")
-    monkeypatch.setenv("PYTHONPATH", str(CONFIG.parents[1]))
-    path = str(CONFIG.with_name("samclr_ade20k.py"))
-    ended = command("--config", path, "--print-config", "--config.epochs=3", cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    printed = ended.stdout.splitlines()
-    assert "epochs = 3" in printed
-    assert "method.temperature = 0.07" in printed
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("mode", ["device", "host"])
 def test_the_loop_moves_arrays_only_where_it_says_so(tmp_path, monkeypatch, mode):
     """To and from the devices; for the signs of a collapse and the sampler's refresh too."""
@@ -351,43 +213,7 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
     assert (undisturbed / "config.json").read_text() == before
 
 
-@pytest.mark.parametrize(
-    ("backend", "chosen", "kept"),
-    [("gpu", None, True), ("gpu", "elsewhere", False), ("cpu", None, False)],
-)
-def test_programs_are_kept_for_accelerators(tmp_path, monkeypatch, backend, chosen, kept):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", chosen)
-    try:
-        sharding.enable_compilation_cache(tmp_path)
-        folder = jax.config.jax_compilation_cache_dir
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
-    assert folder == (str(tmp_path) if kept else chosen)
-
-
 def test_two_runs_in_one_workdir(undisturbed, capsys):
     with locked(undisturbed):
         assert run(undisturbed) == 1
     assert "another run is writing to" in capsys.readouterr().err
-
-
-def test_evaluate_without_a_run(tmp_path, capsys):
-    assert evaluate.main(["--workdir", str(tmp_path)]) == 1
-    assert "config.json is missing" in capsys.readouterr().err
-
-
-def test_two_variants_are_trained_and_compared(tmp_path, capsys):
-    words = [f"--config.{k}={v}" for k, v in (SMALL | {"epochs": 1}).items()]
-    command = ["--config", f"{CONFIG}:simclr,samclr", "--workdir", str(tmp_path), *words]
-    assert train.main(command) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    (one,) = [row for row in rows if "simclr" in row]
-    (other,) = [row for row in rows if "samclr" in row]
-    (difference,) = [row for row in rows if "difference" in row]
-    for name, row in (("simclr", one), ("samclr", other)):
-        last = lines(tmp_path / name)[-1]
-        assert row[-2] == f"{last['eval/objects/knn_top1']:.1%}"
-    gap = float(other[-2].strip("%")) - float(one[-2].strip("%"))
-    assert float(difference[-2]) == pytest.approx(gap, abs=0.11)

@@ -5,7 +5,7 @@ import shutil
 import signal
 
 import pytest
-from test_train import final_state, lines, run
+from small_run import final_state, lines, run
 
 from jaxssl.data import store
 from jaxssl.training.periodic_evaluation import PeriodicEvaluation
