@@ -1,8 +1,8 @@
-"""Shows the regions in a folder of records, in numbers and in a picture.
+"""Shows the regions in a folder of records, in numbers and in a picture; of several, side by side.
 
 example:
   python -m mask_tools.inspect data/photos_fh --preview preview.png
-  python -m mask_tools.inspect data/bsds_fh --annotations bsds:data/BSDS500/labels
+  python -m mask_tools.inspect data/bsds_fh data/bsds_sam --annotations bsds:data/BSDS500/labels
 """
 
 import argparse
@@ -14,7 +14,7 @@ from jaxssl.errors import UserError
 from jaxssl.files import naming
 from jaxssl.terminal import Parser, one_line_errors, positive
 from mask_tools.record_preview import draw_preview
-from mask_tools.region_report import inspect_regions
+from mask_tools.region_report import inspect_regions, side_by_side
 from mask_tools.region_statistics import MIN_AREA
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -27,7 +27,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("folder", type=pathlib.Path, metavar="DIR", help="records written by mask_tools.export")
+    add(
+        "folders",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="DIR",
+        help="records written by mask_tools.export; of several, the numbers side by side",
+    )
     add("--split", help="the split to look at (default: the first)")
     add(
         "--preview",
@@ -59,6 +65,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.preview and options.preview.suffix.lower() not in _PICTURES:
         raise UserError(f"--preview {options.preview}: give a name in {', '.join(_PICTURES)}")
+    if options.preview and len(options.folders) > 1:
+        raise UserError("--preview draws the regions of one folder; give one DIR")
     if options.config and not options.preview:
         raise UserError("--config says which views --preview draws; give --preview FILE.png, too")
     return options
@@ -68,17 +76,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     with one_line_errors("interrupted; nothing was written") as status:
         options = _parse(argv)
-        report = inspect_regions(
-            options.folder,
-            split=options.split,
-            min_area=options.min_area or MIN_AREA,
-            annotations=options.annotations,
-            verify=options.verify,
-        )
-        print(report)
+        reports = [
+            inspect_regions(
+                folder,
+                split=options.split,
+                min_area=options.min_area or MIN_AREA,
+                annotations=options.annotations,
+                verify=options.verify,
+            )
+            for folder in options.folders
+        ]
+        print(side_by_side(reports) if len(reports) > 1 else reports[0])
         if options.preview:
             drawn = draw_preview(
-                options.folder,
+                options.folders[0],
                 split=options.split,
                 config=options.config,
                 min_area=options.min_area,

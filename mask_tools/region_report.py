@@ -47,13 +47,30 @@ class RegionReport:
     unannotated_images: int = 0
 
     def __str__(self) -> str:
+        table = format_table([*self.texts().items()], heading=False)
+        return "\n".join([self.title, f"made from {self.source}", table, _histogram(self.areas)])
+
+    def texts(self) -> dict[str, str]:
+        """The lines of the table: texts by their names."""
         texts = self.statistics.texts()
         if self.match is not None:
             texts |= {"compared with": self.compared_with} | self.match.texts()
         if self.unannotated_images:
             texts["images without annotation"] = f"{self.unannotated_images}"
-        table = format_table([*texts.items()], heading=False)
-        return "\n".join([self.title, f"made from {self.source}", table, _histogram(self.areas)])
+        return texts
+
+
+def side_by_side(reports: Sequence[RegionReport]) -> str:
+    """The same numbers of several folders, a column for each."""
+    names = [chr(ord("A") + i) for i in range(len(reports))]
+    columns = [report.texts() for report in reports]
+    rows = {key: [column.get(key, "-") for column in columns] for texts in columns for key in texts}
+    legend = [
+        f"{name}: {report.title}; made from {report.source}"
+        for name, report in zip(names, reports, strict=True)
+    ]
+    table = [["", *names], *([key, *cells] for key, cells in rows.items())]
+    return "\n".join([*legend, format_table(table)])
 
 
 def inspect_regions(

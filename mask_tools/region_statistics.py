@@ -5,6 +5,8 @@ annotated mask with the region that matches it best, averaged over the annotated
 
 Covering (Arbelaez et al., PAMI 2011, section 3.1.2): the same, but each annotated mask counts as
 much as it has pixels, averaged over annotators and images.
+
+Boundary recall (`boundaries.py`): averaged over annotators and images, too.
 """
 
 import dataclasses
@@ -16,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from jaxssl.data.rle import coco
 from jaxssl.data.source import Example, Regions
+from mask_tools.boundaries import boundary, boundary_recall
 
 MIN_AREA = 1000  # pixels: smaller regions give no views in SAMCLR
 
@@ -116,6 +119,7 @@ class Overlaps(NamedTuple):
     masks: int  # annotated
     overlap: float  # sum of the best overlaps
     covering: float
+    boundary_recall: float | None  # None: no annotated mask has an outline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +130,7 @@ class AnnotationMatch:
     images: int  # with annotated masks
     average_best_overlap: float
     covering: float
+    boundary_recall: float | None
 
     def texts(self) -> dict[str, str]:
         """The lines of a table: texts by their names."""
@@ -133,6 +138,7 @@ class AnnotationMatch:
             "annotated masks": f"{self.masks} in {self.images} images",
             "average best overlap": f"{self.average_best_overlap:.3f}",
             "covering": f"{self.covering:.3f}",
+            "boundary recall": "-" if (r := self.boundary_recall) is None else f"{r:.3f}",
         }
 
 
@@ -141,20 +147,24 @@ def compare(annotated: Regions, regions: Regions) -> Overlaps:
     best = _overlaps(annotated, regions).max(axis=1, initial=0.0)
     levels = [annotated.level == level for level in np.unique(annotated.level)]
     coverings = [np.average(best[own], weights=annotated.area[own]) for own in levels]
-    return Overlaps(len(annotated), float(best.sum()), float(np.mean(coverings or [0.0])))
+    found = boundary(regions, np.ones(len(regions), bool))
+    recalls = [boundary_recall(boundary(annotated, own), found) for own in levels]
+    return Overlaps(len(annotated), float(best.sum()), _mean(coverings) or 0.0, _mean(recalls))
 
 
 def compare_levels(regions: Regions) -> Overlaps:
     """How well the others match each level: all together, and for the covering one at a time."""
     overlaps = _overlaps(regions, regions)
     levels = [regions.level == level for level in np.unique(regions.level)]
-    total, coverings = 0.0, []
+    edges = [boundary(regions, own) for own in levels]
+    total, coverings, recalls = 0.0, [], []
     for i, own in enumerate(levels):
         total += float(overlaps[own][:, ~own].max(axis=1, initial=0.0).sum())
-        for other in levels[:i] + levels[i + 1 :]:
-            best = overlaps[own][:, other].max(axis=1)
+        for j in {*range(len(levels))} - {i}:
+            best = overlaps[own][:, levels[j]].max(axis=1)
             coverings.append(np.average(best, weights=regions.area[own]))
-    return Overlaps(len(regions), total, float(np.mean(coverings or [0.0])))
+            recalls.append(boundary_recall(edges[i], edges[j]))
+    return Overlaps(len(regions), total, _mean(coverings) or 0.0, _mean(recalls))
 
 
 def average(overlaps: Sequence[Overlaps]) -> AnnotationMatch:
@@ -166,7 +176,14 @@ def average(overlaps: Sequence[Overlaps]) -> AnnotationMatch:
         images=len(overlaps),
         average_best_overlap=sum(image.overlap for image in overlaps) / max(1, masks),
         covering=sum(image.covering for image in overlaps) / max(1, len(overlaps)),
+        boundary_recall=_mean([image.boundary_recall for image in overlaps]),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over what there is; None: there is nothing."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _overlaps(annotated: Regions, regions: Regions) -> np.ndarray:

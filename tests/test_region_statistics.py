@@ -1,13 +1,16 @@
 """How well regions match annotations, against plain loops over pixels, also by `inspect`."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from jaxssl.data import open_source
-from mask_tools import export, inspect
+from mask_tools import boundaries, export, inspect
 from mask_tools.region_statistics import average, compare, compare_levels
-from mask_tools.regions import collect, from_labels
+from mask_tools.regions import collect, from_labels, from_mask
 
 SIZE = (12, 18)
 
@@ -62,7 +65,50 @@ def test_the_same_regions_meet_themselves_and_none_meet_nothing():
         "annotated masks": "10 in 2 images",
         "average best overlap": "0.500",
         "covering": "0.500",
+        "boundary recall": "0.500",
     }
+    whole = collect([from_mask(np.ones(SIZE, bool))], SIZE)  # its frame is no boundary
+    assert average([compare(whole, regions)]).texts()["boundary recall"] == "-"
+
+
+def plain_boundary(masks):
+    """Pixels whose right or lower neighbor is on the other side of an outline."""
+    height, width = SIZE
+    return {
+        (y, x)
+        for mask in masks
+        for y in range(height)
+        for x in range(width)
+        for v, u in ((y + 1, x), (y, x + 1))
+        if v < height and u < width and mask[y, x] != mask[v, u]
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("reach", [0, 1, 2])
+def test_boundary_recall_equals_a_plain_loop(seed, reach, monkeypatch):
+    monkeypatch.setattr(boundaries, "REACH", reach / np.hypot(*SIZE))
+    rng = np.random.default_rng(seed)
+    annotated, regions = (
+        collect([from_mask(ndimage.binary_opening(rng.random(SIZE) < 0.8)) for _ in "ab"], SIZE)
+        for _ in "ar"
+    )
+    truth = [plain_boundary([mask]) for mask in annotated.masks()]
+    found = plain_boundary(regions.masks())
+    near = {
+        (y + i, x + j)
+        for y, x in found
+        for i in range(-reach, reach + 1)
+        for j in range(-reach, reach + 1)
+    }
+    annotated = dataclasses.replace(annotated, level=np.arange(2))
+    expected = np.mean([len(edges & near) / len(edges) for edges in truth])
+    assert reach or 0 < expected < 1
+    assert compare(annotated, regions).boundary_recall == pytest.approx(expected)
+    pair = compare_levels(annotated).boundary_recall
+    assert reach or pair == pytest.approx(
+        np.mean([len(truth[0] & truth[1]) / len(edges) for edges in truth])
+    )
 
 
 @pytest.fixture
@@ -96,6 +142,8 @@ def test_inspect_compares_with_annotations(annotated, capsys):
     assert "annotated masks            6 in 2 images\n" in text
     assert "average best overlap       0.833\n" in text
     assert "covering                   0.750\n" in text
+    # The cut between halves is the whole of the boundary; the other annotation has none.
+    assert "boundary recall            1.000\n" in text
     assert "images without annotation  1\n" in text
     assert inspect.main([*words, "bsdss:x"]) == 1
     assert "no annotation format 'bsdss'" in capsys.readouterr().err
@@ -110,3 +158,21 @@ def test_inspect_compares_annotators_with_each_other(annotated, capsys):
     assert "annotators, each against the others\n" in text
     assert "average best overlap       0.500\n" in text
     assert "covering                   0.500\n" in text
+
+
+def test_inspect_of_two_folders_has_a_column_for_each(annotated, capsys):
+    export_to(annotated, "--segmenter", "grid", "--rows", "1", "--cols", "2")
+    (annotated / "out").rename(annotated / "halves")
+    export_to(annotated, "--segmenter", "grid", "--rows", "6", "--cols", "6")
+    folders = [str(annotated / "halves"), str(annotated / "out")]
+    capsys.readouterr()
+    words = ["--annotations", f"bsds:{annotated / 'labels'}", "--min-area", "2000"]
+    assert inspect.main([*folders, *words]) == 0
+    text = capsys.readouterr().out
+    assert "A: halves, split train: grid, rows 1, cols 2" in text
+    rows = {line[:25].strip(): line[25:].split() for line in text.splitlines()}
+    assert rows["of 2000 px or more"] == ["2.0", "(2", "to", "2)", "0.0", "(0", "to", "0)"]
+    assert rows["boundary recall"] == ["1.000", "1.000"]
+    assert rows["average best overlap"] == ["0.833", "0.046"]
+    assert inspect.main([*folders, "--preview", str(annotated / "a.png")]) == 1
+    assert "--preview draws the regions of one folder" in capsys.readouterr().err
