@@ -24,6 +24,7 @@ from jaxssl.evaluation.comparison import (
 )
 from jaxssl.files import atomic_write, locked
 from jaxssl.pretrained.encoder import Encoder, load_encoder
+from jaxssl.reporting.published import anchors
 from jaxssl.terminal import Parser, format_table, one_line_errors
 from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
@@ -207,17 +208,19 @@ def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
 
 
 def results_table(records: Sequence[EvalRecord]) -> str:
-    """One row for each data set and task: its results, with their spread over seeds."""
+    """A row for each result of a task on a data set, with its spread over seeds; papers' below."""
     groups: dict[tuple[str, str], list[dict[str, float]]] = {}
     for record in records:
         groups.setdefault((record.dataset, record.task), []).append(record.result.results)
-    rows = []
+    rows, beside = [], []
     for (dataset, task), results in groups.items():
         for name in results[0]:
+            beside += anchors(dataset, f"{task}_{name}")
             values = [r[name] for r in results]
             spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
             rows.append([dataset, task, name, f"{np.mean(values):.3f}{spread}"])
-    return format_table([["data set", "task", "result", "value"], *rows])
+    table = format_table([["data set", "task", "result", "value"], *rows])
+    return "\n".join([table, *(f"compare {line}" for line in beside)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,10 @@
 import pytest
 
 from jaxssl.config import base, defaults
-from jaxssl.reporting.published import published
+from jaxssl.evaluate import results_table
+from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.task import TaskResult
+from jaxssl.reporting.published import anchors, published
 
 
 @pytest.mark.parametrize(
@@ -16,6 +19,14 @@ from jaxssl.reporting.published import published
         ("folder:data/imagenet/train", "simsiam", "random_crop", "imagenet", "linear_top1", 65.62),
         ("records:data/ade20k_fh", "moco", "region_crop", "stl10", "knn_top1", None),
         ("records:data/ade20k_fh", "simclr", "region_crop", "cifar100", "knn_top1", None),
+        (
+            "records:data/coco_fh",
+            "detcon_s",
+            "random_crop",
+            "coco",
+            "detection_frozen_box_ap",
+            33.4,
+        ),
         ("scenes:4000", "simclr", "region_crop", "objects", "knn_top1", None),
     ],
 )
@@ -29,3 +40,24 @@ def test_published_numbers(data, method, sampler, dataset, measure, value):
     assert best == found
     if found:
         assert ("best epoch on the test set" in found.source) == measure.startswith("linear")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "measure", "values"),
+    [
+        ("VOCdevkit", "in_context_miou", "cribo 58.1"),
+        ("scene_parse150", "in_context_miou", "cribo 23.4"),
+        ("pascal", "fcn_miou", "densecl 67.5, moco 64.5"),
+        ("VOC2007", "detection_box_ap", "densecl 56.7, moco 54.7"),
+        ("coco", "detection_mask_ap", "slotcon 37.0"),
+        ("coco", "detection_frozen_box_ap", "simclr 31.6, detcon_s 33.4"),
+    ],
+)
+def test_anchors_are_beside_the_task_they_belong_to(dataset, measure, values):
+    (line,) = anchors(dataset, measure)
+    assert f": {values}: " in line
+    assert "arXiv" in line
+    name, _, result = measure.rpartition("_")
+    record = EvalRecord(name, dataset, 0, TaskResult({result: 0.5}), {})
+    assert results_table([record]).endswith(f"compare {line}")
+    assert not anchors("objects", measure)

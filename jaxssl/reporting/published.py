@@ -2,7 +2,8 @@
 
 Each table there has the data set of pre-training (and the epochs, where the paper has several),
 rows by `method/sampler` and columns by `dataset/measure`; values are in per cent. `best_on_test`
-names the measures of which the paper gives the best epoch on the test images.
+names the measures of which the paper gives the best epoch on the test images. A table with `anchor`
+is shown beside results of any method: what is to be expected of pre-training on scenes.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ DATA_SETS = {
     "cifar100": r"cifar-?100", "cifar10": r"cifar-?10(?!0)", "stl10": r"stl-?10",
     "tinyimagenet": r"tiny", "imagenette": r"imagenette", "imagenet200": r"imagenet-?200",
     "imagenet": r"imagenet(?!te|-?200|_resized)", "cityscapes": r"cityscapes|leftimg8bit",
-    "ade20k": r"ade(20k|chall)|scene_parse150", "pascal": r"voc|pascal",
+    "ade20k": r"ade(20k|chall)|scene_parse150", "pascal": r"voc|pascal", "coco": r"coco",
 }  # fmt: skip
 
 
@@ -47,6 +48,17 @@ def published(config: ConfigDict, dataset: str, measure: str) -> Published | Non
                 how = ", best epoch on the test set" if best else ""
                 return Published(values[column], table["source"] + how)
     return None
+
+
+def anchors(dataset: str, measure: str) -> list[str]:
+    """What papers that pre-trained on scenes report for a data set and measure, a line for each."""
+    column, lines = f"{_data_set(dataset)}/{measure}", []
+    for table in TABLES:
+        if table.get("anchor") and column in table["columns"]:
+            index = table["columns"].index(column)
+            values = (f"{row.partition('/')[0]} {v[index]:.1f}" for row, v in table["rows"].items())
+            lines.append(f"{column}: {', '.join(values)}: {table['source']}")
+    return lines
 
 
 def _data_set(source: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxssl.config import all_keys, flatten
-from jaxssl.reporting.published import published
+from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
 
 # Of a protocol, what each run chose on its training images: it may differ between seeds.
@@ -125,11 +125,13 @@ def _reported(run: Run) -> dict[Measure, float]:
 
 
 def result_tables(groups: Sequence[Group]) -> dict[str, Any]:
-    """The main results of each task, all results, and the sources of papers' numbers."""
+    """The main results of each task, all results, sources of papers' numbers, and anchors."""
     results, sources = collect_results(groups), dict[str, int]()
     main = {measure: values for measure, values in results.items() if measure.is_main}
     shown, everything = (_result_table(groups, r, sources) for r in (main, results))
-    return {"main": shown, "everything": everything, "sources": list(sources)}
+    beside = [line for m in main if not m.when for line in anchors(m.dataset, m.name)]
+    lines = list(dict.fromkeys(beside))
+    return {"main": shown, "everything": everything, "sources": list(sources), "anchors": lines}
 
 
 def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, int]) -> Table:
