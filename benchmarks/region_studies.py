@@ -52,7 +52,8 @@ class Inputs:
     folder: pathlib.Path  # for records that are made here
     labeled: pathlib.Path | None = None  # class folders of small images, for mosaics
     photographs: pathlib.Path | None = None
-    evaluate: Words = ()  # data sets that photographs are evaluated on
+    evaluate: Words = ()  # data sets that photographs and dense encoders are evaluated on
+    ignore_labels: str = ""  # of their label maps: values of no class
 
     def records(self, name: str, source: str, segmenter: mask_tools.segmenters.Segmenter) -> str:
         """A data set of a source's images with other regions; made if it is not there."""
@@ -174,15 +175,24 @@ def mosaics(inputs: Inputs) -> Arms:
 
 
 def dense(inputs: Inputs) -> Arms:
-    """A frozen encoder's grid, by a linear classifier of pixels: the claim of DetCon."""
-    words = ("--config.eval.datasets=scenes:800", "--config.eval.size=192")
-    size = ("--config.views.size=64",)
+    """A frozen encoder's grid, by a linear classifier and by retrieval: the claim of DetCon.
+
+    Scenes say nothing here: two thirds of their pixels are ground and a shape has 3 %, so a cell is
+    called ground until its shape is all but certain, and of the cells of objects alone no probe
+    tells the shape of one in a crowd. So label maps of photographs are asked for.
+    """
+    if not inputs.evaluate:
+        raise SystemExit("dense needs --evaluate SOURCE, images with label maps: folder:camvid")
+    words = (f"--config.eval.datasets={','.join(inputs.evaluate)}", "--config.eval.size=0")
+    if inputs.ignore_labels:
+        words += (f"--config.eval.ignore_labels={inputs.ignore_labels}",)
+    words += ("--config.eval.in_context=65536", "--config.views.size=64")
     return {
-        "simclr, random_crop": ("simclr", *words, *size),
-        "simclr, region_crop": ("simclr", *words, *size, *REGIONS),
-        "byol, random_crop": ("byol", *words, *size),
-        "detcon_s": ("detcon_s", *words, *size),
-        "detcon_b": ("detcon_b", *words, *size),
+        "simclr, random_crop": ("simclr", *words),
+        "simclr, region_crop": ("simclr", *words, *REGIONS),
+        "detcon_s": ("detcon_s", *words),
+        "byol, random_crop": ("byol", *words),
+        "detcon_b": ("detcon_b", *words),
     }
 
 

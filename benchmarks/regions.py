@@ -2,6 +2,8 @@
 
     python benchmarks/regions.py --workdir runs/regions --studies quickstart regions --jobs 2 \
         --seeds 101 102 103 --out benchmarks/results/regions.json
+    python benchmarks/regions.py --workdir runs/regions --studies dense --seeds 101 102 103 \
+        --evaluate folder:data/camvid --ignore-labels 11 --out benchmarks/results/regions.json
 
 The arms of each study (`region_studies.py`) are trained with each seed and compared, seed by seed,
 with the last arm before them that cuts random crops. Stopped, the same command goes on. Results
@@ -128,12 +130,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--labeled", type=pathlib.Path, help="class folders to make mosaics of")
     parser.add_argument("--photographs", type=pathlib.Path, help="a folder to pre-train on")
-    parser.add_argument("--evaluate", nargs="+", default=(), help="sources, for photographs")
+    parser.add_argument("--evaluate", nargs="+", default=(), help="sources: photographs, dense")
+    parser.add_argument("--ignore-labels", default="", help="of --evaluate: 11 of CamVid")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("regions.json"))
     parser.add_argument("--table", action="store_true", help="only print what --out holds")
     args = parser.parse_args()
     runs = merge(args.out, [])
-    inputs = Inputs(args.workdir / "data", args.labeled, args.photographs, tuple(args.evaluate))
+    inputs = Inputs(
+        args.workdir / "data",
+        args.labeled,
+        args.photographs,
+        tuple(args.evaluate),
+        args.ignore_labels,
+    )
     for study in () if args.table else args.studies:
         runs = merge(args.out, train_all(study, STUDIES[study](inputs), args))
     for study in args.studies:
