@@ -221,6 +221,11 @@ def _finish(job: Job, settings: Settings, limits: tuple[float, float]) -> Export
         rows = np.concatenate([finished.rows for finished in complete])
         if not len(rows):
             raise UserError(f"no image of {job.source.spec} can be read: there is nothing to write")
+        if job.numbers is not None and not rows[:, 0].any():
+            raise UserError(
+                f"none of {len(rows)} images has a region: their annotations are empty, or options "
+                "leave all of them out"
+            )
         write_info(job.folder, _add_split(info, job, settings["source"], complete))
         _clear_work(job)
     return ExportResult(

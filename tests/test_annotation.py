@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from jaxssl.data.records import Records, read_info
 from jaxssl.data.rle import decode_mask, encode_mask
 from jaxssl.data.source import BrokenImage, Example
+from jaxssl.errors import UserError
 from mask_tools import export
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.proposals import Proposals
@@ -74,6 +75,24 @@ def test_colors_are_numbers(tmp_path, labels, example):
     colors = np.stack([labels % 2 * 7, labels // 2, labels // 2], axis=-1)
     save(tmp_path / "street_1.png", colors.astype(np.uint8))
     assert_values(Annotation(path=str(tmp_path))(example), labels, 1, 2, 255)
+
+
+def test_a_map_of_fractions_is_none(tmp_path, labels, example):
+    Image.fromarray(labels.astype(np.float32)).save(tmp_path / "street_1.tif")
+    assert_values(Annotation(path=str(tmp_path))(example), labels, 1, 2, 255)
+    Image.fromarray(labels.astype(np.float32) / 2).save(tmp_path / "street_1.tif")
+    with pytest.raises(BrokenImage, match=r"street_1.jpg: .*street_1.tif has fractions"):
+        Annotation(path=str(tmp_path))(example)
+
+
+def test_masks_with_soft_edges_are_no_label_maps(tmp_path):
+    mask = Image.fromarray(np.kron([[0, 255, 0], [255, 0, 255]], np.ones((9, 9))).astype(np.uint8))
+    mask.resize((61, 43), Image.Resampling.BICUBIC).save(tmp_path / "1.png")
+    with pytest.raises(UserError, match="as masks with soft edges do: give --segmenter proposals"):
+        Annotation(path=str(tmp_path)).opened()
+    blocks = np.kron(np.arange(20).reshape(4, 5) * 13, np.ones((5, 5))).astype(np.uint8)
+    Image.fromarray(blocks).save(tmp_path / "1.png")
+    assert Annotation(path=str(tmp_path)).opened().names == ("1.png",)
 
 
 def test_classes_and_their_connected_parts(tmp_path, labels, example):

@@ -173,6 +173,21 @@ def test_of_an_animation_the_first_frame_is_taken():
     np.testing.assert_array_equal(decode_image(encoded, "k"), np.asarray(palette.convert("RGB")))
 
 
+def test_transparent_pixels_of_a_label_map_are_none():
+    labels, alpha = np.full((2, 3), 7, np.uint8), np.zeros((2, 3), np.uint8)
+    alpha[1] = 255
+    for channels in ([labels, alpha], [labels, labels * 2, labels * 3, alpha]):
+        encoded = encode(Image.fromarray(np.dstack(channels)))
+        expected = np.where(alpha > 0, np.moveaxis(np.dstack(channels[:-1]), -1, 0), 0)
+        found = decode.decode_label_map(encoded, "k")
+        np.testing.assert_array_equal(np.moveaxis(np.atleast_3d(found), -1, 0), expected)
+        gray = decode.decode_label_map(encoded, "k", as_gray=True)
+        assert (gray[0] == 0).all()
+        assert (gray[1] >= 7).all()
+        channels[-1] = alpha * 0  # all of them: it says nothing
+        assert decode.decode_label_map(encode(Image.fromarray(np.dstack(channels))), "k").all()
+
+
 def test_one_pixel_is_an_image():
     assert decode_image(encode(Image.new("RGB", (1, 1), (1, 2, 3))), "k").tolist() == [[[1, 2, 3]]]
 

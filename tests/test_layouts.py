@@ -126,6 +126,9 @@ def bsds():
         folder = pathlib.Path("BSDS500/data/groundTruth", part)
         folder.mkdir(parents=True)
         scipy.io.savemat(folder / f"{part}1.mat", {"groundTruth": annotators})
+    photos("SBD/dataset/img/2008_1.jpg")
+    pathlib.Path("SBD/dataset/inst").mkdir()
+    scipy.io.savemat("SBD/dataset/inst/2008_1.mat", {"GTinst": {"Segmentation": LABELS}})
 
 
 def camvid():
@@ -186,7 +189,7 @@ def test_layout(segmenter, options, capsys, tmp_path):
 
 
 def test_the_page_has_layouts_and_a_dry_run():
-    assert len(list(layouts())) == 22
+    assert len(list(layouts())) == 23
     (words,) = [words for words in commands(NAME) if "--dry-run" in words]
     assert words[:3] == ["python", "-m", "mask_tools.export"]
     assert export.main(words[3:]) == 0

@@ -74,6 +74,16 @@ def test_images_all_of_whose_annotations_are_bad_are_an_error(tmp_path, photos, 
     assert run(photos, *coco(photos), "--min-matched", "0.2") == 0
 
 
+def test_an_export_without_any_region_is_an_error(tmp_path, photos, capsys):
+    (tmp_path / "m").mkdir()
+    for i in range(1, 5):
+        Image.fromarray(np.zeros((6, 8), np.uint8)).save(tmp_path / "m" / f"{i}.png")
+    options = ["--segmenter", "annotation", "--path", f"{tmp_path}/m"]
+    assert run(photos, *options) == 1
+    assert "none of 4 images has a region: their annotations are empty" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "info.json").exists()
+
+
 @pytest.mark.parametrize(
     ("names", "ids", "message"),
     [

@@ -94,3 +94,39 @@ def test_masks_beside_their_images():
         "a/mask.png": "a/image.png",
         "c/masks/y.png": "c/images/x.png",
     }
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("train_images/1.jpg", "train_masks/1.png"),
+        ("train/1.jpg", "train_masks/1_mask.gif"),
+        ("DUTS-TR/DUTS-TR-Image/1.jpg", "DUTS-TR/DUTS-TR-Mask/1.png"),
+        ("images_val/1.jpg", "labels_val/1.png"),
+        ("training/images/1.jpg", "training/v1.2/instances/1.png"),  # Mapillary Vistas
+        ("training/image_2/1_10.png", "training/semantic_rgb/1_10.png"),  # KITTI
+        ("gt_set/images/1.jpg", "gt_set/depth/1.png"),
+    ],
+)
+def test_folders_of_masks_beside_those_of_images(image, mask):
+    assert masks_beside([image, mask]) == {mask: image}
+    assert NameIndex([mask]).find(image) == 0
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("ski/1.png", "ski mask/1.png"),
+        ("with_mask/1.png", "without_mask/1.png"),
+        ("depth/1.png", "semantic/1.png"),
+        ("train/1.png", "train_extra/1.png"),
+    ],
+)
+def test_classes_with_words_of_masks_are_none(files):
+    assert masks_beside(files) == {}
+
+
+@pytest.mark.parametrize("year", ["2019", "VOC2012"])
+def test_years_tell_folders_apart_unless_they_are_of_parts(year):
+    names = [f"{folder}/labels/1.png" for folder in (year, "2020", "VOC2007")]
+    assert NameIndex(names).match([f"{year}/images/1.jpg"]).number_of == {f"{year}/images/1.jpg": 0}

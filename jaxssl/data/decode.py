@@ -101,15 +101,23 @@ def read_encoded(path: pathlib.Path, key: str) -> bytes:
 
 
 def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.ndarray:
-    """The values [h, w] or [h, w, channels] of a label map or mask, as they are in its file.
+    """The values [h, w] or [h, w, 3] of a label map or mask, as they are in its file.
 
-    `as_gray` makes one channel of colors.
+    Where some pixels are transparent these are 0. `as_gray` makes one channel of colors.
     """
 
     def read(image: Image.Image) -> np.ndarray:
         _check_pixels(image, MAX_DECODED)
-        is_color = image.mode in ("RGB", "RGBA", "LA")
-        return np.asarray(image.convert("L") if as_gray and is_color else image)
+        visible = None
+        if image.mode in ("RGBA", "LA"):
+            visible = np.asarray(image.getchannel("A")) > 0
+            image = image.convert(image.mode[:-1])
+        if image.mode in ("CMYK", "YCbCr", "LAB"):
+            image = image.convert("RGB")
+        values = np.asarray(image.convert("L") if as_gray and image.mode == "RGB" else image)
+        if visible is None or not visible.any():
+            return values
+        return values * (visible if values.ndim == 2 else visible[..., None])
 
     return _open(encoded, key, read)
 

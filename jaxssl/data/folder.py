@@ -34,6 +34,7 @@ SUFFIXES: tuple[str, ...] = (
 _HEIF = (".heic", ".heif", ".hif")  # of phones, with the extra `heif`
 SUFFIXES += _HEIF if HAS_HEIF else ()
 _DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")  # may have 16-bit channels
+_HIDDEN = (".", "__MACOSX")  # what zip archives made on a Mac have besides
 _SAMPLED = 200  # images looked at for them
 _RECORDED_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how JPEG and PNG files begin
 
@@ -169,7 +170,7 @@ def find_files(
     """Paths in `root`, with "/", of the files under it with these endings; counts the others.
 
     Links are followed; a folder that is reached twice is read once, so rings come to an end. Hidden
-    files and folders are skipped.
+    files and folders are skipped, and `__MACOSX`.
     """
     seen = set()
     for folder, subfolders, files in os.walk(root, onerror=_warn, followlinks=True):
@@ -179,7 +180,7 @@ def find_files(
             subfolders.clear()
             continue
         seen.add(identity)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(_HIDDEN))
         prefix = pathlib.Path(folder).relative_to(root)
         for name in sorted(files):
             if name.startswith("."):

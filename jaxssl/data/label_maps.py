@@ -204,8 +204,8 @@ def read_label_map(path: pathlib.Path, key: str) -> np.ndarray:
 
     The channels of a color file count as one number, red lowest, as in COCO's panoptic files.
     """
-    values = decode_label_map(read_encoded(path, key), f"{key}: {path}").astype(np.int32)
-    if values.ndim == 3:
-        red, green, blue = np.moveaxis(values[..., :3], -1, 0)
-        values = red + 256 * green + 65536 * blue
-    return values
+    values = decode_label_map(read_encoded(path, key), f"{key}: {path}")
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
+        raise BrokenImage(f"{key}: {path} has fractions, where a label map has whole numbers")
+    whole = values.astype(np.int32)
+    return whole if whole.ndim == 2 else whole @ np.array([1, 256, 65536], np.int32)

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
+from jaxssl.data.splits import split_of
 from jaxssl.errors import UserError
 
 Path = tuple[str, ...]  # folders and the name
@@ -36,21 +37,25 @@ _BEFORE = re.compile(
     rf"^(?:(?:{_WORD}[ ._-]+)+|[0-9a-f]{{8}}-)(?=.)"
 )  # Label Studio's numbers, too
 # Folders that hold the images of a data set if one of the others is beside them.
-IMAGE_FOLDERS = ("images", "jpegimages", "leftimg8bit", "img_dir", "image", "imgs", "img", "rgb")
+IMAGE_FOLDERS = (
+    *("images", "jpegimages", "leftimg8bit", "img_dir", "image", "imgs", "img", "rgb"),
+    *("image_2", "image_3"),  # KITTI
+)
 MASK_FOLDERS = (
     *("labels", "label", "annotations", "annotation", "masks", "mask", "annot", "ann_dir", "gt"),
     *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "gtfine"),
-    *("gtcoarse", "groundtruth", "ground_truth"),
+    *("gtcoarse", "groundtruth", "ground_truth", "trimaps", "depth", "disparity", "panoptic"),
+    *("instance", "instances", "semantic", "semantic_rgb", "v1.2", "v2.0"),  # KITTI, Mapillary
 )
+_MASK_WORD = r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+)"
 # Of a mask that lies beside its image.
-_MASK = re.compile(
-    r"(?:^|[ ._-])(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+)"
-    r"(?=\.(?:png|tiff?|bmp|gif|pgm)$)"
+_MASK = re.compile(rf"(?:^|[ ._-]){_MASK_WORD}(?=\.(?:png|tiff?|bmp|gif|pgm)$)")
+# In folders such as `train_images` and `train_masks`.
+_ROLE = re.compile(
+    rf"(?:^|[ ._-]+)(?:(?P<image>images?|imgs?|photos?)|{_MASK_WORD}|annotations?)(?=[ ._-]|$)"
 )
-_FOLDERS = re.compile(  # that say the same of all files in them
-    r"(?:rgb|imgs?|images?|jpegimages|photos?|leftimg8bit|.*masks?|.*labels?|annotations?|anns?"
-    r"|annot|gt|gtfine|gtcoarse|ground_?truths?|segmentation\w*|(?:img|ann)_dir|panoptic)"
-)
+# Further ones that say the same of all files in them.
+_FOLDERS = re.compile(r".*masks?|.*labels?|anns?|ground_?truths|segmentation\w*")
 _PARTS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
@@ -76,7 +81,8 @@ def _loose(path: Path) -> Path:
     Years go too: `train2017` is `train`.
     """
     *folders, name = (part.casefold() for part in _plain(path))
-    folders = [re.sub(r"20\d\d$", "", folder) for folder in folders]
+    folders = [re.sub(r"^(train|val|test|trainval)20\d\d$", r"\1", f) for f in folders]
+    folders = [_ROLE.sub("", f).strip(" ._-") for f in folders if _role(f)[0] != "/"]
     folders = [_PARTS.get(f, f) for f in folders if f and not _FOLDERS.fullmatch(f)]
     name = _BEFORE.sub("", _AFTER.sub("", name))
     if not name and folders:
@@ -88,24 +94,37 @@ def masks_beside(files: Sequence[str]) -> dict[str, str]:
     """Of the files of a folder those that are masks of an image beside them, and of which.
 
     Their names tell, `1_seg.png` of `1.jpg`, `a/mask.png` of `a/image.png`, or their folders,
-    `a/masks` of `a/images`.
+    `a/masks` of `a/images`, `train_masks` of `train_images` or `train`.
     """
     images: dict[Path, str] = {}
-    masks: dict[str, Path] = {}
+    masks: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         *folders, name = split_path(file)
         for depth, folder in enumerate(folders):
-            if folder.casefold() in IMAGE_FOLDERS:
-                images.setdefault((*folders[:depth], "/"), file)
-            elif folder.casefold() in MASK_FOLDERS:
-                masks.setdefault(file, (*folders[:depth], "/"))
+            of, is_mask = _role(folder)
+            if is_mask:
+                masks[file].append((*folders[:depth], of))
+            elif of:
+                images.setdefault((*folders[:depth], of), file)
         bare = _MASK.sub("", name.casefold())
         place = (*folders, _AFTER.sub("", _ENDING.sub("", bare)))
         if bare == name.casefold():
             images.setdefault(place, file)
         else:
-            masks.setdefault(file, place)
-    return {file: images[place] for file, place in masks.items() if place in images}
+            masks[file].append(place)
+    of_each = {file: next(filter(images.get, places), None) for file, places in masks.items()}
+    return {file: images[place] for file, place in of_each.items() if place}
+
+
+@functools.lru_cache(4096)
+def _role(folder: str) -> tuple[str, bool]:
+    """What a folder is of, `train/` of `train_masks`, and whether it is of masks; "" if of none."""
+    name = folder.casefold()
+    if name in IMAGE_FOLDERS or name in MASK_FOLDERS:
+        return "/", name in MASK_FOLDERS
+    if match := _ROLE.search(name):
+        return (_ROLE.sub("", name, 1).strip(" ._-")) + "/", not match["image"]
+    return f"{name}/" if split_of(name)[0] else "", False
 
 
 _FORMS: tuple[Callable[[Path], Path], ...] = (lambda path: path, _plain, _loose)

@@ -55,7 +55,7 @@ class Annotation:
     semantic    PATH/KEY.png, a value for each class, 255 for none; 0 too in ADE20K's
     voc         Pascal VOC: PATH is VOC2012 or its SegmentationObject
     cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
-    bsds        PATH/KEY.mat, or KEY_0.png, KEY_1.png, ...: a level for each annotator
+    bsds        PATH/KEY.mat, or KEY_0.png, KEY_1.png, ...: a level for each annotator; SBD's, too
     coco        PATH is a file such as instances_train2017.json; crowds are left out
     panoptic    PATH is a file such as panoptic_train2017.json, its PNGs are in the folder beside it
     source      the label map that the source carries, as some of tfds: do; needs no PATH
@@ -110,17 +110,31 @@ class Annotation:
             return None
         if isinstance(self._opened, MaskFiles):
             self._opened.check()
-            if 255 in self._ignored:
+            if self.format in ("instances", "semantic", "voc"):
                 self._check_values(self._opened.files)
         return self._opened
 
     def _check_values(self, files: Sequence[Sequence[str]]) -> None:
-        """Raises `UserError` if the maps look like masks, of which 255 is the object."""
+        """Raises `UserError` if the maps look like masks: 255 is the object, or edges are soft."""
         values: set[int] = set()
+        between, flat = 0, 0  # pixels from 1 to 254; those that are like their neighbors
         for few in files[:: len(files) // _SAMPLED + 1]:
             with contextlib.suppress(BrokenImage):  # it is named when it is to be used
-                values.update(np.unique(read_label_map(pathlib.Path(few[0]), "")).tolist())
-        if values == {0, 255}:
+                labels = read_label_map(pathlib.Path(few[0]), "")
+                values.update(np.unique(labels).tolist())
+                inner = (labels > 0) & (labels < 255)
+                alike = (labels[1:, 1:] == labels[:-1, 1:]) & (labels[1:, 1:] == labels[1:, :-1])
+                between, flat = (
+                    between + int(inner.sum()),
+                    flat + int((inner[1:, 1:] & alike).sum()),
+                )
+        if max(values, default=0) in range(128, 256) and len(values) > 9 and 4 * flat < between:
+            raise UserError(
+                f"label maps in {self.path} have values that differ from pixel to pixel, as masks "
+                "with soft edges do: give --segmenter proposals if each file is one mask, which "
+                "takes what is over 127, or save them anew, without resizing and not as JPEG"
+            )
+        if values == {0, 255} and 255 in self._ignored:
             raise UserError(
                 f"label maps in {self.path} have no values but 0 and 255, and --format "
                 f"{self.format} takes 255 for no class: if it is the object, --format instances"
@@ -184,10 +198,15 @@ class Annotation:
 
 
 def _read_mat(path: pathlib.Path, example: Example) -> list[np.ndarray]:
-    """The segmentations of BSDS's annotators."""
+    """The segmentations of BSDS's annotators, or the one of SBD, in which 0 is no region."""
     try:
-        with naming_damage(path, "copy it again if it is BSDS's, with groundTruth"):
-            annotators = scipy.io.loadmat(path)["groundTruth"].ravel()
+        with naming_damage(path, "copy it again if it is of BSDS or SBD"):
+            content = scipy.io.loadmat(path)
+            for name in ("GTinst", "GTcls"):
+                if name in content:
+                    labels = content[name]["Segmentation"][0, 0].astype(np.int64)
+                    return [np.where(labels == 0, -1, labels)]
+            annotators = content["groundTruth"].ravel()
             return [each["Segmentation"][0, 0].astype(np.int64) for each in annotators]
     except UserError as error:
         raise BrokenImage(f"{example.key}: {error}") from error
