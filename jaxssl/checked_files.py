@@ -50,6 +50,10 @@ class _Mismatch(Exception):
         return f"{self.path.lstrip('.') or 'its content'} {self.what}"
 
 
+class _TextError(UserError):
+    """An array of texts, where one of numbers is wanted."""
+
+
 @contextlib.contextmanager
 def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
     """Whatever goes wrong in reading a file becomes a `UserError` that names it."""
@@ -59,6 +63,8 @@ def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"it has no {reason}"
         raise UserError(f"{os.fspath(path)} is damaged: {reason}; {advice}") from error
 
 
@@ -88,7 +94,7 @@ def parse_json(
       UserError: it is no JSON in UTF-8, or a field is missing, unknown or of another type.
     """
     with naming_damage(path, advice):
-        value = json.loads(text if isinstance(text, str) else text.decode())
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
         if "\\ud" in str(text).lower():  # halves of characters, which no file can be given
             json.dumps(value, ensure_ascii=False).encode(errors="surrogateescape")
         return typing.cast(T, _as(kind, value))
@@ -205,13 +211,21 @@ def read_npz(path: pathlib.Path, *, advice: str) -> dict[str, np.ndarray]:
 
 
 def read_arrays(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
-    """The same of a file that is open; whatever a parser raises passes."""
-    arrays = {}
+    """The same of a file that is open; whatever a parser raises passes.
+
+    Texts beside the numbers are passed over.
+    """
+    arrays, text = {}, None
     with open_archive(file) as archive:
         for part in archive.infolist():
             with archive.open(part) as stream:
-                array = _read_array(stream, part.filename, part.file_size)
-                arrays[part.filename.removesuffix(".npy")] = array
+                try:
+                    array = _read_array(stream, part.filename, part.file_size)
+                    arrays[part.filename.removesuffix(".npy")] = array
+                except _TextError as error:
+                    text = error
+    if text and not arrays:
+        raise text
     return arrays
 
 
@@ -228,7 +242,8 @@ def _read_array(stream: Any, name: str, size: int) -> np.ndarray:
         read = np.lib.format.read_array_header_2_0
     shape, by_columns, dtype = read(stream)
     if dtype.kind not in "fiub":
-        raise UserError(f"{name} holds {dtype}, not numbers")
+        kind = _TextError if dtype.kind in "US" else UserError
+        raise kind(f"{name} holds {dtype}, not numbers")
     if stream.tell() + math.prod(shape) * dtype.itemsize != size:
         raise UserError(f"{name} is too short or too long for {shape} {dtype}")
     numbers = np.frombuffer(stream.read(), dtype)

@@ -1,4 +1,4 @@
-"""COCO's JSON files: instances, panoptic segments, and results of other programs.
+"""COCO's JSON files: instances, and results of other programs.
 
 A file is read through once, for the names of its images and where in it their annotations are;
 those of an image are parsed when it is its turn, so that processes share the file and not a copy.
@@ -6,16 +6,12 @@ those of an image are parsed when it is its turn, so that processes share the fi
 
 import array
 import dataclasses
-import pathlib
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxssl.data.folder import find_files
-from jaxssl.data.label_maps import read_label_map
-from jaxssl.data.rle import encode_labels
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 from mask_tools.json_lists import read_lists, read_spans
@@ -42,7 +38,6 @@ class CocoFile:
     notes: tuple[str, ...] = ()  # what is to be said of the file as a whole
     keeps_crowds: bool = False
     omits_empty: bool = False  # an image that it does not name has no annotation
-    pngs: Mapping[str, str] | None = None  # panoptic: the file of each image, by its name
 
     @property
     def counts(self) -> np.ndarray:
@@ -53,36 +48,19 @@ class CocoFile:
         """The annotations of an image."""
         begin, end = self.extents[number].tolist()
         entries = read_spans(self.path, self.spans[begin:end].tolist())
-        if self.pngs is not None:
-            return self._read_segments(self.pngs[self.names[number]], entries, example)
         size = self.sizes[number] or (example.image.shape[0], example.image.shape[1])
         found: list[Region] = []
         for place, entry in enumerate(entries):
             name = f"annotation {entry.get('id', place)}"
-            if self._is_crowd(entry):
+            if self.is_crowd(entry):
                 found.append(Region(b"", size, fault="is a crowd (iscrowd)", name=name))
             else:
                 found += read_entry(entry, size, name)
         return found
 
-    def _read_segments(
-        self, png: str, entries: Sequence[Mapping[str, Any]], example: Example
-    ) -> list[Region]:
-        labels = read_label_map(pathlib.Path(png), example.key)
-        size, masks = (labels.shape[0], labels.shape[1]), encode_labels(labels)
-        found = []
-        for segment in (part for entry in entries for part in _segments(entry)):
-            number = segment.get("id")
-            rle, fault = masks.get(number, b"") if isinstance(number, int) else b"", ""
-            if self._is_crowd(segment):
-                fault = "is a crowd (iscrowd)"
-            elif not rle:
-                fault = "has a mask that covers no pixel"
-            found.append(Region(rle, size, fault=fault, name=f"segment {segment.get('id')}"))
-        return found
-
-    def _is_crowd(self, entry: Mapping[str, Any]) -> bool:
-        return bool(entry.get("iscrowd")) and not self.keeps_crowds
+    def is_crowd(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an annotation is one of a crowd, to be left out."""
+        return _is_set(entry.get("iscrowd")) and not self.keeps_crowds
 
 
 def open_instances(path: str, *, crowds: bool = False) -> CocoFile:
@@ -90,7 +68,7 @@ def open_instances(path: str, *, crowds: bool = False) -> CocoFile:
 
     With `crowds` those flagged as crowds are instances like others.
     """
-    return _instances(path).open("COCO instances", crowds)
+    return read_listed(path).open("COCO instances", crowds)
 
 
 def open_results(path: str, images: str) -> CocoFile:
@@ -101,13 +79,13 @@ def open_results(path: str, images: str) -> CocoFile:
     Raises:
       UserError: results have no image_id, or only the number of an image.
     """
-    listed = _instances(path)
+    listed = read_listed(path)
     if listed.images:
         return listed.open("COCO instances", crowds=False)
     if not listed.slots:
         raise UserError(f"{path} is no list of COCO results with an image_id each")
     if images:
-        numbered = _instances(images).images
+        numbered = read_listed(images).images
         if not numbered:
             raise UserError(f"--images {images} has no list of images")
     elif listed.number is not None:
@@ -121,43 +99,8 @@ def open_results(path: str, images: str) -> CocoFile:
     return dataclasses.replace(opened, omits_empty=True)
 
 
-def open_panoptic(path: str, *, crowds: bool = False) -> CocoFile:
-    """The segments of a file such as panoptic_train2017.json, things and stuff.
-
-    Their PNG files are in the folder beside it, of the same name without its ending, as in COCO's
-    own archives and Cityscapes'.
-    """
-    listed = _instances(path)
-    opened = listed.open("COCO panoptic", crowds, panoptic=True)
-    folder = pathlib.Path(path).with_suffix("")
-    if not folder.is_dir():
-        raise UserError(f"{path}: there is no folder {folder} with the PNG files of its segments")
-    there = {pathlib.PurePath(file).name: file for file in find_files(folder, (".png",))}
-    pngs = {}
-    for name, (begin, end) in zip(opened.names, opened.extents.tolist(), strict=True):
-        said = listed.files.get(int(listed.order[begin]), "") if end > begin else ""
-        candidates = (pathlib.PurePath(said).name, f"{pathlib.PurePath(name).stem}.png")
-        found = [there[file] for file in candidates if file in there]
-        if found:
-            pngs[name] = str(folder / found[0])
-    if not pngs:
-        raise UserError(f"{folder} has no PNG file of an image that {path} lists")
-    kept = [number for number, name in enumerate(opened.names) if name in pngs]
-    notes = opened.notes
-    if len(kept) < len(opened.names):
-        notes += (f"{len(opened.names) - len(kept)} images of {path} have no PNG in {folder}",)
-    return dataclasses.replace(
-        opened,
-        names=tuple(opened.names[number] for number in kept),
-        sizes=tuple(opened.sizes[number] for number in kept),
-        extents=opened.extents[kept],
-        pngs=pngs,
-        notes=notes,
-    )
-
-
 @dataclasses.dataclass(frozen=True)
-class _Listed:
+class Listed:
     """What a file lists."""
 
     path: str
@@ -187,7 +130,7 @@ class _Listed:
         owned: dict[str, str] = {}
         for image in self.images:
             name = next((str(image[key]) for key in _NAMES if image.get(key)), None)
-            number = _id(image.get("id"))
+            number = plain_id(image.get("id"))
             if name is None or owned.get(number) == name:
                 continue
             if number in owned:
@@ -222,8 +165,8 @@ class _Listed:
                 yield from [image] * int(self.first[slot + 1] - self.first[slot])
 
 
-def _instances(path: str) -> _Listed:
-    """Reads a file through."""
+def read_listed(path: str) -> Listed:
+    """What a file lists: it is read through once."""
     images: list[dict[str, Any]] = []
     slots: dict[str, int] = {}
     written: list[str] = []
@@ -237,19 +180,19 @@ def _instances(path: str) -> _Listed:
             images.append(entry)
         if of not in ("", "annotations") and not (is_dict and "segmentation" in entry):
             continue
-        image = entry.get("image_id", of) if is_dict else None
+        image = entry.get("image_id", entry.get("file_name", of)) if is_dict else None
         if image in ("", "annotations", None):
             image, entry, nameless = "none", {}, start
         if number is None and not isinstance(image, str):
             number = image
         if "segments_info" in entry:
             is_panoptic, files[len(owners)] = True, str(entry.get("file_name", ""))
-        owners.append(slots.setdefault(_id(image), len(slots)))
+        owners.append(slots.setdefault(plain_id(image), len(slots)))
         if len(slots) > len(written):
             written.append(str(image))
         bounds.extend((start, end))
-        parts = _segments(entry) if "segments_info" in entry else [entry]
-        flagged += sum(bool(part.get("iscrowd")) for part in parts)
+        parts = segments_of(entry) or [] if "segments_info" in entry else [entry]
+        flagged += sum(_is_set(part.get("iscrowd")) for part in parts)
         total += len(parts)
     if nameless >= 0 and len(slots) == 1:
         raise UserError(
@@ -259,7 +202,7 @@ def _instances(path: str) -> _Listed:
         )
     slot_of = np.array(owners, np.int64)
     order = np.argsort(slot_of, kind="stable")
-    return _Listed(
+    return Listed(
         path=path,
         images=images,
         slots=slots,
@@ -275,12 +218,17 @@ def _instances(path: str) -> _Listed:
     )
 
 
-def _segments(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+def segments_of(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The segments of a panoptic annotation; None if it has no list of them."""
     given = entry.get("segments_info")
-    return [part for part in given if isinstance(part, dict)] if isinstance(given, list) else []
+    return [part for part in given if isinstance(part, dict)] if isinstance(given, list) else None
 
 
-def _id(given: Any) -> str:
+def _is_set(flag: Any) -> bool:
+    return str(flag).strip().lower() not in ("", "0", "0.0", "false", "none")
+
+
+def plain_id(given: Any) -> str:
     """An id as text, the same for 7, 7.0, "7" and "007"."""
     if isinstance(given, float) and given.is_integer():
         given = int(given)

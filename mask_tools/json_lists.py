@@ -31,7 +31,10 @@ def read_lists(path: str) -> Iterator[Element]:
       UserError: the file is no such JSON, or not in UTF-8.
     """
     try:
-        yield from _walk(_text(path))
+        text = _text(path)
+        end = yield from _walk(text)
+        if _skip(text, end) < len(text):
+            raise ValueError(f"there is more than one value in it, from byte {end} on")
     except (ValueError, StopIteration, RecursionError) as error:
         raise UserError(f"{path} is no JSON file that can be read: {error}") from error
 
@@ -57,11 +60,11 @@ def _text(path: str) -> str:
             return str(data, "latin-1")
 
 
-def _walk(text: str) -> Iterator[Element]:
+def _walk(text: str) -> Generator[Element, None, int]:
+    """The elements; returns where what holds them ends."""
     at = _skip(text, 3 if text.startswith("\xef\xbb\xbf") else 0)
     if text[at : at + 1] == "[":
-        yield from _walk_list(text, "", at)
-        return
+        return (yield from _walk_list(text, "", at))
     if text[at : at + 1] != "{":
         raise ValueError("it holds neither a list nor an object")
     at = _skip(text, at + 1)
@@ -76,6 +79,7 @@ def _walk(text: str) -> Iterator[Element]:
         else:
             _, at = _decode(text, at)
         at = _next_item(text, at, "}")
+    return at + 1
 
 
 def _walk_list(text: str, of: str, at: int) -> Generator[Element, None, int]:

@@ -101,7 +101,8 @@ def open_files(root: str) -> MaskFiles:
       UserError: there are none, or of two kinds, or only pickles.
     """
     found = _endings(root)
-    notes = [e for e in (".txt", ".json") if found[e] == 1 < found[".png"]]  # on masks, no masks
+    most = max(found[e] for e in (*_READERS, ".png"))
+    notes = [e for e in (".txt", ".json") if found[e] == 1 < most]  # on masks, no masks
     kinds = [e for e in _READERS if found[e] and e not in notes] or [".png"] * bool(found[".png"])
     if len(kinds) != 1:
         several = f"files of several kinds, {' and '.join(kinds)}"
@@ -181,7 +182,7 @@ def _read_json(files: Sequence[str], example: Example) -> list[Region]:
     """A list of masks, SAM's or others', or an object with one: of SA-1B, labelme, Cityscapes."""
     path = files[0]
     with _naming(example):
-        content = read_json(pathlib.Path(path), Any, advice="copy it again")
+        content = read_json(pathlib.Path(path), Any, advice="copy it again, or save it in UTF-8")
         about = content if isinstance(content, dict) else {}
         entries = next((about[n] for n in _LISTS if isinstance(about.get(n), list)), content)
         if not isinstance(entries, list):

@@ -25,6 +25,7 @@ SCORES = (
     *("score", "scores", "predicted_iou", "predicted_ious", "iou_prediction", "iou_predictions"),
     *("iou_preds", "iou_scores", "iou_score", "iou", "confidence", "conf", "stability_score"),
 )
+_TOLERATED = 0.1  # fraction of a side by which points may lie outside
 _NO_SCORE = float("nan")
 _EMPTY = "has a mask that covers no pixel"
 
@@ -69,6 +70,7 @@ def read_segmentation(given: Any, size: Size) -> tuple[bytes, Size]:
         return from_coco({"size": own, "counts": counts}, (own[0], own[1])), (own[0], own[1])
     if not isinstance(given, list) or not given:
         raise UserError("has a mask that is neither run lengths nor polygons")
+    given = _plain_points(given)
     if isinstance(given[0], Mapping):
         coded = [read_segmentation(part, size) for part in given]
         sizes = {own for _, own in coded}
@@ -84,7 +86,30 @@ def read_segmentation(given: Any, size: Size) -> tuple[bytes, Size]:
     kept = [points for points in polygons if len(points) not in (0, 2, 4)]
     if not kept:
         raise UserError("has a polygon of fewer than three points")
-    return from_coco(kept, size), size
+    rle = from_coco(kept, size)
+    _check_points(kept, size, rle)
+    return rle, size
+
+
+def _check_points(polygons: Sequence[Any], size: Size, rle: bytes) -> None:
+    """Raises `UserError` if points are shares of the sides, or those of a larger image."""
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])
+    if points.min() >= 0 and points.max() <= 1 and (points % 1).any():
+        raise UserError("has points from 0 to 1: they must be in pixels, not shares of the sides")
+    out = np.maximum(points - np.array(size[::-1]), -points).max(axis=0) / size[::-1]
+    if out.max() > _TOLERATED and mask_areas([rle])[0]:
+        height, width = size
+        raise UserError(f"reaches far out of its image of {height} x {width} pixels")
+
+
+def _plain_points(given: list[Any]) -> list[Any]:
+    """Polygons with points [x, y] for those {"x": x, "y": y}."""
+    if isinstance(given[0], list) and given[0]:
+        first = given[0][0]
+        return [_plain_points(p) for p in given] if isinstance(first, Mapping) else given
+    if isinstance(given[0], Mapping) and {"x", "y"} <= set(given[0]):
+        return [[point.get("x"), point.get("y")] for point in given]
+    return given
 
 
 def _whole(numbers: Any) -> Any:
@@ -167,6 +192,15 @@ def to_masks(values: np.ndarray) -> np.ndarray:
         f"has values from {least} to {most}: neither masks, logits nor shares of 1 (label maps are "
         "for --segmenter annotation)"
     )
+
+
+def stored_frame(example: Example) -> Example:
+    """The example with an image of the size that its file stores, before its EXIF orientation.
+
+    For masks that do not say their size.
+    """
+    sideways = read_orientation(example.encoded or b"") > 4
+    return dataclasses.replace(example, image=example.image.swapaxes(0, 1)) if sideways else example
 
 
 def fit(

@@ -8,7 +8,8 @@ from PIL import Image
 
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
-from mask_tools.coco_json import open_instances, open_panoptic, open_results
+from mask_tools.coco_json import open_instances, open_results
+from mask_tools.coco_panoptic import open_panoptic
 
 EXAMPLE = Example("a.jpg", np.zeros((6, 8, 3), np.uint8))
 SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
@@ -69,10 +70,17 @@ def test_crowds_are_left_out_unless_all_are_flagged(tmp_path, flags, option, kep
     assert bool(opened.notes) == (all(flags) and not option)
 
 
+@pytest.mark.parametrize("flag", ["0", "false", 0.0, None, False])
+def test_flags_that_say_no(tmp_path, flag):
+    path = instances(tmp_path, [{"image_id": 1, "iscrowd": flag}, {"image_id": 1, "iscrowd": "1"}])
+    assert [r.fault for r in open_instances(path).read(0, EXAMPLE)] == ["", "is a crowd (iscrowd)"]
+
+
 def panoptic(folder, segments, image="a.jpg", png="a.png"):
     ids = np.zeros((6, 8, 3), np.uint8)
     ids[:3, :, 0], ids[3:, :4, 1] = 5, 1
     (folder / "file").mkdir(exist_ok=True)
+    (folder / "file" / png).parent.mkdir(exist_ok=True)
     Image.fromarray(ids).save(folder / "file" / png)
     images = [IMAGE | {"file_name": image}, {"id": 2, "file_name": "lost.jpg"}]
     named = [{"image_id": i, "file_name": f} for i, f in ((1, png), (2, "lost.png"))]
@@ -91,6 +99,26 @@ def test_segments_are_found_by_the_name_of_their_file(tmp_path):
     assert [region.fault for region in found] == faults
     everything = open_panoptic(panoptic(tmp_path, [s | {"iscrowd": 1} for s in segments]))
     assert sum(not region.fault for region in everything.read(0, EXAMPLE)) == 2
+
+
+def test_what_is_no_list_of_segments_is_a_fault_and_ids_may_be_text(tmp_path):
+    ids = [{"id": "5"}, {"id": 256.0}, {"id": None}]
+    found = open_panoptic(panoptic(tmp_path, ids)).read(0, EXAMPLE)
+    assert [region.fault for region in found] == ["", "", "has a mask that covers no pixel"]
+    path = panoptic(tmp_path, {"5": {"id": 5}})
+    assert [r.fault for r in open_panoptic(path).read(0, EXAMPLE)] == ["has no list segments_info"]
+
+
+def test_files_of_segments_of_one_name_are_told_apart_or_refused(tmp_path):
+    path = panoptic(tmp_path, [{"id": 5}], png="val/a.png")
+    (tmp_path / "file" / "train").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "file" / "train" / "a.png")
+    (region,) = open_panoptic(path).read(0, EXAMPLE)
+    assert not region.fault
+    content = json.loads((tmp_path / "file.json").read_text())
+    content["annotations"][0]["file_name"] = "a.png"
+    with pytest.raises(UserError, match=r"'a.png' fits .* 'train/a.png' and 'val/a.png' equally"):
+        open_panoptic(write(tmp_path, content))
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):

@@ -32,7 +32,8 @@ def test_elements_and_where_they_are(tmp_path, bom, indent, ascii_only):
     "text",
     [
         b"", b"7", b"[1", b"[1 2]", b"[1,", b'{"a": [1', b'{"a" 1}', b'{"a": 1 "b": 2}', b"{1: 2}",
-        b"not JSON", '["Bär"]'.encode("latin-1"), '["a"]'.encode("utf-16"), b"[" * 100_000,
+        b"not JSON", b"[1] [2]", b'{"a": 1}\n{"a": 2}',
+        '["Bär"]'.encode("latin-1"), '["a"]'.encode("utf-16"), b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_is_no_json_is_refused(tmp_path, text):

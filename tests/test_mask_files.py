@@ -125,6 +125,24 @@ def test_arrays(tmp_path, names):
     assert_both(find(tmp_path))
 
 
+def test_texts_beside_arrays_and_files_beside_masks_are_passed_over(tmp_path):
+    for name in ("7", "8"):
+        np.savez(tmp_path / f"{name}.npz", masks=np.stack([SMALL, LARGE]), classes=["a", "b"])
+    (tmp_path / "log.txt").write_text("done")
+    assert_both(find(tmp_path))
+
+
+def test_json_with_a_mark_of_its_encoding_or_in_another(tmp_path):
+    text = json.dumps(
+        {"label": "Bär", "shapes": [{"points": b} for b in BOXES]}, ensure_ascii=False
+    )
+    (tmp_path / "7.json").write_text(text, encoding="utf-8-sig")
+    assert_both(find(tmp_path))
+    (tmp_path / "7.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BrokenImage, match=r"7.json is damaged: .*; .* save it in UTF-8"):
+        find(tmp_path)
+
+
 def test_an_archive_of_unknown_arrays(tmp_path):
     np.savez(tmp_path / "7.npz", a=SMALL, b=LARGE)
     with pytest.raises(BrokenImage, match=r"none of the arrays a, b in .* is called masks"):

@@ -1,5 +1,7 @@
 """Masks in all the forms in which programs write them, and what is none."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from jaxssl.data.decode import decode_image
 from jaxssl.data.rle import decode_mask, encode_mask, run_ends
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
-from mask_tools.mask_reader import fit, read_array, read_entry, read_segmentation
+from mask_tools.mask_reader import fit, read_array, read_entry, read_segmentation, stored_frame
 from mask_tools.regions import Region
 
 SIZE = (6, 8)
@@ -33,6 +35,8 @@ LEFT, RIGHT = encode_mask(MASK & (np.arange(8) < 4)), encode_mask(MASK & (np.ara
         CORNERS,
         [CORNERS],
         [FLAT, [1, 1, 5, 5], []],
+        [{"x": x, "y": y} for x, y in CORNERS],
+        [[{"x": x, "y": y} for x, y in CORNERS]],
         [[float(n) for n in FLAT]],
         MASK.tolist(),
         MASK.astype(int).tolist(),
@@ -56,6 +60,9 @@ def test_a_mask_in_every_form(given):
         ({"segmentation": "abc"}, "has a mask that is neither run lengths nor polygons"),
         ({"segmentation": [[20, 20, 30, 20, 30, 30]]}, "has a mask that covers no pixel"),
         ({"segmentation": {"counts": RUNS}}, "has run lengths without a size"),
+        ({"segmentation": [[n / 8 for n in FLAT]]}, "has points from 0 to 1: they must be in pixe"),
+        ({"segmentation": [[2 * n for n in FLAT]]}, "reaches far out of its image of 6 x 8 pixels"),
+        ({"segmentation": [{"x": 1}]}, "has run lengths without a size"),
         ({"segmentation": [FLAT], "score": "high"}, "has a score that is no number"),
         ({"segmentation": [FLAT], "score": float("nan")}, "has a score that is no number"),
     ],
@@ -149,6 +156,21 @@ def test_masks_of_the_stored_image_are_turned_with_it(tmp_path, orientation, sto
     found = decode_mask(region.rle, region.size)
     turned = example.image[..., 0] > 0
     np.testing.assert_array_equal(found, turned if stored or orientation > 4 else MASK)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_polygons_without_a_size_are_of_the_stored_image_if_so_said(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(MASK * np.uint8(255)).save(buffer, "PNG", exif=exif)
+    encoded = buffer.getvalue()
+    example = Example("a.png", decode_image(encoded, "a.png"), encoded=encoded)
+    frame = stored_frame(example)
+    assert frame.image.shape[:2] == SIZE
+    (region,) = read_entry({"points": FLAT}, frame.image.shape[:2], "a")
+    found = fit(region, example, stored=True)
+    np.testing.assert_array_equal(decode_mask(found.rle, found.size), example.image[..., 0] > 0)
 
 
 def test_a_mask_of_another_size_is_at_fault():

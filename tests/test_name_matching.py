@@ -69,7 +69,7 @@ def test_what_fits_twice_is_refused():
         NameIndex(["a/1", "b/1"]).match(["1.jpg"])
     with pytest.raises(UserError, match=r"'1.png' fits the images '1.bmp' and '1.jpg'"):
         NameIndex(["1.png"]).match(["1.bmp", "1.jpg"])
-    with pytest.raises(UserError, match=r"'1.jpg' and '1.jpg' equally"):
+    with pytest.raises(UserError, match=r"'1.jpg' and '1.jpg' equally well; they list it twice"):
         NameIndex(["1.jpg", "1.jpg"]).find("1.jpg")
 
 

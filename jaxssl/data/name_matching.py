@@ -188,10 +188,16 @@ class NameIndex:
                 rank, number = min(near)
                 same = [n for distance, n in near if distance == rank]
                 if len(same) > 1:
+                    one, other = self.names[same[0]], self.names[same[1]]
+                    advice = (
+                        "give the folder or file of one of them, or a source whose names have the "
+                        "folders"
+                        if one != other
+                        else "they list it twice, under two numbers: make them one"
+                    )
                     raise UserError(
-                        f"the image {key!r} fits the annotations {self.names[same[0]]!r} and "
-                        f"{self.names[same[1]]!r} equally well; give the folder or file of one of "
-                        "them, or a source whose names have the folders"
+                        f"the image {key!r} fits the annotations {one!r} and {other!r} equally "
+                        f"well; {advice}"
                     )
                 return (form, rank, len(path[-1]) - len(own[-1])), number
         return None

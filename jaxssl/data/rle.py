@@ -139,7 +139,7 @@ def _polygon(points: Any) -> list[float]:
     near = all(-MAX_POLYGON <= p <= MAX_POLYGON for p in points)
     steps = np.abs(np.diff(np.reshape(points, (-1, 2)), axis=0)) if near else np.inf
     if np.sum(steps) > MAX_POLYGON:
-        raise UserError(f"a polygon of it is longer than {MAX_POLYGON} pixels")
+        raise UserError(f"a polygon of it is longer than {MAX_POLYGON} pixels, or no numbers")
     return [float(p) for p in points]
 
 

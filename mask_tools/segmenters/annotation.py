@@ -19,9 +19,10 @@ from jaxssl.data.label_maps import LABEL_MAPS, read_label_map, void_of
 from jaxssl.data.name_matching import NameIndex, masks_beside
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.coco_json import open_instances, open_panoptic
+from mask_tools.coco_json import open_instances
+from mask_tools.coco_panoptic import open_panoptic
 from mask_tools.mask_files import MaskFiles, group
-from mask_tools.mask_reader import fit
+from mask_tools.mask_reader import fit, stored_frame
 from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
 
@@ -101,7 +102,7 @@ class Annotation:
 
     def read(self, number: int, example: Example) -> list[Region]:
         """The annotated regions of the image, from the annotations of that number."""
-        found = self._opened.read(number, example)
+        found = self._opened.read(number, stored_frame(example) if self.stored else example)
         return [fit(region, example, stored=self.stored) for region in found]
 
     def opened(self) -> Opened | None:

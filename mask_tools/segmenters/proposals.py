@@ -10,7 +10,7 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.coco_json import open_results
 from mask_tools.mask_files import open_files
-from mask_tools.mask_reader import fit
+from mask_tools.mask_reader import fit, stored_frame
 from mask_tools.matching import Opened
 from mask_tools.regions import Region
 
@@ -60,9 +60,10 @@ class Proposals:
 
     def read(self, number: int, example: Example) -> list[Region]:
         """The masks of the image, from those of that number."""
+        frame = stored_frame(example) if self.stored else example
         found = [
             fit(region, example, stored=self.stored, needs_score=self.min_score > 0)
-            for region in self._opened.read(number, example)
+            for region in self._opened.read(number, frame)
         ]
         faulty = [region for region in found if region.fault]
         kept = [r for r in found if not r.fault and r.score >= self.min_score]
