@@ -1,6 +1,7 @@
 """Encoders with a head, to be fine-tuned: class scores, or a prediction for every pixel.
 
 Classifier a linear layer on pooled features
+LinearHead a 1x1 convolution, with or without batch norm and dropout before it
 FcnHead    fully convolutional network (Long et al., arXiv 1411.4038), as in MoCo's transfer
            to PASCAL VOC and Cityscapes (arXiv 1911.05722, appendix), which DetCon follows
 PetsHead   "Improving Pixel-Wise Segmentation with Contrastive Pre-Training" (Jappert), with
@@ -29,6 +30,8 @@ class Dense(nn.Module):
 
     encoder: nn.Module
     head: nn.Module
+    frozen: bool = False  # the encoder stays as it is, its batch norm with the statistics it has
+    size: int = 0  # side of the result of images that are not padded; 0: that of the images
 
     @nn.compact
     def __call__(
@@ -40,12 +43,14 @@ class Dense(nn.Module):
         shape: tuple[int, int] = (0, 0),
     ) -> Float[Array, "b i j k"]:
         with within(hw, images.shape[1:3]):
-            grid = self.encoder(images, train).grid
+            grid = self.encoder(images, train and not self.frozen).grid
+        grid = jax.lax.stop_gradient(grid) if self.frozen else grid
         cells = None if hw is None else cells_of(hw, images.shape[1:3], grid.shape[1:3])
         with within(cells, grid.shape[1:3]):
             y = self.head(grid, train)
         if cells is None or out is None:
-            return jax.image.resize(y, (*images.shape[:3], y.shape[-1]), "bilinear")
+            side = (self.size, self.size) if self.size else images.shape[1:3]
+            return jax.image.resize(y, (len(y), *side, y.shape[-1]), "bilinear")
         cells = cells_of(cells, grid.shape[1:3], y.shape[1:3])
         return resize_within(y.astype(jnp.float32), cells, out, shape)
 
@@ -61,6 +66,22 @@ class Classifier(nn.Module):
         head = nn.Dense(self.classes, kernel_init=nn.initializers.zeros)
         scores: Array = head(self.encoder(images, train).pooled.astype(jnp.float32))
         return scores
+
+
+class LinearHead(nn.Module):
+    """Dropout of whole channels, batch norm and a 1x1 convolution, as DINOv3's linear probe."""
+
+    classes: int
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w d"], train: bool) -> Float[Array, "b h w k"]:
+        x = x.astype(jnp.float32)
+        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        if self.batch_norm:
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        return nn.Conv(self.classes, (1, 1), kernel_init=nn.initializers.normal(0.01))(x)
 
 
 class FcnHead(nn.Module):

@@ -36,7 +36,7 @@ class Logistic:
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "iterations"))
-def _minimize(
+def minimize(
     features: Float[Array, "n d"],
     labels: Int[Array, " n"],
     c: Float[Array, ""],
@@ -45,6 +45,16 @@ def _minimize(
     num_classes: int,
     iterations: int,
 ) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
+    """Weights and biases; see the head of this file.
+
+    Args:
+      features: to learn from.
+      labels: their classes.
+      c: C.
+      tolerance: ends when no derivative of the mean loss is larger.
+      num_classes: k.
+      iterations: at most.
+    """
     n, d = features.shape
     optimizer = optax.lbfgs()
 
@@ -95,7 +105,7 @@ def logistic_regression(
     def fit(rows: np.ndarray, c: float, of: np.ndarray) -> np.ndarray:
         features = train.features[rows]
         mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
-        weight, bias = _minimize(
+        weight, bias = minimize(
             (features - mean) / std,
             train.labels[rows],
             jnp.float32(c),

@@ -9,10 +9,12 @@ first, for training as well, and what is predicted is resized to the original.)
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
@@ -20,6 +22,7 @@ from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import VOID, summarize
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
 from jaxssl.evaluation.dense.whole_images import MapScores, predict_whole
+from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.pretrained.encoder import Encoder
@@ -69,6 +72,20 @@ def _run(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResul
     )
     network = Dense(dilated(encoder.network, protocol.dilated_stages), head)
     trained = train_on_crops(network, encoder, pixels, protocol, cross_entropy, seed=seed)
+    results, details, shown = measure(trained, pixels)
+    chosen = {"crop": protocol.crop_side(pixels)}
+    return TaskResult(results, pixels.protocol | chosen, details, shown)
+
+
+def measure(
+    trained: Mapping[str, Encoder], pixels: Pixels
+) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
+    """Results and details of networks on the test images, whole, and maps of the first to look at.
+
+    Args:
+      trained: networks by what their results are to start with.
+      pixels: images as canvases, and the class of each of their pixels.
+    """
     results: dict[str, float] = {}
     details: dict[str, Any] = {}
     shown = {}
@@ -81,8 +98,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResul
         floor = {name: found.pop(name) for name in list(found) if name.startswith("baseline_")}
         results |= {prefix + name: value for name, value in found.items()} | floor
         details |= {prefix + name: value for name, value in more.items()}
-    chosen = {"crop": protocol.crop_side(pixels)}
-    return TaskResult(results, pixels.protocol | chosen, details, shown[""])
+    return results, details, shown[""]
 
 
 FCN = Task(

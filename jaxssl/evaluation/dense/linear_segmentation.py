@@ -6,6 +6,8 @@ entropies is that of the cell with the shares of the classes in it. So the label
 histograms, and a step costs one small matrix product. Images keep their shape; for testing, logits
 are resized bilinearly to the original, whatever the image was resized to for the encoder. The
 learning rate is chosen by the mean IoU on a tenth of the *training* images.
+
+That is ours. The presets are those of papers: `pixel_probe.py`, `patch_logistic.py`.
 """
 
 import dataclasses
@@ -26,6 +28,8 @@ from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import confusion_matrix, scores, summarize
 from jaxssl.evaluation.dense.grid_cells import Cells, labeled_cells
+from jaxssl.evaluation.dense.patch_logistic import PatchLogistic, run_patches
+from jaxssl.evaluation.dense.pixel_probe import DINO_V3, NECO, PixelProbe, run_pixels
 from jaxssl.evaluation.dense.whole_images import (
     MapScores,
     encode_grid,
@@ -165,7 +169,7 @@ def fit_images(
     return fit_cells(cells, (rate,), protocol, seed, rng), chosen
 
 
-def _run(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> TaskResult:
+def run_cells(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> TaskResult:
     """Mean IoU over the pixels of the test images; miou_0.1 is that with a tenth of the labels."""
     pixels = data.label_maps
     count = len(pixels.train["hw"])
@@ -186,4 +190,21 @@ def _run(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> 
     return TaskResult(results, pixels.protocol | chosen, details, maps.shown())
 
 
-SEGMENTATION = Task(_run, Segmentation(), "label maps")
+_RUNS: dict[type, Callable[..., TaskResult]] = {
+    Segmentation: run_cells,
+    PatchLogistic: run_patches,
+    PixelProbe: run_pixels,
+}
+
+
+def _run(encoder: Encoder, data: DataSet, protocol: Any, seed: int) -> TaskResult:
+    """As the kind of the protocol says."""
+    return _RUNS[type(protocol)](encoder, data, protocol, seed)
+
+
+SEGMENTATION = Task(
+    _run,
+    Segmentation(),
+    "label maps",
+    presets={"neco": NECO, "dinov3": DINO_V3, "capi": PatchLogistic()},
+)

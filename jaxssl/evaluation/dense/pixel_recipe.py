@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxssl import sharding
 from jaxssl.data.canvas import CanvasSpec
@@ -20,6 +20,7 @@ from jaxssl.evaluation.fine_tuning import Change, Loss, fine_tune
 from jaxssl.evaluation.pixels import CROPS, Pixels
 from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
+from jaxssl.image.boxes import random_box, whole_box
 from jaxssl.optim import AdamW, Sgd
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Batch, Tree
@@ -38,6 +39,7 @@ class Recipe:
     schedule: str = "drops"  # to a tenth, at each of `milestones` | cosine, to 0 | constant
     milestones: tuple[float, ...] = (0.7, 0.9)  # fractions of training
     weight_decay: float = 0.0
+    warmup: float = 0.0  # the part of training over which the rate rises
     fraction: float = 1.0  # of the training images, drawn by the seed
     scratch: bool = False  # whether to train from random weights besides, to compare with
 
@@ -60,9 +62,9 @@ class Recipe:
             "cosine_per": "step",
             "milestones": self.milestones if self.schedule == "drops" else (),
             "end_factor": 1.0 if self.schedule == "constant" else 0.0,
+            "warmup_epochs": self.warmup * self.epochs,
         }
-        adam = self.optimizer == "adam"
-        optim = AdamW(**options, warmup_epochs=0.0) if adam else Sgd(**options)
+        optim = AdamW(**options) if self.optimizer == "adam" else Sgd(**options)
         return optim.transform(batch_size, steps, self.epochs)
 
 
@@ -71,6 +73,7 @@ class CropRecipe(Recipe):
     """How to train on crops of images that keep their shape."""
 
     scale: tuple[float, ...] = (1.0, 1.0)  # images are resized by a factor drawn from here
+    area: tuple[float, ...] = ()  # or this part of an image is squashed to a square (torchvision)
     crop: int = 0  # side of what is cut out, pixels; where the image ends, void. 0: see `crop_side`
     flip: float = 0.0  # probability
 
@@ -78,6 +81,8 @@ class CropRecipe(Recipe):
         super().__post_init__()
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"scale is {self.scale}; give the least and the largest factor")
+        if self.area and not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
+            raise UserError(f"area is {self.area}; give the least and the largest part, or ()")
         if self.crop and not CROPS[0] <= self.crop <= CROPS[1]:
             raise UserError(f"crop is {self.crop}; give {CROPS[0]} to {CROPS[1]} pixels, or 0")
 
@@ -97,9 +102,10 @@ class RandomCrops:
     size: int  # side of the crops
     shorter: int  # to which the shorter side of an image is resized first; 0: it is not
     class_of: bytes = b""  # the class of each label value; b"": the map has depths
+    points: int = 0  # side of the truth; 0: that of the crops
 
     def __call__(self, key: PRNGKeyArray, batch: Batch) -> tuple[Array, Array]:
-        """Normalized images f32[b, c, c, 3] and truth [b, c, c]."""
+        """Normalized images f32[b, c, c, 3] and truth [b, p, p]."""
         kind = "semantic" if self.class_of else "depth"
         own, attach = pyramid.detach({n: batch[n] for n in ("image", "levels", "hw", kind)})
 
@@ -115,15 +121,20 @@ class RandomCrops:
         image = pyramid.crop(canvas, box, self.size, "bilinear", beyond=True)
         shape = canvas["levels"][0, 1:]
         values = canvas["semantic" if self.class_of else "depth"]
-        truth = pyramid.crop_nearest(values, shape, box, canvas["hw"], self.size)
+        side = self.points or self.size
+        truth = pyramid.crop_nearest(values, shape, box, canvas["hw"], side)
         if self.class_of:
             truth = jnp.asarray(np.frombuffer(self.class_of, np.uint8))[truth]
-        step = (box[2:] - box[:2]) / self.size
-        center = box[:2, None] + step[:, None] * (jnp.arange(self.size) + 0.5)[None]
-        is_in = (center >= 0) & (center < canvas["hw"][:, None])
-        inside = is_in[0][:, None] & is_in[1][None]
-        image = jnp.where(inside[..., None], normalize(image, self.normalization), 0)
-        truth = jnp.where(inside, truth, VOID if self.class_of else 0).astype(truth.dtype)
+
+        def inside(side: int) -> Bool[Array, "s s"]:
+            step = (box[2:] - box[:2]) / side
+            center = box[:2, None] + step[:, None] * (jnp.arange(side) + 0.5)[None]
+            is_in = (center >= 0) & (center < canvas["hw"][:, None])
+            return is_in[0][:, None] & is_in[1][None]
+
+        image = normalize(image, self.normalization)
+        image = jnp.where(inside(self.size)[..., None], image, 0)
+        truth = jnp.where(inside(side), truth, VOID if self.class_of else 0).astype(truth.dtype)
         mirrored = jax.random.bernoulli(flip_key, self.recipe.flip)
         return (
             jnp.where(mirrored, jnp.flip(image, axis=1), image),
@@ -135,6 +146,9 @@ class RandomCrops:
 
         It lies anywhere in the resized image, or that anywhere in it, along each side.
         """
+        if self.recipe.area:
+            least, most = self.recipe.area
+            return random_box(key, whole_box(canvas["hw"]), (least, most))
         scale_key, place_key = jax.random.split(key)
         kept = canvas["levels"][0, 1:].astype(jnp.float32)
         low, high = self.recipe.scale
@@ -212,6 +226,7 @@ def train_on_crops(
     loss: Loss,
     *,
     seed: int,
+    points: int = 0,
 ) -> dict[str, Encoder]:
     """`train_on_pixels` on random crops of images that keep their shape.
 
@@ -222,11 +237,12 @@ def train_on_crops(
       recipe: how to crop and to train.
       loss: of outputs and truth.
       seed: of all that is random.
+      points: side of the truth; 0: that of the crops.
     """
     assert isinstance(pixels.spec, CanvasSpec)
     size = recipe.crop_side(pixels)
     class_of = b"" if pixels.class_of is None else pixels.class_of.tobytes()
-    change = RandomCrops(recipe, encoder.normalization, size, pixels.shorter, class_of)
+    change = RandomCrops(recipe, encoder.normalization, size, pixels.shorter, class_of, points)
     canvases = CanvasBatches(pixels.spec, pixels.train, encoder.mesh)
     return train_on_pixels(
         network,

@@ -1,0 +1,123 @@
+"""The presets `neco` and `dinov3` of `segmentation`: a 1x1 convolution trained on pixels.
+
+The encoder is frozen, its logits are resized bilinearly, and the loss is the mean over pixels.
+
+`neco`: NeCo (arXiv 2408.11054, github.com/vpariza/NeCo at 3932160, linear_finetune.py), as Leopart
+before it. 80 to 100 % of an image squashed to 448 pixels and mirrored or not, logits and labels at
+100 x 100, batches of 128, SGD with momentum 0.9, a tenth of the rate for the last of 5 times 5
+epochs; tested on whole images squashed so, at 100 x 100, too. There the best epoch on the test
+images is reported, and a class that is nowhere has an IoU of 0; here the last, and it is left out.
+
+`dinov3`: DINOv3 (arXiv 2508.10104, github.com/facebookresearch/dinov3 at 6876159,
+config-ade20k-linear-training.yaml). Shorter side 512 times 0.5 to 2, crops of 512, mirrored or not,
+dropout of channels of 0.1 and batch norm over all devices before the convolution, AdamW, 40,000
+batches of 16, 1,500 of them warm-up, then a cosine. There colors are distorted (mmsegmentation's
+PhotoMetricDistortion), biases decay, the cosine starts with the warm-up, and images are tested in
+windows of 512 at strides of 341; here images are tested whole, with a shorter side of 512.
+"""
+
+import dataclasses
+
+import numpy as np
+import optax
+
+from jaxssl.data.loading import pick
+from jaxssl.errors import UserError
+from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.dense.confusion import confusion_matrix, summarize
+from jaxssl.evaluation.dense.fcn import cross_entropy, measure
+from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
+from jaxssl.evaluation.task import TaskResult
+from jaxssl.models.dense import Dense, LinearHead
+from jaxssl.pretrained.encoder import Encoder
+from jaxssl.types import Tree
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelProbe(CropRecipe):
+    """The protocol."""
+
+    size: int  # to which the shorter side of images is resized, pixels
+    iterations: int = 0  # batches to train on, to a whole number of epochs; 0: `epochs` says
+    points: int = (
+        0  # side of squashed maps to learn from and to be tested on; 0: pixels, unsquashed
+    )
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1 or min(self.iterations, self.points) < 0 or not 0 <= self.dropout < 1:
+            raise UserError(
+                f"{self}: size must be above 0, iterations and points 0 or more, dropout below 1"
+            )
+
+    def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
+        """The optimizer of the head; the encoder stays."""
+
+        def names(params: Tree) -> Tree:
+            return {name: name for name in params}
+
+        parts = {"head": super().transform(batch_size, steps), "encoder": optax.set_to_zero()}
+        return optax.partition(parts, names)
+
+
+NECO = PixelProbe(
+    epochs=25,
+    batch_size=128,
+    lr=0.01,
+    weight_decay=1e-4,
+    milestones=(0.8,),
+    area=(0.8, 1.0),
+    flip=0.5,
+    size=448,
+    crop=448,
+    points=100,
+)
+DINO_V3 = PixelProbe(
+    epochs=1,
+    iterations=40_000,
+    optimizer="adam",
+    lr=1e-3,
+    weight_decay=1e-3,
+    schedule="cosine",
+    warmup=1500 / 40_000,
+    scale=(0.5, 2.0),
+    flip=0.5,
+    size=512,
+    crop=512,
+    batch_norm=True,
+    dropout=0.1,
+)
+
+
+def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int) -> TaskResult:
+    """Mean IoU over original pixels, or over the points of squashed maps."""
+    data = dataclasses.replace(data, size=protocol.size, shorter=protocol.size)
+    pixels = data.label_maps
+    if protocol.iterations:
+        steps = max(1, len(pixels.train["hw"]) // protocol.batch_size)
+        epochs = max(1, round(protocol.iterations / steps))
+        protocol = dataclasses.replace(protocol, epochs=epochs)
+    head = LinearHead(len(pixels.classes), protocol.batch_norm, protocol.dropout)
+    network = Dense(encoder.network, head, frozen=True, size=protocol.points)
+    trained = train_on_crops(
+        network, encoder, pixels, protocol, cross_entropy, seed=seed, points=protocol.points
+    )
+    chosen = {"epochs": protocol.epochs, "size": protocol.size}
+    if not protocol.points:
+        results, details, shown = measure(trained, pixels)
+        return TaskResult(results, pixels.protocol | chosen, details, shown)
+    return _test_on_points(trained[""], data, protocol.points, chosen)
+
+
+def _test_on_points(
+    tuned: Encoder, data: DataSet, points: int, chosen: dict[str, int]
+) -> TaskResult:
+    pixels = data.label_squares
+    predicted = np.asarray(tuned.outputs("class", pixels.test["image"]))
+    truth = [pick(pixels.truth("test", row), (points, points)) for row in range(len(predicted))]
+    confusion = confusion_matrix(np.stack(truth), predicted, len(pixels.classes))
+    results, details = summarize(np.asarray(confusion), pixels.classes)
+    shown = pixels.shown(dict(enumerate(predicted)))
+    return TaskResult(results, pixels.protocol | chosen, details, shown)
