@@ -129,3 +129,28 @@ def test_depth_of_the_nearest_pixel():
     canvas = spec.make(Example("a", image, depth=depth), (4, 6))
     assert canvas["depth"].dtype == np.float32
     np.testing.assert_array_equal(canvas["depth"], depth[[1, 3]][:, [1, 4]])
+
+
+def test_label_maps_of_the_training_part_alone_are_divided(tmp_path):
+    write_folder(tmp_path, LAYOUTS[1])
+    for i in range(6, 40):
+        for folder, ending in (("images", "jpg"), ("labels", "png")):
+            source = tmp_path / folder / "train" / f"{i % 6}.{ending}"
+            (tmp_path / folder / "train" / f"{i}.{ending}").write_bytes(source.read_bytes())
+    for path in (tmp_path / "labels" / "test").iterdir():
+        path.unlink()
+    parts = [set(open_source(f"folder:{tmp_path}", part).keys()) for part in ("train", "test")]
+    assert parts[0] | parts[1] == {f"{i}.jpg" for i in range(40)}
+    assert not parts[0] & parts[1]
+    assert 2 <= len(parts[1]) <= 16
+    assert len(open_source(f"folder:{tmp_path}")) == 40
+
+
+def test_label_maps_that_do_not_fit_are_named(tmp_path):
+    write_folder(tmp_path, LAYOUTS[0])
+    for path in tmp_path.glob("*annot/*.png"):
+        Image.new("L", (5, 4)).save(path)
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "c"))
+    assert "label maps" in data.offers
+    with pytest.raises(ValueError, match=r"annot/\d.png has \(4, 5\) pixels, the image \(20, 26\)"):
+        _ = data.label_maps

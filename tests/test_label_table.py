@@ -23,6 +23,8 @@ LABELS = {"train/a1.jpg": "cat", "train/a2.jpg": "dog"}
         "Filename;Label\nA1.JPG;cat\nA2.JPG;dog\n",
         "file,label\nC:\\set\\train\\a1.jpg,cat\nC:\\set\\train\\a2.jpg,dog\n",
         "file,label\ndata/train/a1.jpg,cat\ndata/train/a2.jpg,dog\n",
+        "image , label\n a1.jpg , cat\n a2.jpg , dog\n a2.jpg , dog\n",
+        "train/a1.jpg cat\ntrain/a2.jpg dog\n",
     ],
 )
 def test_tables(table, tmp_path):
@@ -38,6 +40,7 @@ def test_tables(table, tmp_path):
             "image,x,y\na1.jpg,1,2\n",
             "has the columns image, x, y: call the one of the classes label",
         ),
+        ("a1.jpg,cat\na2.jpg,dog\na1.jpg,dog\n", "has two classes for a1.jpg, cat and dog"),
         ("", "names none of the images"),
         ("id,label\nz1,a1\nz2,x\nz3,y\nz4,z\n", "names 1 of 4 of the images, such as train/a1.jpg"),
         (None, "cannot be read as a table"),

@@ -20,11 +20,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from jaxssl.data.class_folders import (
+    check_classes,
+    describe_classes,
+    describe_unread,
+    find_classes,
+    find_splits,
+    folder_at,
+)
 from jaxssl.data.decode import HAS_HEIF, decode_image, decode_resized, largest_value, read_size
 from jaxssl.data.label_table import read_labels, sort_classes
-from jaxssl.data.name_matching import IMAGE_FOLDERS, masks_beside
+from jaxssl.data.name_matching import masks_beside
 from jaxssl.data.source import BrokenImage, Example
-from jaxssl.data.splits import choose_splits, declared_splits, in_part, split_of
+from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
 
 SUFFIXES: tuple[str, ...] = (
@@ -69,19 +77,21 @@ class Folder:
         class_of = read_labels(self._table, keys) if self._table and keys else None
         if class_of is not None and part:
             keys = [key for key in keys if key in class_of]
-        above, splits, depth = _find_splits(keys)
+        above, splits, depth = find_splits(keys)
         chosen, by_key = choose_splits(splits, part)
         if splits:
-            keys = [key for key in keys if _folder(key, above) in splits]
+            _report(self.spec, describe_unread(keys, above, splits))
+            keys = [key for key in keys if folder_at(key, above) in splits]
         if class_of is not None:
             self.class_names = sort_classes(set(class_of.values()))
         else:
-            depth, self.class_names = _find_classes(keys, depth)
-            class_of = {key: _folder(key, depth) for key in keys}
+            depth, self.class_names = find_classes(keys, depth)
+            _report(self.spec, describe_classes(keys, depth, self.class_names))
+            class_of = {key: folder_at(key, depth) for key in keys}
             if not splits:
-                _check_classes(self.class_names, path)
+                check_classes(self.class_names, path)
         if splits:
-            keys = [key for key in keys if _folder(key, above) in chosen]
+            keys = [key for key in keys if folder_at(key, above) in chosen]
         if by_key:
             keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
@@ -228,49 +238,3 @@ def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
 
 def _warn(error: OSError) -> None:
     _log.warning("%s cannot be listed: %s", error.filename, error.strerror)
-
-
-def _folder(key: str, depth: int) -> str:
-    """The folder of that depth on the way to an image, "" if the image is not so deep."""
-    folders = key.split("/")[:-1]
-    return folders[depth] if len(folders) > depth else ""
-
-
-def _find_splits(keys: list[str]) -> tuple[int, set[str], int]:
-    """Depth and names of the folders that are splits, and the depth of those that are classes.
-
-    Splits are at the top, or in the only folder there; or in each class.
-    """
-    depth = 0
-    while True:
-        names = {_folder(key, depth) for key in keys}
-        splits = declared_splits(names)
-        if splits:
-            return depth, splits, depth + 1
-        if len(names) != 1 or "" in names:
-            below = {_folder(key, depth + 1) for key in keys}
-            splits = declared_splits(below)
-            return (depth + 1, splits, depth) if splits == below else (depth, set(), depth)
-        depth += 1
-
-
-def _find_classes(keys: list[str], depth: int) -> tuple[int, tuple[str, ...]]:
-    """Depth and names of the folders that are classes: at that depth, or below splits again.
-
-    Over all splits, so that a label means the same class in each.
-    """
-    names = {_folder(key, depth) for key in keys} - {""}
-    names = {name for name in names if name.casefold() not in IMAGE_FOLDERS}
-    if depth and names and all(split_of(name)[0] for name in names):  # seg_train/seg_train/forest
-        return _find_classes(keys, depth + 1)
-    return depth, tuple(sorted(names)) if len(names) > 1 else ()
-
-
-def _check_classes(names: tuple[str, ...], path: str | os.PathLike[str]) -> None:
-    """Raises UserError if all of them look like splits, of which none is to learn from."""
-    if names and all(split_of(name)[0] for name in names):
-        raise UserError(
-            f"{path} holds {', '.join(names)}, which look like parts of a data set and not like "
-            "classes: name those to learn from and to test on train and val, or give one of them, "
-            f"folder:{path}/{names[0]}"
-        )

@@ -23,7 +23,7 @@ from jaxssl.data.name_matching import (
     describe_mismatch,
 )
 from jaxssl.data.source import BrokenImage, Example, Source
-from jaxssl.data.splits import split_of
+from jaxssl.data.splits import in_part, split_of
 from jaxssl.errors import UserError
 
 LABEL_MAPS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")  # endings: those without loss
@@ -65,10 +65,13 @@ class LabelFolder:
     class_names: tuple[str, ...] = ()  # of whole images
     has_regions = False
 
-    def __init__(self, path: str, root: pathlib.Path, tree: Tree) -> None:
+    def __init__(
+        self, path: str, root: pathlib.Path, tree: Tree, by_key: str | None = None
+    ) -> None:
         """Opens the images of a tree at `root`, in `path`, that have a label map.
 
-        The others are counted; `UserError` if that is all.
+        The others are counted; `UserError` if that is all. `by_key` is the part that `in_part`
+        picks.
         """
         self.spec = f"folder:{path}"
         self._images, self._root = Folder(root / tree.images), root / tree.maps
@@ -81,7 +84,10 @@ class LabelFolder:
             found = {key: file for key, file in found.items() if pathlib.Path(key).stem in listed}
         if not found:
             raise UserError(f"{path}: {describe_mismatch(keys, files)}")
-        self._numbers = [number for number, key in enumerate(keys) if key in found]
+        kept = {key for key in found if by_key is None or in_part(key, by_key)}
+        if not kept:
+            raise UserError(f"{path} has too few images with label maps to keep some to test on")
+        self._numbers = [number for number, key in enumerate(keys) if key in kept]
         self._files = [files[found[keys[number]]] for number in self._numbers]
         if len(found) < len(keys):
             _log.warning(
@@ -130,6 +136,19 @@ class LabelFolder:
             stat = (self._root / file).stat()
             state.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
         return hashlib.sha256(os.fsencode("\0".join(state))).hexdigest()
+
+
+def open_tree(path: str, part: str | None) -> LabelFolder | None:
+    """The images of a part that have label maps; None if the data set has none.
+
+    One in five of those to learn from is for testing where no other has a label map.
+    """
+    root = pathlib.Path(path)
+    if part and not find_tree(root, "test"):
+        found = find_tree(root, "train")
+        return LabelFolder(path, *found, by_key=part) if found else None
+    found = find_tree(root, part)
+    return LabelFolder(path, *found) if found else None
 
 
 def find_tree(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Tree] | None:

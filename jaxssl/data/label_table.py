@@ -39,9 +39,14 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
     called = [i for i in others if header[i] in _LABEL_COLUMNS] or others
     if len(called) != 1:
         raise UserError(
-            f"{path} has the columns {', '.join(rows[0])}: call the one of the classes label"
+            f"{path} has the columns {', '.join(rows[0])}: call the one of the classes label, in a "
+            "first line"
         )
-    table = {row[column]: row[called[0]].strip() for row in rows}
+    table: dict[str, str] = {}
+    for row in rows:
+        name, label = row[column], row[called[0]]
+        if table.setdefault(name, label) != label:
+            raise UserError(f"{path} has two classes for {name}, {table[name]} and {label}")
     return {key: table[name] for key, name in named.items() if table[name]}
 
 
@@ -62,7 +67,10 @@ def _read_rows(path: pathlib.Path) -> list[list[str]]:
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     with naming_damage(path, advice):
-        return [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+        rows = list(csv.reader(text.splitlines(), delimiter=delimiter))
+    if delimiter not in first:  # NAME CLASS
+        rows = [part for row in rows for cell in row if (part := cell.rsplit(maxsplit=1))]
+    return [[cell.strip() for cell in row] for row in rows if row]
 
 
 def sort_classes(names: set[str]) -> tuple[str, ...]:

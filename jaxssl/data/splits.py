@@ -15,8 +15,8 @@ from jaxssl.errors import UserError
 _WORDS = {
     "train": ("train", "training", "trainval", "trainset"),
     "val": ("val", "valid", "validation", "dev", "eval", "evaluation", "valset"),
-    "test": ("test", "testing", "testset"),
-    "other": ("extra", "unlabeled", "unlabelled", "fold", "split"),
+    "test": ("test", "testing", "testset", "holdout"),
+    "other": ("extra", "labeled", "labelled", "unlabeled", "unlabelled", "fold", "split"),
 }
 SPLITS = ("train", "val", "test")
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}

@@ -78,6 +78,12 @@ class DataSet:
         return self._pixels(own_shape((self.train, self.test), "depth"))
 
     def _pixels(self, spec: SquareSpec | CanvasSpec) -> Pixels:
+        if missing := set(spec.maps) - maps_of(self.test):
+            kind = {"semantic": "label maps", "depth": "depth maps"}[min(missing)]
+            raise UserError(
+                f"{self.spec} has {kind} in its training part only, not in its test part, "
+                f"{self.test.spec}"
+            )
         return load_pixels(
             self.name,
             (self.train, self.test),

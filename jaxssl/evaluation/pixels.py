@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.canvas import MAX_PIXELS, CanvasSpec
+from jaxssl.data.label_maps import LabelFolder
 from jaxssl.data.loading import pick, sample_sizes
 from jaxssl.data.source import BrokenImage, Source
 from jaxssl.data.squares import SquareSpec
@@ -147,6 +148,8 @@ def read_pixels(arrays: Mapping[str, np.ndarray], name: str, row: int) -> np.nda
 
 def maps_of(source: Source) -> frozenset[str]:
     """Which of "semantic" and "depth" the pixels of a source have, by its first readable image."""
+    if isinstance(source, LabelFolder):
+        return frozenset({"semantic"})
     for index in range(min(len(source), 10)):
         try:
             example = source[index]
