@@ -150,6 +150,8 @@ def test_a_vision_transformer_under_the_names_of_others(column):
         ("model_ema.module.", "model."),  # torchvision
         ("online_encoder.net.", "target_encoder.net."),
         ("backbone.", "encoder_k.0."),  # MMSelfSup
+        ("base_model.model.trunk._feature_blocks.", "loss.moco_encoder.trunk._feature_blocks."),
+        ("teacher.backbone.", "student.module._orig_mod.backbone."),  # DINO, compiled
     ],
 )
 def test_the_network_of_two_that_is_evaluated(small_resnet, first, second):
@@ -163,3 +165,15 @@ def test_the_network_of_two_that_is_evaluated(small_resnet, first, second):
     assert_same(from_tensors(tensors, shapes, second).variables, other)
     with pytest.raises(UserError, match="no name in it has the prefix 'nothing'; there are .*"):
         from_tensors(tensors, shapes, "nothing")
+
+
+def test_mmengine_saves_the_average_as_the_network_and_the_network_as_the_average(small_resnet):
+    shapes, variables = small_resnet
+    average, other = to_torch(variables), to_torch(jax.tree.map(lambda x: x + 1, variables))
+    tensors = {f"state_dict.backbone.{k}": v for k, v in average.items()}
+    tensors |= {f"ema_state_dict.module.backbone.{k}": v for k, v in other.items()}
+    loaded = from_tensors(tensors | {"ema_state_dict.steps": np.array(3)}, shapes)
+    assert_same(loaded.variables, variables)
+    assert loaded.networks == ("state_dict.backbone.", "ema_state_dict.module.backbone.")
+    loaded = from_tensors(tensors, shapes)  # of others
+    assert loaded.networks == ("ema_state_dict.module.backbone.", "state_dict.backbone.")

@@ -155,6 +155,7 @@ def without(tensors, name):
         (lambda t: {"x": np.zeros(3)}, "0 of the 85 tensors"),
         (lambda t: without(t, "layer2.0.conv2.weight"), "84 of the 85.*layer2.0.conv2.weight is"),
         (lambda t: without(t, "bn1.running_var"), "bn1.running_var is missing"),
+        (lambda t: t | {"bn1.bias": t["bn1.bias"] * np.nan}, "bn1.bias holds values that are not"),
         (lambda t: t | {"conv1.weight": np.zeros((9, 3, 7, 7))}, r"conv1.weight is \(9, 3, 7, 7\)"),
         (lambda t: t | {"layer1.1.conv1.weight": np.zeros(1)}, "also has layer1.1.conv1.weight"),
         (lambda t: t | {"layer1.0.se.fc1.weight": np.zeros(1)}, "also has layer1.0.se.fc1.weight"),

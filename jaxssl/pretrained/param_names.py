@@ -20,7 +20,9 @@ from jaxssl.types import Tree
 # Words of prefixes of networks that are evaluated: DINO, BYOL, MoCo, MoCo v3, timm's average.
 _PREFERRED = ("teacher", "online", "encoder_q", "query", "base_encoder", "ema")
 # And of those that follow such a network, which may have no such word.
-_FOLLOWING = ("momentum", "target", "encoder_k", "key", "ema", "student")
+_FOLLOWING = ("momentum", "target", "encoder_k", "key", "ema", "student", "moco_encoder")
+# MMEngine puts its averages into `state_dict`, and here what they are of.
+_SWAPPED = "ema_state_dict.steps"
 _CLASSIFIER = re.compile(
     r"(^|[./])(fc|head|classifier|logits|num_batches_tracked|mask_token|masked_embed)([./]|$)"
 )
@@ -136,6 +138,8 @@ def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree, prefix: str = 
                 "image_size to those of the file"
             )
         variables[path] = array.astype(np.float32)
+        if not np.isfinite(variables[path]).all():
+            raise UserError(f"{name} holds values that are not finite; did its training diverge?")
     return Loaded(
         variables={"batch_stats": {}} | flax.traverse_util.unflatten_dict(variables),
         naming=naming,
@@ -175,7 +179,7 @@ def _find(
             prefix for key in tensors for prefix, rest in _splits(key) if rest in wanted
         )
         most = [p for p, count in counts.items() if count == max(counts.values())]
-        best = _choose(most)
+        best = _choose(most, [w for w in _PREFERRED if w != "ema" or _SWAPPED not in tensors])
         if len(most) > 1 and len(best) > 1 and counts[most[0]] == len(wanted):
             raise UserError(
                 f"it holds several such networks, {' and '.join(best)}; choose one by "
@@ -187,13 +191,13 @@ def _find(
     return found, networks
 
 
-def _choose(prefixes: Sequence[str]) -> list[str]:
-    """The prefix of the network to evaluate; several if their words do not tell."""
+def _choose(prefixes: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The prefix of the network to evaluate, by one of the words; several if they do not tell."""
 
     def those_with(word: str) -> list[str]:
         return [p for p in prefixes if f"_{word}_" in "_" + re.sub("[./]", "_", p) + "_"]
 
-    for word in _PREFERRED:
+    for word in words:
         if len(preferred := those_with(word)) == 1:
             return preferred
     following = {p for word in _FOLLOWING for p in those_with(word)}
