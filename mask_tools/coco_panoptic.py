@@ -23,7 +23,8 @@ class PanopticFile(CocoFile):
 
     def read(self, number: int, example: Example) -> list[Region]:
         """The segments of an image."""
-        labels = read_label_map(pathlib.Path(self.pngs[self.names[number]]), example.key)
+        path = pathlib.Path(self.pngs[self.names[number]])
+        labels = read_label_map(path, example.key, ids=True)
         size, masks = (labels.shape[0], labels.shape[1]), encode_labels(labels)
         found = []
         begin, end = self.extents[number].tolist()

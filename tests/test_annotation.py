@@ -87,12 +87,24 @@ def test_a_map_of_fractions_is_none(tmp_path, labels, example):
 
 def test_masks_with_soft_edges_are_no_label_maps(tmp_path):
     mask = Image.fromarray(np.kron([[0, 255, 0], [255, 0, 255]], np.ones((9, 9))).astype(np.uint8))
-    mask.resize((61, 43), Image.Resampling.BICUBIC).save(tmp_path / "1.png")
-    with pytest.raises(UserError, match="as masks with soft edges do: give --segmenter proposals"):
-        Annotation(path=str(tmp_path)).opened()
+    for soft in (mask.resize((61, 43), Image.Resampling.BICUBIC), mask.resize((54, 36), 2)):
+        soft.save(tmp_path / "1.png")
+        with pytest.raises(UserError, match="as masks with soft edges do: give --segmenter propos"):
+            Annotation(path=str(tmp_path)).opened()
     blocks = np.kron(np.arange(20).reshape(4, 5) * 13, np.ones((5, 5))).astype(np.uint8)
     Image.fromarray(blocks).save(tmp_path / "1.png")
     assert Annotation(path=str(tmp_path)).opened().names == ("1.png",)
+
+
+def test_gray_in_three_channels_is_gray_and_red_is_a_color(tmp_path, labels, example):
+    segmenter = Annotation(format="semantic", path=str(tmp_path))
+    save(tmp_path / "street_1.png", np.dstack([labels] * 3))
+    assert_values(segmenter(example), labels, 0, 1, 2)
+    red = np.zeros((*SIZE, 3), np.uint8)
+    red[labels == 1] = (255, 0, 0)
+    red[labels == 2] = (0, 255, 0)
+    save(tmp_path / "street_1.png", red)
+    assert_values(segmenter(example), np.where(labels == 255, 0, labels), 0, 2, 1)
 
 
 def test_classes_and_their_connected_parts(tmp_path, labels, example):
@@ -118,7 +130,11 @@ def test_pascal_voc(tmp_path, labels, example):
     picture = Image.fromarray(labels).convert("P")
     picture.putdata(labels.ravel().tolist())
     picture.save(tmp_path / "street_1.png")
-    assert_values(Annotation(format="voc", path=str(tmp_path))(example), labels, 1, 2)
+    segmenter = Annotation(format="voc", path=str(tmp_path))
+    assert_values(segmenter(example), labels, 1, 2)
+    colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]], np.uint8)
+    save(tmp_path / "street_1.png", colors[np.minimum(labels, 3)])
+    assert_values(segmenter(example), labels, 1, 2)
 
 
 def test_cityscapes(tmp_path, labels):

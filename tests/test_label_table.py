@@ -25,6 +25,7 @@ LABELS = {"train/a1.jpg": "cat", "train/a2.jpg": "dog"}
         "file,label\ndata/train/a1.jpg,cat\ndata/train/a2.jpg,dog\n",
         "image , label\n a1.jpg , cat\n a2.jpg , dog\n a2.jpg , dog\n",
         "train/a1.jpg cat\ntrain/a2.jpg dog\n",
+        "# of 2024\nimage,label\na1.jpg,cat\na2.jpg,dog\n",
     ],
 )
 def test_tables(table, tmp_path):
@@ -41,6 +42,7 @@ def test_tables(table, tmp_path):
             "has the columns image, x, y: call the one of the classes label",
         ),
         ("a1.jpg,cat\na2.jpg,dog\na1.jpg,dog\n", "has two classes for a1.jpg, cat and dog"),
+        ("image,label\na1.jpg,\na2.jpg,\n", "has no class for any image"),
         ("", "names none of the images"),
         ("id,label\nz1,a1\nz2,x\nz3,y\nz4,z\n", "names 1 of 4 of the images, such as train/a1.jpg"),
         (None, "cannot be read as a table"),

@@ -218,13 +218,20 @@ def void_of(names: Sequence[str]) -> tuple[int, ...]:
     return (0,) if is_ade else ()
 
 
-def read_label_map(path: pathlib.Path, key: str) -> np.ndarray:
+def read_label_map(path: pathlib.Path, key: str, *, ids: bool = False) -> np.ndarray:
     """The label map i32[h, w] in a file, of the image `key`; `BrokenImage` if it is none.
 
-    The channels of a color file count as one number, red lowest, as in COCO's panoptic files.
+    The channels of a color file count as one number, red lowest. With `ids` that is what they are,
+    as in COCO's panoptic files; else three equal channels are a gray file's one, and red is none of
+    the values that stand for no class.
     """
     values = decode_label_map(read_encoded(path, key), f"{key}: {path}")
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         raise BrokenImage(f"{key}: {path} has fractions, where a label map has whole numbers")
     whole = values.astype(np.int32)
-    return whole if whole.ndim == 2 else whole @ np.array([1, 256, 65536], np.int32)
+    if whole.ndim == 2:
+        return whole
+    if not ids and (whole == whole[..., :1]).all():
+        return whole[..., 0]
+    numbers = whole @ np.array([1, 256, 65536], np.int32)
+    return numbers if ids else np.where(numbers == VOID, VOID + 2**24, numbers)

@@ -47,7 +47,10 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
         name, label = row[column], row[called[0]]
         if table.setdefault(name, label) != label:
             raise UserError(f"{path} has two classes for {name}, {table[name]} and {label}")
-    return {key: table[name] for key, name in named.items() if table[name]}
+    labels = {key: table[name] for key, name in named.items() if table[name]}
+    if not labels:
+        raise UserError(f"{path} has no class for any image: its column of classes is empty")
+    return labels
 
 
 def _match(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
@@ -65,10 +68,10 @@ def _read_rows(path: pathlib.Path) -> list[list[str]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read as a table of labels: {error}") from error
     first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    delimiter = max(",;\t", key=lambda mark: (first.count(mark), text.count(mark)))
     with naming_damage(path, advice):
         rows = list(csv.reader(text.splitlines(), delimiter=delimiter))
-    if delimiter not in first:  # NAME CLASS
+    if delimiter not in text:  # NAME CLASS
         rows = [part for row in rows for cell in row if (part := cell.rsplit(maxsplit=1))]
     return [[cell.strip() for cell in row] for row in rows if row]
 

@@ -32,7 +32,7 @@ IGNORED = {
     "semantic": (255,),
     "source": (255,),
     "cityscapes": (0, 1, 2, 3, 4, 5, 6),
-    "voc": (0, 255),
+    "voc": (0, 255, 224 + 224 * 256 + 192 * 65536),  # the last is 255 where VOC's colors are saved
     "bsds": (),
     "coco": (),
     "panoptic": (),
@@ -129,7 +129,7 @@ class Annotation:
                     between + int(inner.sum()),
                     flat + int((inner[1:, 1:] & alike).sum()),
                 )
-        if max(values, default=0) in range(128, 256) and len(values) > 9 and 4 * flat < between:
+        if max(values, default=0) in range(128, 256) and len(values) > 5 and 4 * flat < between:
             raise UserError(
                 f"label maps in {self.path} have values that differ from pixel to pixel, as masks "
                 "with soft edges do: give --segmenter proposals if each file is one mask, which "
