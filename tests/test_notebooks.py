@@ -18,9 +18,10 @@ LESS = "EPOCHS, SCENES, CLASSES = 1, 64, 'objects:40'"
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A folder with `configs`, in which `python` is this interpreter."""
+    """A folder with `configs` and `benchmarks`, in which `python` is this interpreter."""
     folder = tmp_path_factory.mktemp("clone")
-    (folder / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(pathlib.Path(sys.executable).parent), prepend=os.pathsep)
         patch.setenv("JAXSSL_CACHE", str(folder / "cache"))
