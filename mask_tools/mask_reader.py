@@ -158,7 +158,7 @@ def read_array(
     axis, size = fitting[0]
     planes = np.moveaxis(values, (axis, axis + 1), (-2, -1)).reshape(-1, *size)
     if len(planes) == 1 and planes.dtype.kind in "iu" and len(np.unique(planes)) > 2:
-        return from_labels(planes[0].astype(np.int64), ignore=(0,))
+        return from_labels(planes[0].astype(np.int64).clip(0), ignore=(0,))  # below 0: void
     masks = to_masks(planes)
     if scores is None:
         return [from_mask(mask, score=_NO_SCORE) for mask in masks]

@@ -1,5 +1,7 @@
 """A file or a folder of masks for each image, as SAM and others leave them."""
 
+import base64
+import io
 import json
 import pathlib
 import pickle
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.data.rle import decode_mask, encode_mask
+from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.segmenters.proposals import Proposals
@@ -75,6 +77,22 @@ def test_shapes_that_are_no_polygons_are_at_fault(tmp_path):
     (tmp_path / "7.json").write_text(json.dumps(content))
     faults = [region.fault for region in find(tmp_path)]
     assert faults == ["is not of its image's size: 20 x 10", "is a circle, no polygon"]
+
+
+def test_labelmes_groups_and_masks(tmp_path):
+    parts = [BOXES[0], [[x + 4, y] for x, y in BOXES[0]], BOXES[1]]
+    shapes = [{"label": "a", "points": b, "shape_type": "polygon", "group_id": 0} for b in parts]
+    shapes[2]["group_id"] = None
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((3, 4), np.uint8)).save(buffer, "PNG")
+    patch = {"shape_type": "mask", "mask": base64.b64encode(buffer.getvalue()).decode()}
+    shapes += [patch | {"points": [[4.0, 2], [7, 4]]}, patch | {"points": [[18, 2], [21, 4]]}]
+    shapes += [{"shape_type": "mask", "points": [[4, 2]]}, patch | {"mask": "iVBORw0KGgo="}]
+    (tmp_path / "7.json").write_text(json.dumps({"shapes": shapes}))
+    group, large, small, *others = find(tmp_path)
+    assert_both([small, large])
+    assert mask_areas([group.rle]).tolist() == [24]
+    assert [r.fault for r in others] == ["has a mask that is damaged, or not inside"] * 3
 
 
 @pytest.mark.parametrize("flat", [False, True])

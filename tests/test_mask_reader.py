@@ -102,7 +102,9 @@ def test_arrays_of_masks_of_every_type_and_order(values):
 def test_a_plane_of_numbers_is_a_label_map_or_a_mask():
     labels = MASK.astype(np.uint16) * 3
     labels[5, 7] = 1
-    for values in (labels, labels[None], labels[..., None]):
+    void = labels.astype(int)
+    void[0] = -1
+    for values in (labels, labels[None], labels[..., None], void):
         found = read_array(values, [SIZE], None)
         assert [int(decode_mask(r.rle, r.size).sum()) for r in found] == [1, 15]
     assert [r.rle for r in read_array(MASK, [SIZE], None)] == [RLE]
