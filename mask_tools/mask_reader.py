@@ -157,6 +157,8 @@ def read_array(
         raise UserError(f"has an array of {values.shape} for an image of {sizes[0]}")
     axis, size = fitting[0]
     planes = np.moveaxis(values, (axis, axis + 1), (-2, -1)).reshape(-1, *size)
+    if values.shape[-1] == len(planes) == 3 and (planes == planes[0]).all():
+        planes = planes[:1]  # one mask or label map in the colors of an image
     if len(planes) == 1 and planes.dtype.kind in "iu" and len(np.unique(planes)) > 2:
         return from_labels(planes[0].astype(np.int64).clip(0), ignore=(0,))  # below 0: void
     masks = to_masks(planes)

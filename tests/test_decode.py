@@ -80,6 +80,16 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
     np.testing.assert_array_equal(decoded, np.repeat(PIXELS[..., :1], 3, 2))
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_zero_is_white_where_a_file_says_so(bits):
+    values = np.arange(48, dtype=np.uint16).reshape(6, 8) * (2**bits // 48)
+    buffer = io.BytesIO()
+    dtype = np.uint8 if bits == 8 else np.uint16
+    tifffile.imwrite(buffer, values.astype(dtype), photometric="miniswhite")
+    decoded = decode_image(buffer.getvalue(), "k", max(bits, 12))
+    np.testing.assert_array_equal(decoded[..., 0], 255 - (values >> (bits - 8)))
+
+
 def deep_png(values: np.ndarray) -> bytes:
     """A PNG of u16[h, w, c]: gray, gray and alpha, colors, or colors and alpha."""
     height, width, channels = values.shape

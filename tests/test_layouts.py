@@ -114,6 +114,7 @@ def ade20k():
     stem = "ADE20K/images/training/urban/street/ADE_train_00000001"
     photos(f"{stem}.jpg")
     save(np.dstack([LABELS] * 3), f"{stem}_seg.png", f"{stem}_parts_1.png")
+    save(LABELS, f"{stem}/instance_000_ADE_train_00000001.png")
 
 
 def bsds():

@@ -108,6 +108,9 @@ def test_a_plane_of_numbers_is_a_label_map_or_a_mask():
         found = read_array(values, [SIZE], None)
         assert [int(decode_mask(r.rle, r.size).sum()) for r in found] == [1, 15]
     assert [r.rle for r in read_array(MASK, [SIZE], None)] == [RLE]
+    assert [r.rle for r in read_array(np.dstack([MASK] * 3), [SIZE], None)] == [RLE]
+    assert len(read_array(np.dstack([labels] * 3), [SIZE], None)) == 2
+    assert len(read_array(np.stack([MASK] * 3), [SIZE], None)) == 3
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_masks_beside_their_images():
     files = [
         *("1.jpg", "1_seg.png", "1_parts_2.png", "IMG_2.JPG", "IMG_2-Mask.PNG"),
         *("10_sat.jpg", "10_mask.png", "a/image.png", "a/mask.png", "b/7_mask.tif", "7.tif"),
+        *("e/ADE_7.jpg", "e/ADE_7/instance_000_ADE_7.png", "e/cat/instance_1_cat.png"),
         *("c/images/x.png", "c/masks/y.png", "d/masks/z.png", "bottle.jpg", "bottle_label.jpg"),
     ]
     assert masks_beside(files) == {
@@ -92,6 +93,7 @@ def test_masks_beside_their_images():
         "IMG_2-Mask.PNG": "IMG_2.JPG",
         "10_mask.png": "10_sat.jpg",
         "a/mask.png": "a/image.png",
+        "e/ADE_7/instance_000_ADE_7.png": "e/ADE_7.jpg",
         "c/masks/y.png": "c/images/x.png",
     }
 

@@ -186,8 +186,7 @@ def _read(
         image.load()
         pixels = _to_rgb(image)
     else:
-        pixels = Image.fromarray((values >> (bits - 8)).clip(0, 255).astype(np.uint8))
-        pixels = pixels.convert("RGB")
+        pixels = _to_eight_bits(values, bits, image).convert("RGB")
     if wanted != size:
         # The last row and column of a reduced image may be narrower than the rest: the box knows.
         box = reduced[1] if reduced else None
@@ -219,6 +218,13 @@ def _sixteen_bits(encoded: bytes) -> np.ndarray | None:
     return high << 8 | low
 
 
+def _to_eight_bits(values: np.ndarray, bits: int, image: Image.Image) -> Image.Image:
+    """The upper 8 of the bits in use; turned over where 0 is white, which Pillow leaves to do."""
+    upper = (values >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0
+    return Image.fromarray(255 - upper if is_inverted and values.ndim == 2 else upper)
+
+
 def _with_raw_mode(encoded: bytes, raw: str) -> ImageFile.ImageFile:
     image = _open_image(encoded)
     for i, tile in enumerate(image.tile):
@@ -244,7 +250,7 @@ def _is_deep_gray(image: Image.Image) -> bool:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if _is_deep_gray(image):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _to_eight_bits(np.asarray(image), 16, image)
     if image.mode in ("F", "I"):
         raise UserError("floating-point and 32-bit pixels have no agreed range; save it as 8-bit")
     if image.mode == "P" and "transparency" in image.info:

@@ -50,6 +50,8 @@ MASK_FOLDERS = (
 _MASK_WORD = r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+)"
 # Of a mask that lies beside its image.
 _MASK = re.compile(rf"(?:^|[ ._-]){_MASK_WORD}(?=\.(?:png|tiff?|bmp|gif|pgm)$)")
+# Of one object, in a folder of the image's name beside it: ADE20K.
+_INSTANCE = re.compile(r"instance_\d+_(.+)\.png")
 # In folders such as `train_images` and `train_masks`.
 _ROLE = re.compile(
     rf"(?:^|[ ._-]+)(?:(?P<image>images?|imgs?|photos?)|{_MASK_WORD}|annotations?)(?=[ ._-]|$)"
@@ -106,6 +108,8 @@ def masks_beside(files: Sequence[str]) -> dict[str, str]:
                 masks[file].append((*folders[:depth], of))
             elif of:
                 images.setdefault((*folders[:depth], of), file)
+        if (match := _INSTANCE.fullmatch(name)) and folders[-1:] == [match[1]]:
+            masks[file].append((*folders[:-1], match[1].casefold()))
         bare = _MASK.sub("", name.casefold())
         place = (*folders, _AFTER.sub("", _ENDING.sub("", bare)))
         if bare == name.casefold():

@@ -40,7 +40,7 @@ IGNORED = {
 # Files of other kinds, beside those of a format.
 _OTHERS = {
     "instances": r".*_(labelids|labeltrainids|color|parts_\d+)",
-    "semantic": r".*_(instanceids|labeltrainids|color|parts_\d+)",
+    "semantic": r".*_(instanceids|labeltrainids|color|parts_\d+)|(.*/)?instance_\d+_.*",
     "voc": r"(.*/)?segmentationclass/.*",
 }
 _SAMPLED = 20  # label maps that are looked into before
