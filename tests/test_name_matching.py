@@ -28,6 +28,7 @@ from jaxssl.errors import UserError
         ("104_sat.jpg", "104_mask.png"),
         ("seq/7_leftImg8bit.png", "seq/7_gtFine_polygons.json"),
         ("cat.jpg", "images/1a2b3c4d-cat.jpg"),
+        ("val2017/000000000139.jpg", "COCO_val2014_000000000139.jpg"),
         ("image_003.tif", "mask_003.tif"),
         ("cell/images/cell.png", "cell/masks"),
         ("shelf/img.png", "shelf_json/label.png"),
@@ -85,6 +86,7 @@ def test_masks_beside_their_images():
         *("1.jpg", "1_seg.png", "1_parts_2.png", "IMG_2.JPG", "IMG_2-Mask.PNG"),
         *("10_sat.jpg", "10_mask.png", "a/image.png", "a/mask.png", "b/7_mask.tif", "7.tif"),
         *("e/ADE_7.jpg", "e/ADE_7/instance_000_ADE_7.png", "e/cat/instance_1_cat.png"),
+        *("4.jpg", "4_L.png", "4_instances.png", "4_alpha.png", "5_color.png", "5_depth.png"),
         *("c/images/x.png", "c/masks/y.png", "d/masks/z.png", "bottle.jpg", "bottle_label.jpg"),
     ]
     assert masks_beside(files) == {
@@ -94,6 +96,10 @@ def test_masks_beside_their_images():
         "10_mask.png": "10_sat.jpg",
         "a/mask.png": "a/image.png",
         "e/ADE_7/instance_000_ADE_7.png": "e/ADE_7.jpg",
+        "4_L.png": "4.jpg",
+        "4_instances.png": "4.jpg",
+        "4_alpha.png": "4.jpg",
+        "5_depth.png": "5_color.png",
         "c/masks/y.png": "c/images/x.png",
     }
 

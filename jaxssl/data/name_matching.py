@@ -30,12 +30,12 @@ _ENDING = re.compile(
 _WORD = (
     r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|anno|annotations?|annot|gt|groundtruth"
     r"|instances?|instanceids|labelids|labeltrainids|semantic|panoptic|gtfine|gtcoarse|leftimg8bit"
-    r"|polygons?|color|colors|rgb|sat|images?|img|json|l)"
+    r"|polygons?|color|colors|rgb|sat|images?|img|json|l|alpha|binary)"
 )
 _AFTER = re.compile(rf"(?:(?:^|[ ._-]+){_WORD})+$")
 _BEFORE = re.compile(
-    rf"^(?:(?:{_WORD}[ ._-]+)+|[0-9a-f]{{8}}-)(?=.)"
-)  # Label Studio's numbers, too
+    rf"^(?:(?:{_WORD}[ ._-]+)+|[0-9a-f]{{8}}-|coco_(?:train|val|test)20\d\d_)(?=.)"
+)  # Label Studio's numbers, too, and COCO's of before 2017
 # Folders that hold the images of a data set if one of the others is beside them.
 IMAGE_FOLDERS = (
     *("images", "jpegimages", "leftimg8bit", "img_dir", "image", "imgs", "img", "rgb"),
@@ -47,15 +47,18 @@ MASK_FOLDERS = (
     *("gtcoarse", "groundtruth", "ground_truth", "trimaps", "depth", "disparity", "panoptic"),
     *("instance", "instances", "semantic", "semantic_rgb", "v1.2", "v2.0"),  # KITTI, Mapillary
 )
-_MASK_WORD = r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+)"
-# Of a mask that lies beside its image.
-_MASK = re.compile(rf"(?:^|[ ._-]){_MASK_WORD}(?=\.(?:png|tiff?|bmp|gif|pgm)$)")
+_MASK_WORD = (
+    r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+|annot"
+    r"|annotations?|instances?)"
+)
+# Of a mask, or a depth map, that lies beside its image.
+_MASK = re.compile(
+    rf"(?:^|[ ._-])(?:{_MASK_WORD}|l|alpha|binary|depth)(?=\.(?:png|tiff?|bmp|gif|pgm)$)"
+)
 # Of one object, in a folder of the image's name beside it: ADE20K.
 _INSTANCE = re.compile(r"instance_\d+_(.+)\.png")
 # In folders such as `train_images` and `train_masks`.
-_ROLE = re.compile(
-    rf"(?:^|[ ._-]+)(?:(?P<image>images?|imgs?|photos?)|{_MASK_WORD}|annotations?)(?=[ ._-]|$)"
-)
+_ROLE = re.compile(rf"(?:^|[ ._-]+)(?:(?P<image>images?|imgs?|photos?)|{_MASK_WORD})(?=[ ._-]|$)")
 # Further ones that say the same of all files in them.
 _FOLDERS = re.compile(r".*masks?|.*labels?|anns?|ground_?truths|segmentation\w*")
 _PARTS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
