@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import scipy.io
 from skimage.measure import label as connected
 
 from jaxssl.checked_files import naming_damage
@@ -23,6 +22,7 @@ from mask_tools.coco_json import open_instances
 from mask_tools.coco_panoptic import open_panoptic
 from mask_tools.mask_files import MaskFiles, group
 from mask_tools.mask_reader import fit, stored_frame
+from mask_tools.mat_files import read_mat
 from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
 
@@ -202,12 +202,13 @@ def _read_mat(path: pathlib.Path, example: Example) -> list[np.ndarray]:
     """The segmentations of BSDS's annotators, or the one of SBD, in which 0 is no region."""
     try:
         with naming_damage(path, "copy it again if it is of BSDS or SBD"):
-            content = scipy.io.loadmat(path)
-            for name in ("GTinst", "GTcls"):
-                if name in content:
-                    labels = content[name]["Segmentation"][0, 0].astype(np.int64)
-                    return [np.where(labels == 0, -1, labels)]
-            annotators = content["groundTruth"].ravel()
-            return [each["Segmentation"][0, 0].astype(np.int64) for each in annotators]
+            content = read_mat(path)
+            single = content.get("GTinst") or content.get("GTcls")
+            given = [single] if single else content["groundTruth"]
+            maps = [one["Segmentation"] for (one,) in given]
+            if any(labels.ndim != 2 or not np.isfinite(labels).all() for labels in maps):
+                raise UserError("a segmentation is no label for each pixel")
+            maps = [labels.astype(np.int64) for labels in maps]
+            return [np.where(labels == 0, -1, labels) if single else labels for labels in maps]
     except UserError as error:
         raise BrokenImage(f"{example.key}: {error}") from error
