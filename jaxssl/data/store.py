@@ -32,6 +32,7 @@ from jaxssl.files import atomic_write, locked
 from jaxssl.progress import progress
 
 CHUNK = 64  # images
+_CHECKERS = 16  # threads, most of which wait for the disk
 _SHOWN_BYTES = 2e9  # of a store that takes a while to check
 STORE_VERSION = 2  # raise it when canvases of the same source and spec come out different
 _log = logging.getLogger("jaxssl.data")
@@ -216,7 +217,7 @@ def _kept(folder: pathlib.Path, spec: ArraySpec, count: int, *, show: bool) -> l
     kept = []
     with (
         progress(count, f"checking {folder.name}", show=show) as advance,
-        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
+        concurrent.futures.ThreadPoolExecutor(_CHECKERS) as threads,
     ):
         checksums = threads.map(lambda c: _checksum(arrays, _rows(c.number, count)), chunks)
         for chunk, checksum in zip(chunks, checksums, strict=True):
