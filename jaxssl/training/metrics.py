@@ -35,7 +35,7 @@ class MetricsWriter:
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
         with naming(self._path):
             self._file = self._path.open("a")
-            self._events = TensorBoardEvents(workdir / "tensorboard", first_step=step + 1)
+        self._events = TensorBoardEvents(workdir / "tensorboard", first_step=step + 1)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -45,7 +45,7 @@ class MetricsWriter:
             self._wandb.finish()
         with naming(self._path):
             self._file.close()
-            self._events.close()
+        self._events.close()
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line: `step`, `epoch` and the values. On disk when this returns."""
@@ -55,7 +55,7 @@ class MetricsWriter:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._events.write(step, tagged)
+        self._events.write(step, tagged)
         if self._wandb:
             self._wandb.log(line, step=step)
 
@@ -69,26 +69,28 @@ class TensorBoardEvents:
 
     def __init__(self, folder: pathlib.Path, first_step: int):
         """Of what other files in the folder say of `first_step` and later, nothing is shown."""
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         # Files of one run are read in the order of their names.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._writer = RecordWriter((folder / name).open("wb"))
-        self._add(file_version="brain.Event:2")
         started = SessionLog(status=SessionLog.START)
-        self._add(step=first_step, session_log=started)
-        self._writer.flush()
+        self._add({"file_version": "brain.Event:2"}, {"step": first_step, "session_log": started})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a point to the curve of each tag."""
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._add(step=step, summary=Summary(value=scalars))
-        self._writer.flush()
+        self._add({"step": step, "summary": Summary(value=scalars)})
 
     def close(self) -> None:
-        self._writer.close()
+        with naming(self._folder):
+            self._writer.close()
 
-    def _add(self, **content: Any) -> None:
-        self._writer.write(Event(wall_time=time.time(), **content).SerializeToString())
+    def _add(self, *events: Mapping[str, Any]) -> None:
+        with naming(self._folder):
+            for event in events:
+                self._writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+            self._writer.flush()
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:

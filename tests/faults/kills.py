@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -71,11 +71,15 @@ class Kind:
     result: Callable[[pathlib.Path], dict[str, str]]
 
 
+def settings(options: Mapping[str, object]) -> list[str]:
+    """The flags of a training that is small but for these options."""
+    return [f"--config.{key}={value}" for key, value in (TINY | options).items()]
+
+
 def train(name: str, workdir: pathlib.Path) -> list[list[str]]:
     variant, options = TRAININGS[name]
     command = ["-m", "jaxssl.train", "--config", f"configs/quickstart.py:{variant}"]
-    command += ["--workdir", str(workdir)]
-    command += [f"--config.{key}={value}" for key, value in (TINY | options).items()]
+    command += ["--workdir", str(workdir), *settings(options)]
     if name != "two_processes":
         return [command]
     with socket.socket() as free:
@@ -122,7 +126,8 @@ KINDS = {
 }
 
 
-def start(kind: Kind, folder: pathlib.Path, scratch: pathlib.Path) -> list[subprocess.Popen[bytes]]:
+def launch(command: Sequence[str], scratch: pathlib.Path, log: str) -> subprocess.Popen[bytes]:
+    """Starts a command whose caches are in `scratch`; what it prints is added to `log` there."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAXSSL_CACHE": str(scratch / "cache"),
@@ -130,18 +135,15 @@ def start(kind: Kind, folder: pathlib.Path, scratch: pathlib.Path) -> list[subpr
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_PLATFORMS": "cpu",
     }
-    with (scratch / "log").open("a") as log:
-        return [
-            subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            for command in kind.commands(folder)
-        ]
+    with (scratch / log).open("a") as file:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+
+
+def start(kind: Kind, folder: pathlib.Path, scratch: pathlib.Path) -> list[subprocess.Popen[bytes]]:
+    commands = kind.commands(folder)
+    return [launch([sys.executable, *command], scratch, "log") for command in commands]
 
 
 def look(folder: pathlib.Path) -> frozenset[tuple[str, int]]:
