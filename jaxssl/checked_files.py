@@ -54,6 +54,14 @@ class _TextError(UserError):
     """An array of texts, where one of numbers is wanted."""
 
 
+def damage_of(path: str | os.PathLike[str], error: Exception, advice: str) -> UserError:
+    """What is wrong with a file, in one line, in which it may quote no more than a little."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, KeyError):
+        reason = f"it has no {reason}"
+    return UserError(f"{os.fspath(path)} is damaged: {reason}; {advice}")
+
+
 @contextlib.contextmanager
 def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
     """Whatever goes wrong in reading a file becomes a `UserError` that names it."""
@@ -62,10 +70,7 @@ def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
     except Exception as error:  # parsers raise whatever a damaged file makes them run into
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if isinstance(error, KeyError):
-            reason = f"it has no {reason}"
-        raise UserError(f"{os.fspath(path)} is damaged: {reason}; {advice}") from error
+        raise damage_of(path, error, advice) from error
 
 
 def read_text(path: pathlib.Path, *, advice: str) -> str:
@@ -173,7 +178,8 @@ def _expect(kind: type, value: Any) -> None:
 
 def is_plain_name(name: str) -> bool:
     """Whether it names a file in a folder, and none elsewhere."""
-    return name == pathlib.PurePath(name).name and name not in ("", "..") and "\0" not in name
+    is_one = name == pathlib.PurePath(name).name and name not in ("", "..") and "\0" not in name
+    return is_one and len(os.fsencode(name)) < 256
 
 
 def open_archive(file: io.BufferedIOBase) -> zipfile.ZipFile:

@@ -12,13 +12,15 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxssl.config import base
@@ -37,6 +39,17 @@ ODD = [
     None, True, -1, 0, 1, 0.5, -0.0, 2**31, 2**64, 10**40, 1e308, float("nan"), float("-inf"), "",
     "a", "\0", "\ud83d", "../../x", "/etc/hostname", "<b>", "9" * 500, [], [[]], {}, {"a": {}}, [1],
 ]  # fmt: skip
+ODD_TEXT = [
+    b"9" * 5000,
+    b"1e999",
+    b"-0x1",
+    b"[" * 10**5,
+    b'{"a":' * 10**5,
+    b"\0",
+    b"\xff",
+    b"1.",
+    b",",
+]
 Rng = random.Random
 CASES, SEED = int(os.environ.get("FUZZ_CASES", 50)), int(os.environ.get("FUZZ_SEED", 0))
 SECONDS, MEMORY = 10, 1.5e9  # of a case; of all cases of a kind
@@ -54,11 +67,11 @@ def example(number: int = 0) -> Example:
     return Example(f"a/{number}.png", image, number, regions, masks[0].astype(np.int32))
 
 
-def write_images(folder: pathlib.Path, count: int) -> None:
+def write_images(folder: pathlib.Path, count: int, first: int = 0) -> None:
     """PNG files of 4 x 4 pixels, each of another gray."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
-        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(np.full((4, 4, 3), first + number, np.uint8)).save(folder / f"{number}.png")
 
 
 def write_records(tmp: pathlib.Path) -> pathlib.Path:
@@ -99,7 +112,7 @@ def damage_bytes(data: bytes, rng: Rng) -> bytes:
         elif kind == 5:
             out += rng.randbytes(size)
         elif rng.random() < 0.3:
-            del out[at:]
+            del out[rng.choice([at, len(out) * rng.randrange(10) // 10]) :]
     return bytes(out)
 
 
@@ -113,8 +126,12 @@ def places(tree: Any) -> list[tuple[Any, Any]]:
 
 def damage_json(text: bytes, rng: Rng) -> bytes:
     """Values replaced, removed, renamed, nested or exchanged; or other bytes."""
-    if rng.random() < 0.35:
+    kind = rng.random()
+    if kind < 0.35:
         return damage_bytes(text, rng)
+    if kind < 0.4:  # as no JSON of Python's would be
+        start, odd = rng.choice(list(re.finditer(rb"[\w.]+", text))).span(), rng.choice(ODD_TEXT)
+        return text[: start[0]] + odd + text[start[1] :]
     tree = [json.loads(text)]
     for _ in range(rng.choice([1, 1, 2])):
         inside, key = rng.choice(places(tree))
@@ -166,6 +183,17 @@ class Kind:
     read: Callable[[], Any]
     damage: Callable[[bytes, Rng], bytes] = damage_bytes
     exact: bool = False  # whether whatever is read must be what was written
+
+
+def make_test(kinds: Mapping[str, Callable[[pathlib.Path], Kind]]) -> Callable[..., None]:
+    """A test that tries `CASES` cases of each kind of file."""
+
+    @pytest.mark.parametrize("name", kinds)
+    def test(tmp_path: pathlib.Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # what takes longest here
+        assert_harmless(kinds[name](tmp_path), name, tmp_path)
+
+    return test
 
 
 def assert_harmless(kind: Kind, name: str, folder: pathlib.Path) -> None:

@@ -274,7 +274,9 @@ def test_a_record_whose_features_do_not_fit_is_named(tmp_path, change):
     assert not isinstance(error.value, BrokenImage)
 
 
-@pytest.mark.parametrize("name", ["../a.tfrecord", "/etc/passwd", "a/b", "", "..", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../a.tfrecord", "/etc/passwd", "a/b", "", "..", "a\0b", "9" * 256]
+)
 def test_records_stay_in_their_folder(folder, name):
     path = folder / "info.json"
     content = json.loads(path.read_text())

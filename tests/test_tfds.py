@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torchvision  # noqa: F401 - before TensorFlow: the other way round ends Python
 
-from jaxssl.data import open_source
+from jaxssl.data import open_source, tfrecord
 from jaxssl.data.source import BrokenImage
-from jaxssl.data.tfds import Names, find_names
+from jaxssl.data.tfds import Names, _reader, find_names
+from jaxssl.errors import UserError
 from mask_tools import export, inspect
 from mask_tools.hierarchy import objects
 
@@ -170,6 +171,38 @@ def test_what_the_mock_draws(data_dir):
 def test_a_label_map_of_another_size_breaks_the_image(data_dir):
     with pytest.raises(BrokenImage, match=r"its label map has \(3, 5\) pixels, it has \(4, 5\)"):
         open_source("tfds:odd_scenes/train")[0]
+
+
+@pytest.mark.parametrize("name", ["image", "label", "file_name", "segmentation_mask"])
+def test_a_record_without_a_feature_is_named(data_dir, tmp_path, name):
+    source = open_source("tfds:small_pets/test")
+    features = tfrecord.decode_features(source._read(0, tfrecord.encode_features))
+    for value in (None, [], np.array([0.5], np.float32)):
+        changed = features | {name: value} if value is not None else dict(features)
+        if value is None:
+            del changed[name]
+        path = tmp_path / "a.tfrecord"
+        path.write_bytes(tfrecord.frame(tfrecord.encode_features(changed)))
+        source._is_tfrecord, source._paths = True, [path]
+        source._extent = np.insert(tfrecord.scan(path), 0, 0, axis=1)
+        with pytest.raises(UserError, match=f"a.tfrecord is damaged: its? .*{name}.*; prepare"):
+            source[0]
+
+
+@pytest.mark.parametrize("name", ["records", "dataset_info.json"])
+def test_a_damaged_data_set_is_named(data_dir, name):
+    folder = data_dir / "small_depths" / "1.0.0"
+    paths = [path for path in folder.iterdir() if "validation" in path.name]
+    path = folder / name if name.endswith("json") else paths[0]
+    written = path.read_bytes()
+    try:
+        _reader.cache_clear()
+        path.write_bytes(written[: len(written) // 2])
+        with pytest.raises(UserError, match="small_depths"):
+            open_source("tfds:small_depths/validation")[1]
+    finally:
+        path.write_bytes(written)
+        _reader.cache_clear()
 
 
 def is_array(data_dir):

@@ -66,18 +66,18 @@ def decode_resized_example(
     missing, or not what the others say.
     """
     features = tfrecord.decode_features(data)
-    key, encoded = _read_key(features), _take(features, "image/encoded", bytes, 1)[0]
+    key, encoded = _read_key(features), tfrecord.take(features, "image/encoded", bytes, 1)[0]
     image, size = decode_resized(encoded, key, fit)
     recorded = _read_size(features)
     if size != recorded:
         raise BrokenImage(f"{key}: has {size} pixels where its record says {recorded}")
     semantic = None
     if "semantic/png" in features:
-        encoded_map = _take(features, "semantic/png", bytes, 1)[0]
+        encoded_map = tfrecord.take(features, "semantic/png", bytes, 1)[0]
         semantic = decode_label_map(encoded_map, key).astype(np.int32)
         if semantic.shape != size:
             raise UserError(f"its semantic/png has {semantic.shape} pixels, not {size}")
-    label = int(_take(features, "label", np.int64, 1)[0])
+    label = int(tfrecord.take(features, "label", np.int64, 1)[0])
     if not -1 <= label < 2**31:
         raise UserError(f"its label is {label}")
     example = Example(
@@ -103,7 +103,7 @@ def read_key(data: bytes) -> str:
 
 def _read_size(features: Mapping[str, Any]) -> tuple[int, int]:
     height, width = (
-        int(_take(features, f"image/{n}", np.int64, 1)[0]) for n in ("height", "width")
+        int(tfrecord.take(features, f"image/{n}", np.int64, 1)[0]) for n in ("height", "width")
     )
     if min(height, width) < 1:
         raise UserError(f"its image has {height} x {width} pixels")
@@ -111,20 +111,7 @@ def _read_size(features: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _read_key(features: Mapping[str, Any]) -> str:
-    return os.fsdecode(_take(features, "image/key", bytes, 1)[0])
-
-
-def _take(features: Mapping[str, Any], name: str, kind: type, count: int) -> Any:
-    """The values of a feature; `UserError` unless there are so many of that type."""
-    values = features.get(name)
-    if values is None:
-        raise UserError(f"it has no {name}")
-    if not len(values):  # an empty list may have lost its type
-        values = [] if kind is bytes else np.zeros(0, kind)
-    is_kind = isinstance(values, list) if kind is bytes else getattr(values, "dtype", None) == kind
-    if not is_kind or len(values) != count:
-        raise UserError(f"its {name} holds something else than {count} {kind.__name__}")
-    return values
+    return os.fsdecode(tfrecord.take(features, "image/key", bytes, 1)[0])
 
 
 def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regions | None:
@@ -133,12 +120,12 @@ def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regio
     count = len(features["regions/rle"])
     regions = Regions(
         size=size,
-        box=_take(features, "regions/box", np.float32, 4 * count).reshape(-1, 4),
-        area=_take(features, "regions/area", np.int64, count),
-        object=_take(features, "regions/object", np.int64, count),
-        score=_take(features, "regions/score", np.float32, count),
-        level=_take(features, "regions/level", np.int64, count),
-        rle=tuple(_take(features, "regions/rle", bytes, count)),
+        box=tfrecord.take(features, "regions/box", np.float32, 4 * count).reshape(-1, 4),
+        area=tfrecord.take(features, "regions/area", np.int64, count),
+        object=tfrecord.take(features, "regions/object", np.int64, count),
+        score=tfrecord.take(features, "regions/score", np.float32, count),
+        level=tfrecord.take(features, "regions/level", np.int64, count),
+        rle=tuple(tfrecord.take(features, "regions/rle", bytes, count)),
     )
     check_masks(regions.rle, size)
     if not np.isfinite(regions.box).all() or (regions.area < 0).any():

@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 
-from jaxssl.checked_files import is_plain_name, read_json
+from jaxssl.checked_files import damage_of, is_plain_name, read_json
 from jaxssl.data import tfrecord
 from jaxssl.data.record_codec import (
     decode_example,
@@ -230,8 +230,8 @@ class Records:
         except BrokenImage as error:
             raise BrokenImage(f"{path}: {error}") from error
         except UserError as error:
-            where = f"{path}: the record at byte {offset} is damaged"
-            raise UserError(f"{where}: {error}; export or copy the file again") from error
+            where = f"{path}: the record at byte {offset}"
+            raise damage_of(where, error, "export or copy the file again") from error
 
 
 def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
@@ -241,8 +241,4 @@ def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
     size = path.stat().st_size
     if size != shard.bytes:
         raise UserError(f"{path} has {size} bytes where info.json says {shard.bytes}; {_REPEAT}")
-    extents = tfrecord.scan(path)
-    if len(extents) != shard.count:
-        found = f"{len(extents)} records where info.json says {shard.count}"
-        raise UserError(f"{path} has {found}; {_REPEAT}")
-    return extents
+    return tfrecord.scan(path, shard.count)

@@ -5,23 +5,30 @@ extra `tfds-read`), in any process: each record is a tf.train.Example in which a
 of its file. TensorFlow is needed to prepare a data set that is not there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.util
+import math
 import os
 import pathlib
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
+from jaxssl.checked_files import damage_of, naming_damage
 from jaxssl.data import tfrecord
 from jaxssl.data.decode import decode_image, decode_label_map
 from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
+
+T = TypeVar("T")
+Features = dict[str, Any]
 
 _IMAGES = ("image", "image_left")  # names of features, the first that there is
 _LABEL_MAPS = ("segmentation_mask", "segmentation_label", "annotation", "segmentation")
@@ -53,17 +60,18 @@ class Tfds:
         folder that it uses. Raises `UserError` if that fails, or no image is in it.
         """
         self.spec = f"tfds:{name}"
-        builder, split = _open(name)
-        self._names = find_names(builder.info.features, name)
+        with _opening(name):
+            builder, split = _open(name)
+            self._names = find_names(builder.info.features, name)
+            declared = (split,) if split else tuple(builder.info.splits)
+            splits, by_key = choose_splits(declared, part)
+            instructions = [
+                (chosen.split("[")[0], instruction)
+                for chosen in splits
+                for instruction in builder.info.splits[chosen].file_instructions
+            ]
         self.class_names = self._names.classes
         self.has_regions = bool(self._names.panoptic)
-        declared = (split,) if split else tuple(builder.info.splits)
-        splits, by_key = choose_splits(declared, part)
-        instructions = [
-            (chosen.split("[")[0], instruction)
-            for chosen in splits
-            for instruction in builder.info.splits[chosen].file_instructions
-        ]
         self._is_tfrecord = builder.info.file_format.value == "tfrecord"
         if builder.info.file_format.value not in _FORMATS:
             raise UserError(
@@ -85,24 +93,34 @@ class Tfds:
         return len(self._extent)
 
     def __getitem__(self, index: int) -> Example:
-        features = self._features(index)
-        key = self._key(index, features)
-        encoded = features[self._names.image][0]
+        return self._read(index, functools.partial(self._example, index))
+
+    def _example(self, index: int, features: Features) -> Example:
+        names, key = self._names, self._key(index, features)
+        encoded = tfrecord.take(features, names.image, bytes, 1)[0]
         image = decode_image(encoded, key)
-        depth = features.get(self._names.depth)  # 16-bit floats are stored as 32-bit ones
+        size, semantic, depth = image.shape[:2], None, None
+        if names.semantic:
+            semantic = _decode_map(features, names.semantic, key, size)
+            semantic = semantic if semantic.ndim == 2 else semantic[..., 0]  # gray, as color
+        if names.depth:  # 16-bit floats are stored as 32-bit ones
+            depth = tfrecord.take(features, names.depth, np.float32, math.prod(size)).reshape(size)
+        label = int(tfrecord.take(features, names.label, np.int64, 1)[0]) if names.label else -1
+        if not -1 <= label < 2**31:
+            raise UserError(f"its {names.label} is {label}")
         return Example(
             key=key,
             image=image,
-            label=int(features[self._names.label][0]) if self._names.label else -1,
-            regions=self._segments(features, key, image.shape[:2]),
-            semantic=self._label_map(features, key, image.shape[:2]),
-            depth=None if depth is None else depth.reshape(image.shape[:2]),
+            label=label,
+            regions=self._segments(features, key, size),
+            semantic=semantic,
+            depth=depth,
             encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
         )
 
     def keys(self) -> list[str]:
         """The keys of the images; reads all records."""
-        return [self._key(index, self._features(index)) for index in range(len(self))]
+        return [self._read(i, functools.partial(self._key, i)) for i in range(len(self))]
 
     def files(self) -> list[tuple[str, pathlib.Path]]:
         """The files of records, by name."""
@@ -118,42 +136,42 @@ class Tfds:
         stop = instruction.skip + instruction.take if instruction.take >= 0 else None
         chosen = slice(instruction.skip, stop)
         if self._is_tfrecord:
-            extents = tfrecord.scan(self._paths[file])[chosen]
+            extents = tfrecord.scan(self._paths[file], instruction.examples_in_shard)[chosen]
         else:
             numbers = np.arange(instruction.examples_in_shard)[chosen]
             extents = np.stack([np.full(len(numbers), -1), numbers], axis=1)
         return np.insert(extents, 0, file, axis=1)
 
-    def _features(self, index: int) -> dict[str, Any]:
+    def _read(self, index: int, decode: Callable[[Features], T]) -> T:
+        """What a function makes of a record; a `UserError` names the file, unless it is skipped."""
         file, offset, length = self._extent[index].tolist()
         path = self._paths[file]
         if self._is_tfrecord:
-            return tfrecord.decode_features(tfrecord.read(path, offset, length))
-        return tfrecord.decode_features(_reader(path).read([length])[0])
+            data = tfrecord.read(path, offset, length)
+        else:
+            with naming_damage(path, "prepare it again"):
+                (data,) = _reader(path).read([length])
+        try:
+            return decode(tfrecord.decode_features(data))
+        except BrokenImage:
+            raise
+        except UserError as error:
+            raise damage_of(path, error, f"prepare {self.spec} again") from error
 
-    def _key(self, index: int, features: dict[str, Any]) -> str:
+    def _key(self, index: int, features: Features) -> str:
         if self._names.key:
-            return os.fsdecode(features[self._names.key][0])
+            return os.fsdecode(tfrecord.take(features, self._names.key, bytes, 1)[0])
         file, offset, length = self._extent[index].tolist()
         return f"{self._splits[file]}/{self._paths[file].name}/{offset if offset >= 0 else length}"
 
-    def _label_map(
-        self, features: dict[str, Any], key: str, size: tuple[int, ...]
-    ) -> np.ndarray | None:
-        if not self._names.semantic:
-            return None
-        values = _decode_map(features[self._names.semantic][0], key, size)
-        return values if values.ndim == 2 else values[..., 0]  # gray, written as color
-
-    def _segments(
-        self, features: dict[str, Any], key: str, size: tuple[int, ...]
-    ) -> Regions | None:
+    def _segments(self, features: Features, key: str, size: tuple[int, ...]) -> Regions | None:
         """The panoptic segments but for crowds; none lies in another, so each is an object."""
         if not self._names.panoptic:
             return None
-        colors = _decode_map(features[self._names.panoptic][0], key, size)
+        colors = _decode_map(features, self._names.panoptic, key, size)
         numbers = colors @ np.array([1, 256, 65_536], np.int32) if colors.ndim == 3 else colors
-        ids, crowds = (features.get(f"{_PANOPTIC[1]}/{name}", ()) for name in ("id", "is_crowd"))
+        ids = tfrecord.take(features, f"{_PANOPTIC[1]}/id", np.int64)
+        crowds = tfrecord.take(features, f"{_PANOPTIC[1]}/is_crowd", np.int64, len(ids))
         single = {int(n) for n, crowd in zip(ids, crowds, strict=True) if not crowd}
         height, width = numbers.shape
         rle = tuple(runs for n, runs in encode_labels(numbers).items() if n in single)
@@ -169,8 +187,9 @@ class Tfds:
         )
 
 
-def _decode_map(encoded: bytes, key: str, size: tuple[int, ...]) -> np.ndarray:
+def _decode_map(features: Features, name: str, key: str, size: tuple[int, ...]) -> np.ndarray:
     """A label map i32[h, w] or i32[h, w, 3]; `BrokenImage` if it is not of the image's size."""
+    encoded = tfrecord.take(features, name, bytes, 1)[0]
     values = decode_label_map(encoded, f"{key}: its label map").astype(np.int32)
     if values.shape[:2] != size:
         raise BrokenImage(f"{key}: its label map has {values.shape[:2]} pixels, it has {size}")
@@ -207,26 +226,28 @@ def find_names(features: Any, name: str) -> Names:
     )
 
 
-def _open(name: str) -> tuple[Any, str]:
-    """The builder of a data set that is there now, and the split that is named, or ""."""
-    tfds = _import()
+@contextlib.contextmanager
+def _opening(name: str) -> Iterator[None]:
+    """Whatever a download, its checks and its parsers may raise becomes a `UserError`."""
     try:
-        builder, split = _find(tfds, name)
-        if not builder.is_prepared():
-            _import_tensorflow(builder)
-            builder.download_and_prepare()
+        yield
     except UserError:
         raise
-    except Exception as error:  # whatever a download, its checks and its parsers may raise
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"tfds:{name} cannot be opened: {reason}; give tfds:NAME/SPLIT, such as "
-            "tfds:cifar10/train"
-        ) from error
+        advice = "give tfds:NAME/SPLIT, such as tfds:cifar10/train"
+        raise UserError(f"tfds:{name} cannot be opened: {reason}; {advice}") from error
+
+
+def _open(name: str) -> tuple[Any, str]:
+    """The builder of a data set that is there now, and the split that is named, or ""."""
+    builder, split = _find(_import(), name)
+    if not builder.is_prepared():
+        _import_tensorflow(builder)
+        builder.download_and_prepare()
     if split and split.split("[")[0] not in builder.info.splits:
-        raise UserError(
-            f"tfds:{name} has no split {split!r}; choose from {', '.join(builder.info.splits)}"
-        )
+        known = ", ".join(builder.info.splits)
+        raise UserError(f"tfds:{name} has no split {split!r}; choose from {known}")
     return builder, split
 
 

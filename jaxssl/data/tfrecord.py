@@ -100,6 +100,20 @@ def decode_features(data: bytes) -> dict[str, Any]:
     return features
 
 
+def take(features: Mapping[str, Any], name: str, kind: type, count: int | None = None) -> Any:
+    """The values of a feature; `UserError` unless there are so many, or any, of that type."""
+    values = features.get(name)
+    if values is None:
+        raise UserError(f"it has no {name}")
+    if not len(values):  # an empty list may have lost its type
+        values = [] if kind is bytes else np.zeros(0, kind)
+    is_kind = isinstance(values, list) if kind is bytes else getattr(values, "dtype", None) == kind
+    if not is_kind or count not in (None, len(values)):
+        wanted = kind.__name__ if count is None else f"{count} {kind.__name__}"
+        raise UserError(f"its {name} holds something else than {wanted}")
+    return values
+
+
 def _masked_crc(data: bytes) -> int:
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
@@ -113,10 +127,11 @@ def frame(data: bytes) -> bytes:
     )
 
 
-def scan(path: pathlib.Path) -> np.ndarray:
+def scan(path: pathlib.Path, count: int | None = None) -> np.ndarray:
     """Where each record's bytes are: i64[n, 2] of offset and length, read from the headers alone.
 
-    Raises `UserError` naming the file and the record that is damaged or cut short.
+    Raises `UserError` naming the file and the record that is damaged or cut short, or if they are
+    not so many.
     """
     extents: list[tuple[int, int]] = []
     again = "export or copy the file again"
@@ -137,6 +152,8 @@ def scan(path: pathlib.Path) -> np.ndarray:
                 raise UserError(f"{where} is cut short; {again}")
             extents.append((start + _HEADER.size, length))
             start = end
+    if count not in (None, len(extents)):
+        raise UserError(f"{path} has {len(extents)} records, not {count} as described; {again}")
     return np.array(extents, np.int64).reshape(-1, 2)
 
 

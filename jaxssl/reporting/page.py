@@ -3,14 +3,13 @@
 import dataclasses
 import logging
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
+from jaxssl.checked_files import naming_damage, read_arrays
 from jaxssl.errors import UserError
 from jaxssl.preview import cut_views
 from jaxssl.reporting import curves, pictures, tables
@@ -164,7 +163,7 @@ def attempt(kind: Kind, arrays: RunArrays, map_by: str) -> tuple[Markup, str]:
     """The pictures and "", or none and the reason why."""
     try:
         return kind.draw(arrays, map_by), ""
-    except (UserError, OSError, zipfile.BadZipFile) as error:
+    except (UserError, OSError) as error:
         reason = " ".join(str(error).split())
         log.warning("%s: no %s: %s", arrays.run.name, kind.title.lower(), reason)
         return Markup(), f"Left out: {reason}"
@@ -219,8 +218,8 @@ def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
 def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
     titled_rows = []
     for path in sorted((arrays.run.workdir / "predictions").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as predictions:
-            titled_rows.append((path.stem, pictures.mask_rows(dict(predictions), MASKS)))
+        with naming_damage(path, "delete it, or evaluate again"), path.open("rb") as file:
+            titled_rows.append((path.stem, pictures.mask_rows(read_arrays(file), MASKS)))
     return render("grid.html", titled_rows=titled_rows) if titled_rows else Markup()
 
 

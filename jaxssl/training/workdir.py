@@ -16,7 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxssl import distributed
-from jaxssl.checked_files import read_json
+from jaxssl.checked_files import damage_of, read_json
 from jaxssl.config import SavedConfig, build_method, check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
@@ -165,7 +165,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
         config = check(complete(saved))
         build_method(config)
     except UserError as error:
-        raise UserError(f"{path} is damaged: {error}; {advice}") from error
+        raise damage_of(path, error, advice) from error
     return config
 
 
