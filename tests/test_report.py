@@ -274,6 +274,13 @@ def test_results_of_earlier_versions_have_their_names_of_today(tmp_path):
     assert results == [{"miou": 0.5, "baseline_pixel_accuracy": 0.4}, {"top1": 0.5}]
 
 
+def test_papers_that_pre_trained_on_scenes_are_beside_their_task(tmp_path):
+    found = entry("in_context", 0.5) | {"dataset": "VOCdevkit", "results": {"miou": 0.5}}
+    page = make_page(tmp_path, make_run(tmp_path / "run", make_config(), entries=[found]))
+    (line,) = (text for text in page.text if "cribo" in text)
+    assert line.startswith("pascal/in_context_miou: cribo 58.1: CrIBo (arXiv 2310.07855)")
+
+
 def test_names_of_groups(tmp_path):
     seeds = [make_run(tmp_path / f"samclr_seed{i}", make_config(i)) for i in (0, 10)]
     other = make_run(tmp_path / "x" / "samclr", make_config(sampler="random_crop"))
