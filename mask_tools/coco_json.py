@@ -121,7 +121,8 @@ class Listed:
         for what, there in (("annotations", self.slots), ("images", self.images)):
             if not there:
                 raise UserError(
-                    f"{self.path} has no list of {what}, so it is no COCO annotation file"
+                    f"{self.path} has no list of {what}, so it is no COCO annotation file: export "
+                    "it as one"
                 )
         if self.is_panoptic != panoptic:
             other = "panoptic" if self.is_panoptic else "coco"

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from test_decode import PIXELS, rgb
 
@@ -43,6 +44,21 @@ def test_sixteen_bit_images_of_a_folder_are_scaled_alike(tmp_path, caplog):
     np.testing.assert_array_equal(again[0].image[..., 0], ramp >> 8)
     assert again.fingerprint() != before
     assert again[0].encoded == (tmp_path / "train" / "a.png").read_bytes()
+
+
+def test_pages_and_channels_that_are_not_read_are_said(tmp_path, caplog):
+    pages = np.random.default_rng(0).integers(0, 256, (2, 6, 8), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    bands = np.dstack([*pages, *pages])
+    tifffile.imwrite(tmp_path / "near.tif", bands, photometric="rgb", extrasamples=["unspecified"])
+    tifffile.imwrite(tmp_path / "rgba.tif", bands, photometric="rgb", extrasamples=["unassalpha"])
+    rgb().save(tmp_path / "plain.tif")
+    with caplog.at_level("INFO", "jaxssl.data"):
+        near, _, _, stack = (example.image for example in Folder(tmp_path))
+    np.testing.assert_array_equal(near, bands[..., :3])
+    np.testing.assert_array_equal(stack[..., 0], pages[0])
+    said = f"folder:{tmp_path}: of TIFF files channels besides the colors and pages after the first"
+    assert caplog.messages == [f"{said} are left out"]
 
 
 def test_what_was_left_out_is_counted_by_ending(tmp_path, caplog, monkeypatch):

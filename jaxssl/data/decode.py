@@ -92,6 +92,19 @@ def largest_value(encoded: bytes, key: str) -> int | None:
     return _open(encoded, key, read)
 
 
+def unread_parts(encoded: bytes, key: str) -> list[str]:
+    """What of a TIFF file is not read."""
+
+    def read(image: Image.Image) -> list[str]:
+        if not isinstance(image, TiffImageFile):
+            return []
+        further = 0 in image.tag_v2.get(338, ())  # samples that are neither colors nor alpha
+        pages = ["pages after the first"] * (image.n_frames > 1)
+        return pages + ["channels besides the colors"] * further
+
+    return _open(encoded, key, read)
+
+
 def read_encoded(path: pathlib.Path, key: str) -> bytes:
     """The bytes of the file of an image; `BrokenImage` if it cannot be read."""
     try:

@@ -28,7 +28,14 @@ from jaxssl.data.class_folders import (
     find_splits,
     folder_at,
 )
-from jaxssl.data.decode import HAS_HEIF, decode_image, decode_resized, largest_value, read_size
+from jaxssl.data.decode import (
+    HAS_HEIF,
+    decode_image,
+    decode_resized,
+    largest_value,
+    read_size,
+    unread_parts,
+)
 from jaxssl.data.label_table import read_labels, sort_classes
 from jaxssl.data.name_matching import masks_beside
 from jaxssl.data.source import BrokenImage, Example
@@ -224,11 +231,16 @@ def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
     """How many bits of 16-bit channels are in use, by a sample of all images; 16: all, or none."""
     deep = [key for key in keys if key.lower().endswith(_DEEP)]
     largest = []
+    unread: set[str] = set()
     for index in np.random.default_rng(0).permutation(len(deep))[:_SAMPLED]:
         try:
-            largest.append(largest_value((root / deep[index]).read_bytes(), deep[index]))
+            encoded = (root / deep[index]).read_bytes()
+            largest.append(largest_value(encoded, deep[index]))
+            unread.update(unread_parts(encoded, deep[index]))
         except (OSError, BrokenImage):
             continue  # it is named when it is to be used
+    if unread:
+        _report(spec, f": of TIFF files {' and '.join(sorted(unread))} are left out")
     top = max((value for value in largest if value is not None), default=65535)
     bits = next(bits for bits in (8, 10, 12, 14, 16) if top < 2**bits)
     if bits < 16:

@@ -146,6 +146,8 @@ def open_tree(path: str, part: str | None) -> LabelFolder | None:
     root = pathlib.Path(path)
     if part and not find_tree(root, "test"):
         found = find_tree(root, "train")
+        if found and part == "test":
+            _log.info("%s: label maps to learn from only; one in five is for testing", path)
         return LabelFolder(path, *found, by_key=part) if found else None
     found = find_tree(root, part)
     return LabelFolder(path, *found) if found else None
