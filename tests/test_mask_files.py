@@ -45,6 +45,16 @@ def test_sam_in_a_json_file_for_each_image(tmp_path, name):
     assert len(find(tmp_path, min_score=0.6)) == 1
 
 
+@pytest.mark.parametrize("key", ["../7.jpg", "a/../../7.jpg", "{}/7.jpg"])
+def test_masks_of_other_folders_are_not_read_whatever_the_name_of_an_image(tmp_path, key):
+    (tmp_path / "7.json").write_text(json.dumps(SAM))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "8.json").write_text(json.dumps(SAM))
+    example = Example(key.format(tmp_path), EXAMPLE.image)
+    with pytest.raises(BrokenImage, match="has no masks in"):
+        Proposals(path=str(tmp_path / "masks"))(example)
+
+
 @pytest.mark.parametrize(
     "content",
     [

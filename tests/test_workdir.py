@@ -10,7 +10,13 @@ from PIL import Image
 from jaxssl.config import base
 from jaxssl.data import open_source
 from jaxssl.errors import UserError
-from jaxssl.training.workdir import check_images, check_workdir, create_workdir
+from jaxssl.training.workdir import (
+    Environment,
+    check_images,
+    check_workdir,
+    create_workdir,
+    read_environment,
+)
 
 
 @pytest.fixture
@@ -80,6 +86,13 @@ def test_runs_without_a_word_on_their_images_take_those_of_now_for_theirs(tmp_pa
         start(tmp_path, **{"data.source": "objects:3"})
     start(tmp_path, **{"data.source": "scenes:3"})
     assert json.loads((tmp_path / "environment.json").read_text())["data"]
+
+
+def test_nothing_of_the_environment_that_may_be_secret_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
+    start(tmp_path, **{"data.source": "scenes:3"})
+    assert set(read_environment(tmp_path)) == set(Environment.__annotations__)
+    assert not any("a-secret-key" in path.read_text() for path in tmp_path.iterdir())
 
 
 def test_the_learning_rate_may_be_lowered(tmp_path):
