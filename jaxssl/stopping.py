@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -58,13 +59,18 @@ class StopSignal:
 
 @contextlib.contextmanager
 def starting_workers() -> Iterator[None]:
-    """Processes that are started within get no signals: what reaches both is left to this one."""
+    """Processes that are started within get no signals: what reaches both is left to this one.
+
+    What they leave in shared memory when they end early is cleaned up without a word.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    sys.warnoptions.append("ignore:resource_tracker")  # of the process that cleans up
     try:
         resource_tracker.ensure_running()  # the first time, this lets signals through
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         yield
     finally:
+        sys.warnoptions.remove("ignore:resource_tracker")
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -120,3 +120,17 @@ def test_data_workers_end_when_the_trainer_is_killed(tmp_path):
     finally:
         for pid in of_group(trainer.pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_what_workers_leave_in_shared_memory_is_cleaned_up_without_a_word():
+    leaves = (
+        "from multiprocessing import shared_memory\n"
+        "from jaxssl.stopping import starting_workers\n"
+        "with starting_workers():\n"
+        "    print(shared_memory.SharedMemory(create=True, size=8).name)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", leaves], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stderr == ""
+    assert not pathlib.Path("/dev/shm", ended.stdout.strip()).exists()

@@ -9,114 +9,26 @@ memory that this process alone sees, so none is left however it ends (Linux, wit
 """
 
 import argparse
-import contextlib
-import dataclasses
 import functools
 import logging
 import os
 import pathlib
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
-from kills import files, launch, settings, trained
+from commands import SECONDS, Place, fill
+from kills import files, trained
 from PIL import Image
 
-TRAIN = ["jaxssl.train", "--config", "configs/quickstart.py:simclr"]
 LONG = {"epochs": 20}  # long enough to be met
-SLOW = {
-    "data.source": "scenes:2000",
-    "data.pixels": 9216,
-    "data.input": "host",
-    "epochs": 1,
-    "batch_size": 200,
-    "log_every": 10,
-    "checkpoint.every": 100,
-}  # to be met while it decodes
-SECONDS = 600  # of a command
-GOES_ON = "interrupted; the same command continues"
-
-
-@dataclasses.dataclass
-class Place:
-    """Where a case runs its commands, and what they said."""
-
-    scratch: pathlib.Path
-    said: list[str] = dataclasses.field(default_factory=list)
-    _started: int = 0
-
-    def start(self, *words: object, shell: str = "") -> "Command":
-        """`python -m` and these words; with `shell`, what follows them on a line of bash."""
-        self._started += 1
-        command = [sys.executable, "-m", *map(str, words)]
-        if shell:
-            command = ["bash", "-c", f"set -o pipefail; {shlex.join(command)} {shell}"]
-        log = f"{self.scratch.name}-{self._started}.log"
-        process = launch(command, self.scratch.parent, log)
-        return Command(process, self.scratch.parent / log, self.said)
-
-    def train(self, name: str = "run", shell: str = "", **options: object) -> "Command":
-        """A training in a folder of that name; `data__source` is the option data.source."""
-        given = {key.replace("__", "."): value for key, value in options.items()}
-        return self.start(*TRAIN, "--workdir", self.scratch / name, *settings(given), shell=shell)
-
-    @contextlib.contextmanager
-    def disk(self, megabytes: int = 16) -> Iterator[pathlib.Path]:
-        """A small disk."""
-        folder = self.scratch / "disk"
-        folder.mkdir()
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "x", folder], check=True
-        )
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@dataclasses.dataclass
-class Command:
-    process: subprocess.Popen[bytes]
-    log: pathlib.Path
-    said: list[str]
-
-    def until(self, condition: Callable[[], object]) -> None:
-        """Waits for it, while the command runs."""
-        while not condition():
-            assert self.process.poll() is None, f"ended before: {self.log.read_text()[-2000:]}"
-            time.sleep(0.001)
-
-    def ends(self, *words: object, status: int = 0) -> None:
-        """With this status and, in its last line, these words; if it is 1, in one line of error."""
-        try:
-            code = self.process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = -1
-        printed = self.log.read_text()
-        lines = printed.splitlines() or [""]
-        assert code == status, f"status {code}, not {status}: {printed[-2000:]}"
-        assert "Traceback" not in printed, printed
-        errors = [line for line in lines if "error" in line.lower()]
-        assert len(errors) == (status == 1), printed[-2000:]
-        assert all(str(word) in lines[-1] for word in words), f"{words} not in {lines[-1]}"
-        if words:
-            self.said.append(lines[-1])
-
-
-def fill(disk: pathlib.Path, leave: int = 0) -> pathlib.Path:
-    """A file that takes what is free on a disk, but for so many bytes."""
-    path = disk / "filler"
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
-        while shutil.disk_usage(disk).free > leave:
-            file.write(bytes(4096))
-    return path
+SLOW = {  # to be met while it decodes
+        "data__source": "scenes:2000", "data__pixels": 9216, "data__input": "host", "epochs": 1,
+        "batch_size": 200, "log_every": 10, "checkpoint__every": 100}  # fmt: skip
+EVALUATE = "jaxssl.evaluate --tasks knn --datasets objects:64 --set knn.k=5 --workdir"
 
 
 @functools.cache
@@ -144,14 +56,6 @@ def meets_a_full_disk(place: Place, workdir: str, leave: int, names: str, **opti
         is_as_whole(place, workdir, **LONG, **options)
 
 
-def full_checkpoint(place: Place) -> None:
-    meets_a_full_disk(place, "disk/run", 2**16, "run/checkpoints", checkpoint__every=3)
-
-
-def full_metrics(place: Place) -> None:
-    meets_a_full_disk(place, "disk/run", 0, "run/metrics.jsonl", checkpoint__every=10**6)
-
-
 def full_tensorboard(place: Place) -> None:
     (place.scratch / "run").mkdir()
     (place.scratch / "run" / "tensorboard").symlink_to("../disk")
@@ -160,8 +64,7 @@ def full_tensorboard(place: Place) -> None:
 
 def full_cache(place: Place) -> None:
     with place.disk() as disk:
-        options = SLOW | {"data.cache_dir": disk}
-        given = {key.replace(".", "__"): value for key, value in options.items()}
+        given = SLOW | {"data__cache_dir": disk}
         place.train(**given).ends("canvases cannot be kept in", "GB are free", status=1)
         subprocess.run(["mount", "-o", "remount,size=500m", disk], check=True)
         training = place.train(**given)
@@ -172,74 +75,31 @@ def full_cache(place: Place) -> None:
         place.train(**given).ends()
 
 
-def finds_no_room(place: Place, disk: pathlib.Path, name: str, *words: object) -> None:
-    filler = fill(disk)
-    place.start(*words).ends("No space left on device", disk, status=1)
-    assert not (disk / name).is_file(), "a file that is not whole has its name"
-    filler.unlink()
-    place.start(*words).ends()
-    assert (disk / name).is_file()
-
-
-def full_page(place: Place) -> None:
-    place.train().ends()
+def finds_no_room(place: Place, words: str, name: str) -> None:
+    """A command that writes a file of this name, of what is in `run`, on a full disk."""
     with place.disk() as disk:
-        words = [place.scratch / "run", "--out", disk / "report.html"]
-        finds_no_room(place, disk, "report.html", "jaxssl.report", *words)
+        run = disk if name == "eval.json" else place.scratch / "run"
+        place.train(str(run)).ends()
+        words, filler = words.format(run=run, out=disk / name), fill(disk)
+        place.start(words).ends("No space left on device", disk, status=1)
+        assert not (disk / name).is_file(), "a file that is not whole has its name"
+        filler.unlink()
+        place.start(words).ends()
+        assert (disk / name).is_file()
 
 
-def full_weights(place: Place) -> None:
-    place.train().ends()
-    with place.disk() as disk:
-        words = [
-            "--workdir",
-            place.scratch / "run",
-            "--format",
-            "flax",
-            "--out",
-            disk / "w.safetensors",
-        ]
-        finds_no_room(place, disk, "w.safetensors", "jaxssl.export", *words)
-
-
-def full_evaluation(place: Place) -> None:
-    with place.disk() as disk:
-        place.train("disk").ends()
-        words = [
-            "--workdir",
-            disk,
-            "--tasks",
-            "knn",
-            "--datasets",
-            "objects:64",
-            "--set",
-            "knn.k=5",
-        ]
-        finds_no_room(place, disk, "eval.json", "jaxssl.evaluate", *words)
-
-
-def export(place: Place, name: str, source: object = "scenes:72") -> Command:
-    options = [
-        "--segmenter",
-        "fh",
-        "--shards",
-        "12",
-        "--workers",
-        "2",
-        "--out",
-        place.scratch / name,
-    ]
-    return place.start("mask_tools.export", "--source", source, *options)
+def exports_as_whole(place: Place, name: str = "records", source: str = "scenes:72") -> None:
+    for folder in (name, "whole"):
+        place.export(folder, source).ends()
+    assert files(place.scratch / name) == files(place.scratch / "whole"), "other records"
 
 
 def full_records(place: Place) -> None:
-    export(place, "whole").ends()
     with place.disk() as disk:
         filler = fill(disk, 2**16)
-        export(place, "disk/records").ends("No space left on device", disk, status=1)
+        place.export("disk/records").ends("No space left on device", disk, status=1)
         filler.unlink()
-        export(place, "disk/records").ends()
-        assert files(disk / "records") == files(place.scratch / "whole")
+        exports_as_whole(place, "disk/records")
 
 
 def two_fill_a_cache(place: Place) -> None:
@@ -252,14 +112,13 @@ def two_fill_a_cache(place: Place) -> None:
 
 
 def two_exports(place: Place) -> None:
-    both = [export(place, "records") for _ in range(2)]
+    both = [place.export("records") for _ in range(2)]
     codes = sorted(one.process.wait(SECONDS) for one in both)
     place.said.append(f"statuses {codes}")
     for one in both:
         one.ends(status=one.process.returncode)
     assert codes[0] == 0
-    export(place, "whole").ends()
-    assert files(place.scratch / "records") == files(place.scratch / "whole")
+    exports_as_whole(place)
 
 
 def two_trainings(place: Place) -> None:
@@ -273,8 +132,7 @@ def evaluated_meanwhile(place: Place) -> None:
     options = LONG | {"checkpoint__every": 1}
     training = place.train(**options)
     training.until(lambda: any(p.name.isdigit() for p in place.scratch.glob("run/checkpoints/*")))
-    words = ["--tasks", "knn", "--datasets", "objects:64", "--set", "knn.k=5"]
-    place.start("jaxssl.evaluate", "--workdir", place.scratch / "run", *words).ends()
+    place.start(f"{EVALUATE} {place.scratch / 'run'}").ends()
     training.ends()
     is_as_whole(place, **options)
 
@@ -289,49 +147,38 @@ def images(place: Place) -> pathlib.Path:
 
 
 def renamed_under_a_training(place: Place) -> None:
-    folder = images(place)
+    folder, away = images(place), place.scratch / "away"
     options = LONG | {"data__source": f"folder:{folder}", "data__input": "stream"}
     training = place.train(**options, data__workers=2)
     metrics = place.scratch / "run" / "metrics.jsonl"
     training.until(lambda: metrics.is_file() and metrics.read_text().count("\n") > 2)
-    folder.rename(place.scratch / "away")
+    folder.rename(away)
     training.ends(f"{folder} is gone; put it back to continue", status=1)
-    (place.scratch / "away").rename(folder)
+    away.rename(folder)
     is_as_whole(place, **options)
 
 
 def renamed_under_an_export(place: Place) -> None:
-    folder = images(place)
-    exporting = export(place, "records", f"folder:{folder}")
+    folder, away = images(place), place.scratch / "away"
+    exporting = place.export("records", f"folder:{folder}")
     exporting.until(lambda: any(place.scratch.glob("records/*.tfrecord")))
-    folder.rename(place.scratch / "away")
+    folder.rename(away)
     exporting.ends(f"{folder} is gone; put it back to continue", status=1)
-    (place.scratch / "away").rename(folder)
-    export(place, "records", f"folder:{folder}").ends()
-    export(place, "whole", f"folder:{folder}").ends()
-    assert files(place.scratch / "records") == files(place.scratch / "whole")
+    away.rename(folder)
+    exports_as_whole(place, source=f"folder:{folder}")
 
 
 def stopped_while_filling(place: Place, number: int) -> None:
-    options = {key.replace(".", "__"): value for key, value in SLOW.items()}
-    options["data__cache_dir"] = place.scratch / "cache"
+    options = SLOW | {"data__cache_dir": place.scratch / "cache"}
     training = place.train(**options)
     cache = place.scratch / "cache"
     training.until(lambda: any(path.stat().st_size for path in cache.glob("*/journal")))
     training.process.send_signal(number)
-    training.ends(GOES_ON)
+    training.ends("interrupted; the same command continues")
     (journal,) = cache.glob("*/journal")
     assert journal.stat().st_size
     assert not journal.with_name("store.json").exists()
     place.train(**options).ends()
-
-
-def sigterm_while_filling(place: Place) -> None:
-    stopped_while_filling(place, signal.SIGTERM)
-
-
-def sighup_while_filling(place: Place) -> None:
-    stopped_while_filling(place, signal.SIGHUP)
 
 
 def nobody_reads(place: Place) -> None:
@@ -340,17 +187,27 @@ def nobody_reads(place: Place) -> None:
         assert trained(place.scratch / f"run{number}") == whole(place.scratch.parent)
 
 
-CASES = [
-    full_checkpoint, full_metrics, full_tensorboard, full_cache, full_page, full_weights,
-    full_evaluation, full_records, two_fill_a_cache, two_exports, two_trainings,
-    evaluated_meanwhile, renamed_under_a_training, renamed_under_an_export,
-    sigterm_while_filling, sighup_while_filling, nobody_reads,
-]  # fmt: skip
+CASES: dict[str, Callable[[Place], None]] = {
+    "full_checkpoint": lambda place: meets_a_full_disk(
+        place, "disk/run", 2**16, "run/checkpoints", checkpoint__every=3),
+    "full_metrics": lambda place: meets_a_full_disk(
+        place, "disk/run", 0, "run/metrics.jsonl", checkpoint__every=10**6),
+    "full_page": lambda place: finds_no_room(
+        place, "jaxssl.report {run} --out {out}", "report.html"),
+    "full_weights": lambda place: finds_no_room(
+        place, "jaxssl.export --workdir {run} --format flax --out {out}", "w.safetensors"),
+    "full_evaluation": lambda place: finds_no_room(place, f"{EVALUATE} {{run}}", "eval.json"),
+    "sigterm_while_filling": lambda place: stopped_while_filling(place, signal.SIGTERM),
+    "sighup_while_filling": lambda place: stopped_while_filling(place, signal.SIGHUP),
+    **{case.__name__: case for case in (
+        full_tensorboard, full_cache, full_records, two_fill_a_cache, two_exports, two_trainings,
+        evaluated_meanwhile, renamed_under_a_training, renamed_under_an_export, nobody_reads)},
+}  # fmt: skip
 
 
 def main() -> bool:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(case.__name__ for case in CASES))
+    parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--inside", action="store_true", help="has file systems of its own")
     args = parser.parse_args()
     if not args.inside:
@@ -360,18 +217,19 @@ def main() -> bool:
     print("| case | as it should | what a user read |\n|", "--- |" * 3)
     wrong = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for case in CASES:
-            if case.__name__ not in args.cases.split(","):
-                continue
-            place = Place(pathlib.Path(scratch, case.__name__))
+        for name in args.cases.split(","):
+            place = Place(pathlib.Path(scratch, name))
             place.scratch.mkdir()
             try:
-                case(place)
+                CASES[name](place)
                 verdict = "yes"
             except AssertionError as error:
                 verdict, wrong = f"no: {error}", wrong + 1
+            finally:
+                for process in place.started:
+                    process.kill()
             said = "; ".join(f"`{line.replace(scratch, '...')}`" for line in place.said)
-            print(f"| {case.__name__} | {verdict} | {said} |", flush=True)
+            print(f"| {name} | {verdict} | {said} |", flush=True)
     return bool(wrong)
 
 
