@@ -42,6 +42,13 @@ from jaxssl.training.trainer import Trainer  # noqa: E402
 from jaxssl.types import Features  # noqa: E402
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+# Files of over a minute come first: one that is begun last is waited for by one process alone.
+LONGEST = ("test_notebooks", "test_documentation", "test_train", "test_distributed", "test_kill")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 
 @pytest.fixture
