@@ -156,8 +156,14 @@ def by_sampler(inputs: Inputs) -> Arms:
 
 
 def by_method(inputs: Inputs) -> Arms:
-    """Every method with both; SimCLR is the study `quickstart`."""
-    return {k: v for m in METHODS for k, v in named(m, crops(m)).items()}
+    """Every method with both; SimCLR is the study `quickstart`. SimSiam with loose boxes as well."""
+    arms: Arms = {}
+    for method in METHODS:
+        arms |= named(method, crops(method))
+        if method == "simsiam":
+            loose = (*arms["simsiam, region_crop"], "--config.sampler.expand=2.0")
+            arms["simsiam, region_crop, expand 2"] = loose
+    return arms
 
 
 def single_objects(inputs: Inputs) -> Arms:

@@ -50,7 +50,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
-
 @pytest.fixture
 def golden():
     """Loads one file of outputs of other people's code: `golden("detcon_loss")["pred1"]`."""
