@@ -156,7 +156,7 @@ def by_sampler(inputs: Inputs) -> Arms:
 
 
 def by_method(inputs: Inputs) -> Arms:
-    """Every method with both; SimCLR is the study `quickstart`. SimSiam with loose boxes as well."""
+    """Every method with both; SimCLR is the study `quickstart`. SimSiam with loose boxes, too."""
     arms: Arms = {}
     for method in METHODS:
         arms |= named(method, crops(method))
