@@ -169,3 +169,5 @@ def test_as_a_task(encoder, preset, tmp_path):
     assert 0 < found.results["miou"] < 1
     with pytest.raises(ValueError, match="dropout below 1"):
         dataclasses.replace(protocol, dropout=1.0)
+    with pytest.raises(ValueError, match="--compare random"):
+        dataclasses.replace(protocol, scratch=True)

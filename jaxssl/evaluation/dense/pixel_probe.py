@@ -6,7 +6,8 @@ The encoder is frozen, its logits are resized bilinearly, and the loss is the me
 before it. 80 to 100 % of an image squashed to 448 pixels and mirrored or not, logits and labels at
 100 x 100, batches of 128, SGD with momentum 0.9, a tenth of the rate for the last of 5 times 5
 epochs; tested on whole images squashed so, at 100 x 100, too. There the best epoch on the test
-images is reported, and a class that is nowhere has an IoU of 0; here the last, and it is left out.
+images is reported, a class that is nowhere has an IoU of 0, and weights start as torch's; here the
+last epoch is, such a class is left out, and they start as DINOv3's, with a deviation of 0.01.
 
 `dinov3`: DINOv3 (arXiv 2508.10104, github.com/facebookresearch/dinov3 at 6876159,
 config-ade20k-linear-training.yaml). Shorter side 512 times 0.5 to 2, crops of 512, mirrored or not,
@@ -50,6 +51,11 @@ class PixelProbe(CropRecipe):
         if self.size < 1 or min(self.iterations, self.points) < 0 or not 0 <= self.dropout < 1:
             raise UserError(
                 f"{self}: size must be above 0, iterations and points 0 or more, dropout below 1"
+            )
+        if self.scratch:
+            raise UserError(
+                "the encoder of this preset is frozen, so there is nothing to train from scratch; "
+                "evaluate random weights by --compare random"
             )
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
