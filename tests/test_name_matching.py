@@ -114,6 +114,8 @@ def test_masks_beside_their_images():
         ("training/images/1.jpg", "training/v1.2/instances/1.png"),  # Mapillary Vistas
         ("training/image_2/1_10.png", "training/semantic_rgb/1_10.png"),  # KITTI
         ("gt_set/images/1.jpg", "gt_set/depth/1.png"),
+        ("1.jpg", "masks/1_mask.PNG"),
+        ("a/1.jpg", "a/gt/1.png"),
     ],
 )
 def test_folders_of_masks_beside_those_of_images(image, mask):
@@ -128,6 +130,7 @@ def test_folders_of_masks_beside_those_of_images(image, mask):
         ("with_mask/1.png", "without_mask/1.png"),
         ("depth/1.png", "semantic/1.png"),
         ("train/1.png", "train_extra/1.png"),
+        ("1.jpg", "mask/2.png", "mask/1.jpg"),
     ],
 )
 def test_classes_with_words_of_masks_are_none(files):

@@ -51,10 +51,9 @@ _MASK_WORD = (
     r"(?:seg|segm|segmentations?|masks?|mattes?|labels?|gt|ground_?truth|parts_\d+|annot"
     r"|annotations?|instances?)"
 )
+_LOSSLESS = re.compile(r"\.(?:png|tiff?|bmp|gif|pgm)$", re.IGNORECASE)
 # Of a mask, or a depth map, that lies beside its image.
-_MASK = re.compile(
-    rf"(?:^|[ ._-])(?:{_MASK_WORD}|l|alpha|binary|depth)(?=\.(?:png|tiff?|bmp|gif|pgm)$)"
-)
+_MASK = re.compile(rf"(?:^|[ ._-])(?:{_MASK_WORD}|l|alpha|binary|depth)(?={_LOSSLESS.pattern})")
 # Of one object, in a folder of the image's name beside it: ADE20K.
 _INSTANCE = re.compile(r"instance_\d+_(.+)\.png")
 # In folders such as `train_images` and `train_masks`.
@@ -119,6 +118,8 @@ def masks_beside(files: Sequence[str]) -> dict[str, str]:
             images.setdefault(place, file)
         else:
             masks[file].append(place)
+        if folders and _role(folders[-1]) == ("/", True) and _LOSSLESS.search(name):
+            masks[file].append((*folders[:-1], place[-1]))  # `masks/1.png` of `1.jpg`
     of_each = {file: next(filter(images.get, places), None) for file, places in masks.items()}
     return {file: images[place] for file, place in of_each.items() if place}
 
