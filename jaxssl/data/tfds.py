@@ -234,7 +234,7 @@ def _opening(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         advice = "give tfds:NAME/SPLIT, such as tfds:cifar10/train"
         raise UserError(f"tfds:{name} cannot be opened: {reason}; {advice}") from error
 

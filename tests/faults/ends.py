@@ -214,6 +214,7 @@ def main() -> bool:
         own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
         os.execvp(own[0], [*own, sys.executable, *sys.argv, "--inside"])
     logging.disable()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which whoever has started this may ignore
     print("| case | as it should | what a user read |\n|", "--- |" * 3)
     wrong = 0
     with tempfile.TemporaryDirectory() as scratch:
