@@ -1,8 +1,18 @@
 """Errors that are a user's to mend. Any other exception is a bug and keeps its traceback."""
 
+import re
+
+_LONG = re.compile(r"([^\s/]{100})[^\s/]{200,}")  # what is longer than any name of a file
+
 
 class UserError(ValueError):
-    """What was given, what is allowed, what to do: commands print it as one line."""
+    """What was given, what is allowed, what to do: commands print it as one line.
+
+    Of a value that it quotes, which may come from a damaged file, it shows no more than a part.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(_LONG.sub(r"\1...", str(message)))
 
 
 class DivergenceError(UserError, FloatingPointError):

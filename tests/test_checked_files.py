@@ -149,3 +149,9 @@ def test_archives_that_hold_far_more_than_they_are_large_are_refused(tmp_path, m
             read_npz(tmp_path / "a.npz", advice="")
     (tmp_path / "b.npz").write_bytes(archive(a=header((10**6,)) + os.urandom(10**6)))
     assert len(read_npz(tmp_path / "b.npz", advice="")["a"]) == 10**6
+
+
+def test_a_message_shows_a_part_of_a_long_value_and_the_whole_of_a_path():
+    path = "/".join(["folder" * 30] * 20)
+    said = str(UserError(f"{path} is damaged: its name is {'[' * 10**5!r}; copy it again"))
+    assert said == f"{path} is damaged: its name is '{'[' * 99}... copy it again"
