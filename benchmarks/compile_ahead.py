@@ -49,6 +49,7 @@ EXAMPLES = 100_000  # of the data set, which does not matter to a step
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
 ARRAY = re.compile(r"\b(pred|[sufb]f?\d+)\[([\d,]*)\]")
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+CHAIN = re.compile(r'\bchain_id="\d+"')
 LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
 CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 MADE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(")
@@ -129,10 +130,17 @@ def size_of(shape: str) -> int:
 
 
 def exchanged(text: str) -> dict[str, dict[str, int]]:
-    """How often devices exchange something, and bytes of the results, by kind."""
+    """How often devices exchange something, and bytes of the results, by kind.
+
+    One that runs beside other work, as links of a chain, counts once.
+    """
     sent: dict[str, dict[str, int]] = {}
+    seen: set[str] = set()
     for line in text.splitlines():
         if (match := MADE.match(line)) and (kind := match[3].removesuffix("-start")) in KINDS:
+            if (chain := CHAIN.search(line)) and chain[0] in seen:
+                continue
+            seen |= {chain[0]} if chain else set()
             entry = sent.setdefault(kind, {"number": 0, "bytes": 0})
             entry["number"] += 1
             entry["bytes"] += size_of(match[2]) // (2 if match[3].endswith("-start") else 1)

@@ -97,7 +97,7 @@ def get_config(variant: str = "b_imagenet_fh_300") -> ConfigDict:
         records = f"{data}_{regions[0]}"
         config.data.source = f"records:data/{records}"
         config.data.region_planes = PLANES.get(records, 1)
-    config.encoder = defaults("encoder", "resnet50", zero_init=True)
+    config.encoder = defaults("encoder", "resnet50", zero_init=True, remat_expansions=True)
     config.views.size = 224
     if method in ("s", "simclr"):
         _simclr(config, {"s": "detcon_s"}.get(method, method))

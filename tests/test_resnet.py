@@ -150,7 +150,9 @@ def test_convolutions_start_with_variance_two_over_fan_out(small):
     assert float(kernel.std()) == pytest.approx((2 / 256) ** 0.5, rel=0.02)
 
 
-def test_remat_recomputes_and_changes_no_value(small):
+# How many convolutions of two bottlenecks are computed again: all, or those that make them wide.
+@pytest.mark.parametrize(("option", "number"), [("remat", 8), ("remat_expansions", 4)])
+def test_remat_recomputes_and_changes_no_value(small, option, number):
     variables = some_variables(small())
 
     def loss(params, net):
@@ -160,12 +162,15 @@ def test_remat_recomputes_and_changes_no_value(small):
         return jnp.mean(features.pooled**2)
 
     gradient = jax.grad(loss)
-    plain = jax.jit(functools.partial(gradient, net=small()))(variables["params"])
-    remat = jax.jit(functools.partial(gradient, net=small(remat=True)))(variables["params"])
+    plain_gradient = functools.partial(gradient, net=small())
+    plain = jax.jit(plain_gradient)(variables["params"])
+    again = functools.partial(gradient, net=small(**{option: True}))
+    remat = jax.jit(again)(variables["params"])
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, plain, remat)  # also: same names
-    trace = jax.make_jaxpr(functools.partial(gradient, net=small(remat=True)))(variables["params"])
-    assert "remat" in str(trace)
+    traces = (jax.make_jaxpr(f)(variables["params"]) for f in (again, plain_gradient))
+    convolutions = [str(trace).count("conv_general_dilated[") for trace in traces]
+    assert convolutions[0] - convolutions[1] == number
 
 
 def test_bfloat16_keeps_parameters_statistics_and_features_in_float32(small):

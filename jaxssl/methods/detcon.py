@@ -28,9 +28,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxssl.errors import UserError
 from jaxssl.image import region_pooling
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import forward, images
+from jaxssl.methods.forward import forward, images, stack_views
 from jaxssl.models.heads import MLP
-from jaxssl.types import Leaf, Tree, View, ViewSpec
+from jaxssl.types import Features, Leaf, Tree, View, ViewSpec
 
 
 @flax.struct.dataclass
@@ -133,16 +133,19 @@ class DetCon:
         """
         share = self.share_batch_norm
         net, stats = params["encoder"], batch_stats["encoder"]
-        features, encoder_stats = forward(
-            self.encoder, net, stats, images(views), share, key=network_key
-        )
-        pooled, region, number = [], [], []
-        for i, k in enumerate(jax.random.split(key, len(views))):
-            occupancy, ids = self._draw(k, views[i].planes, features[i].grid)
-            pooled.append(region_pooling.pool(features[i].grid, occupancy))  # f32[b, r, d]
-            region.append(ids)
+        keys = jax.random.split(key, len(views))
+
+        def pool(features: Features, which: list[int]) -> tuple[Array, Array, Array]:
+            draws = [self._draw(keys[i], views[i].planes, features.grid) for i in which]
+            occupancy, ids = map(stack_views, zip(*draws, strict=True))
             cell = jnp.argmax(occupancy.reshape(*ids.shape, -1), axis=-1)
-            number.append(cell if len(views) == 1 else jnp.full_like(ids, i))
+            return region_pooling.pool(features.grid, occupancy), ids, cell
+
+        outputs, encoder_stats = forward(
+            self.encoder, net, stats, images(views), share, key=network_key, reduce=pool
+        )
+        pooled, region, cells = zip(*outputs, strict=True)  # f32[b, r, d], i32[b, r] twice
+        number = cells if len(views) == 1 else [jnp.full_like(c, i) for i, c in enumerate(cells)]
         z, projector_stats = forward(
             self.head, params["projector"], batch_stats["projector"], pooled, share
         )
@@ -150,7 +153,7 @@ class DetCon:
         return latents, {"encoder": encoder_stats, "projector": projector_stats}
 
     def _draw(
-        self, key: PRNGKeyArray, planes: Array, grid: Float[Array, "b h w d"]
+        self, key: PRNGKeyArray, planes: Array, grid: Float[Array, "n h w d"]
     ) -> tuple[Float[Array, "b r h w"], Int[Array, "b r"]]:
         """How much of each cell counts for the regions drawn in one view, and their ids."""
         key_region, key_cell = jax.random.split(key)

@@ -1,6 +1,6 @@
 """Views through a network, those of one size in one pass (multi-crop: SwAV, section 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +27,7 @@ def forward(
     share_batch_norm: bool = True,
     *,
     key: PRNGKeyArray | None = None,
+    reduce: Callable[[Any, list[int]], Any] = lambda out, views: out,
 ) -> tuple[list[Any], Tree]:
     """What the network, in training mode, makes of each view; and the batch statistics after it.
 
@@ -39,6 +40,8 @@ def forward(
         each has its own.
       key: for what the network draws, such as which branches a ViT leaves out. None: it draws
         nothing, as networks that only give targets do.
+      reduce: makes less of what a pass gives, [b v, ...], and the numbers of its v views. Done
+        before the views are told apart, it spares copies of large arrays and of their gradients.
 
     Returns:
       A tree of arrays [b, ...] for each view, in their order.
@@ -54,6 +57,7 @@ def forward(
             rngs=drawn,
         )
         batch_stats = changed.get("batch_stats", {})
+        out = reduce(out, together)
         for place, i in enumerate(together):
             rows = slice(place, None, len(together))
             outputs[i] = jax.tree.map(lambda x, rows=rows: x[rows], out)

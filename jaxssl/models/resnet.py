@@ -13,7 +13,9 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxssl.errors import UserError
@@ -29,6 +31,7 @@ BLOCKS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
 }
+NARROW = "narrow"  # name of the results of all convolutions of a block but the last
 
 
 def _conv(
@@ -67,6 +70,15 @@ def _batch_norm(train: bool, *, dtype: Any, name: str, zero: bool = False) -> nn
     )
 
 
+def _narrow_or_summed(primitive: Any, *_: Any, **params: Any) -> Any:
+    """What `remat_expansions` keeps: those convolutions, and the sums of batch norm.
+
+    Were the sums made again, devices would have to send each other theirs once more.
+    """
+    by_name = jax.checkpoint_policies.save_only_these_names(NARROW)
+    return primitive.name == "reduce_sum" or by_name(primitive, *_, **params)
+
+
 class Block(nn.Module):
     """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1 with four times the channels."""
 
@@ -90,6 +102,7 @@ class Block(nn.Module):
         for i, layer in enumerate(layers, start=1):
             is_last = i == len(layers)
             y = conv(*layer, name=f"conv{i}")(y)
+            y = y if is_last else checkpoint_name(y, NARROW)
             y = batch_norm(name=f"bn{i}", zero=is_last and self.zero_init)(y)
             y = y if is_last else nn.relu(y)
         if x.shape != y.shape:
@@ -115,6 +128,8 @@ class ResNet(nn.Module):
     zero_init: bool = False  # the last scale of every block starts at 0: arXiv 1706.02677, 5.1
     dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
     remat: bool = False  # recompute the inside of blocks in the backward pass
+    # Of blocks, recompute all but the narrow convolutions, which a bottleneck has first
+    remat_expansions: bool = False
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
@@ -136,15 +151,13 @@ class ResNet(nn.Module):
         _, height, width, _ = images.shape
         if height * width == 0:  # the only size too small, thanks to the padding
             raise UserError(f"images of {height} x {width} pixels; check views.size")
+        stem, block = ResNet._stem, Block
+        if self.remat or self.remat_expansions:
+            remat = functools.partial(nn.remat, static_argnums=(2,))
+            stem = remat(stem, policy=_narrow_or_summed)
+            block = remat(Block, policy=None if self.remat else _narrow_or_summed)
         channels = round(64 * self.width)
-        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
-        x = conv(channels, kernel, stride, name="conv1")(images)
-        x = nn.relu(_batch_norm(train, dtype=self.dtype, name="bn1")(x))
-        if self.stem == "imagenet":
-            padding = ((1, 1), (1, 1)) if self.padding == "torch" else "SAME"
-            x = max_pool(x, padding)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        x = stem(self, images, train)
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             dilation = 2 ** max(0, stage + self.dilated_stages - 3)
             before = max(1, dilation // 2)  # what had the stride sees cells as they were before
@@ -161,3 +174,13 @@ class ResNet(nn.Module):
                 )(x, train)
         grid = x.astype(jnp.float32)  # averaged after the cast: bfloat16 sums lose digits
         return Features(grid=grid, pooled=jnp.mean(grid, axis=(1, 2)))
+
+    def _stem(self, images: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b i j k"]:
+        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        conv = functools.partial(_conv, padding=self.padding, dtype=self.dtype)
+        x = conv(round(64 * self.width), kernel, stride, name="conv1")(images)
+        x = checkpoint_name(x, NARROW)
+        x = nn.relu(_batch_norm(train, dtype=self.dtype, name="bn1")(x))
+        if self.stem == "cifar":
+            return x
+        return max_pool(x, ((1, 1), (1, 1)) if self.padding == "torch" else "SAME")
