@@ -1,6 +1,6 @@
 .PHONY: check lint test docs format
 PYTHON ?= python
-JOBS ?= 2
+JOBS ?= 3
 
 check: lint docs test
 
