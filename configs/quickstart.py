@@ -48,8 +48,6 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.optim = defaults(
         "optim", "sgd", lr=0.3, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=1.0
     )
-    if variant == "simsiam":  # with more it stays with the few features that suffice, for long
-        config.optim.weight_decay = 1e-4
     config.eval.datasets = ("objects:4000",)
     config.eval.every = 8
     config.eval.size = 48  # objects are smaller there than in a view cut around one
