@@ -5,8 +5,9 @@
     python benchmarks/compile_ahead.py configs/samclr_ade20k.py --topology cpu:8 --part views
 
 A step is lowered and compiled for the devices of a topology: v5e:2x2, v5e:4x4, v5e:16x16, v5e:1x1,
-cpu:8. No data is read: a batch has the shapes that canvases of `--pixels` have. Memory,
-FLOPs, bytes and collectives are those of the compiled program, on one device. All times are
+cpu:8; h100:1, h100:8 with jax-cuda12-plugin, jax-cuda12-pjrt and nvidia-cuda-nvcc-cu12, where XLA
+tells no FLOPs and bytes. No data is read: a batch has the shapes that canvases of `--pixels` have.
+Memory, FLOPs, bytes and collectives are those of the compiled program, on one device. All times are
 estimates: those of the roofline from these (of loops one turn is counted) and the published rates
 of the chip; those by part add up what the compiler for TPUs expects of each instruction, all turns
 of loops with it. What it expects nothing of, such as exchanges and gathers, counts as nothing.
@@ -20,6 +21,7 @@ import math
 import os
 import pathlib
 import re
+import resource
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +53,7 @@ ARRAY = re.compile(r"\b(pred|[sufb]f?\d+)\[([\d,]*)\]")
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CHAIN = re.compile(r'\bchain_id="\d+"')
 LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
+TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')  # for a GPU it stands beside the loop
 CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 MADE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(")
 KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
@@ -70,15 +73,29 @@ class Chip:
 
 
 CHIPS = {"v5e": Chip(197e12, 819e9, 200e9, 16)}
+# What XLA asks of the card that it compiles for.
+H100 = """gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448 core_count: 132
+  threads_per_core_limit: 2048 fpus_per_core: 128 registers_per_core_limit: 65536
+  registers_per_block_limit: 65536 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+  block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
+  clock_rate_ghz: 1.98 device_memory_size: 84978434048 cuda_compute_capability { major: 9 } }
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
 CYCLES_A_MILLISECOND = CHIPS["v5e"].flops / (2 * 4 * 128**2) / 1000
 
 
 def devices(topology: str) -> list[jax.Device]:
-    """The devices of a topology such as v5e:4x4 or cpu:8."""
+    """The devices of a topology such as v5e:4x4, h100:8 or cpu:8."""
     kind, _, shape = topology.partition(":")
     if kind == "cpu":
         jax.config.update("jax_num_cpu_devices", int(shape))
         return jax.devices()
+    if kind == "h100":
+        one_host = {"target_config": H100, "topology": f"1x1x{shape}"}
+        return list(topologies.get_topology_desc(platform="cuda", **one_host).devices)
     more = {"chips_per_host_bounds": (1, 1, 1)} if shape == "1x1" else {}
     name = {"platform": "tpu", "topology_name": topology}
     return list(topologies.get_topology_desc(**name, **more).devices)
@@ -165,6 +182,8 @@ def loops(text: str) -> dict[str, tuple[int, str]]:
         if match := LIMIT.search(line):
             limits[inside] = max(int(match[1]), limits.get(inside, 1))
         if (match := LOOP.search(line)) and (made := MADE.match(line)):
+            if known := TURNS.search(line):
+                limits[match[1]] = int(known[1])
             found[match[2]] = (inside, match[1], part(operations.get(made[1], "")))
 
     def turns(body: str) -> int:
@@ -219,7 +238,9 @@ def describe(config: ConfigDict, args: argparse.Namespace) -> dict[str, Any]:
     middle = time.perf_counter()
     compiled = lowered.compile()
     end = time.perf_counter()
-    text, memory, costs = compiled.as_text(), compiled.memory_analysis(), compiled.cost_analysis()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    costs = compiled.cost_analysis() or {}
+    others = resource.getrusage(resource.RUSAGE_CHILDREN)  # ptxas is a program of its own
     if args.text:
         args.text.write_text(text)
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -227,7 +248,7 @@ def describe(config: ConfigDict, args: argparse.Namespace) -> dict[str, Any]:
         "devices": mesh.size,
         "batch_size": config.batch_size,
         "seconds": {"lower": middle - start, "compile": end - middle},
-        "cpu_seconds": time.process_time(),
+        "cpu_seconds": time.process_time() + others.ru_utime + others.ru_stime,
         "gib": {"held": held / 2**30, "temporary": memory.temp_size_in_bytes / 2**30},
         "costs": {"flops": costs.get("flops", 0), "bytes": costs.get("bytes accessed", 0)},
         "exchanged": exchanged(text),
