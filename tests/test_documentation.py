@@ -24,7 +24,12 @@ from jaxssl.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
-OTHERS = [*ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), *ROOT.glob(".github/*.md")]
+# Not of folders such as .pytest_cache, in which pytest leaves a page of its own.
+OTHERS = [
+    *ROOT.glob("[!.]*/README.md"),
+    *ROOT.glob("[!.]*/*/README.md"),
+    *ROOT.glob(".github/*.md"),
+]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in (README, ROOT / "CHANGELOG.md", *sorted(OTHERS))
