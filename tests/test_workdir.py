@@ -100,3 +100,15 @@ def test_the_learning_rate_may_be_lowered(tmp_path):
     start(tmp_path, **{"optim.lr": 0.1})
     with pytest.raises(UserError, match=r"another config \(optim.lr: 0.1 -> 0.3\)"):
         start(tmp_path, **{"optim.lr": 0.3})
+
+
+def test_a_run_goes_on_in_less_memory(tmp_path):
+    """As those of `detcon.py` do that were begun before the encoder had `remat_expansions`."""
+    run, encoder = tmp_path / "run", {"encoder.name": "resnet50", "data.source": "scenes:3"}
+    start(run, **encoder)
+    saved = json.loads((run / "config.json").read_text())
+    del saved["encoder"]["remat_expansions"]
+    (run / "config.json").write_text(json.dumps(saved))
+    start(run, **encoder, **{"encoder.remat_expansions": True, "remat": True})
+    with pytest.raises(UserError, match=r"encoder.width: 1.0 -> 0.5"):
+        start(run, **encoder, **{"encoder.width": 0.5})

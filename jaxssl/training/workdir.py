@@ -24,9 +24,12 @@ from jaxssl.errors import UserError
 from jaxssl.files import atomic_write, holder
 from jaxssl.renamed import REMOVED_KEYS
 
-# Keys that may differ from the saved config when a run is continued: they change how fast or how
-# long it runs and what is reported, not what a step computes.
-MAY_CHANGE = ("log_every", "wandb", "data.input", "data.workers", "data.cache_dir")
+# Keys that may differ from the saved config when a run is continued: they change how fast, how long
+# and in how much memory it runs and what is reported, not what a step computes.
+MAY_CHANGE = (
+    *("log_every", "wandb", "remat", "encoder.remat_expansions"),
+    *("data.input", "data.workers", "data.cache_dir"),
+)
 MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
 SECONDS_TO_APPEAR = 90.0  # network disks show new files late
 
