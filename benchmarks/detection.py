@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +36,7 @@ from torchvision.transforms.functional import to_tensor
 
 from jaxssl.data import open_source
 from jaxssl.data.rle import decode_mask, encode_mask, from_coco
+from jaxssl.files import atomic_write
 from jaxssl.reporting.published import anchors
 from jaxssl.training.workdir import environment
 
@@ -142,14 +142,7 @@ def fit(
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=min(500, steps // 8))
     drops = torch.optim.lr_scheduler.MultiStepLR(optimizer, [int(at * steps) for at in DROPS])
     parts = {"model": model, "optimizer": optimizer, "warm_up": warm_up, "drops": drops}
-    done = 0
-    if state and state.exists():
-        saved = torch.load(state, map_location=DEVICE, weights_only=True)
-        done = saved.pop("epochs")
-        if saved.pop("settings") != settings:
-            raise SystemExit(f"{state} is of a run with other settings: remove it, or change --out")
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
+    done = restore(state, parts, settings) if state and state.exists() else 0
     for epoch in range(done, epochs):
         torch.manual_seed(epoch)
         model.train()
@@ -163,15 +156,24 @@ def fit(
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 10.0)
-            optimizer.step()
-            warm_up.step()
-            drops.step()
+            for part in (optimizer, warm_up, drops):
+                part.step()
             yield loss.item()
         if state:
             new = {name: part.state_dict() for name, part in parts.items()}
-            new |= {"epochs": epoch + 1, "settings": settings}
-            torch.save(new, state.with_suffix(".new"))
-            os.replace(state.with_suffix(".new"), state)
+            with atomic_write(state) as file:
+                torch.save(new | {"epochs": epoch + 1, "settings": settings}, file)
+
+
+def restore(state: pathlib.Path, parts: dict[str, Any], settings: str) -> int:
+    """Sets the parts of a training to what is saved of it; how many epochs are done."""
+    saved = torch.load(state, map_location=DEVICE, weights_only=True)
+    if saved["settings"] != settings:
+        raise SystemExit(f"{state} is of a run with other settings: remove it, or change --out")
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    done: int = saved["epochs"]
+    return done
 
 
 @torch.inference_mode()
@@ -272,7 +274,8 @@ def main(words: list[str] | None = None, **smaller: Any) -> dict[str, float]:
     results = [one for _, target, found in detect(model, test) for one in as_results(target, found)]
     precision = average_precision(test, results)
     content = {"settings": settings, "environment": environment(), "results": precision}
-    args.out.write_text(json.dumps(content, indent=2) + "\n")
+    with atomic_write(args.out) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
     for name, value in precision.items():
         print(f"{name} {100 * value:.1f}")
         for line in anchors(str(args.test[1]), f"detection_{'frozen_' * args.frozen}{name}"):
