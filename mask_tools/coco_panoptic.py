@@ -70,8 +70,7 @@ def open_panoptic(path: str, *, crowds: bool = False) -> PanopticFile:
     notes = opened.notes
     if len(kept) < len(opened.names):
         notes += (f"{len(opened.names) - len(kept)} images of {path} have no PNG in {folder}",)
-    fields = {field.name: getattr(opened, field.name) for field in dataclasses.fields(opened)}
-    fields |= {
+    fields = vars(opened) | {
         "names": tuple(opened.names[number] for number in kept),
         "sizes": tuple(opened.sizes[number] for number in kept),
         "extents": opened.extents[kept],
