@@ -30,11 +30,13 @@ SMALL = {
 }
 
 
-def run(workdir, *more, **changes):
+def run(workdir, *more, variant="samclr", **changes):
     """Runs the command in this process; returns its exit status."""
     options = SMALL | {k.replace("__", "."): v for k, v in changes.items()}
     overrides = [f"--config.{k}={v}" for k, v in options.items() if v is not None]
-    return train.main(["--config", str(CONFIG), "--workdir", str(workdir), *more, *overrides])
+    return train.main(
+        ["--config", f"{CONFIG}:{variant}", "--workdir", str(workdir), *more, *overrides]
+    )
 
 
 def final_state(workdir):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import pathlib
 import re
 
 import jax
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_run import run
 from test_weight_files import harmful_files
 
 import jaxssl
-from jaxssl import evaluate, export, sharding, train
+from jaxssl import evaluate, export, sharding
 from jaxssl.config import KNOWN, base, build_method, defaults
 from jaxssl.errors import UserError
 from jaxssl.image.augment import normalize
@@ -30,7 +30,6 @@ from jaxssl.training.step import with_pretrained_encoder
 from jaxssl.training.workdir import create_workdir
 from jaxssl.types import TrainState, View
 
-CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
 
 
@@ -244,24 +243,9 @@ def test_every_encoder_of_a_method_starts_from_the_file(name, tiny_encoder):
     assert total == size * (2 if name in networks else 1)
 
 
-RUN = {
-    "epochs": 1,
-    "batch_size": 16,
-    "data.source": "scenes:32",
-    "data.pixels": 1024,
-    "views.size": 16,
-    "method.hidden": "(8,)",
-    "method.dim": 8,
-    "encoder.name": "tiny",
-    "eval.datasets": "objects:60",
-    "eval.linear": False,
-}
-
-
 def run_train(workdir, **changes):
-    options = RUN | {k.replace("__", "."): v for k, v in changes.items()}
-    overrides = [f"--config.{k}={v}" for k, v in options.items()]
-    return train.main(["--config", f"{CONFIG}:byol", "--workdir", str(workdir), *overrides])
+    options = {"epochs": 1, "data__source": "scenes:32", "eval__linear": False} | changes
+    return run(workdir, variant="byol", **options)
 
 
 def test_a_run_starts_from_the_file_and_continues_without_it(tmp_path, tiny_encoder, capsys):
