@@ -141,3 +141,20 @@ def test_masks_of_coco_in_all_its_forms():
         [[1, 1, 3, 1, 3, 3, 1, 3], [3, 1, 4, 1, 4, 3, 3, 3]],
     ):
         assert from_coco(form, (4, 5)) == counts
+
+
+def test_runs_of_no_pixel_leave_the_mask_of_which_pycocotools_makes_another():
+    """It compares masks up to the first such run that both have; ours has none but the first."""
+    rng = np.random.default_rng(0)
+    full = {"size": [4, 5], "counts": [0, 4, 0, 4, 0, 12]}
+    given = coco_mask.frPyObjects(full, 4, 5)
+    assert coco_mask.iou([given], [given], [1])[0, 0] < 1
+    for _ in range(300):
+        size = tuple(rng.integers(1, 7, 2).tolist())
+        cuts = np.sort(rng.integers(0, np.prod(size) + 1, rng.integers(8)))
+        runs = np.diff(np.concatenate([[0], cuts, [np.prod(size)]])).tolist()
+        mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
+        counts = from_coco({"size": list(size), "counts": runs}, size)
+        assert counts == by_pycocotools(mask)
+        coded = {"size": list(size), "counts": counts}
+        assert coco_mask.iou([coded], [coded], [1])[0, 0] == mask.any()

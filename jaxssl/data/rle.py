@@ -128,7 +128,16 @@ def from_coco(segmentation: Any, size: tuple[int, int]) -> bytes:
     if not isinstance(counts, bytes):
         raise UserError("it has no run lengths")
     check_masks([counts], size)
-    return counts
+    return _without_empty_runs(counts, size)
+
+
+def _without_empty_runs(counts: bytes, size: tuple[int, int]) -> bytes:
+    """The same mask; pycocotools compares masks only up to the first run of no pixel in both."""
+    (ends,) = run_ends([counts])
+    if np.diff(ends).all():  # the first run may be empty: the mask begins at once
+        return counts
+    position, turns = np.unique(ends, return_counts=True)
+    return encode_changes(position[(turns % 2 == 1) & (position < ends[-1])], size)
 
 
 def _polygon(points: Any) -> list[float]:
