@@ -184,38 +184,43 @@ def mosaics(inputs: Inputs) -> Arms:
     return crops("simclr", tiles, *words, *evaluate)
 
 
+def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
+    """Training on photographs with regions by `fh`, and SAMCLR's crops of them."""
+    if inputs.photographs is None or not inputs.evaluate:
+        raise SystemExit("give --photographs FOLDER, to train on, and --evaluate SOURCE ...")
+    segmenter = mask_tools.Felzenszwalb(scale=(300.0,), min_size=(1000,))
+    data = inputs.records("photographs", f"folder:{inputs.photographs}", segmenter)
+    return (data,), (REGIONS[0], "--config.sampler.min_area=1000")
+
+
+def photographs(inputs: Inputs) -> Arms:
+    """Photographs as they are."""
+    data, regions = of_photographs(inputs)
+    evaluate = f"--config.eval.datasets={','.join(inputs.evaluate)}"
+    words = ("simclr", *data, evaluate, "--config.views.scale=(0.2,1.0)", "--config.epochs=200")
+    return {"random_crop": words, "region_crop": (*words, *regions)}
+
+
 def dense(inputs: Inputs) -> Arms:
     """A frozen encoder's grid, by a linear classifier and by retrieval: the claim of DetCon.
 
-    Scenes say nothing here: two thirds of their pixels are ground and a shape has 3 %, so a cell is
-    called ground until its shape is all but certain, and of the cells of objects alone no probe
-    tells the shape of one in a crowd. So label maps of photographs are asked for.
+    Trained on photographs and asked for label maps of photographs. Crowded scenes tell nothing
+    here: two thirds of their pixels are ground and a shape has 3 %, so a cell is called ground
+    until its shape is all but certain, and no probe tells the shape of a cell of objects.
     """
-    if not inputs.evaluate:
-        raise SystemExit("dense needs --evaluate SOURCE, images with label maps: folder:camvid")
-    words = (f"--config.eval.datasets={','.join(inputs.evaluate)}", "--config.eval.size=0")
+    data, regions = of_photographs(inputs)
+    words = (*data, f"--config.eval.datasets={','.join(inputs.evaluate)}", "--config.eval.size=0")
     if inputs.ignore_labels:
         words += (f"--config.eval.ignore_labels={inputs.ignore_labels}",)
     words += ("--config.eval.in_context=65536", "--config.views.size=40")  # of DetCon there
+    words += ("--config.epochs=124", "--config.optim.warmup_epochs=4")  # 992 steps of 567 images
     return {
         "simclr, random_crop": ("simclr", *words),
-        "simclr, region_crop": ("simclr", *words, *REGIONS),
+        "simclr, region_crop": ("simclr", *words, *regions),
         "detcon_s": ("detcon_s", *words),
         "byol, random_crop": ("byol", *words),
         "detcon_b": ("detcon_b", *words),
     }
-
-
-def photographs(inputs: Inputs) -> Arms:
-    """Photographs as they are, regions by `fh`."""
-    if inputs.photographs is None or not inputs.evaluate:
-        raise SystemExit("photographs need --photographs FOLDER and --evaluate SOURCE ...")
-    segmenter = mask_tools.Felzenszwalb(scale=(300.0,), min_size=(1000,))
-    data = inputs.records("photographs", f"folder:{inputs.photographs}", segmenter)
-    words = ("--config.sampler.min_area=1000",)
-    evaluate = f"--config.eval.datasets={','.join(inputs.evaluate)}"
-    arms = crops("simclr", data, evaluate, "--config.views.scale=(0.2,1.0)", "--config.epochs=200")
-    return arms | {"region_crop": (*arms["region_crop"], *words)}
 
 
 STUDIES: dict[str, Callable[[Inputs], Arms]] = {

@@ -2,8 +2,8 @@
 
     python benchmarks/regions.py --workdir runs/regions --studies quickstart regions --jobs 2 \
         --seeds 101 102 103 --out benchmarks/results/regions.json
-    python benchmarks/regions.py --workdir runs/regions --studies dense --seeds 101 102 103 \
-        --evaluate folder:data/camvid --ignore-labels 11 --out benchmarks/results/regions.json
+    python benchmarks/regions.py --workdir runs/regions --studies dense --seeds 201 202 203 \
+        --photographs data/photos --evaluate folder:data/camvid --ignore-labels 11 --jobs 2
 
 The arms of each study (`region_studies.py`) are trained with each seed and compared, seed by seed,
 with the last arm before them that cuts random crops. Stopped, the same command goes on. Results
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/regions"))
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=["quickstart"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102, 103])
+    parser.add_argument("--arms", nargs="+", help="names of arms (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--labeled", type=pathlib.Path, help="class folders to make mosaics of")
     parser.add_argument("--photographs", type=pathlib.Path, help="a folder to pre-train on")
@@ -144,7 +145,9 @@ def main() -> None:
         args.ignore_labels,
     )
     for study in () if args.table else args.studies:
-        runs = merge(args.out, train_all(study, STUDIES[study](inputs), args))
+        arms = STUDIES[study](inputs)
+        chosen = {name: arms[name] for name in args.arms or arms}
+        runs = merge(args.out, train_all(study, chosen, args))
     for study in args.studies:
         print(table(runs, study))
 
