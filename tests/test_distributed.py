@@ -52,8 +52,7 @@ def finished(folder):
         free.bind(("", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(TESTS / "one_of_two.py")]
-    kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # for the next of their runs
-    environment = os.environ | kept | {"PYTHONPATH": str(TESTS.parent)}
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
     two = [
         subprocess.Popen(
             [*command, str(process), str(port), str(folder)],
