@@ -53,7 +53,7 @@ def enable_compilation_cache(folder: pathlib.Path) -> None:
     choose others the next time. JAX_COMPILATION_CACHE_DIR, if set, says another folder. Programs
     for a CPU are not kept: they are for one machine, and home folders are shared by many.
     """
-    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    given = jax.config.values["jax_compilation_cache_dir"]
     if jax.default_backend() != "cpu" and not given:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
