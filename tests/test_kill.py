@@ -31,7 +31,8 @@ OPTIONS = {
 def start(workdir, cache):
     command = [sys.executable, "-m", "jaxssl.train", "--config", "configs/quickstart.py"]
     command += ["--workdir", str(workdir), *(f"--config.{k}={v}" for k, v in OPTIONS.items())]
-    environment = os.environ | {"JAXSSL_CACHE": str(cache)}
+    # As users compile: the flags of conftest.py are for speed, and round otherwise.
+    environment = os.environ | {"JAXSSL_CACHE": str(cache), "XLA_FLAGS": ""}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
