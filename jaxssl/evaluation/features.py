@@ -1,17 +1,13 @@
 """Features of the labeled images of a data set."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
 
-from jaxssl import sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet, labeled_rows
 from jaxssl.image.augment import normalize
@@ -62,8 +58,7 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     rows = np.random.default_rng(0).permutation(labeled_rows(data.labeled.train)[0])
     batch_size = -(-encoder.batch_size // encoder.mesh.size) * encoder.mesh.size
     rows = np.resize(rows, -(-len(rows) // batch_size) * batch_size)
-    move = _compile_adapt(encoder.network, encoder.normalization, encoder.mesh)
-    variables = encoder.variables
+    move, variables = encoder.compiled(_move), encoder.variables
     with progress(len(rows), "BatchNorm", show=encoder.show) as advance:
         for start in range(0, len(rows), batch_size):
             images = data.labeled.train["image"][rows[start : start + batch_size]]
@@ -72,12 +67,9 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     return dataclasses.replace(encoder, variables=variables, memory={})
 
 
-@functools.cache
-def _compile_adapt(network: nn.Module, normalization: str, mesh: Mesh) -> Callable[..., Any]:
-    """`move(variables, images)`: the collection `batch_stats` after a pass in training mode."""
-
-    def move(variables: Tree, images: UInt8[Array, "b s s 3"]) -> Tree:
-        pixels = normalize(images.astype(jnp.float32) / 255, normalization)
-        return network.apply(variables, pixels, train=True, mutable=["batch_stats"])[1]
-
-    return sharding.jit_over_rows(move, mesh)
+def _move(
+    network: nn.Module, normalization: str, variables: Tree, images: UInt8[Array, "b s s 3"]
+) -> Tree:
+    """The collection `batch_stats` after a pass in training mode."""
+    pixels = normalize(images.astype(jnp.float32) / 255, normalization)
+    return network.apply(variables, pixels, train=True, mutable=["batch_stats"])[1]

@@ -13,6 +13,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 _SEE_AROUND = (nn.Conv, nn.ConvTranspose)
@@ -21,6 +22,14 @@ _SEE_AROUND = (nn.Conv, nn.ConvTranspose)
 def cells_of(hw: Int[Array, "b 2"], padded: tuple[int, ...], grid: tuple[int, ...]) -> Array:
     """i32[b, 2]: rows and columns that images of `hw` have of the `grid` of the padded ones."""
     return -(-hw * jnp.array(grid)[None] // jnp.array(padded)[None])
+
+
+def is_inside(hw: Array | np.ndarray, padded: tuple[int, ...]) -> Array | np.ndarray:
+    """Which places of padded images are in the first rows and columns `hw` i32[b, 2]: [b, i, j]."""
+    row, column = (
+        np.arange(n, dtype=np.int32)[None] < hw[:, axis, None] for axis, n in enumerate(padded)
+    )
+    return row[:, :, None] & column[:, None]
 
 
 @contextlib.contextmanager
@@ -34,10 +43,8 @@ def within(hw: Int[Array, "b 2"] | None, padded: tuple[int, ...]) -> Iterator[No
 
     def clear(x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
         assert hw is not None
-        rows, columns = cells_of(hw, padded, x.shape[1:3]).T
-        row_is_in = jnp.arange(x.shape[1])[None] < rows[:, None]
-        column_is_in = jnp.arange(x.shape[2])[None] < columns[:, None]
-        return jnp.where((row_is_in[:, :, None] & column_is_in[:, None])[..., None], x, 0)
+        cells = cells_of(hw, padded, x.shape[1:3])
+        return jnp.where(is_inside(cells, x.shape[1:3])[..., None], x, 0)
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         if context.method_name == "__call__" and isinstance(context.module, _SEE_AROUND):

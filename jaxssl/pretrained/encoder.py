@@ -16,7 +16,7 @@ import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypedDict
 
 import flax.linen as nn
@@ -91,14 +91,20 @@ class Encoder:
         self, kind: str, images: np.ndarray, rows: np.ndarray | None = None
     ) -> Float[np.ndarray, "n ..."] | UInt8[np.ndarray, "n ..."]:
         """Of images u8[n, h, w, 3], or those in `rows`; `kind` is a name in `OUTPUTS`."""
-        encode = compile_encode(self.network, self.normalization, self.mesh, kind)
         return extract(
-            functools.partial(encode, self.variables),
+            functools.partial(self.compiled(_encode, kind), self.variables),
             images,
             min(self.batch_size, max(len(images), 1)),
             rows=rows,
             show=self.show and kind == "pooled",
         )
+
+    def compiled(self, function: Callable[..., Any], *static: Hashable) -> Callable[..., Any]:
+        """`run(variables, rows)`: `function(network, normalization, *static, variables, rows)`.
+
+        Jitted, for all devices, once for all encoders of a network; see `sharding.jit_over_rows`.
+        """
+        return _compile(self.mesh, function, self.network, self.normalization, *static)
 
 
 def _checked(images: np.ndarray | Array) -> np.ndarray:
@@ -108,23 +114,20 @@ def _checked(images: np.ndarray | Array) -> np.ndarray:
 
 
 @functools.cache
-def compile_encode(
-    network: nn.Module, normalization: str, mesh: Mesh, kind: str
-) -> Callable[..., Any]:
-    """`encode(variables, images)`, jitted once for all variables.
+def _compile(mesh: Mesh, function: Callable[..., Any], *static: Hashable) -> Callable[..., Any]:
+    return sharding.jit_over_rows(functools.partial(function, *static), mesh)
 
-    Args:
-      network: an encoder, or one with a head.
-      normalization: a name in `augment.NORMALIZE`.
-      mesh: of the devices, over which the images are split.
-      kind: a name in `OUTPUTS`: what of it.
-    """
 
-    def encode(variables: Tree, images: UInt8[Array, "b h w 3"]) -> Shaped[Array, "b ..."]:
-        pixels = normalize(images.astype(jnp.float32) / 255, normalization)
-        return OUTPUTS[kind](network.apply(variables, pixels, train=False))
-
-    return sharding.jit_over_rows(encode, mesh)
+def _encode(
+    network: nn.Module,
+    normalization: str,
+    kind: str,
+    variables: Tree,
+    images: UInt8[Array, "b h w 3"],
+) -> Shaped[Array, "b ..."]:
+    """What `OUTPUTS[kind]` takes of an encoder, or of one with a head."""
+    pixels = normalize(images.astype(jnp.float32) / 255, normalization)
+    return OUTPUTS[kind](network.apply(variables, pixels, train=False))
 
 
 def extract(

@@ -34,11 +34,11 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import scores, summarize
 from jaxssl.evaluation.dense.grid_cells import labeled_cells
-from jaxssl.evaluation.dense.whole_images import MapScores, Whole, compile_grids, whole_images
+from jaxssl.evaluation.dense.whole_images import MapScores, Whole, encode_grids, whole_images
 from jaxssl.evaluation.neighbors import Neighbors, nearest
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
-from jaxssl.models.padded import resize_within
+from jaxssl.models.padded import is_inside, resize_within
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import progress
 from jaxssl.types import Batch
@@ -123,21 +123,15 @@ class Asked(NamedTuple):
     @property
     def is_in(self) -> np.ndarray:
         """bool[b, i, j]: which cells count."""
-        row, column = (np.arange(n)[None] < self.cells[:, a, None] for a, n in self._sides)
-        return row[:, :, None] & column[:, None]
-
-    @property
-    def _sides(self) -> Iterator[tuple[int, int]]:
-        return enumerate(self.grid.shape[1:3])
+        return np.asarray(is_inside(self.cells, self.grid.shape[1:3]))
 
 
 def ask(encoder: Encoder, pixels: Pixels) -> Iterator[list[Asked]]:
     """All test images, as many at a time as have `QUERY_BYTES` of features, or one batch."""
-    grids = compile_grids(encoder.network, encoder.normalization, encoder.mesh)
+    grids = encoder.compiled(encode_grids)
     group: list[Asked] = []
     for whole in whole_images(encoder, pixels, "test", range(len(pixels.test["hw"]))):
-        batch = {name: whole.batch[name] for name in ("image", "hw")}
-        grid, cells = map(np.asarray, grids(encoder.variables, batch))
+        grid, cells = map(np.asarray, grids(encoder.variables, whole.batch))
         asked = Asked(whole, grid.astype(np.float32), cells)
         if group and sum(one.grid.nbytes for one in (*group, asked)) > QUERY_BYTES:
             yield group
@@ -178,7 +172,7 @@ def segment(
     grid = np.zeros((*asked.grid.shape[:3], shares.shape[1]), np.float32)
     grid[asked.is_in] = shares
     batch = {"shares": grid, "cells": asked.cells, "out": asked.whole.batch["out"]}
-    shape = asked.whole.batch["truth"].shape[1:]
+    shape = asked.whole.truth.shape[1:]
     return np.asarray(compile_maps(mesh, shape)((), batch))
 
 
@@ -199,7 +193,7 @@ def _count(
         of_each = (np.split(np.asarray(x)[: len(queries)], bounds) for x in gather(neighbors))
         for asked, *some in zip(group, *of_each, strict=True):
             shares = mean_shares(Neighbors(*some), memory, protocol.temperature)
-            images, truth = asked.whole.rows, asked.whole.batch["truth"]
+            images, truth = asked.whole.rows, asked.whole.truth
             predicted = segment(asked, shares, encoder.mesh)
             maps[stop].add(images, truth[: len(images)], predicted[: len(images)])
 

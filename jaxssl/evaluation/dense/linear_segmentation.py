@@ -11,7 +11,6 @@ That is ours. The presets are those of papers: `pixel_probe.py`, `patch_logistic
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,10 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
 
-from jaxssl import sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.datasets import DataSet
@@ -30,12 +27,7 @@ from jaxssl.evaluation.dense.confusion import confusion_matrix, scores, summariz
 from jaxssl.evaluation.dense.grid_cells import Cells, labeled_cells
 from jaxssl.evaluation.dense.patch_logistic import PatchLogistic, run_patches
 from jaxssl.evaluation.dense.pixel_probe import DINO_V3, NECO, PixelProbe, run_pixels
-from jaxssl.evaluation.dense.whole_images import (
-    MapScores,
-    encode_grid,
-    normalized,
-    whole_images,
-)
+from jaxssl.evaluation.dense.whole_images import MapScores, encode_grids, whole_images
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.probes import Probes, Schedule, init_probes, scan_updates
 from jaxssl.evaluation.task import Task, TaskResult
@@ -65,26 +57,24 @@ class Segmentation:
             raise UserError(f"segmentation.fractions is {self.fractions}; give some in (0, 1]")
 
 
-@functools.cache
-def _compile_predict(
-    network: nn.Module, normalization: str, mesh: Mesh, shape: tuple[int, int]
-) -> Callable[..., Any]:
-    def maps(variables: tuple[Tree, Probes], batch: Batch) -> UInt8[Array, "b l i j"]:
-        encoder_variables, probes = variables
-        grid, cells = encode_grid(
-            network, encoder_variables, normalized(batch, normalization), batch["hw"]
-        )
+def _predict(
+    network: nn.Module,
+    normalization: str,
+    shape: tuple[int, int],
+    variables: tuple[Tree, Probes],
+    batch: Batch,
+) -> UInt8[Array, "b l i j"]:
+    encoder_variables, probes = variables
+    grid, cells = encode_grids(network, normalization, encoder_variables, batch)
 
-        def of_one(classifier: tuple[Array, Array]) -> Array:
-            weight, bias = classifier
-            x = (grid - probes.mean[None, None, None]) / probes.std[None, None, None]
-            logits = x @ weight + bias[None, None, None]
-            full = resize_within(logits, cells, batch["out"], shape)
-            return full.argmax(axis=-1).astype(jnp.uint8)
+    def of_one(classifier: tuple[Array, Array]) -> Array:
+        weight, bias = classifier
+        x = (grid - probes.mean[None, None, None]) / probes.std[None, None, None]
+        logits = x @ weight + bias[None, None, None]
+        full = resize_within(logits, cells, batch["out"], shape)
+        return full.argmax(axis=-1).astype(jnp.uint8)
 
-        return jnp.moveaxis(jax.lax.map(of_one, (probes.weight, probes.bias)), 0, 1)
-
-    return sharding.jit_over_rows(maps, mesh)
+    return jnp.moveaxis(jax.lax.map(of_one, (probes.weight, probes.bias)), 0, 1)
 
 
 def predict_maps(
@@ -104,13 +94,8 @@ def predict_maps(
     """
     variables = (encoder.variables, probes._replace(opt_state=()))
     for whole in whole_images(encoder, pixels, part, rows):
-        batch, truth = dict(whole.batch), whole.batch["truth"]
-        del batch["truth"]
-        run = _compile_predict(
-            encoder.network, encoder.normalization, encoder.mesh, truth.shape[1:]
-        )
-        used = len(whole.rows)
-        yield whole.rows, truth[:used], np.asarray(run(variables, batch))[:used]
+        run, used = encoder.compiled(_predict, whole.truth.shape[1:]), len(whole.rows)
+        yield whole.rows, whole.truth[:used], np.asarray(run(variables, whole.batch))[:used]
 
 
 def fit_cells(

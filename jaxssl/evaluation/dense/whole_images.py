@@ -5,23 +5,19 @@ are compiled. `models.padded` sees to it that padding changes nothing.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from jaxssl import sharding
 from jaxssl.evaluation.dense.confusion import confusion_matrix
 from jaxssl.evaluation.pixels import Pixels, shown_rows
 from jaxssl.image.augment import normalize
 from jaxssl.models.dense import Dense
-from jaxssl.models.padded import cells_of, within
+from jaxssl.models.padded import cells_of, is_inside, within
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import progress
@@ -36,7 +32,8 @@ class Whole:
     """Images that are padded to one shape."""
 
     rows: list[int]  # of the part; a batch is filled up with copies of the last one
-    batch: Batch  # image u8[b, h, w, 3]; hw i32[b, 2] of it; truth [b, i, j]; out i32[b, 2] of that
+    batch: Batch  # image u8[b, h, w, 3]; hw i32[b, 2] of it; out i32[b, 2] of the truth
+    truth: np.ndarray  # [b, i, j]
 
 
 def padded_side(side: int, unit: int) -> int:
@@ -74,20 +71,20 @@ def whole_images(
         for start in range(0, len(members), size):
             some = members[start : start + size]
             filled = [*some, *[some[-1]] * (size - len(some))]
-            yield Whole(some, _padded(pixels, part, filled, (shape, out)))
+            yield Whole(some, *_padded(pixels, part, filled, (shape, out)))
 
 
 def _padded(
     pixels: Pixels, part: str, rows: list[int], shapes: tuple[tuple[int, ...], ...]
-) -> Batch:
+) -> tuple[Batch, np.ndarray]:
     images = [pixels.image(part, row) for row in rows]
     truths = [pixels.truth(part, row) for row in rows]
-    return {
+    batch = {
         "image": np.stack([_pad(image, shapes[0], 0) for image in images]),
         "hw": np.array([image.shape[:2] for image in images], np.int32),
-        "truth": np.stack([_pad(truth, shapes[1], pixels.void) for truth in truths]),
         "out": np.array([truth.shape for truth in truths], np.int32),
     }
+    return batch, np.stack([_pad(truth, shapes[1], pixels.void) for truth in truths])
 
 
 def _pad(values: np.ndarray, shape: tuple[int, ...], fill: int) -> np.ndarray:
@@ -95,38 +92,24 @@ def _pad(values: np.ndarray, shape: tuple[int, ...], fill: int) -> np.ndarray:
     return np.pad(values, padding + [(0, 0)] * (values.ndim - 2), constant_values=fill)
 
 
-def normalized(batch: Batch, normalization: str) -> Float[Array, "b h w 3"]:
+def _normalized(batch: Batch, normalization: str) -> Float[Array, "b h w 3"]:
     """The images of a batch as a network gets them, 0 where they are padded."""
     pixels = normalize(batch["image"].astype(jnp.float32) / 255, normalization)
-    places = (
-        jnp.arange(n)[None] < batch["hw"][:, i, None] for i, n in enumerate(pixels.shape[1:3])
-    )
-    row_is_in, column_is_in = places
-    return jnp.where((row_is_in[:, :, None] & column_is_in[:, None])[..., None], pixels, 0)
+    return jnp.where(is_inside(batch["hw"], pixels.shape[1:3])[..., None], pixels, 0)
 
 
-@functools.cache
-def compile_grids(network: nn.Module, normalization: str, mesh: Mesh) -> Callable[..., Any]:
-    """`grids(variables, batch)`: features f32[b, i, j, d] and how many cells i32[b, 2] count."""
-
-    def grids(variables: Tree, batch: Batch) -> tuple[Array, Array]:
-        pixels = normalized(batch, normalization)
-        return encode_grid(network, variables, pixels, batch["hw"])
-
-    return sharding.jit_over_rows(grids, mesh)
-
-
-def encode_grid(
-    network: nn.Module, variables: Tree, pixels: Float[Array, "b h w 3"], hw: Array
+def encode_grids(
+    network: nn.Module, normalization: str, variables: Tree, batch: Batch
 ) -> tuple[Array, Array]:
     """The grids f32[b, i, j, d] of padded images, and how many cells i32[b, 2] of them count.
 
     Args:
       network: the encoder.
-      variables: of it.
-      pixels: normalized, 0 where they are padded.
-      hw: height and width of each image without its padding, i32[b, 2].
+      normalization: a name in `augment.NORMALIZE`.
+      variables: of the network.
+      batch: as `Whole` has it.
     """
+    pixels, hw = _normalized(batch, normalization), batch["hw"]
     with within(hw, pixels.shape[1:3]):
         grid = network.apply(variables, pixels, train=False).grid  # type: ignore[union-attr]
     return grid, cells_of(hw, pixels.shape[1:3], grid.shape[1:3])
@@ -143,29 +126,27 @@ def grids_of(
       part: "train" or "test".
       rows: of the part.
     """
-    grids = compile_grids(encoder.network, encoder.normalization, encoder.mesh)
+    grids = encoder.compiled(encode_grids)
     for whole in whole_images(encoder, pixels, part, rows):
-        grid, cells = map(
-            np.asarray,
-            grids(encoder.variables, {name: whole.batch[name] for name in ("image", "hw")}),
-        )
+        grid, cells = map(np.asarray, grids(encoder.variables, whole.batch))
         for i, row in enumerate(whole.rows):
             height, width = cells[i]
             yield row, grid[i, :height, :width]
 
 
-@functools.cache
-def _compile_outputs(
-    network: nn.Module, normalization: str, mesh: Mesh, shape: tuple[int, int], *, is_class: bool
-) -> Callable[..., Any]:
-    def outputs(variables: Tree, batch: Batch) -> Array:
-        pixels = normalized(batch, normalization)
-        y: Array = network.apply(  # type: ignore[assignment]
-            variables, pixels, train=False, hw=batch["hw"], out=batch["out"], shape=shape
-        )
-        return y.argmax(axis=-1).astype(jnp.uint8) if is_class else y[..., 0]
-
-    return sharding.jit_over_rows(outputs, mesh)
+def _outputs(
+    network: nn.Module,
+    normalization: str,
+    shape: tuple[int, int],
+    is_class: bool,
+    variables: Tree,
+    batch: Batch,
+) -> Array:
+    pixels = _normalized(batch, normalization)
+    y: Array = network.apply(  # type: ignore[assignment]
+        variables, pixels, train=False, hw=batch["hw"], out=batch["out"], shape=shape
+    )
+    return y.argmax(axis=-1).astype(jnp.uint8) if is_class else y[..., 0]
 
 
 def predict_whole(
@@ -183,13 +164,9 @@ def predict_whole(
     count, is_class = len(pixels.test["hw"]), bool(pixels.classes)
     with progress(count, "testing", show=tuned.show) as advance:
         for whole in whole_images(tuned, pixels, "test", range(count)):
-            batch, truth = dict(whole.batch), whole.batch["truth"]
-            del batch["truth"]
-            run = _compile_outputs(
-                tuned.network, tuned.normalization, tuned.mesh, truth.shape[1:], is_class=is_class
-            )
-            used = len(whole.rows)
-            yield whole.rows, truth[:used], np.asarray(run(tuned.variables, batch))[:used]
+            run, used = tuned.compiled(_outputs, whole.truth.shape[1:], is_class), len(whole.rows)
+            predicted = np.asarray(run(tuned.variables, whole.batch))
+            yield whole.rows, whole.truth[:used], predicted[:used]
             advance(used)
 
 
