@@ -10,56 +10,18 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from jaxssl.data.identity import InFiles
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
 from jaxssl.data.source import Example, Keyed, Source
 from jaxssl.errors import UserError
+from mask_tools.coco_json import CocoFile
 from mask_tools.mask_files import MaskFiles
 from mask_tools.regions import Region
 
 MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
 
 
-@runtime_checkable
-class Opened(Protocol):
-    """Annotations that were found, but not read."""
-
-    @property
-    def unit(self) -> str:
-        """What they are: annotations, files."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def names(self) -> Sequence[str]:
-        """Of the images, as the annotations have them."""
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Annotations of each image, i64[n]."""
-
-    @property
-    def strays(self) -> Sequence[str]:
-        """The image of each annotation that is of none of the names."""
-
-    @property
-    def example(self) -> str:
-        """How an image is listed."""
-
-    @property
-    def omits_empty(self) -> bool:
-        """Whether an image that has no name here has no regions, and is no mistake."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What is to be said of them all."""
-
-    def read(self, number: int, example: Example) -> list[Region]:
-        """The annotations of an image, each of its own size."""
+Opened = CocoFile | MaskFiles  # annotations that were found, but not read
 
 
 @runtime_checkable
