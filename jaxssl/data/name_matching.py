@@ -150,8 +150,10 @@ class NameIndex:
     """Names, to be found by the keys of images."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Takes the names; what finds them is made when it is needed."""
+        """Takes the names; in each form they are made when it is asked for."""
         self.names = names
+        self._paths = [split_path(name) for name in names]
+        self._forms: dict[int, Mapping[str, list[tuple[Path, int]]]] = {}
 
     def find(self, key: str) -> int | None:
         """The number of the name that matches the image best; `UserError` if two do."""
@@ -189,7 +191,7 @@ class NameIndex:
             own = to_form(path)
             near = [
                 (abs(len(own) - len(other)), number)
-                for other, number in self._by_name[form].get(own[-1], ())
+                for other, number in self._by_name(form).get(own[-1], ())
                 if _one_ends_with_the_other(own, other)
             ]
             if near:
@@ -210,9 +212,15 @@ class NameIndex:
                 return (form, rank, len(path[-1]) - len(own[-1])), number
         return None
 
-    @functools.cached_property
-    def _by_name(self) -> "_Forms":
-        return _Forms([split_path(name) for name in self.names])
+    def _by_name(self, form: int) -> Mapping[str, list[tuple[Path, int]]]:
+        """The names in a form, and their numbers, by the last part."""
+        if form not in self._forms:
+            by_name: dict[str, list[tuple[Path, int]]] = defaultdict(list)
+            for number, path in enumerate(self._paths):
+                changed = _FORMS[form](path)
+                by_name[changed[-1]].append((changed, number))
+            self._forms[form] = by_name
+        return self._forms[form]
 
 
 def describe_mismatch(keys: Sequence[str], names: Sequence[str]) -> str:
@@ -230,23 +238,6 @@ def describe_mismatch(keys: Sequence[str], names: Sequence[str]) -> str:
     other = f"; the annotation {names[0]!r} has no image" if names else ""
     wanted = f"; one named {_plain(split_path(keys[0]))[-1]!r} would match" if keys else ""
     return image + other + wanted
-
-
-class _Forms:
-    """The names in one form after another, each made when it is asked for."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._made: dict[int, Mapping[str, list[tuple[Path, int]]]] = {}
-
-    def __getitem__(self, form: int) -> Mapping[str, list[tuple[Path, int]]]:
-        if form not in self._made:
-            by_name: dict[str, list[tuple[Path, int]]] = defaultdict(list)
-            for number, path in enumerate(self._paths):
-                changed = _FORMS[form](path)
-                by_name[changed[-1]].append((changed, number))
-            self._made[form] = by_name
-        return self._made[form]
 
 
 def _one_ends_with_the_other(one: Path, other: Path) -> bool:
