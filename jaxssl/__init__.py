@@ -31,16 +31,6 @@ if TYPE_CHECKING:
     from jaxssl.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
-__all__ = [
-    "draw_views",
-    "evaluate_encoder",
-    "export_encoder",
-    "load_config",
-    "load_encoder",
-    "open_source",
-    "pretrain",
-]
-
 _PLACES = {
     "draw_views": "preview",
     "evaluate_encoder": "evaluation",
@@ -50,6 +40,7 @@ _PLACES = {
     "open_source": "data",
     "pretrain": "training.pretrain",
 }
+__all__ = list(_PLACES)
 
 
 if not TYPE_CHECKING:  # who checks types should find a name that does not exist

@@ -38,11 +38,9 @@ class Tuning(Hashable, Protocol):
     @property
     def epochs(self) -> int:
         """How often to go through the images."""
-        ...
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer, for batches of so many images and epochs of so many steps."""
-        ...
 
 
 @flax.struct.dataclass

@@ -31,7 +31,6 @@ class Method(Protocol):
     @property
     def encoder(self) -> nn.Module:
         """The encoder to be trained, without its variables."""
-        ...
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises UserError if the method cannot be trained so; called before anything compiles.
@@ -41,11 +40,9 @@ class Method(Protocol):
           num_examples: images of the data set.
           views: what each view is to be: the global ones, then the local ones.
         """
-        ...
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """Parameters that the gradient moves, and the rest of the method's training state."""
-        ...
 
     def loss(
         self, params: Tree, state: Tree, views: list[View], *, key: PRNGKeyArray, t: Array
@@ -62,15 +59,12 @@ class Method(Protocol):
         Returns:
           The loss, f32[]; the new state, and what to log, f32[] by name: `embedding_std` at least.
         """
-        ...
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
         """What follows the optimizer: moving averages, renormalized prototypes."""
-        ...
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:
         """The encoder's variables, as evaluation and export load them."""
-        ...
 
 
 METHODS = {

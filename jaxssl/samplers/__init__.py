@@ -21,7 +21,6 @@ class Sampler(Protocol):
 
     def init(self, num_examples: int) -> Tree:
         """The memory it starts with: () or one entry for each image of the data set."""
-        ...
 
     def boxes(
         self, key: PRNGKeyArray, example: Batch, memory: Tree, specs: tuple[ViewSpec, ...]
@@ -40,7 +39,6 @@ class Sampler(Protocol):
           Boxes f32[v, 4], y0 x0 y1 x1 in pixels of the original image, inside it and not empty; and
           whether the sampler had to fall back on the whole image.
         """
-        ...
 
 
 @runtime_checkable
@@ -49,7 +47,6 @@ class RefreshingSampler(Sampler, Protocol):
 
     def refresh_due(self, epoch: int) -> bool:
         """Whether to do so when `epoch` epochs are over and another begins."""
-        ...
 
     def refresh(
         self, memory: Tree, index: Int[Array, "b"], grid: Float[Array, "b h w d"], size: int
@@ -61,7 +58,6 @@ class RefreshingSampler(Sampler, Protocol):
           grid: their features, of the whole image without augmentation.
           size: side of the square that the encoder saw, pixels.
         """
-        ...
 
 
 SAMPLERS = {
