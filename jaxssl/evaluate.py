@@ -21,8 +21,9 @@ from jaxssl.evaluation.comparison import (
     comparison_table,
     load_others,
     plan_comparison,
+    with_spread,
 )
-from jaxssl.files import atomic_write, locked
+from jaxssl.files import atomic_write, locked, write_text
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
 from jaxssl.terminal import Parser, format_table, one_line_errors
@@ -172,8 +173,8 @@ def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> str:
     found = list(compare(encoders, pairs, range(args.seeds)))
     steps = {"this": step}
     entries = [{"encoder": name, **as_entry(steps.get(name, 0), record)} for name, record in found]
-    with locked(path.parent, "saves results in"), atomic_write(path) as file:
-        file.write((json.dumps(entries, indent=2) + "\n").encode())
+    with locked(path.parent, "saves results in"):
+        write_text(path, json.dumps(entries, indent=2) + "\n")
     return comparison_table(found)
 
 
@@ -195,9 +196,8 @@ def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
     new = as_entry(step, record)
     if result.details:
         new["details"] = cast(Details, result.details)
-    with locked(path.parent, "saves results in"), atomic_write(path) as file:
-        earlier = read_eval_records(path)
-        file.write((json.dumps([*earlier, new], indent=2) + "\n").encode())
+    with locked(path.parent, "saves results in"):
+        write_text(path, json.dumps([*read_eval_records(path), new], indent=2) + "\n")
     if result.predictions:
         folder = path.with_name("predictions")
         folder.mkdir(exist_ok=True)
@@ -216,9 +216,7 @@ def results_table(records: Sequence[EvalRecord]) -> str:
     for (dataset, task), results in groups.items():
         for name in results[0]:
             beside += anchors(dataset, f"{task}_{name}")
-            values = [r[name] for r in results]
-            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-            rows.append([dataset, task, name, f"{np.mean(values):.3f}{spread}"])
+            rows.append([dataset, task, name, with_spread([r[name] for r in results])])
     table = format_table([["data set", "task", "result", "value"], *rows])
     return "\n".join([table, *(f"compare {line}" for line in beside)])
 

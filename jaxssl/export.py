@@ -28,7 +28,7 @@ from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write, naming
+from jaxssl.files import naming, write_text
 from jaxssl.image.augment import NORMALIZE
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import param_names
@@ -88,8 +88,7 @@ def export_encoder(
         content = {"model": tensors, "matching_heuristics": True}
     write_weights(out, content, metadata)
     card, results = out.with_suffix(".md"), read_results(workdir, step)
-    with atomic_write(card) as file:
-        file.write(model_card(config, results, metadata, out.name, code).encode())
+    write_text(card, model_card(config, results, metadata, out.name, code))
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
     print(f"{card}: the model card")
     loaded = load_encoder(out)

@@ -35,6 +35,12 @@ def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file as `atomic_write` does."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
     """Turns what a failed write raises, as on a full disk, into an `OSError` with this name.

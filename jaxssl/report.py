@@ -4,7 +4,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from jaxssl.files import atomic_write
+from jaxssl.files import write_text
 from jaxssl.reporting.page import make_curve, make_page
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
@@ -44,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             page = make_curve(groups, args.curve)
         else:
             page = make_page(groups, title=title, map_by=args.map)
-        with atomic_write(args.out) as file:
-            file.write(page.encode())
+        write_text(args.out, page)
         print(f"{args.out}: {len(page.encode()) / 1e6:.1f} MB")
     return status.code
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxssl.checked_files import read_json
 from jaxssl.data.records import Info, read_info, write_info
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write, locked
+from jaxssl.files import locked, write_text
 from jaxssl.progress import progress
 from jaxssl.terminal import format_table
 from mask_tools.backends.processes import make_all
@@ -177,8 +177,7 @@ def _begin(job: Job, settings: Settings) -> None:
             before = read_json(note, dict[str, Any], advice=advice)
             refuse_difference(job.folder, before, settings)
         else:
-            with atomic_write(note) as file:
-                file.write(json.dumps(settings).encode())
+            write_text(note, json.dumps(settings))
 
 
 def _make_missing(

@@ -18,7 +18,7 @@ from jaxssl.checked_files import read_json
 from jaxssl.data.records import ShardInfo, shard_name, write_shard
 from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write
+from jaxssl.files import write_text
 from mask_tools.matching import Annotated, Faults, Matched
 from mask_tools.region_statistics import Row, as_array
 from mask_tools.segmenters import Segmenter
@@ -115,8 +115,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
 
     info = write_shard(job.path(number), examples())
     note = Note(info, broken, rows, any(semantic), faults)
-    with atomic_write(job.note(number)) as file:
-        file.write(json.dumps(dataclasses.asdict(NoteFile.of(note))).encode())
+    write_text(job.note(number), json.dumps(dataclasses.asdict(NoteFile.of(note))))
     return note.finished()
 
 

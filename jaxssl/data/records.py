@@ -27,7 +27,7 @@ from jaxssl.data.record_codec import (
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write
+from jaxssl.files import atomic_write, write_text
 
 T = TypeVar("T")
 
@@ -124,19 +124,13 @@ class _InfoFile:
 
 def write_info(folder: str | os.PathLike[str], info: Info) -> None:
     """Writes `info.json`: the last thing an export does, for without it nothing can be read."""
-    content = _InfoFile(
-        format_version=FORMAT_VERSION,
-        source=info.source,
-        segmenter=info.segmenter,
-        class_names=info.class_names,
-        has_semantic=info.has_semantic,
-        splits={
-            name: _Split(sum(shard.count for shard in shards), shards)
-            for name, shards in info.splits.items()
-        },
-    )
-    with atomic_write(pathlib.Path(folder) / "info.json") as file:
-        file.write((json.dumps(dataclasses.asdict(content), indent=2) + "\n").encode())
+    fields = dataclasses.asdict(info)
+    splits = {
+        name: {"count": sum(shard["count"] for shard in shards), "shards": shards}
+        for name, shards in fields.pop("splits").items()
+    }
+    content = {"format_version": FORMAT_VERSION} | fields | {"splits": splits}
+    write_text(pathlib.Path(folder) / "info.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_info(folder: str | os.PathLike[str]) -> Info:

@@ -28,7 +28,7 @@ from jaxssl.checked_files import parse_json
 from jaxssl.data.loading import ArraySpec, find_arrays, row_bytes, sample_sizes
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write, locked
+from jaxssl.files import locked, write_text
 from jaxssl.progress import progress
 
 CHUNK = 64  # images
@@ -137,8 +137,7 @@ def _describe(
             os.fsync(file.fileno())
     broken = [*_broken(chunks).items()]
     content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
-    with atomic_write(folder / "store.json") as file:
-        file.write(json.dumps(content, indent=2).encode())
+    write_text(folder / "store.json", json.dumps(content, indent=2))
 
 
 def _broken(chunks: Sequence[Chunk]) -> dict[int, str]:
@@ -172,8 +171,7 @@ def _fill(
         _make_empty(folder, source, spec)
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
-    with atomic_write(folder / "journal") as file:
-        file.write("".join(map(_line, done)).encode())
+    write_text(folder / "journal", "".join(map(_line, done)))
     with (
         (folder / "journal").open("a") as journal,
         progress(count, f"decoding {source.spec}", done=there, show=show) as advance,

@@ -94,10 +94,11 @@ def comparison_table(found: Sequence[tuple[str, EvalRecord]]) -> str:
             row = values.setdefault((record.dataset, record.task, name), {})
             row.setdefault(encoder, []).append(value)
     encoders = dict.fromkeys(encoder for encoder, _ in found)
-    rows = [[*key, *(_with_spread(row[name]) for name in encoders)] for key, row in values.items()]
+    rows = [[*key, *(with_spread(row[name]) for name in encoders)] for key, row in values.items()]
     return format_table([["data set", "task", "result", *encoders], *rows])
 
 
-def _with_spread(values: Sequence[float]) -> str:
+def with_spread(values: Sequence[float]) -> str:
+    """The mean of a result over seeds, and its standard deviation."""
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"

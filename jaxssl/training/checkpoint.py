@@ -20,7 +20,7 @@ from crc32c import crc32c
 from jaxssl import distributed
 from jaxssl.checked_files import read_json
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write, naming
+from jaxssl.files import naming, write_text
 from jaxssl.renamed import STATE_FIELDS
 from jaxssl.types import TrainState, Tree
 
@@ -100,8 +100,7 @@ class Checkpoints:
         if distributed.is_first():
             (folder,) = self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}")
             checksums = {item.name: _checksum(item) for item in folder.iterdir() if item.is_dir()}
-            with atomic_write(folder / _CHECKSUMS) as file:
-                file.write(json.dumps(checksums).encode())
+            write_text(folder / _CHECKSUMS, json.dumps(checksums))
 
     def _check(self, step: int, item: str) -> None:
         """Raises `UserError` if an item is not as it was written."""

@@ -15,7 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from jaxssl.checked_files import parse_json
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write, naming
+from jaxssl.files import naming, write_text
 from jaxssl.renamed import current_result
 
 log = logging.getLogger("jaxssl")
@@ -132,5 +132,4 @@ def _parse(text: bytes, where: str) -> dict[str, Any]:
 
 def _keep_until(path: pathlib.Path, step: int) -> None:
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
-    with atomic_write(path) as file:
-        file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -21,7 +21,7 @@ from jaxssl.config import SavedConfig, build_method, check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.files import atomic_write, holder
+from jaxssl.files import holder, write_text
 from jaxssl.renamed import REMOVED_KEYS
 
 # Keys that may differ from the saved config when a run is continued: they change how fast, how long
@@ -150,8 +150,7 @@ def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> b
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:
