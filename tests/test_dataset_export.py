@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from small_export import contents
 
 import mask_tools
 from jaxssl.data import decode, open_source
@@ -16,10 +17,6 @@ from jaxssl.data.records import Records, read_info
 from jaxssl.errors import UserError
 from mask_tools import export, record_preview
 from mask_tools.segmenters import SEGMENTERS
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,48 +12,21 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from small_export import contents, make_photos, run_export, the_error
 
 from jaxssl import files
 from jaxssl.data import open_source
 from jaxssl.data.records import Records, read_info
-from mask_tools import export, inspect, shards
+from mask_tools import inspect, shards
 from mask_tools.hierarchy import objects
 from mask_tools.segmenters import SEGMENTERS
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
 
 
-def run_export(out, source, segmenter, *options):
-    words = ["--source", source, "--segmenter", segmenter, "--out", out, *options]
-    return export.main(["--workers", "0", *map(str, words)])
-
-
-def contents(folder):
-    """Every file under a folder, hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def the_error(capsys):
-    """The one line that a command leaves on stderr, progress aside."""
-    lines = [
-        x for x in capsys.readouterr().err.splitlines() if x and x.split(":")[0] != "exporting"
-    ]
-    assert len(lines) == 1, lines
-    return lines[0]
-
-
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes of noise: JPEG, PNG, and an image of one pixel."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "photos"
-    sizes = {"a/1.jpg": (40, 60), "a/2.png": (30, 20), "b/3.jpg": (50, 50), "b/4.png": (1, 1)}
-    for name, size in sizes.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        coarse = rng.integers(0, 256, (*(-(-n // 10) for n in size), 3)).astype(np.uint8)
-        image = coarse.repeat(10, axis=0).repeat(10, axis=1)[: size[0], : size[1]]
-        Image.fromarray(image).save(root / name)
-    return root
+    return make_photos(tmp_path)
 
 
 def test_exact_regions_of_scenes_arrive_unchanged(tmp_path, capsys):
@@ -294,36 +267,3 @@ def test_a_file_that_another_run_writes_is_left_to_it(tmp_path, monkeypatch, cap
 def test_regions_too_many_for_eight_bits(tmp_path):
     assert run_export(tmp_path / "out", "scenes:2", "grid", "--rows", 20, "--cols", 20) == 0
     assert inspect.main([str(tmp_path / "out"), "--verify"]) == 0
-
-
-def test_inspect_counts_and_draws(tmp_path, photos, capsys):
-    run_export(tmp_path / "out", f"folder:{photos}", "grid", "--rows", 2, "--cols", 2)
-    capsys.readouterr()
-    picture = tmp_path / "preview.png"
-    words = [str(tmp_path / "out"), "--min-area", "500", "--config", "configs/quickstart.py"]
-    assert inspect.main(words) == 1
-    assert "give --preview FILE.png" in the_error(capsys)
-    assert inspect.main([*words, "--preview", "preview"]) == 1
-    assert "--preview preview: give a name in .png, .jpg" in the_error(capsys)
-    assert inspect.main([*words, "--verify", "--preview", str(picture)]) == 0
-    text = capsys.readouterr().out
-    assert "regions per image          3.2 (1 to 4)\n" in text
-    assert "  of 500 px or more        2.0 (0 to 4)\n" in text
-    assert "pixels in a region         100.0 %\n" in text
-    assert "images without 500 px      2 (50.0 %)\n" in text
-    assert "300 to 1,000            8 ██" in text
-    with Image.open(picture) as image:
-        assert image.width > 900
-
-
-def test_inspect_says_what_is_wrong(tmp_path, capsys):
-    run_export(tmp_path / "out", "scenes:4", "grid")
-    capsys.readouterr()
-    assert inspect.main([str(tmp_path / "out"), "--split", "val"]) == 1
-    assert "has no split 'val'; choose from train" in the_error(capsys)
-    (shard,) = (tmp_path / "out").glob("*.tfrecord")
-    damaged = bytearray(shard.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    shard.write_bytes(damaged)
-    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 1
-    assert "does not match its checksum" in the_error(capsys)

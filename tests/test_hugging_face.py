@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import pathlib
-import pickle
 import shutil
 
 import huggingface_hub
@@ -15,15 +14,13 @@ import transformers as hf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data
+from small_export import contents
 
-from jaxssl.data import open_source
 from jaxssl.data.records import read_info
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import BrokenImage, Example
 from mask_tools import Transformers, export
-from mask_tools.backends.ray_cluster import share
 from mask_tools.segmenters import hugging_face, point_masks
-from mask_tools.shards import Job
 
 LOOSE = {  # with random weights nothing is good enough, and all boxes are alike
     "device": "cpu",
@@ -179,10 +176,6 @@ def words(folder, out):
     return list(map(str, given))
 
 
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def test_records_say_what_made_them_and_a_stopped_export_ends_with_the_same(
     models, tmp_path, monkeypatch, capsys
 ):
@@ -213,13 +206,6 @@ def test_records_say_what_made_them_and_a_stopped_export_ends_with_the_same(
     tiny_masks.save("sam2", moved, seed=1)
     assert export.main(again) == 1
     assert "another model_sha256" in capsys.readouterr().err
-
-
-def test_a_network_has_an_actor_on_each_gpu_and_goes_there(models, tmp_path):
-    segmenter = Transformers(models["sam"], **LOOSE)
-    assert pickle.loads(pickle.dumps(segmenter)) == segmenter
-    job = Job(open_source("scenes:5"), segmenter, None, tmp_path, "train", 5)
-    assert share({"CPU": 8.0, "GPU": 2.0}, job, 5) == (2, 1)
 
 
 @pytest.fixture

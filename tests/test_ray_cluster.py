@@ -1,14 +1,17 @@
 """Shards made by several jobs, or by a Ray cluster of two nodes, are those of a single run."""
 
 import dataclasses
+import pickle
 import re
 import warnings
 
 import pytest
+import tiny_masks
 from PIL import Image
+from small_export import contents
 
 from jaxssl.data import open_source
-from mask_tools import export, segment_dataset
+from mask_tools import Transformers, export, segment_dataset
 from mask_tools.backends.ray_cluster import share
 from mask_tools.segmenters.grid import Grid
 from mask_tools.segmenters.sam import Sam
@@ -24,10 +27,6 @@ ARGUMENTS = ("--source", "folder:images", "--segmenter", "fh", "--scale", "20,50
 
 def run_export(out, *options):
     return export.main([*ARGUMENTS, "--out", str(out), *map(str, options)])
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,3 +135,10 @@ def test_no_cluster_there(tmp_path, capsys):
     message = capsys.readouterr().err.splitlines()[-1]
     assert "--ray 127.0.0.1:1: no cluster there" in message
     assert "give local" in message
+
+
+def test_a_model_of_transformers_has_an_actor_on_each_gpu_and_goes_there(tmp_path):
+    segmenter = Transformers(tiny_masks.save("sam", tmp_path / "sam"), device="cpu")
+    assert pickle.loads(pickle.dumps(segmenter)) == segmenter
+    job = Job(open_source("scenes:5"), segmenter, None, tmp_path, "train", 5)
+    assert share({"CPU": 8.0, "GPU": 2.0}, job, 5) == (2, 1)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from sklearn.decomposition import PCA
 
 from jaxssl import report
 from jaxssl.config import base, defaults
@@ -18,8 +17,7 @@ from jaxssl.evaluate import save
 from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.page import render
-from jaxssl.reporting.pictures import Picture, color, paint_labels
-from jaxssl.reporting.run_arrays import nearest_neighbors, project
+from jaxssl.reporting.pictures import Picture
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
@@ -287,21 +285,3 @@ def test_names_of_groups(tmp_path):
     groups = group_runs([read_run(workdir) for workdir in (*seeds, other)])
     assert [group.name for group in groups] == ["samclr", f"samclr ({other})"]
     assert [len(group.runs) for group in groups] == [2, 1]
-
-
-def test_neighbors_and_map():
-    features = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    for query, *nearest in nearest_neighbors(features, 5, 3):
-        others = sorted(set(range(20)) - {query}, key=lambda i: -(features[i] @ features[query]))
-        assert nearest == others[:3]
-    ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
-    np.testing.assert_allclose(np.abs(ours), np.abs(sklearn), atol=1e-5)
-    assert project(features, "tsne").shape == (20, 2)
-
-
-def test_labels_are_painted():
-    painted = paint_labels(np.uint8([[0, 1], [200, 255]]))
-    assert [tuple(p) for p in painted.reshape(-1, 3)] == [
-        color(0), color(1), color(200), (0, 0, 0)
-    ]  # fmt: skip

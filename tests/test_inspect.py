@@ -1,0 +1,45 @@
+"""The command mask_tools.inspect."""
+
+import pytest
+from PIL import Image
+from small_export import make_photos, run_export, the_error
+
+from mask_tools import inspect
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return make_photos(tmp_path)
+
+
+def test_inspect_counts_and_draws(tmp_path, photos, capsys):
+    run_export(tmp_path / "out", f"folder:{photos}", "grid", "--rows", 2, "--cols", 2)
+    capsys.readouterr()
+    picture = tmp_path / "preview.png"
+    words = [str(tmp_path / "out"), "--min-area", "500", "--config", "configs/quickstart.py"]
+    assert inspect.main(words) == 1
+    assert "give --preview FILE.png" in the_error(capsys)
+    assert inspect.main([*words, "--preview", "preview"]) == 1
+    assert "--preview preview: give a name in .png, .jpg" in the_error(capsys)
+    assert inspect.main([*words, "--verify", "--preview", str(picture)]) == 0
+    text = capsys.readouterr().out
+    assert "regions per image          3.2 (1 to 4)\n" in text
+    assert "  of 500 px or more        2.0 (0 to 4)\n" in text
+    assert "pixels in a region         100.0 %\n" in text
+    assert "images without 500 px      2 (50.0 %)\n" in text
+    assert "300 to 1,000            8 ██" in text
+    with Image.open(picture) as image:
+        assert image.width > 900
+
+
+def test_inspect_says_what_is_wrong(tmp_path, capsys):
+    run_export(tmp_path / "out", "scenes:4", "grid")
+    capsys.readouterr()
+    assert inspect.main([str(tmp_path / "out"), "--split", "val"]) == 1
+    assert "has no split 'val'; choose from train" in the_error(capsys)
+    (shard,) = (tmp_path / "out").glob("*.tfrecord")
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 1
+    assert "does not match its checksum" in the_error(capsys)

@@ -1,0 +1,25 @@
+"""Pictures of a report."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from jaxssl.reporting.pictures import color, paint_labels
+from jaxssl.reporting.run_arrays import nearest_neighbors, project
+
+
+def test_neighbors_and_map():
+    features = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    for query, *nearest in nearest_neighbors(features, 5, 3):
+        others = sorted(set(range(20)) - {query}, key=lambda i: -(features[i] @ features[query]))
+        assert nearest == others[:3]
+    ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
+    np.testing.assert_allclose(np.abs(ours), np.abs(sklearn), atol=1e-5)
+    assert project(features, "tsne").shape == (20, 2)
+
+
+def test_labels_are_painted():
+    painted = paint_labels(np.uint8([[0, 1], [200, 255]]))
+    assert [tuple(p) for p in painted.reshape(-1, 3)] == [
+        color(0), color(1), color(200), (0, 0, 0)
+    ]  # fmt: skip
