@@ -117,19 +117,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def config_of(loaded: Encoder) -> ConfigDict:
-    """The default config, with images as the exported encoder takes them."""
-    config = base()
-    config.views.size, config.views.normalize = loaded.size, loaded.normalization
-    return config
-
-
 def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
     """The config by which to evaluate; and the encoder, if it is of a file."""
     loaded = None
-    if args.encoder:
+    if args.encoder:  # the default config, with images as the encoder takes them
         loaded = load_encoder(args.encoder, args.encoder_name, prefix=args.encoder_prefix)
-    config = config_of(loaded) if loaded else read_config(args.workdir)
+        config = base()
+        config.views.size, config.views.normalize = loaded.size, loaded.normalization
+    else:
+        config = read_config(args.workdir)
     for key in ("size", "batch_size", "datasets", "ignore_labels"):
         if (value := getattr(args, key)) is not None:
             config.eval[key] = value

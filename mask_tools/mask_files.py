@@ -155,7 +155,7 @@ def _sizes(example: Example) -> tuple[Size, Size]:
 
 def _read_arrays(files: Sequence[str], example: Example) -> list[Region]:
     path, scores = pathlib.Path(files[0]), None
-    with _naming(example):
+    with broken_by(example):
         if path.suffix.lower() == ".npy":
             values = read_npy(path, advice=_NO_PICKLES)
         else:
@@ -172,7 +172,7 @@ def _read_arrays(files: Sequence[str], example: Example) -> list[Region]:
 
 
 @contextlib.contextmanager
-def _naming(example: Example) -> Iterator[None]:
+def broken_by(example: Example) -> Iterator[None]:
     """Makes a file that cannot be read a `BrokenImage`."""
     try:
         yield
@@ -183,7 +183,7 @@ def _naming(example: Example) -> Iterator[None]:
 def _read_json(files: Sequence[str], example: Example) -> list[Region]:
     """A list of masks, SAM's or others', or an object with one: of SA-1B, labelme, Cityscapes."""
     path = files[0]
-    with _naming(example):
+    with broken_by(example):
         content = read_json(pathlib.Path(path), Any, advice="copy it again, or save it in UTF-8")
         about = content if isinstance(content, dict) else {}
         entries = next((about[n] for n in _LISTS if isinstance(about.get(n), list)), content)
@@ -271,7 +271,7 @@ def _read_pngs(files: Sequence[str], example: Example) -> list[Region]:
     scores: dict[str, float] = {}
     table = pathlib.Path(files[0]).parent / "metadata.csv"
     if table.is_file():
-        with _naming(example), naming_damage(table, "copy it again, or delete it"):
+        with broken_by(example), naming_damage(table, "copy it again, or delete it"):
             rows = csv.DictReader(table.read_text().splitlines())
             scores = {row["id"]: float(row["predicted_iou"]) for row in rows}
     found = []

@@ -71,7 +71,7 @@ def segment(example: Example, segmenter: Segmenter | None, max_side: int | None)
 
 
 # An image with what was found in it, None if it keeps its own regions; or why it is left out.
-_Found = tuple[Example, list[Region] | None] | BrokenImage
+_Found = tuple[Example, list[Region] | BrokenImage | None] | BrokenImage
 
 
 @contextlib.contextmanager
@@ -107,9 +107,7 @@ def _find(
             regions = iter(segmenter.segment_all(examples))
         else:
             regions = (_call(segmenter, example) for example in examples)
-        return [
-            one if isinstance(one, BrokenImage) else _pair(one, next(regions)) for one in loaded
-        ]
+        return [one if isinstance(one, BrokenImage) else (one, next(regions)) for one in loaded]
 
 
 def _call(segmenter: Segmenter | None, example: Example) -> list[Region] | BrokenImage | None:
@@ -119,16 +117,15 @@ def _call(segmenter: Segmenter | None, example: Example) -> list[Region] | Broke
         return error
 
 
-def _pair(example: Example, found: list[Region] | BrokenImage | None) -> _Found:
-    return found if isinstance(found, BrokenImage) else (example, found)
-
-
 def _finish(source: Source, found: _Found, max_side: int | None) -> Measured | BrokenImage:
     """The image as it is written, and its counts."""
     if isinstance(found, BrokenImage):
         return found
-    with _naming(source, found[0].key):
-        example = _attach(*found, max_side)
+    example, regions = found
+    if isinstance(regions, BrokenImage):
+        return regions
+    with _naming(source, example.key):
+        example = _attach(example, regions, max_side)
         return example, measure(example, min_area=MIN_AREA)
 
 

@@ -163,17 +163,17 @@ class CanvasSpec:
             if regions is not None:
                 roots = regions.roots()[: self.objects]
                 boxes, areas = regions.box[roots], regions.area[roots].astype(np.float32)
-            canvas["region_boxes"] = _filled(boxes, self.objects)
-            canvas["region_areas"] = _filled(areas, self.objects)
+            canvas["region_boxes"] = filled_up(boxes, self.objects)
+            canvas["region_areas"] = filled_up(areas, self.objects)
         if self.planes:
             rle = regions.largest(32 * self.planes) if regions is not None else []
             shape = self._planes_hw(kept)
             points = bit_planes(rle, size, shape, self.planes).reshape(-1, self.planes)
-            canvas["region_planes"] = _filled(points, self._points)
+            canvas["region_planes"] = filled_up(points, self._points)
             canvas["planes_hw"] = np.array(shape, np.int32)
         for name in self.maps:
             values = read_map(example, name, size, kept).ravel()
-            canvas[name] = _filled(values, self.pixels)
+            canvas[name] = filled_up(values, self.pixels)
         return canvas
 
     def _pyramid(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -189,8 +189,10 @@ class CanvasSpec:
         return flat
 
 
-def _filled(values: np.ndarray, length: int) -> np.ndarray:
+def filled_up(values: np.ndarray, length: int) -> np.ndarray:
     """Values [n, ...] with zeros after the last, up to `length`."""
+    if len(values) == length:
+        return values
     filled = np.zeros((length, *values.shape[1:]), values.dtype)
     filled[: len(values)] = values
     return filled

@@ -189,8 +189,12 @@ def find_files(
     Links are followed; a folder that is reached twice is read once, so rings come to an end. Hidden
     files and folders are skipped, and `__MACOSX`.
     """
+
+    def warn(error: OSError) -> None:
+        _log.warning("%s cannot be listed: %s", error.filename, error.strerror)
+
     seen = set()
-    for folder, subfolders, files in os.walk(root, onerror=_warn, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=warn, followlinks=True):
         stat = os.stat(folder)
         identity = (stat.st_dev, stat.st_ino)
         if identity in seen:
@@ -246,7 +250,3 @@ def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
     if bits < 16:
         _report(spec, f": 16-bit images use {bits} bits, the range 0 to {2**bits - 1}")
     return bits
-
-
-def _warn(error: OSError) -> None:
-    _log.warning("%s cannot be listed: %s", error.filename, error.strerror)

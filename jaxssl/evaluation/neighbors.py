@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jaxssl import sharding
+from jaxssl.data.canvas import filled_up
 from jaxssl.losses import unit
 from jaxssl.progress import progress
 from jaxssl.types import Leaf, Tree
@@ -62,7 +63,7 @@ def nearest(
     """
     rows = np.arange(len(bank)) if rows is None else rows
     chunk = min(QUERY_CHUNK, -(-len(queries) // mesh.size))
-    asked = _filled(queries, -(-len(queries) // (chunk * mesh.size)) * chunk * mesh.size)
+    asked = filled_up(queries, -(-len(queries) // (chunk * mesh.size)) * chunk * mesh.size)
     found = Neighbors(
         np.full((len(asked), k), -np.inf, np.float32), np.zeros((len(asked), k), np.int32)
     )
@@ -73,19 +74,10 @@ def nearest(
         for first, end in zip([0, *ends], ends, strict=False):
             for start in range(first, end, size):
                 some = rows[start : min(start + size, end)]
-                part = (_filled(bank[some], size), np.int32(start), np.int32(len(some)))
+                part = (filled_up(bank[some], size), np.int32(start), np.int32(len(some)))
                 found = compile_search(mesh, chunk)((asked, found), part)
                 advance(len(some))
             yield found
-
-
-def _filled(array: np.ndarray, size: int) -> np.ndarray:
-    """The array with zeros after it, `size` rows in all."""
-    if len(array) == size:
-        return array
-    filled = np.zeros((size, *array.shape[1:]), array.dtype)
-    filled[: len(array)] = array
-    return filled
 
 
 @functools.cache

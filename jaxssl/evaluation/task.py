@@ -23,10 +23,6 @@ class TaskResult:
     predictions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def _nothing_to_check(data: DataSet, protocol: Any) -> None:
-    """Every data set that offers what the task needs will do."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A function, the protocol that it follows by default, and what it needs."""
@@ -35,5 +31,6 @@ class Task:
     protocol: Any  # a frozen dataclass; all of it is saved beside the results
     needs: str  # of a data set: one of `DataSet.offers`
     seeded: bool = True  # whether another seed may give another number
-    check: Callable[[DataSet, Any], None] = _nothing_to_check  # raises before anything compiles
+    # Raises before anything compiles; by default all that offers what the task needs will do.
+    check: Callable[[DataSet, Any], None] = lambda data, protocol: None
     presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # protocols by name

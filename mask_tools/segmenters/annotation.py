@@ -20,7 +20,7 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.coco_json import open_instances
 from mask_tools.coco_panoptic import open_panoptic
-from mask_tools.mask_files import MaskFiles, group
+from mask_tools.mask_files import MaskFiles, broken_by, group
 from mask_tools.mask_reader import fit, stored_frame
 from mask_tools.mat_files import read_mat
 from mask_tools.matching import Opened
@@ -200,15 +200,12 @@ class Annotation:
 
 def _read_mat(path: pathlib.Path, example: Example) -> list[np.ndarray]:
     """The segmentations of BSDS's annotators, or the one of SBD, in which 0 is no region."""
-    try:
-        with naming_damage(path, "copy it again if it is of BSDS or SBD"):
-            content = read_mat(path)
-            single = content.get("GTinst") or content.get("GTcls")
-            given = [single] if single else content["groundTruth"]
-            maps = [one["Segmentation"] for (one,) in given]
-            if any(labels.ndim != 2 or not np.isfinite(labels).all() for labels in maps):
-                raise UserError("a segmentation is no label for each pixel")
-            maps = [labels.astype(np.int64) for labels in maps]
-            return [np.where(labels == 0, -1, labels) if single else labels for labels in maps]
-    except UserError as error:
-        raise BrokenImage(f"{example.key}: {error}") from error
+    with broken_by(example), naming_damage(path, "copy it again if it is of BSDS or SBD"):
+        content = read_mat(path)
+        single = content.get("GTinst") or content.get("GTcls")
+        given = [single] if single else content["groundTruth"]
+        maps = [one["Segmentation"] for (one,) in given]
+        if any(labels.ndim != 2 or not np.isfinite(labels).all() for labels in maps):
+            raise UserError("a segmentation is no label for each pixel")
+        maps = [labels.astype(np.int64) for labels in maps]
+        return [np.where(labels == 0, -1, labels) if single else labels for labels in maps]

@@ -20,26 +20,6 @@ def _arc(start: float, stop: float, points: int) -> np.ndarray:
 RIM = _arc(0.0, TURN, 49)  # ends where it starts
 
 
-def _disc(vary: float) -> np.ndarray:
-    return RIM
-
-
-def _ring(vary: float) -> np.ndarray:
-    return np.concatenate([RIM, (0.5 + 0.15 * vary) * RIM[::-1]])
-
-
-def _triangle(vary: float) -> np.ndarray:
-    return np.exp(1j * TURN / 3 * np.arange(3))
-
-
-def _square(vary: float) -> np.ndarray:
-    return np.array([1, 1j, -1, -1j])
-
-
-def _star(vary: float) -> np.ndarray:
-    return np.exp(1j * TURN / 10 * np.arange(10)) * np.tile([1, 0.42 + 0.1 * vary], 5)
-
-
 def _cross(vary: float) -> np.ndarray:
     arm = 0.26 + 0.1 * vary  # half its width
     return np.outer([1, 1j, -1, -1j], [1 - 1j * arm, 1 + 1j * arm, arm + 1j * arm]).ravel()
@@ -64,26 +44,25 @@ def _heart(vary: float) -> np.ndarray:
     return 16 * RIM.imag**3 + 1j * y.real
 
 
-def _hourglass(vary: float) -> np.ndarray:
-    return _with_mirror_image(np.array([0.9 - 1j, 0.2 + 0.15 * vary, 0.9 + 1j]))
-
-
 def _with_mirror_image(half: np.ndarray) -> np.ndarray:
     """The polygon whose right half (x >= 0) is given."""
     return np.concatenate([half, -half[::-1].conj()])
 
 
+# By class, of a number in [0, 1) that varies the proportions.
 OUTLINES: dict[str, Callable[[float], np.ndarray]] = {
-    "disc": _disc,
-    "ring": _ring,
-    "triangle": _triangle,
-    "square": _square,
-    "star": _star,
+    "disc": lambda vary: RIM,
+    "ring": lambda vary: np.concatenate([RIM, (0.5 + 0.15 * vary) * RIM[::-1]]),
+    "triangle": lambda vary: np.exp(1j * TURN / 3 * np.arange(3)),
+    "square": lambda vary: np.array([1, 1j, -1, -1j]),
+    "star": lambda vary: (
+        np.exp(1j * TURN / 10 * np.arange(10)) * np.tile([1, 0.42 + 0.1 * vary], 5)
+    ),
     "cross": _cross,
     "crescent": _crescent,
     "arrow": _arrow,
     "heart": _heart,
-    "hourglass": _hourglass,
+    "hourglass": lambda vary: _with_mirror_image(np.array([0.9 - 1j, 0.2 + 0.15 * vary, 0.9 + 1j])),
 }
 CLASS_NAMES = tuple(OUTLINES)
 

@@ -25,7 +25,6 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
 from jaxssl.evaluation.dense.whole_images import predict_whole
-from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, DepthHead
 from jaxssl.pretrained.encoder import Encoder
@@ -91,7 +90,9 @@ def _run(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskRes
     pixels = data.depths
     network = Dense(encoder.network, DepthHead())
     trained = train_on_crops(network, encoder, pixels, protocol, reverse_huber, seed=seed)
-    median = median_depth(pixels)
+    # Of the pixels of the first thousand training images whose depth is known.
+    some = [pixels.truth("train", row) for row in range(min(1000, len(pixels.train["hw"])))]
+    median = float(np.median(np.concatenate([depth[depth > 0] for depth in some])))
     results: dict[str, float] = {}
     for prefix, tuned in trained.items():
         sums, floor = np.zeros(6), np.zeros(6)
@@ -102,12 +103,6 @@ def _run(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskRes
         baseline = {f"baseline_{name}": value for name, value in depth_metrics(floor).items()}
     chosen = {"crop": protocol.crop_side(pixels)}
     return TaskResult(results | baseline, pixels.protocol | chosen)
-
-
-def median_depth(pixels: Pixels) -> float:
-    """Of the pixels of the first thousand training images whose depth is known."""
-    some = [pixels.truth("train", row) for row in range(min(1000, len(pixels.train["hw"])))]
-    return float(np.median(np.concatenate([depth[depth > 0] for depth in some])))
 
 
 DEPTH = Task(_run, Depth(), "depth")

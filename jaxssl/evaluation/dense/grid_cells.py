@@ -61,15 +61,14 @@ def labeled_grids(
 
 
 def labeled_cells(
-    encoder: Encoder, pixels: Pixels, part: str, rows: np.ndarray, seed: int, limit: int
+    encoder: Encoder, pixels: Pixels, rows: np.ndarray, seed: int, limit: int
 ) -> Iterator[tuple[int, Cells]]:
-    """Each of these images, in some order, with its cells: an equal part of `limit`.
+    """Each of these training images, in some order, with its cells: an equal part of `limit`.
 
     Args:
       encoder: to compute features with.
       pixels: with the images.
-      part: "train" or "test".
-      rows: of the part.
+      rows: of the training part.
       seed: of the cells drawn of a grid that has more.
       limit: cells, of all images.
 
@@ -77,7 +76,7 @@ def labeled_cells(
       UserError: features are not finite.
     """
     most = -(-limit // len(rows))
-    for row, grid, truth in labeled_grids(encoder, pixels, part, rows):
+    for row, grid, truth in labeled_grids(encoder, pixels, "train", rows):
         shares = class_shares(truth, grid.shape[:2], len(pixels.classes))
         features, shares = grid.reshape(-1, grid.shape[2]), shares.reshape(-1, shares.shape[2])
         chosen: slice | np.ndarray = slice(None)

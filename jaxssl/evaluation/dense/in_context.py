@@ -93,7 +93,7 @@ def remember(
         progress(len(images), "memory", show=encoder.show) as advance,
     ):
         limit = protocol.memory
-        for row, cells in labeled_cells(encoder, pixels, "train", images, seed, limit):
+        for row, cells in labeled_cells(encoder, pixels, images, seed, limit):
             known = cells.shares.any(axis=1)
             features.write(cells.features[known].astype(np.float32).tobytes())
             shares.write(cells.shares[known].tobytes())

@@ -137,7 +137,7 @@ def fit_images(
     """
     number, rng = len(pixels.train["hw"]), np.random.default_rng(seed)
     rows = rng.permutation(np.sort(np.random.default_rng(seed).permutation(number)[:count]))
-    found = dict(labeled_cells(encoder, pixels, "train", rows, seed, protocol.cells))
+    found = dict(labeled_cells(encoder, pixels, rows, seed, protocol.cells))
     cells = [found[row] for row in rows.tolist()]
     held_out = max(1, len(rows) // 10)
     # A single image is learned from, and chosen by.
