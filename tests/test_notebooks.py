@@ -6,6 +6,7 @@ import sys
 
 import nbformat
 import pytest
+from conftest import FLAGS
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,7 +27,7 @@ def clone(tmp_path_factory):
         patch.setenv("PATH", str(pathlib.Path(sys.executable).parent), prepend=os.pathsep)
         patch.setenv("JAXSSL_CACHE", str(folder / "cache"))
         # Their networks have full width: steps take longer than optimizing them a little.
-        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
+        patch.setenv("XLA_FLAGS", f"{FLAGS} --xla_backend_optimization_level=1")
         yield folder
 
 
