@@ -1,5 +1,6 @@
 """The training loop: step, report, save, evaluate, refresh. Knows neither method nor data."""
 
+import concurrent.futures
 import contextlib
 import logging
 import pathlib
@@ -29,6 +30,12 @@ STEPS_IN_FLIGHT = distributed.STEPS_BEHIND
 Measurement = Callable[[int, TrainState], dict[str, float]]
 
 
+def _time_of(results: Any) -> float:
+    """When they had been computed."""
+    jax.block_until_ready(results)
+    return time.monotonic()
+
+
 class Interval:
     """The steps since the last line of metrics. Metrics stay on the device until it ends."""
 
@@ -36,23 +43,31 @@ class Interval:
         self._batch_size = batch_size
         self._metrics: list[dict[str, Any]] = []
         self._ended = time.monotonic()
+        self._watcher = concurrent.futures.ThreadPoolExecutor(1)
+        self._computed = self._watcher.submit(time.monotonic)  # when the newest step was
         self.restart()
 
     def restart(self) -> None:
         """Starts the clock again: after a pause, or when the first step has been compiled."""
         self._start, self._timed, self._waited = time.monotonic(), 0, 0.0
 
-    def next_batch(self, batches: Iterator[Any]) -> Any:
-        """The next batch; the time until it is there counts as waiting for data."""
+    def next_batch(self, batches: Iterator[Any]) -> tuple[Any, float]:
+        """The next batch, and for how many seconds the devices had nothing to do but wait for it.
+
+        While they compute steps that were queued before, nobody waits.
+        """
         before = time.monotonic()
-        batch = next(batches)
-        self._waited += time.monotonic() - before
-        return batch
+        batch, now = next(batches), time.monotonic()
+        computed = self._computed.result() if self._computed.done() else now
+        waited = now - max(before, computed)
+        self._waited += waited
+        return batch, waited
 
     def add(self, metrics: dict[str, Any]) -> None:
         """Metrics of one more step. Waits only for the step `STEPS_IN_FLIGHT` before it."""
         self._metrics.append(metrics)
         self._timed += 1
+        self._computed = self._watcher.submit(_time_of, metrics)
         if len(self._metrics) > STEPS_IN_FLIGHT:
             jax.block_until_ready(self._metrics[-1 - STEPS_IN_FLIGHT]["loss"])
 
@@ -201,8 +216,8 @@ class Loop:
         first: bool,
     ) -> TrainState:
         """The state after one more step; the time of the `first` one goes into compiling."""
-        with self._time.of("input"):
-            batch = interval.next_batch(batches)
+        batch, waited = interval.next_batch(batches)
+        self._time.add("input", waited)
         with self._time.of("compiling") if first else self._profile.step(step):
             state, metrics = self._trainer(state, batch)
             if first:

@@ -28,7 +28,11 @@ class TimeUse:
         try:
             yield
         finally:
-            self._seconds[name] += time.monotonic() - before
+            self.add(name, time.monotonic() - before)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Counts so many seconds as those of `name`."""
+        self._seconds[name] += seconds
 
     def seconds(self, name: str) -> float:
         """Those counted so far."""
