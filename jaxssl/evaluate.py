@@ -41,50 +41,56 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 _PRESETS = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
 FLAGS: dict[str, dict[str, Any]] = {
-    "--tasks": {"type": _comma_separated, "default": ("knn", "linear"), "help": ",".join(TASKS)},
+    "--tasks": {
+        "type": _comma_separated,
+        "default": ("knn", "linear"),
+        "help": f"separated by commas (default: knn,linear): {', '.join(TASKS)}",
+    },
     "--datasets": {
         "type": _comma_separated,
         "help": "sources, separated by commas (default: the run's)",
     },
     "--size": {
         "type": int,
-        "help": "side of the images, pixels (default: the run's); of images with label maps or "
-        "depth, which keep their shape, the shorter one (default: their own)",
+        "help": "side of the images in pixels (default: the run's); images with label maps or "
+        "depth keep their shape, and it is their shorter side (default: their own)",
     },
     "--batch-size": {"type": int, "help": "images at once (default: the run's)"},
-    "--seeds": {"type": int, "default": 1, "help": "how many, from 0 (default: 1)"},
+    "--seeds": {"type": int, "default": 1, "help": "number of seeds, 0, 1, ... (default: 1)"},
     "--ignore-labels": {
         "type": _whole_numbers,
         "metavar": "VALUE,VALUE",
-        "help": "label values of pixels that are no class, besides 255 (default: the run's)",
+        "help": "values of label maps that are not classes, besides 255 (default: the run's)",
     },
     # its former name
     "--void": {"dest": "ignore_labels", "type": _whole_numbers, "help": argparse.SUPPRESS},
     "--from-scratch": {
         "action": "store_true",
-        "help": "fine-tune from random weights as well, to compare with: results scratch_...",
+        "help": "fine-tune from random weights as well, and report the results as scratch_...",
     },
     "--set": {
         "nargs": "+",
         "default": [],
         "metavar": "TASK.KEY=VALUE",
-        "help": "changes a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
+        "help": "change a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
     },
     "--preset": {
         "nargs": "+",
         "default": [],
         "metavar": "TASK=NAME",
-        "help": f"protocols of papers: {', '.join(_PRESETS)}; NAME alone where one task has it",
+        "help": f"protocols of papers: {', '.join(_PRESETS)}; TASK= may be left out where only one "
+        "task has the preset",
     },
     "--compare": {
         "type": _comma_separated,
         "metavar": "random,FILE",
-        "help": "instead of --tasks: few-shot, linear and segmentation with 100, 10 and 1 %% of "
-        "the labels, beside random weights and those of files",
+        "help": "instead of --tasks: compare this encoder with random weights and those of files, "
+        "by few-shot, linear and segmentation with 100, 10 and 1 %% of the labels",
     },
     "--bn-adapt": {
         "action": "store_true",
-        "help": "first move BatchNorm's statistics to each data set's (lightly 1.4.14, SAMCLR)",
+        "help": "first recompute the statistics of batch norm on each data set, as lightly 1.4.14 "
+        "and SAMCLR do",
     },
 }
 
@@ -100,17 +106,24 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--workdir", type=pathlib.Path, help="of a run")
+    subject.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="folder of a run")
     subject.add_argument(
-        "--encoder", type=pathlib.Path, help="file of jaxssl.export, or of weights of others"
+        "--encoder",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="weights, by jaxssl.export or of another project",
     )
     parser.add_argument(
         "--encoder-name",
         default="",
-        help="of others' weights: resnet50, vit_small (default: found)",
+        metavar="NAME",
+        help="network of another project's weights, such as resnet50 (default: found in the file)",
     )
     parser.add_argument(
-        "--encoder-prefix", default="", help="of names in it: one of several networks"
+        "--encoder-prefix",
+        default="",
+        metavar="PREFIX",
+        help="of the names of its weights, in a file of several networks",
     )
     for flag, options in FLAGS.items():
         parser.add_argument(flag, **options)

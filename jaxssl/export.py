@@ -170,15 +170,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     parser = Parser(
         prog="python -m jaxssl.export",
-        description="Writes the encoder of the newest checkpoint of a run, and a model card.",
+        description="Writes the encoder of a run's newest checkpoint, and beside it a model card.",
         epilog="example: python -m jaxssl.export --workdir runs/quickstart --format torchvision "
         "--out resnet18.safetensors",
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="FILE.safetensors, or FILE.pth of torch"
+        "--workdir", type=pathlib.Path, required=True, metavar="DIR", help="folder of the run"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, required=True, help="names and layout of the parameters"
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        required=True,
+        metavar="FILE",
+        help="file to write: FILE.safetensors, or FILE.pth for torch.load",
     )
     with one_line_errors() as status:
         args = parser.parse_args(argv)

@@ -16,25 +16,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m jaxssl.report",
         description="Writes one self-contained HTML page about one run or several: curves, results "
         "beside the papers', configs, views, nearest neighbors, heat maps. Runs that differ only "
-        "in their seed are taken together.",
+        "in their seed are averaged.",
         epilog="example: python -m jaxssl.report runs/samclr_0 runs/samclr_1 runs/simclr --out "
         "report.html",
         allow_abbrev=False,
     )
-    parser.add_argument("workdir", type=pathlib.Path, nargs="+", metavar="DIR")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report.html"))
+    parser.add_argument(
+        "workdir", type=pathlib.Path, nargs="+", metavar="DIR", help="folder of a run"
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("report.html"),
+        metavar="FILE",
+        help="file to write (default: report.html)",
+    )
     parser.add_argument(
         "--curve",
         metavar="KEY",
-        help="of metrics.jsonl: only this curve, as an SVG file, such as "
+        help="only the curve of this key of metrics.jsonl, as an SVG file, such as "
         "--curve eval/objects/knn_top1 --out knn.svg",
     )
-    parser.add_argument("--title", help="(default: the names of the runs)")
+    parser.add_argument("--title", help="of the page (default: the names of the runs)")
     parser.add_argument(
         "--map",
         choices=("pca", "tsne"),
         default="pca",
-        help="how features become two numbers: principal components, or t-SNE by scikit-learn",
+        help="how features are drawn in two dimensions: by principal components (default), or by "
+        "t-SNE, which needs scikit-learn",
     )
     with one_line_errors() as status:
         args = parser.parse_args(argv)

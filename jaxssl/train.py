@@ -53,16 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--print-config", action="store_true", help="print every key with its value, and exit"
     )
     parser.add_argument(
-        "--profile", type=int, default=0, metavar="STEPS", help="trace so many steps, for xprof"
+        "--profile",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="write a trace of so many steps to profile/ in the workdir, for xprof",
     )
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="one of several processes, as SLURM, Open MPI or a TPU pod say, or these three:",
+        help="run as one of several processes; except under SLURM, Open MPI and on a TPU pod, give "
+        "the following three, too",
     )
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
-    parser.add_argument("--num-processes", type=int, metavar="N")
-    parser.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
+    parser.add_argument("--process-id", type=int, metavar="I", help="of this one, 0 to N - 1")
     with one_line_errors(saves=True) as status:
         args, overrides = parser.parse_known_args(argv)
         runs = choose_runs(args.config, args.workdir, overrides)

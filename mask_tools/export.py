@@ -4,8 +4,8 @@ example:
   python -m mask_tools.export --source folder:photos --segmenter fh --out data/photos_fh
   python -m mask_tools.export --source folder:photos --segmenter annotation --path labels --dry-run
 
-The records are read as `records:data/photos_fh`. A run that was stopped, however it was, continues
-when the same command is given again, and ends with the same bytes.
+Other commands read the records as `records:data/photos_fh`. An export that was stopped or killed
+continues when the same command is given again, and writes the same bytes.
 """
 
 import argparse
@@ -40,20 +40,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--segmenter",
         required=True,
         choices=(EXACT, *SEGMENTERS),
-        help=f"finds the regions; {EXACT}: keep those that the source carries",
+        help=f"what finds the regions; {EXACT} keeps those that the source has",
     )
     add("--out", type=pathlib.Path, metavar="DIR", help="folder of the records")
     add(
         "--dry-run",
         action="store_true",
-        help="write nothing: say what images and annotations there are, and which match",
+        help="write nothing, and print which images and annotations there are, and which match",
     )
     add("--split", default="train", help="name of the split to write (default: train)")
     add(
         "--part",
         default="all",
         choices=("all", "train", "test"),
-        help="of the source; all: its train split if it has one, else everything (default)",
+        help="part of the source; all is its train split if it has one, else everything (default)",
     )
     add("--shards", type=positive, metavar="N", help="files to write (default: 64 images each)")
     add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
@@ -62,21 +62,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=MAX_BROKEN,
         metavar="FRACTION",
-        help="of the images that may be unreadable before the export fails "
+        help="fraction of the images that may be unreadable before the export fails "
         f"(default: {MAX_BROKEN})",
     )
     add(
         "--unannotated",
         default="skip",
         choices=("skip", "error"),
-        help="what becomes of images without an annotation (default: skip)",
+        help="what to do with images without an annotation (default: skip)",
     )
     add(
         "--min-matched",
         type=float,
         default=MIN_MATCHED,
         metavar="FRACTION",
-        help="of images and annotations that must belong together, and of images with annotations "
+        help="fraction of images and annotations that must match, and of images with annotations "
         f"that must get a region (default: {MIN_MATCHED})",
     )
     _add_workers(parser)
@@ -90,15 +90,15 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="processes (default: one for each CPU core; for networks one)",
+        help="number of processes (default: one per CPU core; one if the segmenter is a network)",
     )
-    add("--num-shards", type=positive, default=1, metavar="N", help="jobs that share the files")
+    add("--num-shards", type=positive, default=1, metavar="N", help="number of jobs")
     add(
         "--shard-index",
         type=int,
         default=0,
         metavar="I",
-        help="number of this job, from 0 on: it makes every N-th file; the last to end writes "
+        help="index of this job, from 0: it makes every N-th file; the last job to end writes "
         "info.json",
     )
     add(

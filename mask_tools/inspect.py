@@ -1,4 +1,4 @@
-"""Shows the regions in a folder of records, in numbers and in a picture; of several, side by side.
+"""Shows the regions in records, in numbers and in a picture; compares several folders of records.
 
 example:
   python -m mask_tools.inspect data/photos_fh --preview preview.png
@@ -32,14 +32,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=pathlib.Path,
         nargs="+",
         metavar="DIR",
-        help="records written by mask_tools.export; of several, the numbers side by side",
+        help="records written by mask_tools.export; several are compared side by side",
     )
     add("--split", help="the split to look at (default: the first)")
     add(
         "--preview",
         type=pathlib.Path,
         metavar="FILE.png",
-        help="draw some images there, with their regions and with views as training cuts them",
+        help="draw some images with their regions, and with views cropped as in training",
     )
     add(
         "--config",
@@ -51,15 +51,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--min-area",
         type=positive,
         metavar="PIXELS",
-        help="of the largest region of an object that gives views "
-        f"(default: {MIN_AREA}; for views, the config's)",
+        help="area from which on the largest region of an object is used to crop views "
+        f"(default: {MIN_AREA}; for the preview, the config's)",
     )
     add(
         "--annotations",
         metavar="FORMAT[:PATH]",
-        help="compare the regions with these, as --format and --path of mask_tools.export "
-        "--segmenter annotation name them; of classes, with their connected parts (default: "
-        "source, the label maps in the records, if they have any)",
+        help="compare the regions with these annotations, named as by --format and --path of "
+        "mask_tools.export --segmenter annotation; maps of classes are divided into connected "
+        "parts (default: source, the label maps in the records, if there are any)",
     )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
     options = parser.parse_args(argv)
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             with naming(options.preview):
                 drawn.save(options.preview)
-            print(f"Drew some images in {options.preview}")
+            print(f"preview: {options.preview}")
     return status.code
 
 
