@@ -7,9 +7,9 @@
 
 A variant for each method; several are trained one after the other and compared. Ten classes of
 single objects (`objects:`) tell by kNN what was learned from scenes of 12 to 32 objects
-(`scenes:`). `samclr` and `simclr` differ in the sampler alone: both have MoCo v2's temperature and
-range of crops, and clipped gradients, without which the loss stands above that of chance for the
-first epochs. `benchmarks/README.md` has the numbers, of other settings too.
+(`scenes:`). `samclr` and `simclr` differ in the sampler alone: both have SimCLR's range of crops,
+MoCo v2's temperature, and clipped gradients, without which the loss stands above that of chance for
+the first epochs. `benchmarks/README.md` has the numbers, of other settings too.
 """
 
 from ml_collections import ConfigDict
@@ -30,11 +30,13 @@ METHODS = {
     "detcon_b": {"hidden": (512,), "dim": 128, "momentum": 0.99},
 }
 VARIANTS = ("samclr", *METHODS)
+SMALL_CROPS = ("simclr", "byol", "detcon_s", "detcon_b")  # from 0.08 of the image, in their papers
 
 
 def get_config(variant: str = "samclr") -> ConfigDict:
     """`samclr`: SimCLR with both views from inside one object. The others: from anywhere."""
     choose(variant, VARIANTS)
+    method = "simclr" if variant == "samclr" else variant
     config = base()
     config.epochs = 32
     config.batch_size = 64
@@ -42,7 +44,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.data.source = "scenes:2000"
     config.encoder = defaults("encoder", "resnet18", width=0.25)
     config.views.size = 32
-    config.views.scale = (0.2, 1.0)
+    config.views.scale = (0.08 if method in SMALL_CROPS else 0.2, 1.0)
     config.views.recipe = "gray"
     # Not AdamW: with that all but SimCLR learn much less or nothing (benchmarks/README.md).
     config.optim = defaults(
@@ -53,7 +55,6 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.eval.size = 48  # objects are smaller there than in a view cut around one
     config.eval.knn_k = 20
     config.checkpoint.every = 100
-    method = "simclr" if variant == "samclr" else variant
     config.method = defaults("method", method, **METHODS[method])
     if variant == "samclr":
         config.sampler = defaults("sampler", "region_crop", min_area=64)

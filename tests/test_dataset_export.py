@@ -122,7 +122,7 @@ def test_preview_draws_the_views_of_a_config(tmp_path, monkeypatch):
     source = open_source("scenes:5")
     assert [e.key for e in seen["examples"]] == [source[i].key for i in (0, 2, 4)]
     assert list(seen["views"]) == ["two views by random_crop", "two views by region_crop"]
-    assert seen["subtitle"].startswith("views by configs/quickstart.py: 32 px, area 0.2 to 1 of")
+    assert seen["subtitle"].startswith("views by configs/quickstart.py: 32 px, area 0.08 to 1 of")
     assert seen["min_area"] == 64
     for column in seen["views"].values():
         for view in (view for views in column for view in views):

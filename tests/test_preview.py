@@ -77,7 +77,7 @@ def test_the_config_of_a_preview():
     assert (samclr.sampler.name, samclr.sampler.min_area) == ("region_crop", 1000)
     assert samclr.views.to_dict() == base().views.to_dict()
     quickstart = preview_config(str(CONFIGS / "quickstart.py"))
-    assert "32 px, area 0.2 to 1" in describe_views(quickstart)
+    assert "32 px, area 0.08 to 1" in describe_views(quickstart)
     assert describe_views(quickstart).endswith("sampler region_crop, expand 1.3, min_area 64")
     other = preview_config(str(CONFIGS / "quickstart.py"), sampler="random_crop", min_area=5)
     assert other.sampler.to_dict() == {"name": "random_crop"}
