@@ -55,7 +55,7 @@ class _TextError(UserError):
 
 
 def damage_of(path: str | os.PathLike[str], error: Exception, advice: str) -> UserError:
-    """What is wrong with a file, in one line, in which it may quote no more than a little."""
+    """The error that says what is wrong with a file, in one line; long values are cut."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, KeyError):
         reason = f"it has no {reason}"
@@ -177,7 +177,7 @@ def _expect(kind: type, value: Any) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether it names a file in a folder, and none elsewhere."""
+    """Whether a name is that of a file in the same folder: no path to another place."""
     is_one = name == pathlib.PurePath(name).name and name not in ("", "..") and "\0" not in name
     return is_one and len(os.fsencode(name)) < 256
 
@@ -217,7 +217,7 @@ def read_npz(path: pathlib.Path, *, advice: str) -> dict[str, np.ndarray]:
 
 
 def read_arrays(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
-    """The same of a file that is open; whatever a parser raises passes.
+    """`read_npz` of a file that is open; whatever a parser raises passes.
 
     Texts beside the numbers are passed over.
     """

@@ -146,7 +146,7 @@ class Named(TypedDict):
 
 
 class SavedConfig(TypedDict):
-    """What is sure of the config of a run, whichever version wrote it."""
+    """The keys that the saved config of a run has, whichever version wrote it."""
 
     encoder: Named
     method: Named

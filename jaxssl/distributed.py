@@ -1,4 +1,4 @@
-"""Several processes that train as one: how they meet, agree and end. One process is alone.
+"""Several processes that train as one: how they meet, agree and end. A single one needs none of it.
 
 Every process runs the same program and takes part in every step, save and evaluation; only the
 first one writes what people read. What one of them alone learns (a signal, an error, the state of a
@@ -72,7 +72,7 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 
 @contextlib.contextmanager
 def exit_on_peer_failure() -> Iterator[None]:
-    """For what takes all processes: after an error in it a process ends at once.
+    """Ends this process at once after an error within, which takes all processes.
 
     JAX would first wait for the others, who wait for this one. The error of a computation or a
     checkpoint that has lost a process becomes a UserError.
@@ -109,7 +109,7 @@ def is_first() -> bool:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether it is true in any process. All must ask, and wait for the last one."""
+    """Whether the flag is true in any process. All must call this, and wait for the last one."""
     return flag if jax.process_count() == 1 else bool(process_allgather(np.bool_(flag)).any())
 
 
@@ -130,7 +130,7 @@ def check_same(**values: object) -> None:
 
 @contextlib.contextmanager
 def raise_together() -> Iterator[None]:
-    """What raises in one process raises in all, at the end. Within, none waits for another."""
+    """An error in one process becomes one in all, at the end. Within, none waits for another."""
     failed = True
     try:
         yield
@@ -146,7 +146,7 @@ def raise_together() -> Iterator[None]:
 
 
 class StopConsensus:
-    """On what any process wishes: all know it at the same step, and none waits for a step."""
+    """Agrees on a wish of any process: all learn of it at the same step, and no step waits."""
 
     def __init__(self, mesh: Mesh):
         self._mesh = mesh
@@ -158,7 +158,7 @@ class StopConsensus:
         self._asked: collections.deque[jax.Array] = collections.deque()
 
     def reached(self, wish: bool) -> bool:
-        """To be asked by all, once a step: whether one wished it `STEPS_BEHIND` steps ago."""
+        """Whether any process wished it `STEPS_BEHIND` steps ago. All call this once a step."""
         if jax.process_count() == 1:
             return wish
         local = np.full(len(self._mesh.local_devices), wish)

@@ -6,9 +6,9 @@ _LONG = re.compile(r"([^\s/]{100})[^\s/]{200,}")  # what is longer than any name
 
 
 class UserError(ValueError):
-    """What was given, what is allowed, what to do: commands print it as one line.
+    """A user's mistake: what was given, what is allowed, what to do; commands print it as one line.
 
-    Of a value that it quotes, which may come from a damaged file, it shows no more than a part.
+    Long values, which may come from a damaged file, are cut.
     """
 
     def __init__(self, message: object) -> None:

@@ -188,7 +188,7 @@ def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> str:
 
 
 def as_entry(step: int, record: EvalRecord) -> EvalEntry:
-    """What a file says of a result."""
+    """A result as `eval.json` has it."""
     return {
         "step": step,
         "task": record.task,

@@ -58,7 +58,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a write failed for want of space, on the disk or in what the user may take of it."""
+    """Whether a write failed for want of space on the disk, or in the user's quota."""
     return error.errno in _FULL
 
 
@@ -111,7 +111,7 @@ def holder(descriptor: int) -> str:
 
 
 def _takes_locks(descriptor: int) -> bool:
-    """Whether it can be locked, now or later: on NFS only a file open for writing can."""
+    """Whether a file can be locked, now or later: on NFS only one that is open for writing can."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -122,7 +122,7 @@ def _in_blocks(
 def _one_by_one(
     function: Callable[[Tree, Tree], Array], rows: Tree, others: Tree, most: int
 ) -> Float[Array, " n"]:
-    """The same on one device."""
+    """`_in_blocks` on one device."""
     n = len(jax.tree.leaves(rows)[0])
     k = next(k for k in range(-(-n // max(most, 1)), n + 1) if n % k == 0)
     if k == 1:

@@ -31,7 +31,7 @@ PEAKS: dict[str, Callable[[float, int], float]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """What all optimizers share: the options, the schedule, decay and clipping."""
+    """The options that all optimizers share, and their schedule, decay and clipping."""
 
     lr: float
     weight_decay: float

@@ -84,7 +84,7 @@ def preview_config(
 
 
 def describe_views(config: ConfigDict) -> str:
-    """How the global views of a config are cut, in a line."""
+    """A line that says how the global views of a config are cut."""
     views, (low, high) = config.views, config.views.scale
     options = [f"{key} {value}" for key, value in config.sampler.items() if key != "name"]
     return (

@@ -12,7 +12,7 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}{postfix}"
 
 
 class Progress:
-    """What is done of one task. Called with each count just done, it shows the new state."""
+    """The progress of one task. Called with each count just done, it shows the new state."""
 
     def __init__(self, total: int, task: str, *, done: int = 0, unit: str, show: bool = True):
         self._total, self._task, self._unit = total, task, unit
@@ -49,7 +49,7 @@ class Progress:
             self._write()
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Ends the bar and leaves it as it is."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,4 +1,4 @@
-"""Where arrays lie on the devices, and functions compiled for all of them.
+"""Placement of arrays on the devices, and functions compiled for all of them.
 
 The step is written for one device. It runs on many because its arguments say where they lie: the
 batch is split over the mesh's one axis, the state is the same on every device, and `jit` does the
@@ -32,17 +32,17 @@ def make_mesh() -> Mesh:
 
 
 def share() -> tuple[int, int]:
-    """Which part of every batch this process reads, and of how many equal parts."""
+    """The part of every batch that this process reads: its number, and how many parts there are."""
     return jax.process_index(), jax.process_count()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
+    """The sharding of arrays that are the same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """Axis 0 split over the devices."""
+    """The sharding of arrays whose axis 0 is split over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
@@ -142,7 +142,7 @@ def jit_refresh(encode: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def reads_words(name: str, mesh: Mesh) -> bool:
-    """Whether the devices read an array of canvases as words: TPUs the images."""
+    """Whether the devices read an array of canvases as words, as TPUs do the images."""
     return name == "image" and mesh.devices.flat[0].platform == "tpu"
 
 

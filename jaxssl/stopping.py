@@ -1,4 +1,4 @@
-"""How processes stop: on a signal, and when the process that started them is gone."""
+"""Stops processes: on a signal, and when the process that started them is gone."""
 
 import contextlib
 import multiprocessing

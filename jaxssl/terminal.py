@@ -1,4 +1,4 @@
-"""What commands share on a terminal: options, errors of one line, tables."""
+"""The parts that commands share on a terminal: options, one-line errors, tables."""
 
 import argparse
 import contextlib
@@ -143,7 +143,7 @@ def _lasting(stream: TextIO | None, descriptor: int) -> io.TextIOWrapper:
 
 @contextlib.contextmanager
 def _plain_log_lines() -> Iterator[None]:
-    """What `jaxssl` logs goes to stderr as it is; other libraries keep to their own ways."""
+    """Prints the log messages of `jaxssl` to stderr as they are, and silences some of Orbax."""
     # Orbax remarks on what was asked of it, and reports what it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -17,7 +17,7 @@ Batch: TypeAlias = dict[str, Any]  # what the data pipeline yields: arrays whose
 
 @dataclasses.dataclass(frozen=True)
 class ViewSpec:
-    """What one view is to be: no array, so two views of one spec share a computation."""
+    """The kind of a view. It holds no array, so two views of one spec share a computation."""
 
     size: int  # side, pixels
     scale: tuple[float, float]  # smallest and largest area, as a fraction of what it is cut from

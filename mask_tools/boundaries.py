@@ -20,7 +20,7 @@ REACH = 0.0025  # of the diagonal
 
 
 def boundary(regions: Regions, chosen: np.ndarray) -> Bool[np.ndarray, "h w"]:
-    """Which pixels are on the outline of any of the regions that `chosen` bool[R] names."""
+    """The pixels on the outline of any of the regions that `chosen` bool[R] names."""
     edges = np.zeros(regions.size, bool)
     for index in np.flatnonzero(chosen):
         # An outline lies in the box, and in the row above it and the column left of it.

@@ -23,7 +23,7 @@ _NAMES = ("file_name", "filename", "name", "path", "coco_url", "url", "flickr_ur
 
 @dataclasses.dataclass(frozen=True)
 class CocoFile:
-    """The annotations of a file: which images it has, and where in it is what of them."""
+    """The annotations of a file: its images, and the places of their annotations in it."""
 
     unit: ClassVar[str] = "annotations"
 
@@ -59,7 +59,7 @@ class CocoFile:
         return found
 
     def is_crowd(self, entry: Mapping[str, Any]) -> bool:
-        """Whether an annotation is one of a crowd, to be left out."""
+        """Whether an annotation is of a crowd, and thus left out."""
         return _is_set(entry.get("iscrowd")) and not self.keeps_crowds
 
 
@@ -101,7 +101,7 @@ def open_results(path: str, images: str) -> CocoFile:
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """What a file lists."""
+    """The images and annotations that a file lists."""
 
     path: str
     images: list[dict[str, Any]]
@@ -167,7 +167,7 @@ class Listed:
 
 
 def read_listed(path: str) -> Listed:
-    """What a file lists: it is read through once."""
+    """Reads a file through once; returns what it lists."""
     images: list[dict[str, Any]] = []
     slots: dict[str, int] = {}
     written: list[str] = []

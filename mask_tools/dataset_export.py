@@ -57,7 +57,7 @@ class ExportResult:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the split can be read."""
+        """Whether all files of the split are complete, so that it can be read."""
         return self.complete_shards == self.shards
 
     def __str__(self) -> str:
@@ -267,7 +267,7 @@ def _check_results(job: Job, results: Sequence[Finished], limits: tuple[float, f
 
 
 def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
-    """What `info.json` is to say, with what it says of other splits."""
+    """The content of `info.json` with this split added to the others."""
     sources = info.source.split(", ") if info else []
     before = info.segmenter if info and info.segmenter else {"name": "", "parameters": {}}
     shards = tuple(finished.info for finished in results)

@@ -1,4 +1,4 @@
-"""What an export would find, before it is made: images, annotations, and which have no partner."""
+"""Tries out an export: images, annotations, and those of either that have no match."""
 
 import dataclasses
 import pathlib
@@ -62,7 +62,7 @@ def open_matched(
 
 @dataclasses.dataclass(frozen=True)
 class DryRun:
-    """What an export would find; as text, a table."""
+    """The images and annotations that an export would find; as text, a table."""
 
     source: str
     endings: dict[str, int]  # of the images: how many have each

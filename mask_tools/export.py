@@ -132,7 +132,7 @@ def _add_segmenters(parser: argparse.ArgumentParser) -> None:
 
 
 def _owners() -> dict[str, list[str]]:
-    """For each option the segmenters that have it."""
+    """The segmenters that have an option, by the name of the option."""
     owners: dict[str, list[str]] = {}
     for name, kind in SEGMENTERS.items():
         for field in dataclasses.fields(kind):

@@ -95,7 +95,7 @@ def _walk_list(text: str, of: str, at: int) -> Generator[Element, None, int]:
 
 
 def _next_item(text: str, at: int, closing: str) -> int:
-    """Where the next item begins, or the bracket is that closes."""
+    """The position of the next item, or of the closing bracket."""
     at = _skip(text, at)
     if text[at : at + 1] == closing:
         return at
@@ -105,6 +105,6 @@ def _next_item(text: str, at: int, closing: str) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    """Where what follows white space begins."""
+    """The position after white space."""
     space = _SPACE.match(text, at)
     return space.end() if space else at

@@ -83,12 +83,12 @@ def group(kind: str, root: str, named: Mapping[str, Sequence[str]], reader: Read
 
 
 def _endings(root: str) -> Counter[str]:
-    """How many files there are of each ending."""
+    """The number of files of each ending."""
     return Counter(pathlib.PurePath(file).suffix.lower() for file in find_files(root, ("",)))
 
 
 def _describe(endings: Counter[str]) -> str:
-    """What there is instead of masks."""
+    """A remark on the files that there are instead of masks."""
     if pickles := [ending for ending in _PICKLES if endings[ending]]:
         return f" but {pickles[0]} files: {_NO_PICKLES}"
     counts = ", ".join(f"{count} {end or 'without an ending'}" for end, count in endings.items())
@@ -212,7 +212,7 @@ def _read_json(files: Sequence[str], example: Example) -> list[Region]:
 
 
 def _join_groups(entries: Sequence[Any]) -> list[Any]:
-    """The same with the polygons of one object in one entry: labelme's of a label and group_id."""
+    """Joins the polygons of one object in one entry: labelme's of a label and group_id."""
     joined: list[Any] = []
     groups: dict[str, list[Any]] = {}
     for entry in entries:

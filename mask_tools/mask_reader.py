@@ -113,7 +113,7 @@ def _plain_points(given: list[Any]) -> list[Any]:
 
 
 def _whole(numbers: Any) -> Any:
-    """The same with 7 for 7.0."""
+    """The numbers of a list with 7 for 7.0."""
     if not isinstance(numbers, list):
         return numbers
     return [int(n) if type(n) is float and n.is_integer() else n for n in numbers]

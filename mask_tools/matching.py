@@ -37,7 +37,7 @@ class Annotated(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class MatchReport:
-    """What found its partner and what did not; as text, lines of a table."""
+    """Images and annotations that match and those that do not; as text, lines of a table."""
 
     opened: Opened
     matches: Matches
@@ -50,7 +50,7 @@ class MatchReport:
 
     @property
     def images_with(self) -> int:
-        """How many images have an annotation."""
+        """The number of images with an annotation."""
         return len(self.matches.number_of) - len(self.listed_without)
 
     def texts(self) -> dict[str, str]:
@@ -217,7 +217,7 @@ class Chosen:
         return [keys[index] for index in self.indices]
 
     def fingerprint(self) -> str:
-        """That of the whole source: which images are chosen, the annotations decide."""
+        """The fingerprint of the whole source: the annotations decide which images are chosen."""
         return self.source.fingerprint()
 
 

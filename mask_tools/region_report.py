@@ -61,7 +61,7 @@ class RegionReport:
 
 
 def side_by_side(reports: Sequence[RegionReport]) -> str:
-    """The same numbers of several folders, a column for each."""
+    """The numbers of several folders as a table, a column for each."""
     names = [chr(ord("A") + i) for i in range(len(reports))]
     columns = [report.texts() for report in reports]
     rows = {key: [column.get(key, "-") for column in columns] for texts in columns for key in texts}
@@ -171,7 +171,7 @@ def _find_wrong(regions: Regions) -> str | None:
 def _matching(
     annotations: str | None, info: Info
 ) -> tuple[str, Callable[[Example], Overlaps] | None]:
-    """What the regions are compared with, in words, and how, if there is anything."""
+    """A name for the annotations to compare with, and the comparison; "" and None without."""
     if not annotations and info.has_semantic:
         annotations = "source"
     if not annotations:

@@ -114,7 +114,7 @@ def _spread(counts: np.ndarray) -> Spread:
 
 
 class Overlaps(NamedTuple):
-    """What one image adds to the averages over a data set."""
+    """The numbers that one image adds to the averages over a data set."""
 
     masks: int  # annotated
     overlap: float  # sum of the best overlaps
@@ -124,7 +124,7 @@ class Overlaps(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationMatch:
-    """How well the regions of a data set match annotations."""
+    """Scores of the regions of a data set against annotations."""
 
     masks: int  # annotated
     images: int  # with annotated masks
@@ -143,7 +143,7 @@ class AnnotationMatch:
 
 
 def compare(annotated: Regions, regions: Regions) -> Overlaps:
-    """How well regions match the annotated ones, whose levels are the annotators."""
+    """Scores of regions against annotated ones, whose levels are the annotators."""
     best = _overlaps(annotated, regions).max(axis=1, initial=0.0)
     levels = [annotated.level == level for level in np.unique(annotated.level)]
     coverings = [np.average(best[own], weights=annotated.area[own]) for own in levels]
@@ -153,7 +153,7 @@ def compare(annotated: Regions, regions: Regions) -> Overlaps:
 
 
 def compare_levels(regions: Regions) -> Overlaps:
-    """How well the others match each level: all together, and for the covering one at a time."""
+    """Scores of the other levels against each: of all together, and for the covering one by one."""
     overlaps = _overlaps(regions, regions)
     levels = [regions.level == level for level in np.unique(regions.level)]
     edges = [boundary(regions, own) for own in levels]
@@ -181,7 +181,7 @@ def average(overlaps: Sequence[Overlaps]) -> AnnotationMatch:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Over what there is; None: there is nothing."""
+    """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

@@ -1,4 +1,4 @@
-"""From a segmenter's masks to the `Regions` of an example."""
+"""Collects a segmenter's masks to the `Regions` of an example."""
 
 import dataclasses
 from collections.abc import Collection, Sequence

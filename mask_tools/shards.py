@@ -30,7 +30,7 @@ _log = logging.getLogger("jaxssl.data")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """All that decides what the shards of a split hold, and where they go."""
+    """The settings that decide what the shards of a split hold, and their folder."""
 
     source: Source
     segmenter: Segmenter | None  # None keeps the regions that the source carries
@@ -49,14 +49,14 @@ class Job:
         return self.folder / WORK / f"{self.path(number).name}.json"
 
     def indices(self, number: int) -> range:
-        """Which images of the source a shard holds."""
+        """The indices of the images of the source that a shard holds."""
         count = len(self.source)
         return range(number * count // self.shards, (number + 1) * count // self.shards)
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What is noted on a complete shard."""
+    """The note on a complete shard."""
 
     info: ShardInfo
     broken: list[str]
@@ -78,7 +78,7 @@ class NoteFile:
 
     @classmethod
     def of(cls, note: Note) -> "NoteFile":
-        """With the checksum that the note has to have."""
+        """The file of a note, with its checksum."""
         return cls(note, zlib.crc32(json.dumps(dataclasses.asdict(note)).encode()))
 
 
@@ -120,7 +120,7 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
 
 
 def recall(job: Job, number: int) -> Finished | None:
-    """What an earlier run noted on a shard; None if it did not complete it, or one is damaged."""
+    """A shard that an earlier run completed; None if it did not, or its note is damaged."""
     path = job.path(number)
     if not job.note(number).is_file() or not path.is_file():
         return None

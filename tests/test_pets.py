@@ -8,7 +8,7 @@ import sklearn.metrics
 import torch
 
 from jaxssl.evaluation.dense.pets import Pets
-from jaxssl.evaluation.dense.pets_metrics import floors, paper_metrics, pet_metrics, summarize
+from jaxssl.evaluation.dense.pets_metrics import baselines, paper_metrics, pet_metrics, summarize
 from jaxssl.models.dense import Dense, PetsHead, upsample
 from jaxssl.models.resnet import ResNet
 
@@ -52,7 +52,7 @@ def test_images_without_a_pet_are_left_out_of_the_means():
 
 def test_the_floor_is_what_a_constant_gets():
     truth, _ = random_maps()
-    floor = floors(truth)
+    floor = baselines(truth)
     no_pet = np.mean(truth != 0, axis=(1, 2))
     assert floor["baseline_paper_recall"] == 1
     assert floor["baseline_paper_iou"] == pytest.approx(no_pet.mean())

@@ -1,4 +1,4 @@
-"""Where images come from. One string names a source, for every command that reads images.
+"""Sources of images. One string names a source, for every command that reads images.
 
     folder:PATH            any tree of images; class sub-folders give labels, folders beside them
                            label maps (`label_maps.py`)
@@ -28,13 +28,14 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
     """The source that a string names.
 
     Args:
-        part: "train" or "test", for evaluation: the splits that the data set declares, else four
-            fifths and one fifth of it; of `scenes:N` and `objects:N`, N images and N / 4 others.
-            None: what to learn from, the declared "train" split or else everything.
-        seed: of the embedded sources.
+      spec: such as `folder:photos`; see the head of this file.
+      part: "train" or "test", for evaluation: the splits that the data set declares, else four
+        fifths and one fifth of it; of `scenes:N` and `objects:N`, N images and N / 4 others.
+        None: the images to learn from, the declared "train" split or else everything.
+      seed: of the embedded sources.
 
     Raises:
-        UserError: one line, if there is no such source or nothing in it.
+      UserError: one line, if there is no such source or nothing in it.
     """
     scheme, _, rest = spec.partition(":")
     if scheme == "records" and rest:

@@ -1,4 +1,4 @@
-"""Which images make up which batch: a function of seed and step alone.
+"""The images of each batch: a function of seed and step alone.
 
 So a run that is resumed at any step needs no saved state of its input. Grain's own shuffle is not
 used because seed 0 has there in its second epoch the order that seed 1 has in its first.

@@ -26,7 +26,7 @@ KEPT_WHOLE = 0.95  # share of the images that such a budget keeps pixel by pixel
 
 @dataclasses.dataclass(frozen=True)
 class CanvasSpec:
-    """What a canvas holds.
+    """The arrays that a canvas has, and how an image is brought to them.
 
     image u8[3 n]: the image and its halvings; levels i32[l, 3]: offset in pixels, height and width
     of each, the last one repeated; hw i32[2]: height and width of the original; label i32[]. With
@@ -87,7 +87,7 @@ class CanvasSpec:
         return arrays | {name: ((self.pixels,), MAPS[name]) for name in self.maps}
 
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """How many entries from the start are in use of each array of varying length.
+        """The number of entries, from the start, in use of each array of varying length.
 
         The arrays may have leading axes; then so have the numbers, i64.
         """

@@ -1,4 +1,4 @@
-"""Which folders of a tree of images are its splits, and which its classes."""
+"""Finds the folders of a tree of images that are its splits, and those that are its classes."""
 
 import collections
 import os
@@ -59,7 +59,7 @@ def check_classes(names: tuple[str, ...], path: str | os.PathLike[str]) -> None:
 
 
 def describe_unread(keys: Sequence[str], depth: int, splits: Collection[str]) -> str:
-    """Which folders beside the splits nothing is read from, and which of two of a kind."""
+    """A remark that names the folders beside the splits from which nothing is read; else ""."""
     kinds = {
         split_of(name)[0]: name for name in sorted(splits, key=lambda n: (len(n), n), reverse=True)
     }
@@ -68,7 +68,7 @@ def describe_unread(keys: Sequence[str], depth: int, splits: Collection[str]) ->
 
 
 def describe_classes(keys: Sequence[str], depth: int, classes: Collection[str]) -> str:
-    """That folders of one name are in several classes: they might be the classes."""
+    """A remark where folders of one name are in several classes and may be the classes; else ""."""
     pairs = {(folder_at(key, depth), folder_at(key, depth + 1)) for key in keys}
     counts = collections.Counter(inner for outer, inner in pairs if outer in classes)
     shared = [name for name in sorted(counts) if counts[name] > 1 and _may_be_class(name)]

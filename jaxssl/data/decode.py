@@ -1,4 +1,4 @@
-"""From the bytes of an image file to upright RGB pixels, or a `BrokenImage` that says why not.
+"""Decodes the bytes of an image file to upright RGB pixels, or a `BrokenImage` says why not.
 
 Gray and palette images become RGB; CMYK is converted; an alpha channel is dropped, so that hidden
 pixels keep the color the file gives them; 16-bit channels keep the upper 8 of the bits that are in
@@ -93,7 +93,7 @@ def largest_value(encoded: bytes, key: str) -> int | None:
 
 
 def unread_parts(encoded: bytes, key: str) -> list[str]:
-    """What of a TIFF file is not read."""
+    """The parts of a TIFF file that are not read, in words."""
 
     def read(image: Image.Image) -> list[str]:
         if not isinstance(image, TiffImageFile):
@@ -252,7 +252,7 @@ def _upright_size(image: Image.Image) -> Size:
 
 
 def _orientation(image: Image.Image) -> int:
-    """How an image must be turned; Pillow turns a TIFF itself, and knows its upright size."""
+    """The EXIF orientation by which to turn an image; 1 of a TIFF, which Pillow turns itself."""
     return 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
 
 

@@ -213,7 +213,7 @@ def find_files(
 
 
 def _describe(left_out: collections.Counter[str], masks: Mapping[str, str]) -> str:
-    """What was left out and why, "" if nothing was."""
+    """A remark on the files that were left out, "" if none were."""
     of_masks = ""
     if masks:
         file, image = next(iter(masks.items()))
@@ -232,7 +232,7 @@ def _report(spec: str, remark: str) -> None:
 
 
 def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
-    """How many bits of 16-bit channels are in use, by a sample of all images; 16: all, or none."""
+    """The number of bits in use of 16-bit channels, by a sample of all images; 16 without any."""
     deep = [key for key in keys if key.lower().endswith(_DEEP)]
     largest = []
     unread: set[str] = set()

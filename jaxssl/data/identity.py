@@ -1,4 +1,4 @@
-"""Whether a source has the images that it had before, wherever they are now."""
+"""Tells whether a source has the images that it had before, wherever they are now."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ class InFiles(Protocol):
     """A source whose fingerprint says when its files were written, which copies need not keep."""
 
     def files(self) -> list[tuple[str, pathlib.Path]]:
-        """What it reads, in order: a name in the source and where the file is."""
+        """The files it reads, in order: the name in the source, and the path."""
 
 
 def identify(source: Source) -> str:

@@ -36,7 +36,7 @@ _log = logging.getLogger("jaxssl.data")
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """Where a data set has the images of a part, and where their label maps."""
+    """The folders in which a data set has the images of a part and their label maps."""
 
     images: str
     maps: str
@@ -154,7 +154,7 @@ def open_tree(path: str, part: str | None) -> LabelFolder | None:
 
 
 def find_tree(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Tree] | None:
-    """Where the images of a part are and where their label maps; None if there are none.
+    """The place and layout of the images of a part that have label maps; None if there are none.
 
     Of the part None, what to learn from, trees with a label map for some images only are none.
     """
@@ -201,7 +201,7 @@ def _places(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _names(folder: pathlib.Path) -> list[str]:
-    """What is in a folder, without endings, the shortest names first."""
+    """The names in a folder, without `.txt`, the shortest first."""
     names = {name.removesuffix(".txt") for name in os.listdir(folder)} if folder.is_dir() else set()
     return sorted(names, key=lambda name: (len(name), name))
 

@@ -54,7 +54,7 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _match(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
-    """Which of the names in a column belongs to which image; {} where several do equally well."""
+    """The number of the name in a column for each image; {} where several match equally well."""
     try:
         return NameIndex(names).match(keys).number_of
     except UserError:

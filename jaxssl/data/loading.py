@@ -20,7 +20,7 @@ _TRIES = 10  # images that may be broken in a row
 
 @runtime_checkable
 class ArraySpec(Protocol):
-    """What is made of an example: a frozen dataclass of plain values, which name a cached store."""
+    """The arrays made of an example: a frozen dataclass of plain values, which name a store."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -28,7 +28,7 @@ class ArraySpec(Protocol):
         """Shape and type of each array, by name."""
 
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """How many entries from the start are in use of each array of varying length."""
+        """The number of entries, from the start, in use of each array of varying length."""
 
     def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
         """Mean number of bytes in use, of images of these original sizes."""
@@ -107,7 +107,7 @@ def warn_broken(reason: str) -> None:
 def read_map(
     example: Example, name: str, size: tuple[int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """What the pixels hold under the centers of `shape` equal parts of the image.
+    """The values of a map at the centers of `shape` equal parts of the image.
 
     Args:
       example: of an image with that map.

@@ -1,4 +1,4 @@
-"""Which annotation belongs to which image, by their names: one rule for files, JSON and label maps.
+"""Matches annotations to images by their names: one rule for files, JSON and label maps.
 
 A name is a path, with or without its ending; it may come from another machine or be a URL. It
 matches an image when one of the two paths ends with the other: `1.png`, `train2017/1.jpg` and
@@ -72,7 +72,7 @@ def split_path(name: str) -> Path:
 
 
 def _plain(path: Path) -> Path:
-    """Without the ending, or all of them: `1.jpg.json` is `1`."""
+    """A path without its ending, or all of them: `1.jpg.json` is `1`."""
     name = path[-1]
     while (shorter := _ENDING.sub("", name)) not in ("", name):
         name = shorter
@@ -80,9 +80,9 @@ def _plain(path: Path) -> Path:
 
 
 def _loose(path: Path) -> Path:
-    """Without case and the words that say what the file is; a name of such words alone is left out.
+    """A path without case and the words that say what the file is.
 
-    Years go too: `train2017` is `train`.
+    A name of such words alone is left out, as are years: `train2017` is `train`.
     """
     *folders, name = (part.casefold() for part in _plain(path))
     folders = [re.sub(r"^(train|val|test|trainval)20\d\d$", r"\1", f) for f in folders]
@@ -95,7 +95,7 @@ def _loose(path: Path) -> Path:
 
 
 def masks_beside(files: Sequence[str]) -> dict[str, str]:
-    """Of the files of a folder those that are masks of an image beside them, and of which.
+    """Those of the files that are masks of an image beside them, each with the file of its image.
 
     Their names tell, `1_seg.png` of `1.jpg`, `a/mask.png` of `a/image.png`, or their folders,
     `a/masks` of `a/images`, `train_masks` of `train_images` or `train`.
@@ -126,7 +126,10 @@ def masks_beside(files: Sequence[str]) -> dict[str, str]:
 
 @functools.lru_cache(4096)
 def _role(folder: str) -> tuple[str, bool]:
-    """What a folder is of, `train/` of `train_masks`, and whether it is of masks; "" if of none."""
+    """The data that a folder is named for, "train/" of `train_masks`, and whether it holds masks.
+
+    "" if the name says neither.
+    """
     name = folder.casefold()
     if name in IMAGE_FOLDERS or name in MASK_FOLDERS:
         return "/", name in MASK_FOLDERS
@@ -140,7 +143,7 @@ _FORMS: tuple[Callable[[Path], Path], ...] = (lambda path: path, _plain, _loose)
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-    """Which name belongs to which image."""
+    """The names that were found for images."""
 
     number_of: dict[str, int]  # the number of its name, by the key of the image; one each
     loose: tuple[str, ...]  # those of the keys that match loosely only
@@ -185,7 +188,7 @@ class NameIndex:
         return Matches(number_of, tuple(loose))
 
     def _nearest(self, key: str) -> tuple[Rank, int] | None:
-        """How far the nearest name is, and its number."""
+        """The rank of the best match of an image's key, and the number of that name."""
         path = split_path(key)
         for form, to_form in enumerate(_FORMS):
             own = to_form(path)

@@ -15,7 +15,7 @@ PAGE_BYTES = 2**28
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Where on which page each image lies, and what is put there."""
+    """The arrays of images, with the page and the place on it of each image."""
 
     rows: np.ndarray  # [n, length, ...]: of each image, in use from the start
     used: np.ndarray  # i64[n]
@@ -25,12 +25,12 @@ class Packing:
 
     @property
     def num_pages(self) -> int:
-        """At least one."""
+        """The number of pages, at least one."""
         return int(self.page[-1]) + 1
 
     @property
     def nbytes(self) -> int:
-        """Of all pages."""
+        """Bytes of all pages."""
         entry = self.rows.dtype.itemsize * int(np.prod(self.rows.shape[2:]))
         return self.num_pages * self.page_length * entry
 

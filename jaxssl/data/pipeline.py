@@ -1,4 +1,4 @@
-"""From a source to an endless run of batches, in one of three ways that give the same batches.
+"""Endless batches of the images of a source, in one of three modes that give the same batches.
 
 stream  grain decodes the images of each batch when it is needed
 host    every canvas is decoded once into a memory-mapped file; batches are gathered from it
@@ -61,7 +61,7 @@ class Pipeline:
 
     @property
     def resident(self) -> dict[str, np.ndarray | Packing]:
-        """In mode "device" the arrays, memory-mapped, to be put on the accelerator once.
+        """The arrays, memory-mapped, to be put on the accelerator once, in mode "device".
 
         Those in which images have different lengths are packed; in other modes there are none.
         """
@@ -89,7 +89,7 @@ class Pipeline:
 
     @property
     def sweep_steps(self) -> int:
-        """Batches in a sweep."""
+        """The number of batches in a sweep."""
         return -(-self.num_examples // self.order.batch_size)
 
     def sweep(self) -> Iterator[dict[str, np.ndarray]]:
@@ -221,7 +221,7 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class _Canvases:
-    """What grain reads: the endless sequence of canvases in the order of training, from a step."""
+    """The endless sequence of canvases, in the order of training from a step on, for grain."""
 
     def __init__(self, source: Source, spec: CanvasSpec, order: Order, start_step: int) -> None:
         self._source, self._spec, self._order = source, spec, order

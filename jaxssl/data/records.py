@@ -39,7 +39,7 @@ _HOW_TO_MAKE = "make it with: python -m mask_tools.export --source SOURCE --segm
 
 @dataclasses.dataclass(frozen=True)
 class ShardInfo:
-    """What `info.json` says of one file of records."""
+    """One file of records, as `info.json` describes it."""
 
     file: str
     count: int
@@ -54,7 +54,7 @@ class ShardInfo:
 
 
 class SegmenterInfo(TypedDict):
-    """What `info.json` says of a segmenter, and with it checksums of the files that it read."""
+    """The segmenter, as `info.json` describes it, with checksums of the files that it read."""
 
     name: str
     parameters: dict[str, Any]
@@ -64,7 +64,7 @@ class SegmenterInfo(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What `info.json` says of a folder of records."""
+    """A folder of records, as `info.json` describes it."""
 
     source: str  # the source string it was made from
     segmenter: SegmenterInfo | None  # None: no regions
@@ -134,7 +134,7 @@ def write_info(folder: str | os.PathLike[str], info: Info) -> None:
 
 
 def read_info(folder: str | os.PathLike[str]) -> Info:
-    """What `info.json` in a folder of records says; `UserError` if it has none of this format."""
+    """Reads the `info.json` of a folder of records; `UserError` if it has none of this format."""
     path = pathlib.Path(folder) / "info.json"
     if not path.parent.is_dir():
         raise UserError(f"no folder {path.parent}; {_HOW_TO_MAKE.format(path.parent)}")
@@ -215,7 +215,7 @@ class Records:
         return self._fingerprint
 
     def _read(self, index: int, decode: Callable[[bytes], T]) -> T:
-        """What a function makes of a record; a `UserError` names the file, unless it is skipped."""
+        """Decodes a record by a function; a `UserError` names its file, a `BrokenImage` passes."""
         shard, offset, length = self._extent[index].tolist()
         path = self._paths[shard]
         data = tfrecord.read(path, offset, length)

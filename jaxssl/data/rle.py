@@ -18,7 +18,7 @@ _DIGITS = 7  # of a number at most: 35 bits
 
 
 def run_ends(rle: Sequence[bytes]) -> list[np.ndarray]:
-    """Where each run of each mask ends, i64[n], counting pixels down the columns."""
+    """The ends of the runs of each mask, i64[n], in pixels counted down the columns."""
     lengths, mask = _run_lengths(rle)
     starts = np.searchsorted(mask, np.arange(1, len(rle)))
     return [np.cumsum(runs) for runs in np.split(lengths, starts)][: len(rle)]
@@ -90,7 +90,9 @@ def encode_labels(labels: np.ndarray) -> dict[int, bytes]:
 
 
 def _changes(values: np.ndarray) -> np.ndarray:
-    """Where, counting down the columns, a value [h, w] is not the one before; 0 is before all.
+    """The pixels, counted down the columns, whose value is not that of the one before.
+
+    The first is compared with 0.
 
     Rows are compared with rows: transposing the whole array would take several times as long.
     """
@@ -132,7 +134,7 @@ def from_coco(segmentation: Any, size: tuple[int, int]) -> bytes:
 
 
 def _without_empty_runs(counts: bytes, size: tuple[int, int]) -> bytes:
-    """The same mask; pycocotools compares masks only up to the first run of no pixel in both."""
+    """Joins runs; pycocotools compares masks only up to the first run of no pixel in both."""
     (ends,) = run_ends([counts])
     if np.diff(ends).all():  # the first run may be empty: the mask begins at once
         return counts
@@ -189,7 +191,7 @@ def coco(rle: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]
 def bit_planes(
     rle: Sequence[bytes], size: tuple[int, int], shape: tuple[int, int], planes: int
 ) -> np.ndarray:
-    """Which regions cover each point of a lattice that is spread evenly over the image.
+    """The regions that cover each point of a lattice that is spread evenly over the image, as bits.
 
     Args:
       rle: run lengths of the regions' masks, at most 32 for each plane.

@@ -1,4 +1,4 @@
-"""What one image is before it meets a network: pixels, label, regions. Numpy only."""
+"""Examples, an image each with its label and regions, and sources of them. Numpy only."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which images of a source are for learning and which for testing.
+"""Divides the images of a source into those for training and those for testing.
 
 Splits that a data set declares (folders or record splits named `train` and `val`, say, or
 `Training` and `Testing`, or `train2017` and `val2017`) are taken as they are. Without them each
@@ -38,8 +38,9 @@ def split_of(name: str) -> tuple[str, str]:
 
 
 def declared_splits(names: Collection[str]) -> set[str]:
-    """Those of the folders side by side that are splits of one data set, whose names differ in no
-    other word: one to learn from and one to test on. A class that is called "train" is none.
+    """The folders, of those side by side, that are splits of one data set, "train" and another.
+
+    Their names differ in no other word. A class that is called "train" is none.
     """
     said = {name: split_of(name) for name in names}
     for rest in sorted({rest for _, rest in said.values()}, key=len):
@@ -70,6 +71,6 @@ def choose_splits(splits: Collection[str], part: str | None) -> tuple[tuple[str,
 
 
 def in_part(key: str, part: str) -> bool:
-    """Whether the image of this name falls in the part: one in five is for testing."""
+    """Whether the image of this key is in the part, by a hash: one in five is for testing."""
     is_test = int.from_bytes(hashlib.sha256(os.fsencode(key)).digest()[:8]) % 5 == 0
     return is_test == (part == "test")

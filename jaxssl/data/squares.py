@@ -15,7 +15,7 @@ from jaxssl.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SquareSpec:
-    """What there is of an image.
+    """The arrays of an image brought to a square.
 
     image u8[size, size, 3]; hw i32[2], height and width of the original; label i32[]. With planes
     region_planes u32[size/stride, size/stride, planes] of the 32 * planes largest regions. With
@@ -51,7 +51,7 @@ class SquareSpec:
         return arrays | {name: (square, MAPS[name]) for name in self.maps}
 
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """Nothing: all squares have one size."""
+        """No array varies in length: all squares have one size."""
         return {}
 
     def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:

@@ -55,14 +55,14 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
 def store_folder(
     source: Source, spec: ArraySpec, cache_dir: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-    """Where the canvases of a source are kept."""
+    """The folder in which the canvases of a source are kept."""
     content = [STORE_VERSION, source.fingerprint(), type(spec).__name__, dataclasses.asdict(spec)]
     name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
     return cache_folder(cache_dir) / f"canvases-{name}"
 
 
 def is_complete(folder: pathlib.Path, spec: ArraySpec, count: int) -> bool:
-    """Whether a store is there with all its arrays."""
+    """Whether a folder holds a whole store, with all its arrays."""
     return (folder / "store.json").is_file() and _have_size(folder, spec, count)
 
 
@@ -108,7 +108,7 @@ def open_store(
 def _complete(
     folder: pathlib.Path, source: Source, spec: ArraySpec, *, show: bool
 ) -> Sequence[Chunk]:
-    """All chunks, once their rows are there as the journal says."""
+    """Fills the store where need be; returns all its chunks, as the journal has them."""
     count, number, description = len(source), -(-len(source) // CHUNK), folder / "store.json"
     if is_complete(folder, spec, count):
         done = _kept(folder, spec, count, show=show)

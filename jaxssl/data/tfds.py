@@ -39,7 +39,7 @@ _KEYS = ("image/filename", "file_name", "filename", "image_id", "id")
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """Which features of a data set are what; "" where there is none."""
+    """The names of a data set's features by what they hold; "" where there is none."""
 
     image: str
     label: str = ""
@@ -143,7 +143,7 @@ class Tfds:
         return np.insert(extents, 0, file, axis=1)
 
     def _read(self, index: int, decode: Callable[[Features], T]) -> T:
-        """What a function makes of a record; a `UserError` names the file, unless it is skipped."""
+        """Decodes a record by a function; a `UserError` names its file, a `BrokenImage` passes."""
         file, offset, length = self._extent[index].tolist()
         path = self._paths[file]
         if self._is_tfrecord:
@@ -207,7 +207,7 @@ def _reader(path: pathlib.Path) -> Any:
 
 
 def find_names(features: Any, name: str) -> Names:
-    """Which features of a data set to read; `UserError` if none of them is an image."""
+    """Chooses the features of a data set to read; `UserError` if none of them is an image."""
     kinds = {feature: type(kind).__name__ for feature, kind in features.items()}
     images = [f for f, kind in kinds.items() if kind in ("Image", "LabeledImage")]
     image = next((f for f in (*_IMAGES, *images) if f in images), None)
@@ -294,6 +294,6 @@ def _leave_gpus() -> None:
 
 
 def _command(builder: Any) -> str:
-    """What prepares a data set for reading at random."""
+    """The command that prepares a data set for random access."""
     name = "/".join(filter(None, (builder.name, getattr(builder.builder_config, "name", ""))))
     return f"tfds build {name} --file_format=array_record --data_dir={builder.data_dir_root}"

@@ -82,7 +82,7 @@ def encode_features(features: Mapping[str, Feature]) -> bytes:
 
 
 def decode_features(data: bytes) -> dict[str, Any]:
-    """What `encode_features` was given; `UserError` if the bytes are no tf.train.Example."""
+    """The inverse of `encode_features`; `UserError` if the bytes are no tf.train.Example."""
     example = _ExampleMessage()
     try:
         example.ParseFromString(data)
@@ -101,7 +101,7 @@ def decode_features(data: bytes) -> dict[str, Any]:
 
 
 def take(features: Mapping[str, Any], name: str, kind: type, count: int | None = None) -> Any:
-    """The values of a feature; `UserError` unless there are so many, or any, of that type."""
+    """The values of a feature; `UserError` unless they are of that type and, if given, number."""
     values = features.get(name)
     if values is None:
         raise UserError(f"it has no {name}")
@@ -128,7 +128,7 @@ def frame(data: bytes) -> bytes:
 
 
 def scan(path: pathlib.Path, count: int | None = None) -> np.ndarray:
-    """Where each record's bytes are: i64[n, 2] of offset and length, read from the headers alone.
+    """Offset and length of each record's bytes: i64[n, 2], read from the headers alone.
 
     Raises `UserError` naming the file and the record that is damaged or cut short, or if they are
     not so many.

@@ -113,7 +113,7 @@ def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
 
 
 def match(tasks: Mapping[str, Task], datasets: Sequence[DataSet]) -> Pairs:
-    """Which tasks to run on which data sets: wherever there is what they need.
+    """Pairs tasks with the data sets that have what they need.
 
     Raises:
       UserError: a task fits no data set, a data set no task, or a task refuses one.
@@ -146,7 +146,7 @@ def plan(
     *,
     from_scratch: bool = False,
 ) -> Pairs:
-    """Which tasks to run on which data sets, all of them opened.
+    """The tasks to run, each with a data set, opened.
 
     Args:
       config: of a run; of its section `eval` protocols, data sets and size of images.
@@ -207,7 +207,7 @@ def evaluate_encoder(
     bn_adapt: bool = False,
     cache_dir: str | None = None,
 ) -> list[EvalRecord]:
-    """What `python -m jaxssl.evaluate` does, from Python.
+    """Evaluates an encoder, as `python -m jaxssl.evaluate` does.
 
         encoder = jaxssl.load_encoder("encoder.safetensors")
         for record in jaxssl.evaluate_encoder(encoder, ["folder:photos"], ["knn", "linear"]):

@@ -68,7 +68,7 @@ def dimension_std(z: Float[Array, "n d"]) -> Float[Array, " d"]:
 
 
 def rank_me(z: Float[Array, "n d"]) -> Float[Array, ""]:
-    """How many directions the rows of z use, from 1 to min(n, d). They are taken as they are."""
+    """RankMe of the rows of z, not scaled: the number of directions in use, 1 to min(n, d)."""
     singular = jnp.linalg.svd(z.astype(jnp.float32), compute_uv=False)
     p = singular / jnp.maximum(singular.sum(), 1e-12) + 1e-7
     return jnp.exp(-jnp.sum(p * jnp.log(p)))
@@ -91,7 +91,7 @@ def uniformity(x: Float[Array, "n d"]) -> Float[Array, ""]:
 def health(
     whole: Float[Array, "n d"], view: Float[Array, "n d"], other: Float[Array, "n d"]
 ) -> dict[str, Array]:
-    """All measures by name: of whole images, the alignment of two views of each."""
+    """All measures by name, of features of whole images, and the alignment of two views of each."""
     std = dimension_std(whole)
     return {
         "rank_me": rank_me(whole),
@@ -104,7 +104,7 @@ def health(
 
 
 def regions_used(canvases: Batch, sampler: Sampler) -> np.ndarray:
-    """How many regions of each image training draws from: i64[b]; empty if it reads none.
+    """The number of regions of each image that training draws from: i64[b]; empty if it reads none.
 
     Those that the sampler finds large enough, else those that the method pools features over.
     """
@@ -118,12 +118,12 @@ def regions_used(canvases: Batch, sampler: Sampler) -> np.ndarray:
 
 
 def advise(measures: Mapping[str, float], method: str, *, max_rank: int) -> list[str]:
-    """What is wrong with a run, a line each, and what to change. [] if nothing is.
+    """A line for each thing that is wrong with a run, and what to change; [] if nothing is.
 
     Args:
-        measures: those of `health`, with `no_region` where training reads regions.
-        method: name of the method.
-        max_rank: the smaller of the number of images and of dimensions.
+      measures: those of `health`, with `no_region` where training reads regions.
+      method: name of the method.
+      max_rank: the smaller of the number of images and of dimensions.
     """
     lines = []
     spread, rank = measures["std"] / measures["std_if_even"], measures["rank_me"]
@@ -161,7 +161,7 @@ def check_health(data: DataSet, protocol: Health) -> None:
 
 
 def _run(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskResult:
-    """All measures of an encoder on a data set, which needs no labels."""
+    """Measures signs of a collapse on a data set, which needs no labels."""
     views = ViewConfig(
         size=data.size, scale=protocol.scale, recipe=protocol.recipe, normalize="none"
     )  # fmt: skip

@@ -47,7 +47,7 @@ class DataSet:
 
     @property
     def offers(self) -> frozenset[str]:
-        """What there is for tasks to need. Images are there always."""
+        """The kinds of data that there are, of which tasks name one. Images are always there."""
         there = {
             "images": True,
             "labels": len(self.train.class_names) > 0,
@@ -64,17 +64,17 @@ class DataSet:
 
     @functools.cached_property
     def label_maps(self) -> Pixels:
-        """All images at their own shape with the class of each pixel."""
+        """The images at their own shape with the class of each pixel."""
         return self._pixels(own_shape((self.train, self.test), "semantic"))
 
     @functools.cached_property
     def label_squares(self) -> Pixels:
-        """All images with the class of each pixel, squashed to squares of `size`."""
+        """The images with the class of each pixel, squashed to squares of `size`."""
         return self._pixels(SquareSpec(self.size, "squash", maps=("semantic",)))
 
     @functools.cached_property
     def depths(self) -> Pixels:
-        """All images at their own shape with the depth of each pixel."""
+        """The images at their own shape with the depth of each pixel."""
         return self._pixels(own_shape((self.train, self.test), "depth"))
 
     def _pixels(self, spec: SquareSpec | CanvasSpec) -> Pixels:
@@ -95,7 +95,7 @@ class DataSet:
 
     @functools.cached_property
     def labeled(self) -> LabeledImages:
-        """All images, shorter side resized to `size`, center cut out; memory-mapped.
+        """The images, their shorter side resized to `size` and the center cut out; memory-mapped.
 
         Decoded once; the files are in the cache folder.
 

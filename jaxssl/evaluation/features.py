@@ -23,12 +23,12 @@ class LabeledFeatures(NamedTuple):
     labels: np.ndarray  # i32[n], 0 or more
 
     def at(self, rows: np.ndarray) -> "LabeledFeatures":
-        """Those in these rows."""
+        """The features and labels in these rows."""
         return LabeledFeatures(self.features[rows], self.labels[rows])
 
 
 def labeled_features(encoder: Encoder, data: DataSet) -> tuple[LabeledFeatures, LabeledFeatures]:
-    """Of the training and the test part; kept until those of another data set are asked for.
+    """Features of the training and the test part; kept until another data set is asked for.
 
     Raises:
       UserError: they are not finite.

@@ -33,11 +33,11 @@ Change = Callable[[PRNGKeyArray, Batch], tuple[Array, Array]]
 
 @runtime_checkable
 class Tuning(Hashable, Protocol):
-    """How to train: a frozen dataclass, so that equal ones share a program."""
+    """The protocol of a training: a frozen dataclass, so that equal ones share a program."""
 
     @property
     def epochs(self) -> int:
-        """How often to go through the images."""
+        """The number of passes through the images."""
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer, for batches of so many images and epochs of so many steps."""

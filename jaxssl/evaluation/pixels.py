@@ -58,7 +58,7 @@ class Pixels:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What defines numbers on these images besides the recipe of a task."""
+        """The settings that define numbers on these images, besides the recipe of a task."""
         protocol: dict[str, Any] = {"fit": "squash"}
         if isinstance(self.spec, CanvasSpec):
             shrunk = (self.test["levels"][:, 0, 1:] < self.test["hw"]).any(axis=1).sum()
@@ -68,7 +68,7 @@ class Pixels:
 
     @property
     def void(self) -> int:
-        """What stands for a pixel of which nothing is known."""
+        """The value of a pixel of which nothing is known."""
         return VOID if self.classes else 0
 
     def part(self, name: str) -> dict[str, np.ndarray]:
@@ -147,7 +147,7 @@ def read_pixels(arrays: Mapping[str, np.ndarray], name: str, row: int) -> np.nda
 
 
 def maps_of(source: Source) -> frozenset[str]:
-    """Which of "semantic" and "depth" the pixels of a source have, by its first readable image."""
+    """Those of "semantic" and "depth" that a source has a map of, by its first readable image."""
     if isinstance(source, LabelFolder):
         return frozenset({"semantic"})
     for index in range(min(len(source), 10)):
@@ -161,7 +161,7 @@ def maps_of(source: Source) -> frozenset[str]:
 
 
 def own_shape(parts: Sequence[Source], kind: str) -> CanvasSpec:
-    """What keeps images of these parts at their own shape.
+    """The canvas that keeps images of these parts at their own shape.
 
     The budget is that of the largest image looked at, at most `MAX_PIXELS`.
     """

@@ -36,7 +36,7 @@ class Schedule(NamedTuple):
     steps: int  # an epoch; what remains is left out
 
     def optimizer(self) -> optax.GradientTransformation:
-        """At learning rate 1."""
+        """The optimizer at learning rate 1."""
         return self.protocol.sgd().transform(self.batch_size, self.steps, self.protocol.epochs)
 
 
@@ -111,7 +111,7 @@ def update(
 
 @jax.jit
 def predict(probes: Probes, x: Float[Array, "n d"]) -> Float[Array, "l n k"]:
-    """Scores by each."""
+    """The scores by each classifier."""
     x = (x - probes.mean[None]) / probes.std[None]
     return jnp.einsum("nd,ldk->lnk", x, probes.weight) + probes.bias[:, None]
 

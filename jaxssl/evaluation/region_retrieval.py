@@ -98,7 +98,7 @@ def retrieval(features: np.ndarray, classes: np.ndarray, image: np.ndarray) -> d
 
 
 def _relevant_share(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Of the regions of other images, the share that is of a region's class: f64[n]."""
+    """The share of the regions of other images that is of a region's class: f64[n]."""
     _, c = np.unique(classes, return_inverse=True)
     _, i = np.unique(image, return_inverse=True)
     table = np.zeros((i.max() + 1, c.max() + 1))
@@ -108,7 +108,7 @@ def _relevant_share(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def region_classes(planes: Sequence[np.ndarray], semantic: Sequence[np.ndarray]) -> np.ndarray:
-    """What most labeled pixels of each region are: i32[n, 32 p]; -1 if none is, or it is tiny.
+    """The class of most labeled pixels of each region: i32[n, 32 p]; -1 without any, or if tiny.
 
     Args:
       planes: u32[i, j, p] of each image.

@@ -1,4 +1,4 @@
-"""What a task is: a measurement of an encoder on a data set. `TASKS` has all of them."""
+"""Tasks: measurements of an encoder on a data set. `TASKS` has all of them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from jaxssl.pretrained.encoder import Encoder
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What a task measured."""
+    """The numbers that a task measured."""
 
     results: dict[str, float]  # the numbers by name, the main one first
     # What was decided on the way and defines the numbers too, such as the learning rate chosen.

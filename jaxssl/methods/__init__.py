@@ -61,7 +61,7 @@ class Method(Protocol):
         """
 
     def after_step(self, params: Tree, state: Tree, *, t: Array) -> tuple[Tree, Tree]:
-        """What follows the optimizer: moving averages, renormalized prototypes."""
+        """Parameters and state after the optimizer: moving averages, renormalized prototypes."""
 
     def encoder_variables(self, params: Tree, state: Tree) -> Tree:
         """The encoder's variables, as evaluation and export load them."""

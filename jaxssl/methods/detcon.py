@@ -1,4 +1,4 @@
-"""What DetCon_S and DetCon_B share (Hénaff et al., arXiv 2103.10957): regions and the loss.
+"""The parts that DetCon_S and DetCon_B share (Hénaff et al., arXiv 2103.10957): regions, the loss.
 
     h    = f(x)                                   a grid of features                   section 3.1
     h_m  = sum_ij m_ij h[i, j] / sum_ij m_ij      their mean over a region m
@@ -93,7 +93,7 @@ class DetCon:
             )
 
     def _cells(self, size: int) -> int:
-        """Of the encoder's grid, for a view of so many pixels a side."""
+        """The number of cells of the encoder's grid, for a view of `size` pixels a side."""
         image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         run = functools.partial(self.encoder.init_with_output, train=False)
         features, _ = jax.eval_shape(run, jax.random.key(0), image)
@@ -155,7 +155,7 @@ class DetCon:
     def _draw(
         self, key: PRNGKeyArray, planes: Array, grid: Float[Array, "n h w d"]
     ) -> tuple[Float[Array, "b r h w"], Int[Array, "b r"]]:
-        """How much of each cell counts for the regions drawn in one view, and their ids."""
+        """The occupancy of the regions drawn in one view, and their ids."""
         key_region, key_cell = jax.random.split(key)
         planes = jnp.zeros_like(planes) if self.whole_view else planes
         occupancy = region_pooling.occupancy(planes, *grid.shape[1:3])

@@ -29,7 +29,7 @@ def forward(
     key: PRNGKeyArray | None = None,
     reduce: Callable[[Any, list[int]], Any] = lambda out, views: out,
 ) -> tuple[list[Any], Tree]:
-    """What the network, in training mode, makes of each view; and the batch statistics after it.
+    """The outputs of a network in training mode for each view, and the batch statistics after it.
 
     Args:
       network: called with arrays f32[n, ...] and `train`; returns a tree of arrays [n, ...].
@@ -135,7 +135,7 @@ def freeze(params: Tree, frozen: Array) -> Tree:
 
 
 def _passes(inputs: Sequence[Any], share_batch_norm: bool) -> list[list[int]]:
-    """Which of the inputs go through the network together."""
+    """The numbers of the inputs that go through the network together."""
     if not share_batch_norm:
         return [[i] for i in range(len(inputs))]
     shapes = dict.fromkeys(x.shape for x in inputs)

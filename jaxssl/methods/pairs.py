@@ -1,4 +1,4 @@
-"""Which view predicts which, where the targets are among the first two views.
+"""Pairs of a predicting view and its target, where targets are among the first two views.
 
 MoCo, BYOL and SimSiam compare two views. Any further ones, the local views of multi-crop, predict
 the targets and are none themselves, as in SwAV (arXiv 2006.09882, section 3.2) and DINO (arXiv

@@ -40,7 +40,7 @@ def _first_largest(a: Array, b: Array) -> Array:
 
 
 def _pads(x: Array, window: Sequence[int], strides: Sequence[int], padding: Pads | str) -> Pads:
-    """Of the rows and of the columns of x, before and behind."""
+    """The padding before and behind the rows and the columns of x."""
     if isinstance(padding, str):
         return jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
     return padding
@@ -91,7 +91,7 @@ def _gradient_by_patches(
     strides: Sequence[int],
     dilation: Sequence[int],
 ) -> Float[Array, "y x c d"]:
-    """That of the kernel: the result's times patches of the padded input, few images at a time.
+    """The gradient of the kernel: the result's times patches of the input, few images at a time.
 
     Args:
       x: padded.

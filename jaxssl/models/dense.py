@@ -22,7 +22,7 @@ _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Dense(nn.Module):
-    """Normalized images to f32[b, h, w, k]: what the head makes of the grid, resized bilinearly.
+    """Normalized images to f32[b, h, w, k]: the output of the head on the grid, resized bilinearly.
 
     Images that are padded to one shape come with `hw`, height and width of each, and `shape`, that
     of the padded result; this is resized to `out`, of each.

@@ -25,7 +25,7 @@ def cells_of(hw: Int[Array, "b 2"], padded: tuple[int, ...], grid: tuple[int, ..
 
 
 def is_inside(hw: Array | np.ndarray, padded: tuple[int, ...]) -> Array | np.ndarray:
-    """Which places of padded images are in the first rows and columns `hw` i32[b, 2]: [b, i, j]."""
+    """The places of padded images in their first rows and columns `hw` i32[b, 2]: bool[b, i, j]."""
     row, column = (
         np.arange(n, dtype=np.int32)[None] < hw[:, axis, None] for axis, n in enumerate(padded)
     )
@@ -83,7 +83,7 @@ def resize_within(
 def _weights(
     length: int, cells: Int[Array, " b"], side: Int[Array, " b"], size: int
 ) -> Float[Array, "b {size} {length}"]:
-    """What each of `length` cells has in each of `size` pixels, `cells` being spread on `side`."""
+    """The weights of `length` cells in each of `size` pixels, `cells` being spread on `side`."""
     cells, side = jnp.maximum(cells, 1), jnp.maximum(side, 1)
     zoom = (cells / side)[:, None]
     place = jnp.clip((jnp.arange(size)[None] + 0.5) * zoom, 0, cells[:, None]) - 0.5

@@ -71,7 +71,7 @@ def _batch_norm(train: bool, *, dtype: Any, name: str, zero: bool = False) -> nn
 
 
 def _narrow_or_summed(primitive: Any, *_: Any, **params: Any) -> Any:
-    """What `remat_expansions` keeps: those convolutions, and the sums of batch norm.
+    """Whether `remat_expansions` keeps a value: narrow convolutions, and sums of batch norm.
 
     Were the sums made again, devices would have to send each other theirs once more.
     """

@@ -1,4 +1,4 @@
-"""What encoder tensors are of, in a file that does not say so: by trying those that there are."""
+"""Finds the encoder of a file of weights that does not name it, by trying those that there are."""
 
 import math
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def find_architecture(
 def _find_options(
     tensors: Mapping[str, np.ndarray], network: nn.Module, prefix: str
 ) -> dict[str, Any]:
-    """Those options that show in the shapes of its first tensors, as far as those are there."""
+    """The options that show in the shapes of a network's first tensors, where those are there."""
     if isinstance(network, ViT):
         network = network.clone(registers=1, layer_scale=1.0)  # to look for them
     flat = flax.traverse_util.flatten_dict(variable_shapes(network, SIZE))
@@ -71,7 +71,7 @@ def _find_options(
 
 
 def _vit_options(shape: Mapping[tuple[str, ...], tuple[int, ...]], naming: str) -> dict[str, Any]:
-    """Those of a Vision Transformer, by the shapes of its tensors; of DINOv2's who it is of, too.
+    """The options of a Vision Transformer, by the shapes of its tensors; for DINOv2 by naming, too.
 
     Of DINOv2 without registers timm has the names of the release, and is taken for it.
     """

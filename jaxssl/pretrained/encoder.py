@@ -53,7 +53,7 @@ _AGAIN = "export it again"
 
 
 class Preprocessing(TypedDict):
-    """What images of an encoder go through; `size` is the side at which it was evaluated."""
+    """The preprocessing of an encoder's images; `size` is the side at which it was evaluated."""
 
     normalize: str
     mean: list[float]
@@ -90,7 +90,7 @@ class Encoder:
     def outputs(
         self, kind: str, images: np.ndarray, rows: np.ndarray | None = None
     ) -> Float[np.ndarray, "n ..."] | UInt8[np.ndarray, "n ..."]:
-        """Of images u8[n, h, w, 3], or those in `rows`; `kind` is a name in `OUTPUTS`."""
+        """The output `kind`, a name in `OUTPUTS`, for images u8[n, h, w, 3] or those in `rows`."""
         return extract(
             functools.partial(self.compiled(_encode, kind), self.variables),
             images,
@@ -125,7 +125,7 @@ def _encode(
     variables: Tree,
     images: UInt8[Array, "b h w 3"],
 ) -> Shaped[Array, "b ..."]:
-    """What `OUTPUTS[kind]` takes of an encoder, or of one with a head."""
+    """The output `OUTPUTS[kind]` of an encoder, or of one with a head."""
     pixels = normalize(images.astype(jnp.float32) / 255, normalization)
     return OUTPUTS[kind](network.apply(variables, pixels, train=False))
 
@@ -138,7 +138,7 @@ def extract(
     rows: np.ndarray | None = None,
     show: bool = False,
 ) -> np.ndarray:
-    """What `encode` returns, [n, ...], for images u8[n, s, s, 3]; a short batch is filled up.
+    """The outputs of `encode`, [n, ...], for images u8[n, s, s, 3]; a short batch is filled up.
 
     Batches are handed over one ahead of the one awaited, so that device and host overlap.
 
@@ -225,7 +225,7 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
 
 
 def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> dict[str, Any]:
-    """What a file of others would say of itself; its images are taken as ImageNet's."""
+    """The metadata of a file of others, found by its tensors; images are taken as ImageNet's."""
     try:
         encoder, size = find_architecture(weights.tensors, name, prefix)
     except UserError as error:
@@ -276,7 +276,7 @@ def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") 
 
 
 def _read_metadata(path: pathlib.Path, weights: Weights) -> dict[str, Any]:
-    """What `jaxssl.export` says about an encoder."""
+    """The metadata that `jaxssl.export` wrote about an encoder."""
     kinds: dict[str, Any] = {"encoder": Named, "preprocessing": Preprocessing, "step": int}
     if missing := set(kinds) - set(weights.metadata):
         raise UserError(f"{path} is damaged: it does not say its {min(missing)}; {_AGAIN}")

@@ -1,4 +1,4 @@
-"""The same weights under other names, those in `namings.py`.
+"""Converts weights from and to the names of other libraries, which are in `namings.py`.
 
 Kernels have their output channels last here, as in Haiku, and first in torch. A file may hold more
 than the encoder, under other names: prefixes are found, heads left out, and of several encoders in
@@ -66,7 +66,7 @@ def _our_axes(path: Path, array: np.ndarray, naming: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Where the tensors of an encoder are in a file."""
+    """The tensors of an encoder that were found in a file."""
 
     tensors: dict[str, np.ndarray]  # of the file
     naming: str  # one of `NAMINGS`
@@ -89,7 +89,7 @@ class Loaded:
 
 
 def find_tensors(tensors: Mapping[str, np.ndarray], paths: Sequence[Path], prefix: str) -> Found:
-    """Where tensors of an encoder are, under any of the `NAMINGS`; some may be missing.
+    """Finds tensors of an encoder, under any of the `NAMINGS`; some may be missing.
 
     Args:
       tensors: of a file, by name.

@@ -198,7 +198,7 @@ def _read_zip(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarr
 
 
 def _read_legacy(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.ndarray]:
-    """Before 1.6: five pickles, the fourth with the tensors, then the storages one by one."""
+    """Reads a file of torch before 1.6: five pickles, the fourth of the tensors, then storages."""
     file.seek(0)
     if Unpickler(file, ignored).load() != LEGACY_TORCH:
         asks = f"it asks for {ignored[0]}, and" if ignored else "it is not of torch.save:"
@@ -224,7 +224,7 @@ def _read_legacy(file: io.BufferedIOBase, ignored: list[str]) -> dict[str, np.nd
 def _read_tensors(
     tree: Any, numbers: Callable[[Storage], np.ndarray], file: io.BufferedIOBase
 ) -> dict[str, np.ndarray]:
-    """Those of types that numpy has, which others, of 8 bits, are not."""
+    """The tensors of a tree, by name, that are of types which numpy has; others have 8 bits."""
     tensors, size = dict[str, np.ndarray](), 0
     for name, value in flatten(tree):
         if isinstance(value, Tensor) and value.storage.dtype is not Ignored:

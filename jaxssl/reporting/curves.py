@@ -125,7 +125,7 @@ def legend(groups: Sequence[Group]) -> list[tuple[str, str]]:
 
 
 def _drawable(points: Points) -> Points:
-    """Those that are finite, and which a training could have."""
+    """The points that are finite and of a size that can be drawn."""
     return [(x, y) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
 
 
@@ -152,7 +152,7 @@ def draw(title: str, about: str, lines: Sequence[Line]) -> Chart:
 
 
 def thin(points: Points) -> Points:
-    """At most `MAX_POINTS`: means of equally many neighbors; the first and the last are kept."""
+    """At most `MAX_POINTS` points: means of runs of neighbors; the first and the last are kept."""
     size = -(-len(points) // MAX_POINTS)
     if size == 1:
         return list(points)

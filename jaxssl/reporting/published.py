@@ -51,7 +51,7 @@ def published(config: ConfigDict, dataset: str, measure: str) -> Published | Non
 
 
 def anchors(dataset: str, measure: str) -> list[str]:
-    """What papers that pre-trained on scenes report for a data set and measure, a line for each."""
+    """Results of papers that pre-trained on scenes, for a data set and measure; a line for each."""
     column, lines = f"{_data_set(dataset)}/{measure}", []
     for table in TABLES:
         if table.get("anchor") and column in table["columns"]:

@@ -1,4 +1,4 @@
-"""Where in an image each view is cut. A sampler sees no network and no loss.
+"""Samplers choose where in an image each view is cut. They see no network and no loss.
 
 To add one: a file here with a frozen dataclass of the functions below, and its name in `SAMPLERS`.
 """
@@ -25,7 +25,7 @@ class Sampler(Protocol):
     def boxes(
         self, key: PRNGKeyArray, example: Batch, memory: Tree, specs: tuple[ViewSpec, ...]
     ) -> tuple[Float[Array, "v 4"], Bool[Array, ""]]:
-        """Where the views of one image are cut; the caller vmaps.
+        """The boxes from which the views of one image are cut; the caller vmaps.
 
         Args:
           key: used once.
@@ -46,7 +46,7 @@ class RefreshingSampler(Sampler, Protocol):
     """A sampler that looks at all images with the encoder from time to time."""
 
     def refresh_due(self, epoch: int) -> bool:
-        """Whether to do so when `epoch` epochs are over and another begins."""
+        """Whether to refresh when `epoch` epochs are over and another begins."""
 
     def refresh(
         self, memory: Tree, index: Int[Array, "b"], grid: Float[Array, "b h w d"], size: int

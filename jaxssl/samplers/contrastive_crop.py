@@ -28,14 +28,14 @@ from jaxssl.types import Batch, Leaf, Tree, ViewSpec
 
 @flax.struct.dataclass
 class Memory:
-    """What the sampler keeps of every image."""
+    """The boxes that the sampler has found so far."""
 
     box: Leaf  # f32[n, 4]: B, as fractions of height and width
     in_use: Leaf  # bool[]: whether crops follow the boxes yet
 
 
 def heat_map(grid: Float[Array, "h w d"], size: int) -> Float[Array, "{size} {size}"]:
-    """M: how much of its features the encoder makes of each place of an image, from 0 to 1.
+    """M: the sum of the channels of the features at each place of an image, scaled to [0, 1].
 
     A constant map, of features that died, is 0 everywhere.
     """
@@ -51,10 +51,10 @@ def heat_map_box(
     """B, as fractions of the image; all of it if nothing of the heat map is above the threshold.
 
     Args:
-        grid: features of the image.
-        size: side of the image that the encoder saw, pixels: the heat map is enlarged to it.
-        threshold: k.
-        exact: whether B ends where the last pixel ends. As released it ends where that one begins.
+      grid: features of the image.
+      size: side of the image that the encoder saw, pixels: the heat map is enlarged to it.
+      threshold: k.
+      exact: whether B ends where the last pixel ends. As released it ends where that one begins.
     """
     above = heat_map(grid, size) > threshold
     ends = []
@@ -147,7 +147,7 @@ class ContrastiveCrop:
         return jnp.where(memory.in_use, about, plain), memory.in_use & is_whole
 
     def refresh_due(self, epoch: int) -> bool:
-        """Whether the boxes are to be found again once `epoch` epochs are over.
+        """Whether boxes are found again once `epoch` epochs are over.
 
         The released code does so in the multiples of `interval_epochs`; as its warm-ups are such
         multiples, that is the same. After the last epoch nobody asks.

@@ -1,4 +1,4 @@
-"""All views of an image from inside one region: SAMCLR (arXiv 2310.14736, section 3).
+"""Cuts all views of an image from inside one region: SAMCLR (arXiv 2310.14736, section 3).
 
 Step 1: drop the objects whose mask has fewer than `min_area` pixels of the original image.
 Step 2: draw one object, each with the same chance, whatever its size.

@@ -41,7 +41,7 @@ def _checksum(item: pathlib.Path) -> int:
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Whether a checkpoint is in the folder."""
+    """Whether the folder holds a checkpoint."""
     return any(path.name.isdigit() for path in folder.glob("*"))
 
 
@@ -166,7 +166,7 @@ class Checkpoints:
         return self._manager.restore(step, args=args)[item]
 
     def _read(self, step: int, item: str, like: Tree) -> Tree:
-        """The same; a state's fields may have their names of earlier versions."""
+        """`read`; a state's fields may have their names of earlier versions."""
         if not isinstance(like, TrainState):
             return self.read(step, item, like)
         saved = set(ocp.StandardCheckpointHandler().metadata(self._folder / str(step) / item))

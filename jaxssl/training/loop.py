@@ -31,7 +31,7 @@ Measurement = Callable[[int, TrainState], dict[str, float]]
 
 
 def _time_of(results: Any) -> float:
-    """When they had been computed."""
+    """The time at which results had been computed."""
     jax.block_until_ready(results)
     return time.monotonic()
 
@@ -108,7 +108,7 @@ class Loop:
         refresh: Refresh,
         profile: int = 0,
     ):
-        """What the measurements find, every `config.eval.every` epochs, is reported in one line.
+        """Measurements, every `config.eval.every` epochs, are reported in one line.
 
         Args:
           config: of the run.
@@ -230,7 +230,7 @@ class Loop:
         return state
 
     def _interruptible(self, stop: StopSignal) -> contextlib.AbstractContextManager[None]:
-        """For what may be left undone; but one process that leaves it does not stop others."""
+        """Lets a signal raise within, but in no one of several processes: the others would wait."""
         return stop.raising() if jax.process_count() == 1 else contextlib.nullcontext()
 
     def _save(self, checkpoints: Checkpoints, step: int, state: TrainState) -> None:
@@ -238,13 +238,13 @@ class Loop:
             checkpoints.save(step, state, self._trainer.step.encoder_variables(state))
 
     def _machine(self) -> dict[str, float]:
-        """Of the machine, for a line of metrics."""
+        """Peak memory, and once the time to compile, for a line of metrics."""
         once, self._once = self._once, {}
         peak = sharding.peak_memory()
         return once | ({"peak_memory_gib": peak / 2**30} if peak else {})
 
     def _is_due(self, step: int) -> bool:
-        """Whether to measure: before the first step, after the last, and in between."""
+        """Whether to measure after this step: before the first, after the last, and in between."""
         every = self._config.eval.every * self._per_epoch
         return step in (0, self._total) or (every > 0 and step % every == 0)
 

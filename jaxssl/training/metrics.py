@@ -68,7 +68,7 @@ class TensorBoardEvents:
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):
-        """Of what other files in the folder say of `first_step` and later, nothing is shown."""
+        """TensorBoard drops what other files in the folder say of `first_step` and later."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         # Files of one run are read in the order of their names.
@@ -103,7 +103,7 @@ def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+    """The lines of `metrics.jsonl`; one that a kill cut short is left out.
 
     Damaged ones among the others are left out with a warning.
     """

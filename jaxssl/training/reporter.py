@@ -15,7 +15,7 @@ log = logging.getLogger("jaxssl")
 
 
 class Reporter:
-    """Of several processes only the first one's says anything."""
+    """Writes and shows metrics; of several processes only the first does."""
 
     def __init__(
         self, writer: MetricsWriter | None, bar: Progress, config: ConfigDict, steps_per_epoch: int

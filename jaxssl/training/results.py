@@ -30,7 +30,7 @@ COLUMNS = {
 
 
 class Details(TypedDict, total=False):
-    """What only a report shows, of each class."""
+    """Results of each class, which only a report shows."""
 
     classes: list[str]
     per_class: list[float | None]
@@ -38,7 +38,7 @@ class Details(TypedDict, total=False):
 
 
 class EvalEntry(TypedDict):
-    """What `eval.json` says of one task on one data set."""
+    """The result of one task on one data set, as `eval.json` has it."""
 
     step: int
     task: str
@@ -74,7 +74,7 @@ def read_eval_records(path: pathlib.Path) -> list[EvalEntry]:
 
 
 def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
-    """What was measured of the weights of a step: during training, and by `jaxssl.evaluate`."""
+    """Results of the weights of a step, measured during training and by `jaxssl.evaluate`."""
     found: dict[str, float] = {}
     for line in read_metrics(workdir):
         if line["step"] == step:
@@ -115,7 +115,7 @@ def accuracy_table(workdirs: Sequence[pathlib.Path]) -> str:
 
 
 def _first_and_last(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a run has reported before training, if it was evaluated then, and at last."""
+    """The results that a run reported before training, {} if it did not, and the last ones."""
     lines = [line for line in read_metrics(workdir) if any(k.startswith("eval/") for k in line)]
     if not lines:
         return {}, {}

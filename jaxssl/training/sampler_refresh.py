@@ -57,7 +57,7 @@ class Refresh:
                 )
 
     def is_due(self, step: int) -> bool:
-        """Whether to renew the sampler's state after this step, before the next."""
+        """Whether to renew the sampler's state between this step and the next."""
         epoch, step_in_epoch = divmod(step, self._trainer.pipeline.steps_per_epoch)
         return self._sampler is not None and not step_in_epoch and self._sampler.refresh_due(epoch)
 

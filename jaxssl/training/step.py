@@ -23,7 +23,7 @@ ENCODER = "/encoder/"  # in the path of each of an encoder's variables within a 
 
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
-    """What a step computes, on arrays wherever they lie: two functions to be jitted."""
+    """A training step and the state before the first, as functions to be jitted."""
 
     method: Method
     sampler: Sampler
@@ -116,7 +116,7 @@ def with_pretrained_encoder(state: TrainState, encoder: Tree) -> TrainState:
 
 
 def count_parameters(params: Tree) -> tuple[int, int]:
-    """How many numbers the gradient moves: in the encoder, and in heads and prototypes."""
+    """The number of parameters of the encoder, and of heads and prototypes."""
     sizes = [
         (ENCODER in _name(path), int(np.prod(leaf.shape)))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: its shares, and a trace of some steps."""
+"""The use of a run's time: the share of each part, and a trace of some steps."""
 
 import collections
 import contextlib
@@ -35,11 +35,11 @@ class TimeUse:
         self._seconds[name] += seconds
 
     def seconds(self, name: str) -> float:
-        """Those counted so far."""
+        """The seconds counted so far."""
         return self._seconds[name]
 
     def shares(self) -> dict[str, float]:
-        """Of the time since the start; `steps` first: the goodput of the run."""
+        """Shares of the time since the start; `steps` first: the goodput of the run."""
         whole = time.monotonic() - self._start
         shares = {name: seconds / whole for name, seconds in self._seconds.items()}
         return {"steps": 1 - sum(shares.values())} | shares
@@ -52,7 +52,7 @@ class Profile:
     """A trace of some steps in a folder, while it is entered; `xprof` shows it."""
 
     def __init__(self, folder: pathlib.Path, steps: int, total: int):
-        """Of so many `steps`, if the run, of `total`, is long enough; of 0 there is no trace."""
+        """A trace of `steps` steps, if the run, of `total`, is long enough; 0: no trace."""
         self._folder, self._steps, self._total = folder, steps, total
         self._first = self._last = 0
         self._running = False

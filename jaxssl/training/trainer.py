@@ -30,7 +30,7 @@ def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable[..., Any]:
 
 
 class Trainer:
-    """What the loop and its hooks work with: `trainer(state, batch)` is one more step."""
+    """A step jitted for all devices, and its batches: `trainer(state, batch)` is one more step."""
 
     def __init__(self, step: TrainStep, pipeline: Pipeline, mesh: Mesh, seed: int):
         """`seed` is that of the weights and of all randomness of the steps."""

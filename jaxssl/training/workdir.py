@@ -76,7 +76,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> Images:
-    """What is saved of the images of a run; UserError if one that is continued had others.
+    """The identity of a run's images; UserError if the run was begun on others.
 
     Of another number their order, and with it the position in the data, would differ, too.
     """
@@ -172,7 +172,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
 
 
 class Environment(TypedDict, total=False):
-    """What `environment.json` says of the machine that a run was last on."""
+    """The machine that a run was last on, and its images, as `environment.json` has them."""
 
     python: str
     platform: str
@@ -184,7 +184,7 @@ class Environment(TypedDict, total=False):
 
 
 def read_environment(workdir: pathlib.Path) -> Environment:
-    """What `environment.json` says; nothing if it is not there."""
+    """Reads `environment.json`; {} if it is not there."""
     path = workdir / "environment.json"
     advice = "delete it if the images are those that the run was begun on"
     return read_json(path, Environment, advice=advice) if path.exists() else {}
@@ -210,7 +210,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """Of the code that runs, if it runs from a checkout and there is git."""
+    """The git revision of the code that runs, if it is a checkout and there is git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty"],

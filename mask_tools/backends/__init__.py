@@ -1,1 +1,1 @@
-"""Where an export runs: processes of this machine, or a Ray cluster."""
+"""Ways to run an export: processes of this machine, or a Ray cluster."""

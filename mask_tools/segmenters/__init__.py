@@ -1,4 +1,4 @@
-"""Where regions come from. A segmenter is a frozen dataclass of parameters, called on an example.
+"""Segmenters find regions: frozen dataclasses of parameters, called on an example.
 
 To add one: a file here, and a line in `SEGMENTERS`; its fields become options of
 `mask_tools.export` and its values are written into the records' `info.json`.

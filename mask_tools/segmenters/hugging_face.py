@@ -72,7 +72,7 @@ class Transformers(PointOptions):
         return _fetch(self.model, self.revision)
 
     def checksums(self) -> dict[str, str]:
-        """Of the weights, and of the files that say how to use them; of one file, its sha256."""
+        """Checksums of the weights and of the settings; where that is one file, its sha256."""
         files = {"model": _WEIGHTS, "model_config": _SETTINGS}
         return {name: _checksum(self.folder(), pattern) for name, pattern in files.items()}
 

@@ -1,4 +1,4 @@
-"""What segmenters that are networks of torch have in common: device, precision, order of loading.
+"""The parts that segmenters by networks of torch share: device, precision, order of loading.
 
 A network takes all cores, or a GPU, by itself: it is run in one process, or in one for each GPU.
 """
@@ -69,7 +69,7 @@ def move(model: Any, device: str) -> None:
 
 
 def autocast(device: Any, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """In which networks on the device compute with that precision, on weights of float32."""
+    """A context in which networks compute with that precision, on weights of float32."""
     import torch
 
     if precision == "auto":

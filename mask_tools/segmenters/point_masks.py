@@ -29,7 +29,7 @@ _EDGE = 20.0  # pixels from the edge of a crop within which a mask ends at it
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PointOptions:
-    """How masks are found; the defaults are SAM's paper's."""
+    """The options by which masks are found; the defaults are SAM's paper's."""
 
     device: str = "auto"
     precision: str = "auto"
@@ -143,7 +143,7 @@ def _points(
 
 
 def _pick(embeddings: Any, number: int) -> Any:
-    """Of the embeddings of a batch, which may be of several levels, those of one image."""
+    """The embeddings of one image of a batch; they may be of several levels."""
     if isinstance(embeddings, list | tuple):
         return type(embeddings)(_pick(level, number) for level in embeddings)
     return embeddings[number : number + 1]
@@ -173,7 +173,7 @@ def _select(
     resized: "Tensor | None",
     options: PointOptions,
 ) -> list[_Masks]:
-    """Those of the masks of a crop that are good and stable, in the image."""
+    """The good and stable masks of a crop, in the image."""
     good = score > options.pred_iou_thresh if options.pred_iou_thresh > 0 else score == score
     height, width = crop.pixels.shape[-2:]
     at_once = max(1, _ENLARGED // (height * width))

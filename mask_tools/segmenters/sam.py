@@ -75,7 +75,7 @@ class SamConfig:
 
     @property
     def download_hint(self) -> str:
-        """Where the weights are, for an error message."""
+        """The address of the weights, for an error message."""
         address = self.official[self.model_type]
         return f"get {address.rpartition('/')[2]} from {address}"
 

@@ -151,7 +151,7 @@ Window = tuple[slice, slice]
 
 
 def _window(corner: np.ndarray, array: np.ndarray) -> Window:
-    """Where an array [h, w] lies in an image when its first pixel is at `corner`, y x."""
+    """The window of an image that an array [h, w] covers if its first pixel is at `corner`, y x."""
     (y, x), (height, width) = corner, array.shape
     return slice(y, y + height), slice(x, x + width)
 
@@ -177,7 +177,7 @@ def _find_place(
     areas: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[Window, np.ndarray]:
-    """Where a new object leaves enough to be seen of those before it, or the best place tried.
+    """A place for a new object that leaves enough of the others visible, or the best one tried.
 
     Args:
       mask: of the new object, bool[h, w].

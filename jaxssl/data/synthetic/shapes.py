@@ -85,7 +85,7 @@ def draw_outlines(
 
 
 def areas(outlines: Sequence[np.ndarray]) -> np.ndarray:
-    """What each outline encloses (the shoelace formula): f64[n]."""
+    """The area that each outline encloses (the shoelace formula): f64[n]."""
     start, end, first = _edges(outlines)
     return np.abs(np.add.reduceat((start.conj() * end).imag, first)) / 2
 

@@ -1,4 +1,4 @@
-"""What the embedded images are painted with: colors, textures, light, noise. Numpy only.
+"""Colors, textures, light and noise of the embedded images. Numpy only.
 
 Colors are f32 in [0, 1]; lengths are pixels. A canvas is f32[3, h, w], changed in place wherever
 it can be: at its size, memory costs more than arithmetic.
@@ -99,7 +99,7 @@ def _tents(points: np.ndarray) -> np.ndarray:
 
 
 def _direction(rng: np.random.Generator) -> complex:
-    """Of a wave, in radians per pixel."""
+    """The direction of a wave: radians per pixel along x + i y."""
     return cmath.rect(2 * np.pi / rng.uniform(5, 14), rng.uniform(0, 2 * np.pi))
 
 

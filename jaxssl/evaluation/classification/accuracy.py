@@ -14,7 +14,7 @@ def score(
 
     Returns:
       top1, top5 if there are more than five classes, mean_class: the mean of the accuracies of the
-      classes that there are, and chance: the accuracy of always naming the most frequent class.
+      classes that there are; majority_baseline: the accuracy of naming the most frequent class.
       classes; per_class: accuracy of each, None of one without images; confusion: how many images
       of a class (row) were taken for each (column).
 

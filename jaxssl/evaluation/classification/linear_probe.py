@@ -144,7 +144,7 @@ def linear_probe(
 
 
 def _accuracy(probes: Probes, test: LabeledFeatures) -> np.ndarray:
-    """Top-1 of each, f32[l]."""
+    """The top-1 accuracy of each classifier, f32[l]."""
     right = np.asarray(predict(probes, test.features)).argmax(axis=2) == test.labels[None]
     return right.mean(axis=1)
 

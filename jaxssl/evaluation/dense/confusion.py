@@ -1,4 +1,4 @@
-"""How well predicted label maps meet the true ones. Pixels of no class (`VOID`) count nowhere."""
+"""Scores of predicted label maps against true ones. Pixels of no class (`VOID`) count nowhere."""
 
 import functools
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger("jaxssl")
 def confusion_matrix(
     truth: UInt8[Array, "*b h w"], predicted: UInt8[Array, "*b h w"], classes: int
 ) -> Int[Array, "{classes} {classes}"]:
-    """How many pixels of a class (row) were taken for each class (column); up to 2**31."""
+    """The number of pixels of a class (row) taken for each class (column); up to 2**31."""
     cell = truth.astype(jnp.int32) * classes + predicted
     cell = jnp.where(truth == VOID, classes**2, cell)
     counts = jnp.bincount(cell.ravel(), length=classes**2 + 1)
@@ -36,9 +36,9 @@ def class_iou(confusion: Int[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:
 
 
 def scores(confusion: Int[np.ndarray, "k k"]) -> dict[str, float]:
-    """Mean IoU over the classes that are there or predicted, pixel accuracy, and the floor.
+    """Mean IoU over the classes that are there or predicted, pixel accuracy, and its baseline.
 
-    The floor is the accuracy of naming the most frequent class of the test images everywhere.
+    The baseline is the accuracy of naming the most frequent class of the test images everywhere.
 
     Raises:
       UserError: there is no pixel of any class.

@@ -56,7 +56,7 @@ def reverse_huber(
 def depth_sums(
     truth: Float[np.ndarray, "*n h w"], predicted: Float[np.ndarray, "*n h w"]
 ) -> Float[np.ndarray, "6"]:
-    """How many pixels have a known depth, and what `depth_metrics` are means of, added up."""
+    """The number of pixels of a known depth, and sums over them, for `depth_metrics`."""
     known = truth > 0
     true, said = truth[known].astype(np.float64), np.maximum(predicted[known], MIN_DEPTH)
     ratio = np.maximum(true / said, said / true)
@@ -66,7 +66,7 @@ def depth_sums(
 
 
 def depth_metrics(sums: Float[np.ndarray, "6"]) -> dict[str, float]:
-    """Over all pixels whose depth is known.
+    """Metrics over all pixels whose depth is known.
 
     Returns:
       delta1, delta2, delta3: the share that is off by a factor below 1.25, 1.25^2 and 1.25^3;
@@ -86,7 +86,7 @@ def depth_metrics(sums: Float[np.ndarray, "6"]) -> dict[str, float]:
 
 
 def _run(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskResult:
-    """How many depths are about right; `baseline_`: with the training images' median depth."""
+    """Depth metrics after fine-tuning; `baseline_`: of the training images' median depth."""
     pixels = data.depths
     network = Dense(encoder.network, DepthHead())
     trained = train_on_crops(network, encoder, pixels, protocol, reverse_huber, seed=seed)
@@ -95,12 +95,12 @@ def _run(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskRes
     median = float(np.median(np.concatenate([depth[depth > 0] for depth in some])))
     results: dict[str, float] = {}
     for prefix, tuned in trained.items():
-        sums, floor = np.zeros(6), np.zeros(6)
+        sums, constant = np.zeros(6), np.zeros(6)
         for _, truth, predicted in predict_whole(tuned, pixels):
             sums += depth_sums(truth, predicted)
-            floor += depth_sums(truth, np.full_like(truth, median))
+            constant += depth_sums(truth, np.full_like(truth, median))
         results |= {prefix + name: value for name, value in depth_metrics(sums).items()}
-        baseline = {f"baseline_{name}": value for name, value in depth_metrics(floor).items()}
+        baseline = {f"baseline_{name}": value for name, value in depth_metrics(constant).items()}
     chosen = {"crop": protocol.crop_side(pixels)}
     return TaskResult(results | baseline, pixels.protocol | chosen)
 

@@ -95,8 +95,8 @@ def measure(
             maps.add(rows, truth, predicted)
         shown[prefix] = maps.shown()
         found, more = summarize(maps.confusion, pixels.classes)
-        floor = {name: found.pop(name) for name in list(found) if name.startswith("baseline_")}
-        results |= {prefix + name: value for name, value in found.items()} | floor
+        baselines = {name: found.pop(name) for name in list(found) if name.startswith("baseline_")}
+        results |= {prefix + name: value for name, value in found.items()} | baselines
         details |= {prefix + name: value for name, value in more.items()}
     return results, details, shown[""]
 

@@ -127,7 +127,7 @@ class Asked(NamedTuple):
 
 
 def ask(encoder: Encoder, pixels: Pixels) -> Iterator[list[Asked]]:
-    """All test images, as many at a time as have `QUERY_BYTES` of features, or one batch."""
+    """The test images, as many at a time as have `QUERY_BYTES` of features, or one batch."""
     grids = encoder.compiled(encode_grids)
     group: list[Asked] = []
     for whole in whole_images(encoder, pixels, "test", range(len(pixels.test["hw"]))):

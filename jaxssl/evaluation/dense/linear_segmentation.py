@@ -183,7 +183,7 @@ _RUNS: dict[type, Callable[..., TaskResult]] = {
 
 
 def _run(encoder: Encoder, data: DataSet, protocol: Any, seed: int) -> TaskResult:
-    """As the kind of the protocol says."""
+    """Runs the function that belongs to the kind of the protocol."""
     return _RUNS[type(protocol)](encoder, data, protocol, seed)
 
 

@@ -97,7 +97,7 @@ def predict(
 
 
 def confusion_of(asked: Patches, predicted: Int[np.ndarray, " m"]) -> Int[np.ndarray, "k k"]:
-    """How many pixels of a class (row) lie in cells that were taken for each class (column)."""
+    """The number of pixels of a class (row) in cells that were taken for each class (column)."""
     confusion = np.zeros((asked.counts.shape[1],) * 2, np.int64)
     np.add.at(confusion.T, predicted, asked.counts)
     return confusion

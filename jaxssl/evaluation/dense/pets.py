@@ -104,7 +104,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> TaskResu
         prefix + name: value
         for prefix, maps in predicted.items()
         for name, value in pets_metrics.summarize(truth, maps).items()
-    } | pets_metrics.floors(truth)
+    } | pets_metrics.baselines(truth)
     shown = pixels.shown(dict(enumerate(predicted[""])))
     return TaskResult(results, pixels.protocol, predictions=shown)
 

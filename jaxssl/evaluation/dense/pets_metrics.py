@@ -1,4 +1,4 @@
-"""How well pets are told from what is behind them; classes 0 pet, 1 background, 2 border.
+"""Scores of the segmentation of pets; classes 0 pet, 1 background, 2 border.
 
 The standard measures take pet as the positive class. maxjappert/pet_segmentation, whose numbers its
 paper (Jappert) reports, computes others under the same names, per image, and averages over images:
@@ -10,7 +10,7 @@ paper (Jappert) reports, computes others under the same names, per image, and av
     recall     the same
 
 So one that says "background" everywhere has recall 1 and as IoU the share of what is no pet: the
-floor that belongs beside these numbers.
+baseline that belongs beside these numbers.
 """
 
 import numpy as np
@@ -72,10 +72,10 @@ def summarize(
     }
 
 
-def floors(truth: UInt8[np.ndarray, "n s s"]) -> dict[str, float]:
-    """The same of one who looks at no image, under `baseline_`.
+def baselines(truth: UInt8[np.ndarray, "n s s"]) -> dict[str, float]:
+    """The same measures of a constant prediction, under `baseline_`.
 
-    He names pet everywhere for the standard measures, background everywhere for the authors'.
+    It is pet everywhere for the standard measures, background everywhere for the authors'.
     """
     pet, background = (summarize(truth, np.full_like(truth, c)) for c in (PET, BACKGROUND))
     return {

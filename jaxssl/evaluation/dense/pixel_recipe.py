@@ -1,4 +1,4 @@
-"""How networks are trained on images with a class or a depth for every pixel, and asked."""
+"""Training of networks on images with a class or a depth for every pixel."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ USUAL_CROP = 512  # pixels, at most, if none is given
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train."""
+    """The recipe of a training."""
 
     epochs: int
     batch_size: int = 16
@@ -70,7 +70,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CropRecipe(Recipe):
-    """How to train on crops of images that keep their shape."""
+    """The recipe of a training on crops of images that keep their shape."""
 
     scale: tuple[float, ...] = (1.0, 1.0)  # images are resized by a factor drawn from here
     area: tuple[float, ...] = ()  # or this part of an image is squashed to a square (torchvision)
@@ -142,7 +142,7 @@ class RandomCrops:
         )
 
     def box(self, key: PRNGKeyArray, canvas: Batch) -> Float[Array, "4"]:
-        """What to cut out of an image, in its original pixels; it may reach out of the image.
+        """The box to cut out of an image, in its original pixels; it may reach out of the image.
 
         It lies anywhere in the resized image, or that anywhere in it, along each side.
         """
