@@ -72,7 +72,7 @@ class ExportResult:
         if self.broken:
             first = f"{len(self.broken)}, named in info.json; first: {self.broken[0]}"
             texts["broken images skipped"] = first
-        texts["size"] = f"{self.bytes / 1e6:.1f} MB in {self.shards} files"
+        texts["files"] = f"{self.shards} ({self.bytes / 1e6:.1f} MB) in {self.folder}"
         return format_table([*texts.items()], heading=False)
 
 

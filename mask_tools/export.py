@@ -1,8 +1,9 @@
 """Segments a data set once: writes its images with their regions as records.
 
 example:
-  python -m mask_tools.export --source folder:photos --segmenter fh --out data/photos_fh
-  python -m mask_tools.export --source folder:photos --segmenter annotation --path labels --dry-run
+
+    python -m mask_tools.export --source folder:photos --segmenter fh --out data/photos_fh
+    python -m mask_tools.export --source folder:photos --segmenter annotation --path masks --dry-run
 
 Other commands read the records as `records:data/photos_fh`. An export that was stopped or killed
 continues when the same command is given again, and writes the same bytes.
@@ -180,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(result)
         if result.is_complete:
             print(
-                "\nNext, look at the regions, then learn from them:\n"
+                "\nNext, look at the regions and pre-train on them:\n"
                 f"  python -m mask_tools.inspect {result.folder} --preview preview.png\n"
                 "  python -m jaxssl.train --config configs/samclr_ade20k.py"
                 f" --config.data.source=records:{result.folder}"

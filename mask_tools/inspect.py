@@ -1,8 +1,9 @@
 """Shows the regions in records, in numbers and in a picture; compares several folders of records.
 
 example:
-  python -m mask_tools.inspect data/photos_fh --preview preview.png
-  python -m mask_tools.inspect data/bsds_fh data/bsds_sam --annotations bsds:data/BSDS500/labels
+
+    python -m mask_tools.inspect data/photos_fh --preview preview.png
+    python -m mask_tools.inspect data/bsds_fh data/bsds_sam --annotations bsds:data/BSDS500/labels
 """
 
 import argparse

@@ -66,9 +66,9 @@ class RegionStatistics:
             "regions per image": f"{self.regions}",
             "objects per image": f"{self.objects}",
             f"  of {self.min_area} px or more": f"{self.usable}",
-            "pixels in a region": f"{100 * self.coverage:.1f} %",
-            "regions over such a pixel": f"{self.overlap:.2f}",
-            f"images without {self.min_area} px": f"{self.unusable_images} ({share:.1f} %)",
+            "  images without any": f"{self.unusable_images} ({share:.1f} %)",
+            "covered pixels": f"{100 * self.coverage:.1f} %",
+            "regions per covered pixel": f"{self.overlap:.2f}",
         }
 
 

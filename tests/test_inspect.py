@@ -25,8 +25,8 @@ def test_inspect_counts_and_draws(tmp_path, photos, capsys):
     text = capsys.readouterr().out
     assert "regions per image          3.2 (1 to 4)\n" in text
     assert "  of 500 px or more        2.0 (0 to 4)\n" in text
-    assert "pixels in a region         100.0 %\n" in text
-    assert "images without 500 px      2 (50.0 %)\n" in text
+    assert "covered pixels             100.0 %\n" in text
+    assert "  images without any       2 (50.0 %)\n" in text
     assert "300 to 1,000            8 ██" in text
     with Image.open(picture) as image:
         assert image.width > 900

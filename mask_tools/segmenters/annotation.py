@@ -52,20 +52,20 @@ _JSON = {"coco": open_instances, "panoptic": open_panoptic}
 class Annotation:
     """The regions that the data set's annotators drew, in one of these formats:
 
-    instances   PATH/KEY.png, a value for each region, 0 for none; colors count as numbers
-    semantic    PATH/KEY.png, a value for each class, 255 for none; 0 too in ADE20K's
-    voc         Pascal VOC: PATH is VOC2012 or its SegmentationObject
-    cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
-    bsds        PATH/KEY.mat, or KEY_0.png, KEY_1.png, ...: a level for each annotator; SBD's, too
-    coco        PATH is a file such as instances_train2017.json; crowds are left out
-    panoptic    PATH is a file such as panoptic_train2017.json, its PNGs are in the folder beside it
-    source      the label map that the source carries, as some of tfds: do; needs no PATH
+        instances   PATH/KEY.png: a value for each region, 0 for none; a color is a value
+        semantic    PATH/KEY.png: a value for each class, 255 for none; in ADE20K's 0 as well
+        voc         Pascal VOC: PATH is VOC2012 or its SegmentationObject
+        cityscapes  PATH/.../X_gtFine_instanceIds.png of the image X_leftImg8bit.png
+        bsds        PATH/KEY.mat, or KEY_0.png, KEY_1.png, ...: one level per annotator; SBD's, too
+        coco        PATH is a file such as instances_train2017.json; crowds are left out
+        panoptic    PATH is a file such as panoptic_train2017.json, with its PNGs beside it
+        source      the label map in the source, which some tfds: sources have; needs no PATH
 
-    KEY is the path of the image in its folder, or the end of it; a word such as _seg or _mask may
-    follow. Values to ignore can be given, and the components option makes a region of each
-    connected part of a value. The crowds option keeps what is flagged as a crowd; the stored option
-    says that annotations are of images as they are stored, before their EXIF orientation, where
-    their size does not tell.
+    KEY is the path of the image in its folder, or the end of that path; a word such as _seg or
+    _mask may follow. The option ignore gives the values that are not regions, and components makes
+    a region of each connected part of a value. The option crowds keeps what is flagged as a crowd.
+    The option stored says that annotations are of images as they are stored, before their EXIF
+    orientation, where their size does not tell.
     """
 
     needs_original_size: ClassVar[bool] = True

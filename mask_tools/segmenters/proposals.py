@@ -19,17 +19,18 @@ from mask_tools.regions import Region
 class Proposals:
     """Masks that another program made, in one of these formats:
 
-    PATH.json      COCO results: a list of {"image_id", "segmentation", "score"}; an image_id is the
-                   image's path in its folder or the end of it, with or without the ending; numbers
-                   are those of a COCO file, given by the images option
-    PATH/KEY.json  the list of SamAutomaticMaskGenerator; SA-1B's; labelme's
-    PATH/KEY/0.png, 1.png, ...     a mask each, and perhaps SAM's metadata.csv
-    PATH/KEY.npz   `masks` [n, h, w] and, if it likes, `scores` [n]; or KEY.npy
-    PATH/KEY.txt   YOLO's: a line of class x y x y ... for each mask
+        PATH.json      COCO results: a list of {"image_id", "segmentation", "score"}
+        PATH/KEY.json  the list of SamAutomaticMaskGenerator; SA-1B's; labelme's
+        PATH/KEY/0.png, 1.png, ...: one mask each; SAM's metadata.csv may be beside them
+        PATH/KEY.npz   `masks` [n, h, w] and, optionally, `scores` [n]; or KEY.npy
+        PATH/KEY.txt   YOLO's: a line of class x y x y ... for each mask
 
-    Masks are bool, 0 and 1, 0 and 255, shares of 1 (inside is over 0.5) or logits (over 0). Those
-    of less than the minimum score are left out, and all but the best `top` of an image, if that is
-    not 0. The stored option says that masks are of images as they are stored, before their EXIF
+    An image_id is the image's path in its folder, or the end of that path, with or without the
+    file extension; if it is a number, the option images names the COCO file that explains it.
+
+    Masks are bool, 0 and 1, 0 and 255, fractions (above 0.5 is inside) or logits (above 0). Masks
+    whose score is below min-score are left out, and, if top is not 0, all but the best so many of
+    an image. The option stored says that masks are of images as they are stored, before their EXIF
     orientation, where their size does not tell.
     """
 
