@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else args.encoder.with_suffix(f".{kind}.json")
         )
         print(run_comparison(args, path) if args.compare else results_table(run(args, path)))
-        print(f"{path} has them with the whole protocol of each")
+        print(f"written to {path}, with the protocol of each")
     return status.code
 
 

@@ -136,16 +136,16 @@ def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: 
     features = dataclasses.replace(loaded, variables=variables)(images)
     difference = float(abs(loaded(images) - features).max())
     largest = float(abs(features).max())
-    print(f"features up to {largest:.3g}; read back, they differ by {difference:.1e}")
+    print(f"largest feature {largest:.3g}; read from the file, features differ by {difference:.1e}")
     library = loaded.metadata["format"]
     if code and not all(importlib.util.find_spec(name) for name in ("torch", library)):
-        print(f"{library} is not installed: not compared with it")
+        print(f"{library} is not installed, so features were not compared with it")
     elif code:
         preprocessing = loaded.metadata["preprocessing"]
         mean, std = (np.float32(preprocessing[k]) for k in ("mean", "std"))
         pixels = (images.astype(np.float32) / 255 - mean) / std
         output = _run_torch(code, out, pixels=pixels, features=np.asarray(features))
-        print(f"in {library}, they differ by {float(output):.1e}")
+        print(f"in {library}, features differ by {float(output):.1e}")
 
 
 def _run_torch(code: str, out: pathlib.Path, **arrays: np.ndarray) -> str:

@@ -186,12 +186,12 @@ def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
     mode, reason = choose(int(size / 0.3) - 10, free=2 * size - 10)
     assert mode == "stream"
     assert f"{size / 1e9:.3g} GB" in reason
-    assert "budget 60 pixels, which keeps 0% of the images whole" in reason
+    assert "data.pixels 60 keeps 0% of them at full resolution" in reason
     assert "\n" not in reason
     assert choose(int(size / 0.3) - 10, free=2 * size)[0] == "host"
     mode, reason = choose(int(size / 0.3) - 10, free=0)
     assert mode == "host"
-    assert "already in" in reason
+    assert "and are in" in reason
     mode, reason = choose(int(size / 0.3) + 10, free=0)
     assert mode == "device"
     assert "30% of the devices'" in reason

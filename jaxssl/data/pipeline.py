@@ -145,8 +145,8 @@ def open_pipeline(
     sizes = sample_sizes(source)
     size = round(len(source) * spec.expected_bytes(sizes))
     whole = np.mean([spec.fit(s) == s for s in sizes])
-    canvases = f"{len(source)} canvases of {_gigabytes(size)}"
-    canvases += f" (budget {spec.pixels} pixels, which keeps {whole:.0%} of the images whole)"
+    canvases = f"{_gigabytes(size)} of decoded images"
+    canvases += f" (data.pixels {spec.pixels} keeps {whole:.0%} of them at full resolution)"
     folder = store_folder(source, spec, cache_dir)
     complete = is_complete(folder, spec, len(source))
     chosen, reason = _choose(mode, canvases, size, folder, complete, device_bytes * devices)
@@ -160,20 +160,20 @@ def _choose(
 ) -> tuple[str, str]:
     """The mode, and in one line why; `size` is of all canvases, `device_bytes` of all devices."""
     if mode in ("device", "host", "stream"):
-        return mode, f"input {mode}, as asked: {canvases}"
+        return mode, f"data.input is {mode}: {canvases}"
     if mode != "auto":
         raise UserError(f"no input mode {mode!r}; choose auto, device, host or stream")
     memory = f"{_DEVICE_SHARE:.0%} of the devices' {_gigabytes(device_bytes)}"
     if size <= _DEVICE_SHARE * device_bytes:
-        return "device", f"input device: {canvases} fit in {memory}"
+        return "device", f"data.input auto is device: {canvases} fit in {memory}"
     if complete:
-        return "host", f"input host: {canvases} are over {memory} and already in {folder}"
+        return "host", f"data.input auto is host: {canvases} exceed {memory} and are in {folder}"
     there = next(parent for parent in folder.parents if parent.exists())
     free = shutil.disk_usage(there).free
     disk = f"{_DISK_SHARE:.0%} of the {_gigabytes(free)} free for {folder.parent}"
     if size <= _DISK_SHARE * free:
-        return "host", f"input host: {canvases} are over {memory} but fit in {disk}"
-    return "stream", f"input stream: {canvases} are over {memory} and over {disk}"
+        return "host", f"data.input auto is host: {canvases} exceed {memory} but fit in {disk}"
+    return "stream", f"data.input auto is stream: {canvases} exceed {memory} and {disk}"
 
 
 def _gigabytes(size: int) -> str:

@@ -21,7 +21,7 @@ MAIN = {
     "health/rank_me": ("RankMe", "effective rank of the features; higher is better", None),
     "health/alignment": ("Alignment", "squared distance of two views; lower is better", None),
     "health/uniformity": ("Uniformity", "0 if all features are the same; lower is better", None),
-    "health/regions_per_image": ("Regions per image", "large enough to draw from", None),
+    "health/regions_per_image": ("Regions per image", "large enough to crop from", None),
     "health/no_region": ("No region", "share of images without a usable region", None),
 }  # fmt: skip
 MORE = {

@@ -61,7 +61,7 @@ def make_page(groups: Sequence[Group], *, title: str, map_by: str) -> str:
         ),
         Section(
             "Results",
-            "Mean ± standard deviation over training seeds (n runs). A paper's number stands where "
+            "Mean ± standard deviation over training seeds (n runs). A paper's number is shown if "
             "method and data are those of its table; other settings may differ.",
             render("results.html", **tables.result_tables(groups)),
         ),

@@ -196,7 +196,7 @@ class Loop:
             if save or measure:
                 interval.restart()
         else:
-            log.info("of the time: %s", self._time)
+            log.info("time used: %s", self._time)
             return True
         stopped = int(jax.device_get(state.step))
         self._log_stop(reporter, stopped)

@@ -119,7 +119,9 @@ def check_knn(data: DataSet, protocol: Knn) -> None:
     """Raises UserError if there are fewer than k labeled images to learn from."""
     count, k = len(labeled_rows(data.labeled.train)[0]), max(protocol.k)
     if count < k and _lower_default(protocol, count) != protocol:
-        log.warning("%s: kNN with k = %d, as many as it has labeled images", data.spec, count)
+        log.warning(
+            "%s: kNN with k = %d, the number of its labeled training images", data.spec, count
+        )
     elif count < k:
         raise UserError(
             f"{data.spec} has {count} labeled images in its training part and kNN has "
