@@ -38,7 +38,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     choose(variant, VARIANTS)
     method = "simclr" if variant == "samclr" else variant
     config = base()
-    config.epochs = 32
+    config.epochs = 64
     config.batch_size = 64
     config.dtype = "float32"
     config.data.source = "scenes:2000"
@@ -51,7 +51,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
         "optim", "sgd", lr=0.3, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=1.0
     )
     config.eval.datasets = ("objects:4000",)
-    config.eval.every = 8
+    config.eval.every = 16
     config.eval.size = 48  # objects are smaller there than in a view cut around one
     config.eval.knn_k = 20
     config.checkpoint.every = 100
