@@ -58,7 +58,7 @@ class MatchReport:
         unit = self.opened.unit
         texts = {
             unit: f"{self.annotations} in {self.opened.path} ({self.opened.kind}), "
-            f"{self.matched} of them of images that are there",
+            f"{self.matched} of them of images in the source",
             "images with annotations": f"{self.images_with} of {self.images}",
         }
         for name, few in (

@@ -55,7 +55,7 @@ SMALLER_PYTHON = {
 }
 # What may end a command: it names what nobody has here.
 MISSING = (
-    "sam_hq_vit_h.pth is no file",
+    "sam_hq_vit_h.pth is not a file",
     "coco/annotations/instances_train2017.json",
     "data/imagenet_fh",
     "data/photos_hq_sam",

@@ -239,7 +239,7 @@ def message_of(make):
 def test_a_model_that_cannot_be_had(hub, tmp_path, models):
     for name in ("some/other", "some/sam/x", "nowhere"):
         message = message_of(lambda name=name: Transformers(name))
-        assert f"--model {name} is no folder, nor can it be had from the hub" in message
+        assert f"--model {name} is neither a folder nor available on the hub" in message
     assert "--model (none)" in message_of(Transformers)
     assert "--revision v1" in message_of(lambda: Transformers(models["sam"], revision="v1"))
     assert "has no config.json; give --model" in message_of(lambda: Transformers(str(tmp_path)))

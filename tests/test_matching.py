@@ -150,7 +150,7 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, photos, capsys):
     lines = {name: text.strip() for name, text in lines.items()}
     assert lines["images"] == f"4 in folder:{photos} (.jpg 4)"
     assert lines["annotations"].startswith("3 in ")
-    assert lines["annotations"].endswith("(COCO instances), 2 of them of images that are there")
+    assert lines["annotations"].endswith("(COCO instances), 2 of them of images in the source")
     assert lines["annotations of no listed image"] == "1; first: 7"
     assert lines["regions of 4 images tried"] == "0.2 (0 to 1)"
     assert lines["annotations left out"].startswith("has a polygon of fewer than three points: 1")

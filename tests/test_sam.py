@@ -189,7 +189,7 @@ OFFICIAL = {
 def test_a_checkpoint_that_is_not_there(kind, photo):
     segmenter = KINDS[kind][0]
     message = message_of(lambda: segmenter("vit_b", "weights.pth"), photo)
-    assert "--checkpoint weights.pth is no file" in message
+    assert "--checkpoint weights.pth is not a file" in message
     assert OFFICIAL[kind] in message
     assert "--checkpoint (none)" in message_of(lambda: segmenter("vit_b"), photo)
 

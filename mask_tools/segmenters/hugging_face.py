@@ -131,7 +131,7 @@ def _fetch(model: str, revision: str) -> pathlib.Path:
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise UserError(
-            f"--model {model} is no folder, nor can it be had from the hub ({_reason(error)}); "
+            f"--model {model} is neither a folder nor available on the hub ({_reason(error)}); "
             f"{_GIVE}"
         ) from error
 

@@ -45,7 +45,7 @@ class Proposals:
     def __post_init__(self) -> None:
         if not self.path or not pathlib.Path(self.path).exists():
             raise UserError(
-                f"--path {self.path or '(none)'} is no file of COCO results, nor a folder of masks"
+                f"--path {self.path or '(none)'} is neither COCO results nor a folder of masks"
             )
         if self.top < 0:
             raise UserError(f"--top {self.top} is negative; give 0 for all masks")

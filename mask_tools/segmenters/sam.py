@@ -69,7 +69,7 @@ class SamConfig:
         )
         if not pathlib.Path(self.checkpoint).is_file():
             raise UserError(
-                f"--checkpoint {self.checkpoint or '(none)'} is no file; {self.download_hint}"
+                f"--checkpoint {self.checkpoint or '(none)'} is not a file; {self.download_hint}"
             )
         import_first("sam")
 
