@@ -1,15 +1,16 @@
-"""SAMCLR on crowded synthetic scenes in minutes on a laptop: no download, no accelerator.
+r"""SAMCLR on crowded synthetic scenes in minutes on a laptop: no download, no accelerator.
 
     python -m jaxssl.train --config configs/quickstart.py
     python -m jaxssl.train --config configs/quickstart.py:simclr,samclr
     python -m jaxssl.train --config configs/quickstart.py:byol --config.sampler.name=region_crop \
         --config.sampler.min_area=64
 
-A variant for each method; several are trained one after the other and compared. Ten classes of
-single objects (`objects:`) tell by kNN what was learned from scenes of 12 to 32 objects
-(`scenes:`). `samclr` and `simclr` differ in the sampler alone: both have SimCLR's range of crops,
-MoCo v2's temperature, and clipped gradients, without which the loss stands above that of chance for
-the first epochs. `benchmarks/README.md` has the numbers, of other settings too.
+There is a variant for each method; several are trained one after the other and compared. Training
+images are scenes of 12 to 32 objects (`scenes:`); kNN on ten classes of images of single objects
+(`objects:`) measures what was learned. `samclr` and `simclr` differ in the sampler alone: both have
+SimCLR's range of crops, MoCo v2's temperature, and clipped gradients, without which the loss stays
+above that of chance for the first epochs. `benchmarks/README.md` has the numbers, also of other
+settings.
 """
 
 from ml_collections import ConfigDict
