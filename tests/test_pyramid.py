@@ -116,12 +116,13 @@ def test_a_box_is_in_pixels_of_the_original():
 
 
 def test_bfloat16_products_are_exact_to_16_bits():
-    window = RNG.integers(0, 256, (66, 3, 66), dtype=np.uint8)
-    down, across = (jax.nn.softmax(jnp.asarray(RNG.normal(size=(32, 66)), jnp.float32) * 3)
-                    for _ in range(2))  # fmt: skip
-    exact = pyramid._resize("hcw", jnp.asarray(window), down, across)
-    for axes, same in (("hcw", window), ("chw", window.swapaxes(0, 1))):
-        seen = pyramid._resize_by_bfloat16(axes, jnp.asarray(same), down, across)
+    window = RNG.integers(0, 256, (66, 3, 68), dtype=np.uint8)
+    of_words = window.reshape(66, 3, 4, 17).transpose(2, 3, 1, 0).reshape(4, 17, -1)
+    down, across = (jax.nn.softmax(jnp.asarray(RNG.normal(size=(32, n)), jnp.float32) * 3)
+                    for n in (66, 68))  # fmt: skip
+    exact = pyramid._resize(False, jnp.asarray(window), down, across)
+    for words, same in ((False, window), (True, of_words)):
+        seen = pyramid._resize_by_bfloat16(words, jnp.asarray(same), down, across)
         assert np.abs(seen - exact).max() < 255 * 2**-14
 
 
@@ -176,7 +177,7 @@ def test_runs_of_words_are_runs_of_bytes(length):
     runs = jax.jit(pyramid._runs_of_words, static_argnums=2)(
         pyramid.as_words(image), starts, length
     )
-    in_order = runs.reshape(len(starts), 4, -1).transpose(0, 2, 1).reshape(len(starts), -1)
+    in_order = runs.transpose(2, 1, 0).reshape(len(starts), -1)
     expected = np.stack([image[start : start + length] for start in starts])
     np.testing.assert_array_equal(in_order[:, :length], expected)
 

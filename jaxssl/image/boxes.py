@@ -170,8 +170,8 @@ def crop(
     """
     zoom = jnp.array(image.shape[:2], jnp.float32) / hw  # canvas pixels per original pixel
     y0, x0, y1, x1 = box * jnp.tile(zoom, 2)
-    rows = kernel_weights(y0, y1, 0, image.shape[0], size, interpolation)
-    columns = kernel_weights(x0, x1, 0, image.shape[1], size, interpolation)
+    rows = kernel_weights(y0, y1, jnp.arange(image.shape[0]), size, interpolation)
+    columns = kernel_weights(x0, x1, jnp.arange(image.shape[1]), size, interpolation)
     rows, columns = (w / w.sum(axis=1, keepdims=True) for w in (rows, columns))
     # Full float32: with the 10 bits of TF32, an accelerator's default, a view would be off by up
     # to 1e-3, and a crop of the whole not the image; the products cost nothing beside a network.
@@ -188,19 +188,17 @@ def crop(
 def kernel_weights(
     start: Float[Array, ""],
     stop: Float[Array, ""],
-    first: Int[Array, ""] | int,
-    length: int,
+    pixels: Int[Array, " n"],
     size: int,
     interpolation: str,
     sharpen: Float[Array, ""] | float = 0.0,
-) -> Float[Array, "{size} {length}"]:
+) -> Float[Array, "{size} n"]:
     """The matrix that resizes an interval of a line of pixels, but for a factor of each row.
 
     Args:
       start: where the interval begins, in pixels; need not be whole.
       stop: where it ends.
-      first: the first pixel that there are weights for.
-      length: how many pixels there are weights for.
+      pixels: those that there are weights for, in any order.
       size: pixels of the result.
       interpolation: "bilinear" or "bicubic".
       sharpen: the part of each pixel's two neighbors that is taken off it and added to it first.
@@ -210,7 +208,7 @@ def kernel_weights(
     """
     step = (stop - start) / size
     center = start + step * (jnp.arange(size) + 0.5)
-    pixel = first + jnp.arange(length) + 0.5
+    pixel = pixels + 0.5
     width = jnp.maximum(step, 1)  # widened: antialiasing
 
     def weights(shift: int) -> Array:

@@ -20,7 +20,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from jaxssl.image.boxes import kernel_weights
 from jaxssl.types import Batch, Leaf
@@ -30,6 +30,7 @@ from jaxssl.types import Batch, Leaf
 OVERSAMPLING = 2.5
 LANES = 128  # words in a row of a TPU's memory
 SUBLANES = 8  # rows in a tile of it
+SHIFTS = ((32, 4), (8, 4), (2, 4), (1, 2))  # units, and how many of them: each place below LANES
 
 
 @flax.struct.dataclass
@@ -74,31 +75,27 @@ def as_words(image: Shaped[np.ndarray, "*b n"]) -> Shaped[np.ndarray, "*b m 128"
 
 def _runs_of_words(
     values: Leaf | Packed, starts: Int[Array, " r"], length: int
-) -> Shaped[Array, "r c"]:
-    """The runs of `_runs`, out of words: first the bytes 0, 4, 8, ... of each, then 1, 5, 9, ..."""
+) -> UInt32[Array, "4 w r"]:
+    """The bytes of the runs of `_runs`, out of words: place [i, j] is byte 4 j + i of each run."""
     if isinstance(values, Packed):
         starts = values.start + starts
     number = -(-length // 4)  # of words
-    rows_of_run = -(-number // LANES) + 1
-    row = starts[:, None] // (4 * LANES) + jnp.arange(rows_of_run)[None]
+    row = starts[None] // (4 * LANES) + jnp.arange(-(-number // LANES) + 1)[:, None]
     if isinstance(values, Packed):
         rows = values.pages.at[values.page, row].get(mode="clip")
     else:
         rows = values.at[row].get(mode="clip")
-    words = rows.reshape(len(starts), -1)
-    word, byte = starts[:, None] // 4 % LANES, starts[:, None] % 4
-    for shift in (64, 32, 16, 8, 4, 2, 1):
-        keep = number + shift
-        words = jnp.where((word & shift) > 0, words[:, shift : shift + keep], words[:, :keep])
-    low, high, bits = words[:, :-1], words[:, 1:], (8 * byte).astype(jnp.uint32)
+    # The words of a run below one another: then a shift by 8 or more moves whole tiles, and the
+    # product that follows takes them as they lie.
+    words = rows.swapaxes(1, 2).reshape(-1, len(starts))
+    word, byte = starts[None] // 4 % LANES, starts[None] % 4
+    for unit, choices in SHIFTS:
+        cuts = [words[i * unit :][: number + unit] for i in range(choices)]
+        which = jnp.broadcast_to(word // unit % choices, cuts[0].shape)
+        words = jax.lax.select_n(which, *cuts)
+    low, high, bits = words[:-1], words[1:], (8 * byte).astype(jnp.uint32)
     words = jnp.where(bits > 0, (low >> bits) | (high << (32 - bits)), low)
-    return jnp.concatenate([(words >> 8 * i) & 255 for i in range(4)], axis=1)
-
-
-def _by_byte(weights: Float[Array, "s w"]) -> Float[Array, "s c"]:
-    """Weights of the pixels of a row in the order in which `_runs_of_words` has them."""
-    weights = jnp.pad(weights, ((0, 0), (0, -weights.shape[1] % 4)))
-    return weights.reshape(len(weights), -1, 4).transpose(0, 2, 1).reshape(len(weights), -1)
+    return (words[None] >> jnp.arange(0, 32, 8, jnp.uint32)[:, None, None]) & 255
 
 
 def _runs(
@@ -148,48 +145,48 @@ def crop(
     left = jnp.clip(jnp.floor(x0).astype(jnp.int32), 0, jnp.maximum(width - side, 0))
     rows = jnp.minimum(top + jnp.arange(tall), height - 1)  # what is below the image has no weight
     starts = 3 * offset + width * (3 * rows[:, None] + jnp.arange(3)[None]) + left
+    below, beside = top + jnp.arange(tall), left + jnp.arange(side)
     if words:  # plane after plane, or a TPU would lay the window out anew before each product
-        window = _runs_of_words(values, starts.T.ravel(), side).reshape(3, tall, -1)
+        window = _runs_of_words(values, starts.T.ravel(), side)
+        beside = (left + jnp.arange(4 * window.shape[1])).reshape(-1, 4).T.ravel()
     else:
         window = _runs(values, starts.ravel(), side).reshape(tall, 3, -1)
     # Halving l times is a mean over 2**l pixels: its blur is undone to second order in frequency.
     sharpen = (1 - jnp.exp2(-2.0 * level)) / 24
-    down = kernel_weights(y0, y1, top, tall, size, interpolation, sharpen)
-    across = kernel_weights(x0, x1, left, side, size, interpolation, sharpen)
+    down = kernel_weights(y0, y1, below, size, interpolation, sharpen)
+    across = kernel_weights(x0, x1, beside, size, interpolation, sharpen)
     if beyond:
-        down, across = _within(down, top, height), _within(across, left, width)
-    across = _by_byte(across) if words else across
-    axes = "chw" if words else "hcw"  # of the window: planes, rows and columns
-    cpu, default = (functools.partial(f, axes) for f in (_resize, _resize_by_bfloat16))
+        down, across = _within(down, below, height), _within(across, beside, width)
+    cpu, default = (functools.partial(f, words) for f in (_resize, _resize_by_bfloat16))
     resized = jax.lax.platform_dependent(window, down, across, cpu=cpu, default=default)
     # The cubic overshoots.
     return jnp.clip(resized.reshape(size, 3, size).transpose(0, 2, 1) / 255, 0, 1)
 
 
 def _within(
-    weights: Float[Array, "s r"], first: Int[Array, ""], length: Int[Array, ""]
+    weights: Float[Array, "s r"], pixels: Int[Array, " r"], length: Int[Array, ""]
 ) -> Float[Array, "s r"]:
-    """Weights of the pixels from `first` on, those of a line of `length` pixels alone."""
-    there = first + jnp.arange(weights.shape[1]) < length
-    weights = jnp.where(there[None], weights, 0)
+    """Weights of these pixels, those of a line of `length` pixels alone."""
+    weights = jnp.where((pixels < length)[None], weights, 0)
     # Where there are none, any that add up to more than 0.
     return jnp.where(weights.max(axis=1, keepdims=True) > 0, weights, 1)
 
 
 def _resize(
-    axes: str,
-    window: Shaped[Array, "i j w"],
+    words: bool,
+    window: Shaped[Array, "i j k"],
     down: Float[Array, "s h"],
     across: Float[Array, "s w"],
 ) -> Float[Array, "s n"]:
-    """A window with these axes, resized: f32[s, 3 s].
+    """A window, bytes [h, 3, w] or of words [4, w / 4, 3 h], resized: f32[s, 3 s].
 
     The weights of a pixel need not add up to 1: the result is divided by their sum, which is less
     to compute than to divide the weights.
     """
+    if words:
+        window = window.reshape(-1, 3, down.shape[1]).transpose(2, 1, 0)
     highest = jax.lax.Precision.HIGHEST
     narrow = jnp.matmul(window.astype(jnp.float32), across.T, precision=highest)
-    narrow = narrow if axes == "hcw" else narrow.swapaxes(0, 1)
     resized = jnp.matmul(down, narrow.reshape(down.shape[1], -1), precision=highest)
     # Sums as products: a reduction of rows takes ten times as long on a CPU.
     totals = (jnp.matmul(w, jnp.ones(w.shape[1]), precision=highest) for w in (down, across))
@@ -197,8 +194,8 @@ def _resize(
 
 
 def _resize_by_bfloat16(
-    axes: str,
-    window: Shaped[Array, "i j w"],
+    words: bool,
+    window: Shaped[Array, "i j k"],
     down: Float[Array, "s h"],
     across: Float[Array, "s w"],
 ) -> Float[Array, "s n"]:
@@ -207,12 +204,15 @@ def _resize_by_bfloat16(
     Bytes are bfloat16s. Any other factor is the sum of two; the product of their small parts is
     below what is kept.
     """
-    narrow = _product(f"{axes},sw->{axes[:2]}s", window.astype(jnp.bfloat16), *_split(across))
-    large, small = _split(narrow)
+    size, tall = down.shape
+    weights = across.reshape(size, 4, -1) if words else across
+    axes = "kwr,skw->rs" if words else "hcw,sw->hcs"
+    narrow = _product(axes, window.astype(jnp.bfloat16), *_split(weights))
+    large, small = _split(narrow.reshape(3, tall, size) if words else narrow)
+    axes = "sh,chw->scw" if words else "sh,hcw->scw"
     down_large, down_small = _split(down)
-    resized = _product(f"sh,{axes}->scw", down_large, large, small)
-    resized += _product(f"sh,{axes}->scw", down_small, large)
-    return resized.reshape(len(down), -1) / _outer(down.sum(axis=1), across.sum(axis=1))
+    resized = _product(axes, down_large, large, small) + _product(axes, down_small, large)
+    return resized.reshape(size, -1) / _outer(down.sum(axis=1), across.sum(axis=1))
 
 
 def _outer(down: Float[Array, " s"], across: Float[Array, " s"]) -> Float[Array, "s n"]:
