@@ -1,7 +1,7 @@
 """Do regions help, with which method, and is it the regions? Every run by one command.
 
     python benchmarks/regions.py --workdir runs/regions --studies quickstart regions --jobs 2 \
-        --seeds 101 102 103 --out benchmarks/results/regions.json
+        --seeds 401 402 403 --out benchmarks/results/regions.json
     python benchmarks/regions.py --workdir runs/regions --studies dense --seeds 201 202 203 \
         --photographs data/photos --evaluate folder:data/camvid --ignore-labels 11 --jobs 2
 
