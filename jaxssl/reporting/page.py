@@ -105,7 +105,7 @@ def _lead(groups: Sequence[Group]) -> str:
         config = groups[0].first.config
         return f"{config.method.name} with {config.sampler.name} on {config.data.source}"
     many = f"{len(groups)} configurations" if len(groups) > 1 else "one configuration"
-    return f"{runs} runs of {many}; runs that differ only in their seed are taken together"
+    return f"{runs} runs of {many}; runs that differ only in their seed are averaged"
 
 
 def make_card(group: Group) -> dict[str, Any]:
