@@ -27,13 +27,15 @@ def damage(folder, step):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_newest_state_and_encoder(tmp_path):
+def test_newest_state_and_encoder(tmp_path, caplog):
     save(tmp_path, [1, 2])
+    caplog.clear()
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert int(checkpoints.restore("state", STATE)["step"]) == 2
         encoder = checkpoints.restore("encoder", {"a": STATE["a"]})
         assert checkpoints.restored == 2
     np.testing.assert_array_equal(encoder["a"], [0, 2, 4])
+    assert not caplog.records
 
 
 def test_empty_collections_come_back(tmp_path):

@@ -5,6 +5,7 @@ continues bit for bit. A checkpoint that a kill left unfinished has no final nam
 one that cannot be read, or is not as it was written, is skipped for the one before it.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -12,6 +13,7 @@ import logging
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import jax
 import orbax.checkpoint as ocp
@@ -45,6 +47,18 @@ def has_checkpoint(folder: pathlib.Path) -> bool:
     return any(path.name.isdigit() for path in folder.glob("*"))
 
 
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Within, Orbax does not warn that a folder is read-only, which it was told."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 class Checkpoints:
     """The checkpoints of one run, newest last. A context manager: leaving it waits for writes."""
 
@@ -54,16 +68,17 @@ class Checkpoints:
         if read_only and not folder.is_dir():
             raise UserError(f"no checkpoints in {folder.parent} yet; train it first")
         self._folder = folder.resolve()  # Orbax wants absolute paths
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if read_only else keep,
-                create=not read_only,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,  # what a kill left unfinished
-                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._note),
-            ),
-        )
+        with _without_remarks():
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=None if read_only else keep,
+                    create=not read_only,
+                    read_only=read_only,
+                    cleanup_tmp_directories=not read_only,  # what a kill left unfinished
+                    async_options=ocp.options.AsyncOptions(post_finalization_callback=self._note),
+                ),
+            )
 
     def steps(self) -> list[int]:
         """The steps that are saved, in order."""
