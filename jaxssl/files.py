@@ -86,7 +86,7 @@ def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
     try:
         if not _takes_locks(descriptor):
             os.close(descriptor)
-            descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(folder / ".writer.lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from jaxssl.data.decode import Size
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 from mask_tools.json_lists import read_lists, read_spans
-from mask_tools.mask_reader import Size, read_entry
+from mask_tools.mask_reader import read_entry
 from mask_tools.regions import Region
 
 _NAMES = ("file_name", "filename", "name", "path", "coco_url", "url", "flickr_url")

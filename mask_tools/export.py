@@ -136,7 +136,7 @@ def _owners() -> dict[str, list[str]]:
     """The segmenters that have an option, by the name of the option."""
     owners: dict[str, list[str]] = {}
     for name, kind in SEGMENTERS.items():
-        for field in dataclasses.fields(kind):
+        for field in sorted(dataclasses.fields(kind), key=lambda field: bool(field.kw_only)):
             owners.setdefault(field.name, []).append(name)
     return owners
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxssl.checked_files import naming_damage, read_json, read_npy, read_npz
-from jaxssl.data.decode import decode_label_map, read_encoded
+from jaxssl.data.decode import Size, decode_label_map, read_encoded
 from jaxssl.data.folder import SUFFIXES, find_files
 from jaxssl.data.name_matching import masks_beside
 from jaxssl.data.rle import check_masks
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
-from mask_tools.mask_reader import SCORES, Size, read_array, read_entry, to_masks
+from mask_tools.mask_reader import SCORES, read_array, read_entry, to_masks
 from mask_tools.regions import Region, from_mask
 
 Reader = Callable[[Sequence[str], Example], list[Region]]

@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.data.decode import read_orientation, turn_upright
+from jaxssl.data.decode import Size, read_orientation, turn_upright
 from jaxssl.data.rle import coco, decode_mask, encode_mask, from_coco, mask_areas
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels, from_mask
-
-Size = tuple[int, int]  # height, width
 
 _SEGMENTATION = ("segmentation", "points", "polygon", "mask", "rle")
 # What programs call their confidence, the first that is there.

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from jaxssl.data import open_source
+from jaxssl.data.label_maps import VOID
 from jaxssl.data.records import Info, shard_name, write_info, write_shard
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.dense.confusion import VOID
 
 LAYOUTS = [
     ("train", "trainannot", "test", "testannot"),

@@ -11,8 +11,8 @@ import pytest
 
 from jaxssl import sharding
 from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.fcn import FCN, Fcn, cross_entropy, dilated
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, RandomCrops
 from jaxssl.evaluation.fine_tuning import init_state, make_step

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from jaxssl.evaluation.dense.confusion import VOID
+from jaxssl.data.label_maps import VOID
 from jaxssl.evaluation.dense.grid_cells import Cells, class_shares
 from jaxssl.evaluation.dense.linear_segmentation import Segmentation, fit_cells
 from jaxssl.evaluation.probes import cross_entropy, predict

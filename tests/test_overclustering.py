@@ -10,10 +10,10 @@ from sklearn.metrics import jaccard_score
 from sklearn.preprocessing import StandardScaler
 from test_whole_images import Odd, make_encoder
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense import overclustering as module
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.overclustering import Overclustering, match_clusters, standardized
 from jaxssl.evaluation.dense.whole_images import grids_of
 from jaxssl.evaluation.k_means import assign

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import jaccard_score
 from sklearn.preprocessing import StandardScaler
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.dense.patch_logistic import PatchLogistic
 from jaxssl.pretrained.encoder import Encoder

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.fcn import cross_entropy
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.dense.pets import Squares

@@ -117,7 +117,7 @@ def test_defaults_are_the_generators_own(kind):
 
 def test_masks_are_those_of_the_library(kind, checkpoints, photo):
     segmenter, library, make = KINDS[kind]
-    found = segmenter("vit_b", checkpoints[kind, "vit_b"], "cpu", **LOOSE)(photo)
+    found = segmenter("vit_b", checkpoints[kind, "vit_b"], device="cpu", **LOOSE)(photo)
     theirs = library.SamAutomaticMaskGenerator(make(), **LOOSE).generate(photo.image)
     assert len(found) == len(theirs) > 1
     for region, mask in zip(found, theirs, strict=True):
@@ -130,8 +130,8 @@ def test_masks_are_those_of_the_library(kind, checkpoints, photo):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # torch's own
 def test_small_holes_and_islands_can_be_removed(kind, checkpoints, photo):
     segmenter, path = KINDS[kind][0], checkpoints[kind, "vit_b"]
-    as_they_are = segmenter("vit_b", path, "cpu", **LOOSE)(photo)
-    cleaned = segmenter("vit_b", path, "cpu", **LOOSE, min_mask_region_area=30)(photo)
+    as_they_are = segmenter("vit_b", path, device="cpu", **LOOSE)(photo)
+    cleaned = segmenter("vit_b", path, device="cpu", **LOOSE, min_mask_region_area=30)(photo)
     before, after = (
         max(label(decode_mask(region.rle, region.size), connectivity=2).max() for region in found)
         for found in (as_they_are, cleaned)
@@ -143,7 +143,8 @@ def test_small_holes_and_islands_can_be_removed(kind, checkpoints, photo):
 def test_reduced_precision_changes_little(kind, checkpoints, photo, precision):
     segmenter, path = KINDS[kind][0], checkpoints[kind, "vit_b"]
     full, reduced = (
-        segmenter("vit_b", path, "cpu", p, **LOOSE)(photo) for p in ("auto", precision)
+        segmenter("vit_b", path, device="cpu", precision=p, **LOOSE)(photo)
+        for p in ("auto", precision)
     )
     scores = [[region.score for region in found] for found in (full, reduced)]
     assert scores[0] != scores[1]
@@ -243,7 +244,7 @@ def test_an_export_with_wrong_weights_can_be_begun_again(checkpoints, tmp_path, 
 
 
 def test_images_of_odd_shapes(kind, checkpoints):
-    segmenter = KINDS[kind][0]("vit_b", checkpoints[kind, "vit_b"], "cpu", **LOOSE)
+    segmenter = KINDS[kind][0]("vit_b", checkpoints[kind, "vit_b"], device="cpu", **LOOSE)
     assert len(segmenter(Example("pixel.png", np.zeros((1, 1, 3), np.uint8)))) > 0
     for size in (1, 400), (400, 1):
         with pytest.raises(BrokenImage, match=r"thin.png: SAM takes no image of"):

@@ -247,6 +247,7 @@ def test_a_folder_on_a_network_disk_is_locked_too(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", nfs)
     with locked(tmp_path, "fills"):
         (path,) = tmp_path.iterdir()
+        assert path.name != ".lock"  # which a training holds as long as it runs
         with path.open("r+") as file, pytest.raises(BlockingIOError):
             flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with locked(tmp_path, "fills"):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
 from jaxssl.evaluation import choose_tasks, match, run_tasks
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.confusion import VOID, summarize
+from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.whole_images import (
     MapScores,
     grids_of,

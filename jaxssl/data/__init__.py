@@ -14,7 +14,7 @@ and the tools that only read images should start at once.
 import os
 
 from jaxssl.data.folder import Folder
-from jaxssl.data.label_maps import find_images, open_tree
+from jaxssl.data.label_maps import find_images, open_label_maps
 from jaxssl.data.records import Records
 from jaxssl.data.source import BrokenImage, Example, Regions, Source
 from jaxssl.data.synthetic.scenes import Objects, Scenes
@@ -44,7 +44,7 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         path, _, labels = os.path.expanduser(rest).partition("?labels=")
         if labels:
             return Folder(path, part, labels)
-        return open_tree(path, part) or Folder(find_images(path), part)
+        return open_label_maps(path, part) or Folder(find_images(path), part)
     if scheme == "tfds" and rest:
         return Tfds(rest, part)
     if scheme in ("scenes", "objects"):

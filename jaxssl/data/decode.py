@@ -45,6 +45,7 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)  # values with which height and width change places
 MAX_DECODED = 2 * 89_478_485  # Pillow's limit: 0.7 GB in its memory
 MAX_TO_SHRINK = 4 * MAX_DECODED  # of an image that is to be shrunk
+PORTABLE = (b"\xff\xd8\xff", b"\x89PNG")  # the beginnings of JPEG and PNG files, which records hold
 # Pillow's `open` refuses larger ones before it is known how much of them is to be decoded.
 _LARGE = {b"\xff\xd8": JpegImageFile, b"\x89P": PngImageFile}
 _TOO_LARGE = (

@@ -30,6 +30,7 @@ from jaxssl.data.class_folders import (
 )
 from jaxssl.data.decode import (
     HAS_HEIF,
+    PORTABLE,
     decode_image,
     decode_resized,
     largest_value,
@@ -51,7 +52,6 @@ SUFFIXES += _HEIF if HAS_HEIF else ()
 _DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")  # may have 16-bit channels
 _HIDDEN = (".", "__MACOSX")  # what zip archives made on a Mac have besides
 _SAMPLED = 200  # images looked at for them
-_RECORDED_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how JPEG and PNG files begin
 
 _log = logging.getLogger("jaxssl.data")
 
@@ -170,7 +170,7 @@ class Folder:
     def _example(self, index: int, image: np.ndarray, encoded: bytes) -> Example:
         # Readers of records would take the upper byte of 16-bit values.
         rescaled = self._bits < 16 and encoded.startswith(b"\x89PNG") and encoded[24] == 16
-        as_it_is = encoded.startswith(_RECORDED_AS_THEY_ARE) and not rescaled
+        as_it_is = encoded.startswith(PORTABLE) and not rescaled
         return Example(
             key=self._keys[index],
             image=image,

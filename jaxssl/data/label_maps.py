@@ -35,7 +35,7 @@ _log = logging.getLogger("jaxssl.data")
 
 
 @dataclasses.dataclass(frozen=True)
-class Tree:
+class Layout:
     """The folders in which a data set has the images of a part and their label maps."""
 
     images: str
@@ -45,17 +45,17 @@ class Tree:
     part_list: str = ""  # the file that names the images of the part
 
 
-_TREES = (
-    Tree("{}", "{}annot"),
-    Tree("images/{}", "labels/{}"),
-    Tree("images/{}", "annotations/{}"),
-    Tree("images/{}", "masks/{}"),
-    Tree("{}/images", "{}/labels"),
-    Tree("{}/images", "{}/masks"),
-    Tree("img_dir/{}", "ann_dir/{}"),
-    Tree("leftImg8bit/{}", "gtFine/{}", ("_labelids.png",), _CITYSCAPES_VOID),
-    Tree("leftImg8bit/{}", "gtCoarse/{}", ("_labelids.png",), _CITYSCAPES_VOID),
-    Tree("JPEGImages", "SegmentationClass", part_list="ImageSets/Segmentation/{}.txt"),
+_LAYOUTS = (
+    Layout("{}", "{}annot"),
+    Layout("images/{}", "labels/{}"),
+    Layout("images/{}", "annotations/{}"),
+    Layout("images/{}", "masks/{}"),
+    Layout("{}/images", "{}/labels"),
+    Layout("{}/images", "{}/masks"),
+    Layout("img_dir/{}", "ann_dir/{}"),
+    Layout("leftImg8bit/{}", "gtFine/{}", ("_labelids.png",), _CITYSCAPES_VOID),
+    Layout("leftImg8bit/{}", "gtCoarse/{}", ("_labelids.png",), _CITYSCAPES_VOID),
+    Layout("JPEGImages", "SegmentationClass", part_list="ImageSets/Segmentation/{}.txt"),
 )
 
 
@@ -66,7 +66,7 @@ class LabelFolder:
     has_regions = False
 
     def __init__(
-        self, path: str, root: pathlib.Path, tree: Tree, by_key: str | None = None
+        self, path: str, root: pathlib.Path, layout: Layout, by_key: str | None = None
     ) -> None:
         """Opens the images of a tree at `root`, in `path`, that have a label map.
 
@@ -74,13 +74,13 @@ class LabelFolder:
         picks.
         """
         self.spec = f"folder:{path}"
-        self._images, self._root = Folder(root / tree.images), root / tree.maps
-        files = list(find_files(self._root, tree.endings))
+        self._images, self._root = Folder(root / layout.images), root / layout.maps
+        files = list(find_files(self._root, layout.endings))
         keys = self._images.keys()
-        self.void = (*tree.void, *void_of(keys))
+        self.void = (*layout.void, *void_of(keys))
         found = NameIndex(files).match(keys).number_of
-        if tree.part_list:
-            listed = read_text(root / tree.part_list, advice="copy it again").split()
+        if layout.part_list:
+            listed = read_text(root / layout.part_list, advice="copy it again").split()
             found = {key: file for key, file in found.items() if pathlib.Path(key).stem in listed}
         if not found:
             raise UserError(f"{path}: {describe_mismatch(keys, files)}")
@@ -138,42 +138,42 @@ class LabelFolder:
         return hashlib.sha256(os.fsencode("\0".join(state))).hexdigest()
 
 
-def open_tree(path: str, part: str | None) -> LabelFolder | None:
+def open_label_maps(path: str, part: str | None) -> LabelFolder | None:
     """The images of a part that have label maps; None if the data set has none.
 
     One in five of those to learn from is for testing where no other has a label map.
     """
     root = pathlib.Path(path)
-    if part and not find_tree(root, "test"):
-        found = find_tree(root, "train")
+    if part and not find_layout(root, "test"):
+        found = find_layout(root, "train")
         if found and part == "test":
             _log.info("%s: label maps to learn from only; one in five is for testing", path)
         return LabelFolder(path, *found, by_key=part) if found else None
-    found = find_tree(root, part)
+    found = find_layout(root, part)
     return LabelFolder(path, *found) if found else None
 
 
-def find_tree(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Tree] | None:
+def find_layout(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Layout] | None:
     """The place and layout of the images of a part that have label maps; None if there are none.
 
     Of the part None, what to learn from, trees with a label map for some images only are none.
     """
     kinds = ("test", "val") if part == "test" else ("train",)
     for place, kind in itertools.product(_places(root), kinds):
-        for tree in _TREES:
-            if tree.part_list and part is None:
+        for layout in _LAYOUTS:
+            if layout.part_list and part is None:
                 continue
-            above = tree.part_list or tree.images
+            above = layout.part_list or layout.images
             for split in _names(place / above.partition("{")[0]):
                 images, maps, listed = (
                     pattern.replace("{}", split)
-                    for pattern in (tree.images, tree.maps, tree.part_list)
+                    for pattern in (layout.images, layout.maps, layout.part_list)
                 )
                 there = (place / images).is_dir() and (place / maps).is_dir()
                 if split_of(split)[0] != kind or not there or not (place / listed).exists():
                     continue
-                if any(find_files(place / maps, tree.endings)):
-                    found = dataclasses.replace(tree, images=images, maps=maps, part_list=listed)
+                if any(find_files(place / maps, layout.endings)):
+                    found = dataclasses.replace(layout, images=images, maps=maps, part_list=listed)
                     return place, found
     return None
 

@@ -6,11 +6,12 @@ of several pages can be larger than 2**31 entries, which no index of 32 bits cou
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 PAGE_BYTES = 2**28
+DEVICE_SHARE = 0.3  # of an accelerator's memory, for images: the rest is for the network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +66,10 @@ def pack(rows: np.ndarray, used: np.ndarray, page_bytes: int = PAGE_BYTES) -> Pa
     first = np.searchsorted(page, page)  # of the images on the page of each
     start = (total[:-1] - total[first]).astype(np.int32)
     return Packing(rows, used, page, start, page_length)
+
+
+def pack_varying(
+    arrays: Mapping[str, np.ndarray], used: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray | Packing]:
+    """Packs the arrays [n, length, ...] of which images use different lengths i64[n]."""
+    return {n: pack(array, used[n]) if n in used else array for n, array in arrays.items()}

@@ -25,13 +25,12 @@ from absl import flags
 from jaxssl.data.batch_order import Order
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.loading import load_arrays, sample_sizes
-from jaxssl.data.packing import Packing, pack
+from jaxssl.data.packing import DEVICE_SHARE, Packing, pack_varying
 from jaxssl.data.source import Source
 from jaxssl.data.store import is_complete, open_store, store_folder
 from jaxssl.errors import UserError
 from jaxssl.stopping import follow_parent, starting_workers
 
-_DEVICE_SHARE = 0.3  # of the accelerator's memory: the rest is for the network
 _DISK_SHARE = 0.5  # of what is free
 _GATHERED_AHEAD = 3  # batches
 _ALIGNED = 64  # bytes
@@ -67,8 +66,7 @@ class Pipeline:
         """
         if self.mode != "device" or self.arrays is None:
             return {}
-        used = self.spec.used(self.arrays)
-        return {n: pack(a, used[n]) if n in used else a for n, a in self.arrays.items()}
+        return pack_varying(self.arrays, self.spec.used(self.arrays))
 
     def example_batch(self) -> dict[str, np.ndarray]:
         """Zeros of the shapes and types of a whole batch, as the step sees it in every mode."""
@@ -151,7 +149,7 @@ def open_pipeline(
     complete = is_complete(folder, spec, len(source))
     chosen, reason = _choose(mode, canvases, size, folder, complete, device_bytes * devices)
     arrays = None if chosen == "stream" else open_store(source, spec, cache_dir, show=progress)
-    split = size > _DEVICE_SHARE * device_bytes
+    split = size > DEVICE_SHARE * device_bytes
     return Pipeline(chosen, reason, source, spec, order, arrays, workers, split and devices > 1)
 
 
@@ -163,8 +161,8 @@ def _choose(
         return mode, f"data.input is {mode}: {canvases}"
     if mode != "auto":
         raise UserError(f"no input mode {mode!r}; choose auto, device, host or stream")
-    memory = f"{_DEVICE_SHARE:.0%} of the devices' {_gigabytes(device_bytes)}"
-    if size <= _DEVICE_SHARE * device_bytes:
+    memory = f"{DEVICE_SHARE:.0%} of the devices' {_gigabytes(device_bytes)}"
+    if size <= DEVICE_SHARE * device_bytes:
         return "device", f"data.input auto is device: {canvases} fit in {memory}"
     if complete:
         return "host", f"data.input auto is host: {canvases} exceed {memory} and are in {folder}"

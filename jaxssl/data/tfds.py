@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxssl.checked_files import damage_of, naming_damage
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import decode_image, decode_label_map
+from jaxssl.data.decode import PORTABLE, decode_image, decode_label_map
 from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.splits import choose_splits, in_part
@@ -115,7 +115,7 @@ class Tfds:
             regions=self._segments(features, key, size),
             semantic=semantic,
             depth=depth,
-            encoded=encoded if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG")) else None,
+            encoded=encoded if encoded.startswith(PORTABLE) else None,
         )
 
     def keys(self) -> list[str]:

@@ -10,10 +10,8 @@ from jax.sharding import Mesh
 
 from jaxssl import sharding
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.packing import pack
+from jaxssl.data.packing import DEVICE_SHARE, pack_varying
 from jaxssl.types import Batch, Tree
-
-DEVICE_SHARE = 0.3  # of the device's memory that images may take
 
 
 class CanvasBatches:
@@ -21,8 +19,7 @@ class CanvasBatches:
 
     def __init__(self, spec: CanvasSpec, arrays: Mapping[str, np.ndarray], mesh: Mesh):
         self._arrays, self._mesh = arrays, mesh
-        used = spec.used(dict(arrays))
-        packed = {n: pack(a, used[n]) if n in used else a for n, a in arrays.items()}
+        packed = pack_varying(arrays, spec.used(dict(arrays)))
         size = sum(values.nbytes for values in packed.values())
         self.resident: Tree = {}
         if size <= DEVICE_SHARE * sharding.memory_per_device():

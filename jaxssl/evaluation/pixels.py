@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.canvas import MAX_PIXELS, CanvasSpec
-from jaxssl.data.label_maps import LabelFolder
+from jaxssl.data.label_maps import VOID, LabelFolder
 from jaxssl.data.loading import pick, sample_sizes
 from jaxssl.data.source import BrokenImage, Source
 from jaxssl.data.squares import SquareSpec
@@ -17,7 +17,6 @@ from jaxssl.data.store import open_store
 from jaxssl.data.synthetic.shapes import CLASS_NAMES
 from jaxssl.errors import UserError
 from jaxssl.evaluation.dense import pets_metrics
-from jaxssl.evaluation.dense.confusion import VOID
 
 CROPS = (8, 1024)  # sides of the smallest and the largest that can be cut
 SHOWN = 8  # images

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.data.loading import pick, stack_arrays
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.whole_images import grids_of
 from jaxssl.evaluation.pixels import Pixels, own_shape, read_pixels
 from jaxssl.evaluation.task import Task, TaskResult

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxssl.data import Source
+from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Regions
 from jaxssl.errors import UserError
 from jaxssl.preview import CutViews
@@ -27,7 +28,6 @@ COLORS = (
     (145, 100, 80), (225, 125, 190), (125, 130, 140), (190, 185, 50), (60, 190, 205),
 )  # fmt: skip
 HEAT = np.array([(10, 8, 40), (110, 25, 110), (215, 65, 75), (250, 160, 60), (252, 250, 190)])
-NO_CLASS = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,5 +232,5 @@ def mask_rows(predictions: dict[str, np.ndarray], count: int) -> list[Row]:
 
 def paint_labels(labels: np.ndarray) -> np.ndarray:
     """Label map u8[h, w] as colors u8[h, w, 3]; black where there is no label."""
-    colors = np.array([color(n) for n in range(NO_CLASS)] + [(0, 0, 0)], np.uint8)
+    colors = np.array([color(n) for n in range(VOID)] + [(0, 0, 0)], np.uint8)
     return colors[labels]

@@ -15,13 +15,7 @@ from typing import Any, ClassVar
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region
-from mask_tools.segmenters.network import (
-    check_options,
-    enough_memory,
-    import_first,
-    installed,
-    move,
-)
+from mask_tools.segmenters.network import enough_memory, import_first, installed, move
 from mask_tools.segmenters.point_masks import PointOptions, find_masks
 
 _EXTRA = "transformers"
@@ -49,11 +43,7 @@ class Transformers(PointOptions):
     revision: str = ""
 
     def __post_init__(self) -> None:
-        check_options(
-            self.precision,
-            points_per_side=self.points_per_side,
-            points_per_batch=self.points_per_batch,
-        )
+        super().__post_init__()
         if self.images_per_batch < 1:
             raise UserError("--images-per-batch must be at least 1")
         if self.points_per_side < self.crop_n_points_downscale_factor**self.crop_n_layers:

@@ -4,29 +4,37 @@ A network takes all cores, or a GPU, by itself: it is run in one process, or in 
 """
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from jaxssl.errors import UserError
 
 _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
-@runtime_checkable
-class Network(Protocol):
-    """The options that every network has."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A segmenter that is a network: the options that all have; the defaults are SAM's paper's."""
 
-    device: str  # auto, cpu, cuda, cuda:1 or mps
-    precision: str  # of autocast; auto is float16 on an NVIDIA GPU, float32 elsewhere
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    precision: str = "auto"  # of autocast; auto is float16 on an NVIDIA GPU, float32 elsewhere
+    points_per_side: int = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
 
-
-def check_options(precision: str, *, points_per_side: int, points_per_batch: int) -> None:
-    """Raises `UserError` if a network cannot be run so."""
-    if precision not in _PRECISIONS:
-        raise UserError(f"--precision {precision}: choose {', '.join(_PRECISIONS)}")
-    if min(points_per_side, points_per_batch) < 1:
-        raise UserError("--points-per-side and --points-per-batch must be at least 1")
+    def __post_init__(self) -> None:
+        if self.precision not in _PRECISIONS:
+            raise UserError(f"--precision {self.precision}: choose {', '.join(_PRECISIONS)}")
+        if min(self.points_per_side, self.points_per_batch) < 1:
+            raise UserError("--points-per-side and --points-per-batch must be at least 1")
 
 
 def import_first(extra: str) -> None:

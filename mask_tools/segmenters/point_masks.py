@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxssl.data.rle import encode_changes
 from mask_tools.regions import Region
-from mask_tools.segmenters.network import autocast, to_float
+from mask_tools.segmenters.network import Network, autocast, to_float
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,21 +28,10 @@ _EDGE = 20.0  # pixels from the edge of a crop within which a mask ends at it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PointOptions:
-    """The options by which masks are found; the defaults are SAM's paper's."""
+class PointOptions(Network):
+    """The options by which masks are found for several images at once."""
 
-    device: str = "auto"
-    precision: str = "auto"
-    points_per_side: int = 32
-    points_per_batch: int = 64
     images_per_batch: int = 4
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
     library_points: bool = False
 
 

@@ -20,8 +20,8 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region
 from mask_tools.segmenters.network import (
+    Network,
     autocast,
-    check_options,
     enough_memory,
     import_first,
     installed,
@@ -36,37 +36,22 @@ _WIDTH = "image_encoder.pos_embed"  # whose last axis tells the model types apar
 
 
 @dataclasses.dataclass(frozen=True)
-class SamConfig:
-    """The model, its device, and the options of the automatic mask generator."""
+class SamConfig(Network):
+    """The model, and the options of the automatic mask generator."""
 
     needs_original_size: ClassVar[bool] = False
     official: ClassVar[Mapping[str, str]]  # the address of each model type's file of weights
 
     model_type: str = "vit_h"
     checkpoint: str = ""
-    device: str = "auto"
-    precision: str = "auto"
-    points_per_side: int = 32
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
     crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
 
     def __post_init__(self) -> None:
         if self.model_type not in self.official:
             types = ", ".join(self.official)
             raise UserError(f"no model {self.model_type!r}; --model-type {types}")
-        check_options(
-            self.precision,
-            points_per_side=self.points_per_side,
-            points_per_batch=self.points_per_batch,
-        )
+        super().__post_init__()
         if not pathlib.Path(self.checkpoint).is_file():
             raise UserError(
                 f"--checkpoint {self.checkpoint or '(none)'} is not a file; {self.download_hint}"

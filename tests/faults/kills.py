@@ -115,7 +115,11 @@ def export(folder: pathlib.Path) -> list[list[str]]:
 
 def files(folder: pathlib.Path) -> dict[str, str]:
     """What is in all files but those in which the order of threads shows."""
-    paths = [p for p in folder.rglob("*") if p.is_file() and p.name not in ("journal", ".lock")]
+    paths = [
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and p.name not in ("journal", ".lock", ".writer.lock")
+    ]
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.errors import UserError
-
-VOID = 255
 
 log = logging.getLogger("jaxssl")
 

@@ -18,8 +18,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.confusion import VOID, summarize
+from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
 from jaxssl.evaluation.dense.whole_images import MapScores, predict_whole
 from jaxssl.evaluation.pixels import Pixels

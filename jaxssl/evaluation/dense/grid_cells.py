@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.errors import UserError
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.whole_images import grids_of
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.pretrained.encoder import Encoder

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from jaxssl.data.label_maps import VOID
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense import pets_metrics
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.dense.fcn import cross_entropy
 from jaxssl.evaluation.dense.pixel_recipe import Recipe, train_on_pixels
 from jaxssl.evaluation.pixels import Pixels

@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxssl import sharding
 from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.label_maps import VOID
 from jaxssl.errors import UserError
 from jaxssl.evaluation.canvas_batches import CanvasBatches
-from jaxssl.evaluation.dense.confusion import VOID
 from jaxssl.evaluation.fine_tuning import Change, Loss, fine_tune
 from jaxssl.evaluation.pixels import CROPS, Pixels
 from jaxssl.image import pyramid
