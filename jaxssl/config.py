@@ -220,14 +220,9 @@ POSITIVE = (
     "eval.batch_size", "eval.knn_k", "eval.linear_epochs", "checkpoint.every", "checkpoint.keep",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "seed",
-    "data.pixels",
-    "data.workers",
-    "eval.every",
-    "eval.size",
-    "eval.health",
+    "seed", "data.pixels", "data.workers", "eval.every", "eval.size", "eval.health",
     "eval.in_context",
-)
+)  # fmt: skip
 MINIMUM = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
 ALLOWED = {
     "dtype": ("float32", "bfloat16"),

@@ -1,9 +1,7 @@
 """Progress of long work, its rate and when it ends: a bar on a terminal, plain lines elsewhere."""
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator
 
 from tqdm import tqdm
 
@@ -12,9 +10,20 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}{postfix}"
 
 
 class Progress:
-    """The progress of one task. Called with each count just done, it shows the new state."""
+    """Shows on stderr how far a task is: a context manager, called with each count just done."""
 
-    def __init__(self, total: int, task: str, *, done: int = 0, unit: str, show: bool = True):
+    def __init__(
+        self, total: int, task: str, *, done: int = 0, unit: str = "images", show: bool = True
+    ):
+        """The progress of a task before its first, or next, count.
+
+        Args:
+          total: how many there are.
+          task: what is being done, such as "decoding".
+          done: how many of them are from an earlier run.
+          unit: of what there are so many.
+          show: False for nothing at all.
+        """
         self._total, self._task, self._unit = total, task, unit
         self._first, self.done, self._show = done, done, show
         self._started = self._written = time.monotonic()
@@ -43,15 +52,14 @@ class Progress:
         if self._bar is not None:
             self._bar.clear()
 
-    def finish(self) -> None:
-        """Writes a last line, if that is not written."""
-        if self._bar is None and self._shown != self.done:
-            self._write()
+    def __enter__(self) -> "Progress":
+        return self
 
-    def close(self) -> None:
-        """Ends the bar and leaves it as it is."""
+    def __exit__(self, kind: object, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()
+        elif kind is None and self._shown != self.done:
+            self._write()
 
     def _write(self) -> None:
         self._written, self._shown = time.monotonic(), self.done
@@ -70,27 +78,6 @@ class Progress:
         counts = [] if self._bar is not None else [f"{left} {self._unit} left"]
         times = [f"{_duration(left / rate)} to go", f"ends {_clock(left / rate)}"] if rate else []
         return ", ".join([*details, *counts, *times])
-
-
-@contextlib.contextmanager
-def progress(
-    total: int, task: str, *, done: int = 0, unit: str = "images", show: bool = True
-) -> Iterator[Progress]:
-    """Shows on stderr how far a task is; yields the function to call with each count just done.
-
-    Args:
-      total: how many there are.
-      task: what is being done, such as "decoding".
-      done: how many of them are from an earlier run.
-      unit: of what there are so many.
-      show: False for nothing at all.
-    """
-    shown = Progress(total, task, done=done, unit=unit, show=show)
-    try:
-        yield shown
-        shown.finish()
-    finally:
-        shown.close()
 
 
 def _short(number: float) -> str:

@@ -1,5 +1,6 @@
 """One page that shows runs side by side: `python -m jaxssl.report runs/a runs/b`."""
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line that says what to do."""
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags of this command."""
     parser = Parser(
         prog="python -m jaxssl.report",
         description="Writes one self-contained HTML page about one run or several: curves, results "
@@ -45,8 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how features are drawn in two dimensions: by principal components (default), or by "
         "t-SNE, which needs scikit-learn",
     )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
-        args = parser.parse_args(argv)
+        args = parse_arguments(argv)
         groups = group_runs([read_run(workdir) for workdir in args.workdir])
         title = args.title or ", ".join(group.name for group in groups)
         if args.curve:

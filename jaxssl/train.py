@@ -3,6 +3,7 @@
 Running the same command again continues where the run stopped, at any step, bit for bit.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ def choose_runs(
     return runs
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line that says what to do."""
+def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The flags of this command, and the overrides of the config."""
     parser = Parser(
         prog="python -m jaxssl.train",
         description="Pre-trains an encoder. The same command again continues the run.",
@@ -68,8 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     parser.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     parser.add_argument("--process-id", type=int, metavar="I", help="of this one, 0 to N - 1")
+    return parser.parse_known_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors(saves=True) as status:
-        args, overrides = parser.parse_known_args(argv)
+        args, overrides = parse_arguments(argv)
         runs = choose_runs(args.config, args.workdir, overrides)
         if args.print_config:
             print("\n\n".join(map(format_config, runs.values())))

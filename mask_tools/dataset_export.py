@@ -18,7 +18,7 @@ from jaxssl.checked_files import read_json
 from jaxssl.data.records import Info, read_info, write_info
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.terminal import format_table
 from mask_tools.backends.processes import make_all
 from mask_tools.backends.ray_cluster import make_on_ray
@@ -194,7 +194,7 @@ def _make_missing(
     missing = [number for number in own if found[number] is None]
     total = sum(len(job.indices(number)) for number in own)
     done = total - sum(len(job.indices(number)) for number in missing)
-    with progress(total, "exporting", done=done) as advance:
+    with Progress(total, "exporting", done=done) as advance:
         if ray is None:
             shards = make_all(job, missing, workers, advance)
         else:

@@ -58,6 +58,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--shards", type=positive, metavar="N", help="files to write (default: 64 images each)")
     add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
+    _add_limits(parser)
+    _add_workers(parser)
+    _add_segmenters(parser)
+    return parser.parse_args(argv)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--max-broken",
         type=float,
@@ -80,9 +88,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="fraction of images and annotations that must match, and of images with annotations "
         f"that must get a region (default: {MIN_MATCHED})",
     )
-    _add_workers(parser)
-    _add_segmenters(parser)
-    return parser.parse_args(argv)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

@@ -63,20 +63,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "parts (default: source, the label maps in the records, if there are any)",
     )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises `UserError` where options do not go together."""
     if options.preview and options.preview.suffix.lower() not in _PICTURES:
         raise UserError(f"--preview {options.preview}: give a name in {', '.join(_PICTURES)}")
     if options.preview and len(options.folders) > 1:
         raise UserError("--preview draws the regions of one folder; give one DIR")
     if options.config and not options.preview:
         raise UserError("--config says which views --preview draws; give --preview FILE.png, too")
-    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     with one_line_errors("interrupted; nothing was written") as status:
         options = _parse(argv)
+        _check(options)
         reports = [
             inspect_regions(
                 folder,

@@ -13,7 +13,7 @@ from jaxssl.data.rle import mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.tfrecord import read_all
 from jaxssl.errors import UserError
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.terminal import format_table
 from mask_tools.region_statistics import (
     MIN_AREA,
@@ -101,7 +101,7 @@ def inspect_regions(
     areas = np.zeros(len(AREAS) - 1, int)
     overlaps: list[Overlaps] = []
     missing = 0
-    with progress(sum(shard.count for shard in shards), "inspecting") as advance:
+    with Progress(sum(shard.count for shard in shards), "inspecting") as advance:
         for example in _read(folder, shards, verify):
             rows.append(measure(example, min_area=min_area))
             if example.regions is not None:

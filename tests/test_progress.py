@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxssl import progress as progress_module
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def clock(monkeypatch):
 
 
 def test_plain_lines_are_seconds_apart_and_the_last_is_there(capsys, clock):
-    with progress(8000, "decoding", done=2000) as advance:
+    with Progress(8000, "decoding", done=2000) as advance:
         for _ in range(5):
             clock[0] += 4
             advance(1000)
@@ -33,20 +33,20 @@ def test_plain_lines_are_seconds_apart_and_the_last_is_there(capsys, clock):
 
 
 def test_work_that_ends_early_has_a_last_line_unless_it_failed(capsys, clock):
-    with progress(8, "decoding") as advance:
+    with Progress(8, "decoding") as advance:
         clock[0] += 2
         advance(4)
     told = "2 images/s, 4 images left, 0:02 to go, ends 00:00"
     assert capsys.readouterr().err == f"decoding: 4/8 images, {told}\n"
-    with pytest.raises(ValueError, match="broken"), progress(8, "decoding"):
+    with pytest.raises(ValueError, match="broken"), Progress(8, "decoding"):
         raise ValueError("broken")
-    with progress(8, "decoding", show=False) as advance:
+    with Progress(8, "decoding", show=False) as advance:
         advance(8)
     assert not capsys.readouterr().err
 
 
 def test_the_end_has_a_date_if_it_is_on_another_day(capsys, clock):
-    with progress(49, "training", unit="steps") as advance:
+    with Progress(49, "training", unit="steps") as advance:
         clock[0] += 3600
         advance(1)
     assert capsys.readouterr().err.endswith(", 48 steps left, 48:00:00 to go, ends Jan 03 01:00\n")
@@ -56,7 +56,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
-    with progress(4, "training", unit="steps") as advance:
+    with Progress(4, "training", unit="steps") as advance:
         advance(1, "loss 0.5", rate=1.0)
         advance.pause()
         advance(3, "loss 0.25", rate=1.0)

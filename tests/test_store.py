@@ -18,7 +18,7 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import CHUNK, cache_folder, open_store, store_folder
 from jaxssl.files import locked
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 
 SPEC = SquareSpec(4, "squash")
 COUNT = 4 * CHUNK + 9
@@ -255,12 +255,12 @@ def test_a_folder_on_a_network_disk_is_locked_too(tmp_path, monkeypatch):
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys):
-    with progress(8, "decoding", done=2) as advance:
+    with Progress(8, "decoding", done=2) as advance:
         advance(4)
         advance(2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("decoding: 8/8 images, ")
     assert line.endswith(" images/s, done in 0:00")
-    with progress(8, "decoding", show=False) as advance:
+    with Progress(8, "decoding", show=False) as advance:
         advance(8)
     assert not capsys.readouterr().err

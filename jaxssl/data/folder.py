@@ -92,29 +92,29 @@ class Folder:
         if class_of is not None:
             self.class_names = sort_classes(set(class_of.values()))
         else:
-            depth, self.class_names = find_classes(keys, depth)
-            _report(self.spec, describe_classes(keys, depth, self.class_names))
-            class_of = {key: folder_at(key, depth) for key in keys}
-            if not splits:
-                check_classes(self.class_names, path)
+            class_of = self._classes_by_folder(keys, depth, bool(splits))
         if splits:
             keys = [key for key in keys if folder_at(key, above) in chosen]
         if by_key:
             keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
-            of_part = "" if part is None else f" in its part {part!r}"
+            empty = f"{path} has no images" + ("" if part is None else f" in its part {part!r}")
             if by_key and files:
-                raise UserError(
-                    f"{path} has no images{of_part}, one in five of all: it has too few; give "
-                    "folders train and val"
-                )
-            raise UserError(
-                f"{path} has no images{of_part}; it should hold files that end in "
-                f"{' '.join(SUFFIXES)}, in any folders{_describe(self.left_out, masks)}"
-            )
+                few = ", one in five of all: it has too few; give folders train and val"
+                raise UserError(empty + few)
+            endings = f"; it should hold files that end in {' '.join(SUFFIXES)}, in any folders"
+            raise UserError(empty + endings + _describe(self.left_out, masks))
         self._keys = keys
         label_of = {name: label for label, name in enumerate(self.class_names)}
         self._labels = [label_of.get(class_of.get(key, ""), -1) for key in keys]
+
+    def _classes_by_folder(self, keys: list[str], depth: int, has_splits: bool) -> dict[str, str]:
+        """The class of each image: its folder at that depth, or below splits again."""
+        depth, self.class_names = find_classes(keys, depth)
+        _report(self.spec, describe_classes(keys, depth, self.class_names))
+        if not has_splits:
+            check_classes(self.class_names, self._root)
+        return {key: folder_at(key, depth) for key in keys}
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -29,7 +29,7 @@ from jaxssl.data.loading import ArraySpec, find_arrays, row_bytes, sample_sizes
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 
 CHUNK = 64  # images
 _CHECKERS = 16  # threads, most of which wait for the disk
@@ -174,7 +174,7 @@ def _fill(
     write_text(folder / "journal", "".join(map(_line, done)))
     with (
         (folder / "journal").open("a") as journal,
-        progress(count, f"decoding {source.spec}", done=there, show=show) as advance,
+        Progress(count, f"decoding {source.spec}", done=there, show=show) as advance,
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
     ):
         alone = threading.Lock()
@@ -214,7 +214,7 @@ def _kept(folder: pathlib.Path, spec: ArraySpec, count: int, *, show: bool) -> l
     show = show and count * sum(row_bytes(spec).values()) > _SHOWN_BYTES
     kept = []
     with (
-        progress(count, f"checking {folder.name}", show=show) as advance,
+        Progress(count, f"checking {folder.name}", show=show) as advance,
         concurrent.futures.ThreadPoolExecutor(_CHECKERS) as threads,
     ):
         checksums = threads.map(lambda c: _checksum(arrays, _rows(c.number, count)), chunks)

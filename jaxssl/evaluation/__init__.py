@@ -91,12 +91,7 @@ def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
         "linear": {"epochs": config.linear_epochs},
         "in_context": {"memory": config.in_context} if config.in_context else {},
     }
-    return {
-        name: dataclasses.replace(
-            task, protocol=dataclasses.replace(task.protocol, **settings.get(name, {}))
-        )
-        for name, task in tasks.items()
-    }
+    return {name: task.changed(**settings.get(name, {})) for name, task in tasks.items()}
 
 
 def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
@@ -104,8 +99,7 @@ def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
     changed = dict(tasks)
     for name, task in tasks.items():
         if hasattr(task.protocol, "scratch"):
-            protocol = dataclasses.replace(task.protocol, scratch=True)
-            changed[name] = dataclasses.replace(task, protocol=protocol)
+            changed[name] = task.changed(scratch=True)
     if changed == tasks:
         able = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
         raise UserError(f"--from-scratch is for {able}; none of them is among the tasks")

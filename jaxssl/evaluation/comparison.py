@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,9 +12,9 @@ from ml_collections import ConfigDict
 from jaxssl import sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluation import EvalRecord, Pairs, match, run_tasks
-from jaxssl.evaluation.classification.few_shot import FEW_SHOT, FewShot
+from jaxssl.evaluation.classification.few_shot import FEW_SHOT
 from jaxssl.evaluation.datasets import open_configured
-from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION, Segmentation
+from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.protocols import change
 from jaxssl.evaluation.task import Task
 from jaxssl.models import variable_shapes
@@ -25,16 +24,12 @@ from jaxssl.terminal import format_table
 FRACTIONS = (1.0, 0.1, 0.01)  # of the training images
 
 
-def _with(task: Task, protocol: Any) -> Task:
-    return dataclasses.replace(task, protocol=protocol)
-
-
 # By the names that results have: regression and the linear probe on pooled features, and the probe
 # of the grid.
 TASKS: dict[str, Task] = {
-    "few_shot": _with(FEW_SHOT, FewShot(FRACTIONS)),
-    "linear": _with(FEW_SHOT, FewShot(FRACTIONS, classifier="linear")),
-    "segmentation": _with(SEGMENTATION, Segmentation(fractions=FRACTIONS)),
+    "few_shot": FEW_SHOT.changed(fractions=FRACTIONS),
+    "linear": FEW_SHOT.changed(fractions=FRACTIONS, classifier="linear"),
+    "segmentation": SEGMENTATION.changed(fractions=FRACTIONS),
 }
 
 

@@ -12,7 +12,7 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet, labeled_rows
 from jaxssl.image.augment import normalize
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Tree
 
 
@@ -59,7 +59,7 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     batch_size = -(-encoder.batch_size // encoder.mesh.size) * encoder.mesh.size
     rows = np.resize(rows, -(-len(rows) // batch_size) * batch_size)
     move, variables = encoder.compiled(_move), encoder.variables
-    with progress(len(rows), "BatchNorm", show=encoder.show) as advance:
+    with Progress(len(rows), "BatchNorm", show=encoder.show) as advance:
         for start in range(0, len(rows), batch_size):
             images = data.labeled.train["image"][rows[start : start + batch_size]]
             variables = variables | move(variables, images)

@@ -22,7 +22,7 @@ from jaxssl import sharding
 from jaxssl.errors import DivergenceError
 from jaxssl.image.pyramid import look_up
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Batch, Leaf, Tree
 
 # From the outputs of a network, f32, and what is true to a number.
@@ -175,7 +175,7 @@ def fine_tune(
     optimizer, given = tuning.transform(batch_size, steps), encoder.variables
     state = init_state(network, None if scratch else given, optimizer, size, seed)
     state, key = sharding.replicate(state, mesh), jax.random.key(seed)
-    with progress(tuning.epochs * steps, task, unit="steps", show=encoder.show) as advance:
+    with Progress(tuning.epochs * steps, task, unit="steps", show=encoder.show) as advance:
         for number, batch in enumerate(batches, start=1):
             state, value = step(state, batch, resident or {}, key)
             advance(1)

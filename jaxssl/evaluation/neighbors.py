@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from jaxssl import sharding
 from jaxssl.data.canvas import filled_up
 from jaxssl.losses import unit
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Leaf, Tree
 
 BANK_CHUNK = 2**16  # rows of the bank on the devices at once
@@ -70,7 +70,7 @@ def nearest(
     asked, found = sharding.shard_rows((asked, found), mesh)
     ends = list(stops) or [len(rows)]
     size = min(BANK_CHUNK, ends[-1])
-    with progress(ends[-1], "neighbors", unit="features", show=show) as advance:
+    with Progress(ends[-1], "neighbors", unit="features", show=show) as advance:
         for first, end in zip([0, *ends], ends, strict=False):
             for start in range(first, end, size):
                 some = rows[start : min(start + size, end)]

@@ -51,10 +51,8 @@ def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
             raise UserError(f"unknown setting {key!r} of the tasks chosen; {hint}")
         name, _, field = key.partition(".")
-        task = changed[name]
-        value = _parse(key, text, getattr(task.protocol, field))
-        protocol = dataclasses.replace(task.protocol, **{field: value})
-        changed[name] = dataclasses.replace(task, protocol=protocol)
+        value = _parse(key, text, getattr(changed[name].protocol, field))
+        changed[name] = changed[name].changed(**{field: value})
     return changed
 
 

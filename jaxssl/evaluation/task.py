@@ -34,3 +34,7 @@ class Task:
     # Raises before anything compiles; by default all that offers what the task needs will do.
     check: Callable[[DataSet, Any], None] = lambda data, protocol: None
     presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # protocols by name
+
+    def changed(self, **fields: Any) -> "Task":
+        """The task with some fields of its protocol changed."""
+        return dataclasses.replace(self, protocol=dataclasses.replace(self.protocol, **fields))

@@ -36,7 +36,7 @@ from jaxssl.models import variable_shapes
 from jaxssl.pretrained.architecture import FLOAT32, find_architecture
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Tree
 
 IN_MEMORY = 2**30  # bytes that features may take
@@ -163,7 +163,7 @@ def extract(
         some = features[0][start : start + batch_size]
         some[:] = np.asarray(batch)[: len(some)]
 
-    with progress(len(rows), "features", show=show) as advance:
+    with Progress(len(rows), "features", show=show) as advance:
         for start in range(0, len(rows), batch_size):
             batch = np.asarray(images[rows[start : start + batch_size]])
             missing = batch_size - len(batch)

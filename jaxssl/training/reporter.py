@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from ml_collections import ConfigDict
 
 from jaxssl import distributed
-from jaxssl.progress import Progress, progress
+from jaxssl.progress import Progress
 from jaxssl.training.metrics import MetricsWriter
 
 log = logging.getLogger("jaxssl")
@@ -66,5 +66,5 @@ def open_reporter(
         writer = None
         if first:
             writer = stack.enter_context(MetricsWriter(workdir, start, wandb=config.wandb))
-        bar = progress(total, "training", done=start, unit="steps", show=first)
+        bar = Progress(total, "training", done=start, unit="steps", show=first)
         yield Reporter(writer, stack.enter_context(bar), config, steps_per_epoch)

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxssl import distributed, sharding
 from jaxssl.image.augment import RECIPES
 from jaxssl.image.pyramid import look_up
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.samplers import RefreshingSampler
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import Batch, Features, TrainState, Tree
@@ -69,7 +69,7 @@ class Refresh:
         trainer, memory = self._trainer, state.sampler_state
         variables, steps = trainer.step.encoder_variables(state), trainer.pipeline.sweep_steps
         show = distributed.is_first()
-        with progress(steps, "refreshing the sampler", unit="batches", show=show) as advance:
+        with Progress(steps, "refreshing the sampler", unit="batches", show=show) as advance:
             for batch in trainer.sweep():
                 if distributed.any_process(stopped()):
                     return state

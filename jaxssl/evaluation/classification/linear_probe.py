@@ -26,7 +26,7 @@ from jaxssl.evaluation.probes import Probes, Schedule, init_probes, predict, sca
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.pyramid import look_up
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Batch, Tree
 
 # Trains through one epoch, counted from 0, of the training images in `rows`.
@@ -126,7 +126,7 @@ def linear_probe(
         schedule = Schedule(protocol, batch_size, len(rows) // batch_size)
         key, best = jax.random.key(seed), 0.0
         probes = init_probes(key, schedule, rates, train.features, rows, num_classes=num_classes)
-        with progress(protocol.epochs, task, unit="epochs", show=show) as advance:
+        with Progress(protocol.epochs, task, unit="epochs", show=show) as advance:
             for number in range(protocol.epochs):
                 probes = epoch(probes, schedule, rows, number)
                 if protocol.best_on_test:

@@ -40,7 +40,7 @@ from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.padded import is_inside, resize_within
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Batch
 
 QUERY_BYTES = 2**28  # of features of test cells that are compared with the memory at once
@@ -90,7 +90,7 @@ def remember(
     with (
         tempfile.TemporaryFile() as features,
         tempfile.TemporaryFile() as shares,
-        progress(len(images), "memory", show=encoder.show) as advance,
+        Progress(len(images), "memory", show=encoder.show) as advance,
     ):
         limit = protocol.memory
         for row, cells in labeled_cells(encoder, pixels, images, seed, limit):
@@ -212,7 +212,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: InContext, seed: int) -> Tas
             f"in_context needs k <= {fewest}, the labeled cells in its memory; k is {protocol.k}"
         )
     maps = {stop: MapScores(pixels) for stop in stop_of.values()}
-    with progress(len(pixels.test["hw"]), "testing", show=encoder.show) as advance:
+    with Progress(len(pixels.test["hw"]), "testing", show=encoder.show) as advance:
         for group in ask(encoder, pixels):
             _count(encoder, group, memory, protocol, maps)
             advance(sum(len(asked.whole.rows) for asked in group))

@@ -29,7 +29,7 @@ from jaxssl.evaluation.k_means import assign, k_means
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def cells_of_test_images(
 ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n k"]]:
     """Features of all cells, and how many pixels of each class they have."""
     features, counts, number = [], [], len(pixels.test["hw"])
-    with progress(number, "features", show=encoder.show) as advance:
+    with Progress(number, "features", show=encoder.show) as advance:
         for _, grid, truth in labeled_grids(encoder, pixels, "test", np.arange(number)):
             of_each, _ = class_counts(truth, grid.shape[:2], len(pixels.classes))
             features.append(grid.reshape(-1, grid.shape[2]).astype(np.float32))

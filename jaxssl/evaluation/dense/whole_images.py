@@ -20,7 +20,7 @@ from jaxssl.models.dense import Dense
 from jaxssl.models.padded import cells_of, is_inside, within
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained.encoder import Encoder
-from jaxssl.progress import progress
+from jaxssl.progress import Progress
 from jaxssl.types import Batch, Tree
 
 CONVOLVED = 32  # pixels of which a side is a multiple: the stride of a ResNet
@@ -162,7 +162,7 @@ def predict_whole(
       For each pixel of the images as they are kept its class u8[b, h, w] or its number f32.
     """
     count, is_class = len(pixels.test["hw"]), bool(pixels.classes)
-    with progress(count, "testing", show=tuned.show) as advance:
+    with Progress(count, "testing", show=tuned.show) as advance:
         for whole in whole_images(tuned, pixels, "test", range(count)):
             run, used = tuned.compiled(_outputs, whole.truth.shape[1:], is_class), len(whole.rows)
             predicted = np.asarray(run(tuned.variables, whole.batch))
