@@ -224,10 +224,7 @@ NOT_NEGATIVE = (
     "eval.in_context",
 )  # fmt: skip
 MINIMUM = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
-ALLOWED = {
-    "dtype": ("float32", "bfloat16"),
-    "data.input": ("auto", "device", "host", "stream"),
-}
+ALLOWED = {"dtype": ("float32", "bfloat16"), "data.input": ("auto", "device", "host", "stream")}
 
 
 def check(config: ConfigDict) -> ConfigDict:

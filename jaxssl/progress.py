@@ -71,17 +71,13 @@ class Progress:
         passed, rate = time.monotonic() - self._started, self._rate
         if rate is None:
             rate = (self.done - self._first) / max(passed, 1e-9)
-        details = self._details or (f"{_short(rate)} {self._unit}/s",)
+        details = self._details or (f"{rate:{'.0f' if rate >= 100 else '.3g'}} {self._unit}/s",)
         left = self._total - self.done
         if left <= 0:
             return ", ".join([*details, f"done in {_duration(passed)}"])
         counts = [] if self._bar is not None else [f"{left} {self._unit} left"]
         times = [f"{_duration(left / rate)} to go", f"ends {_clock(left / rate)}"] if rate else []
         return ", ".join([*details, *counts, *times])
-
-
-def _short(number: float) -> str:
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _clock(seconds: float) -> str:

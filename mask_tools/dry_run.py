@@ -37,6 +37,13 @@ def open_matched(
 ) -> tuple[Source, MatchReport | None]:
     """The images to segment, and what annotations there are of them if the segmenter reads some.
 
+    Args:
+      source: as for `segment_dataset`, like the others.
+      segmenter: finds the regions.
+      part: of the source.
+      unannotated: "skip" images that have no annotation, or "error".
+      min_matched: fraction of images and annotations that must match.
+
     Raises:
       UserError: the source cannot be opened or has no regions to keep, or annotations do not match.
     """

@@ -27,6 +27,7 @@ Reader = Callable[[Sequence[str], Example], list[Region]]
 
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 _ARRAYS = ("masks", "segmentations", "pred_masks", "mask", "segmentation", "labels", "arr_0")
+_SIDES = (("height", "width"), ("imageHeight", "imageWidth"), ("imgHeight", "imgWidth"))
 _LISTS = ("annotations", "shapes", "objects", "masks", "segments")  # in the JSON file of an image
 _NUMBERED = re.compile(r"(?:(.*?)[_-])?(?:mask|segment)?[_-]?\d+$", re.IGNORECASE)
 
@@ -77,7 +78,14 @@ class MaskFiles:
 
 
 def group(kind: str, root: str, named: Mapping[str, Sequence[str]], reader: Reader) -> MaskFiles:
-    """The files in a folder by the names of their images."""
+    """The files in a folder by the names of their images.
+
+    Args:
+      kind: of the files, in words.
+      root: the folder.
+      named: paths in the folder by the name of their image.
+      reader: from the files of an image to its regions.
+    """
     files = tuple(tuple(os.path.join(root, file) for file in few) for few in named.values())
     return MaskFiles(kind, root, tuple(named), files, reader)
 
@@ -191,11 +199,7 @@ def _read_json(files: Sequence[str], example: Example) -> list[Region]:
             raise UserError(f"{path} holds no list of masks")
     about = about | (about["image"] if isinstance(about.get("image"), dict) else {})
     size = _sizes(example)[0]
-    for height, width in (
-        ("height", "width"),
-        ("imageHeight", "imageWidth"),
-        ("imgHeight", "imgWidth"),
-    ):
+    for height, width in _SIDES:
         if isinstance(about.get(height), int) and isinstance(about.get(width), int):
             size = about[height], about[width]
     found: list[Region] = []

@@ -208,9 +208,12 @@ def fit(
 ) -> Region:
     """The region on the upright image, turned if it was made for the image as it is stored.
 
-    Its size tells, but for images that are upside down, mirrored or square: they are taken as
-    upright unless `stored`. A region of another size is at fault, as is one without a score where
-    it needs one; else that is 1.
+    Args:
+      region: one of another size than its image's is at fault.
+      example: of the image.
+      stored: whether it was made for the image as stored where the size does not tell: of images
+        that are upside down, mirrored or square.
+      needs_score: whether it is at fault without a score; else the score is 1.
     """
     height, width = example.image.shape[:2]
     if np.isnan(region.score):

@@ -27,7 +27,13 @@ def segment_images(
     """Images of a source with their regions and counts, or why they have none, in their order.
 
     While a network is at work on some images, the next are read, and the regions of those before
-    are grouped. Arguments and order of the steps are those of `segment`.
+    are grouped. The order of the steps is that of `segment`.
+
+    Args:
+      source: of the images.
+      indices: of those to segment.
+      segmenter: finds the regions; None keeps those that the examples carry.
+      max_side: of the images as they are returned, pixels; None: they are not shrunk.
     """
     size = segmenter.images_per_batch if isinstance(segmenter, Batched) else 1
     batches = [indices[start : start + size] for start in range(0, len(indices), size)]

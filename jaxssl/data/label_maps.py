@@ -16,12 +16,7 @@ import numpy as np
 from jaxssl.checked_files import read_text
 from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
 from jaxssl.data.folder import Folder, find_files
-from jaxssl.data.name_matching import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
-    NameIndex,
-    describe_mismatch,
-)
+from jaxssl.data.name_matching import IMAGE_FOLDERS, MASK_FOLDERS, NameIndex, describe_mismatch
 from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.data.splits import in_part, split_of
 from jaxssl.errors import UserError

@@ -10,6 +10,7 @@ error, never a guess.
 
 import dataclasses
 import functools
+import operator
 import re
 import unicodedata
 from collections import defaultdict
@@ -195,7 +196,7 @@ class NameIndex:
             near = [
                 (abs(len(own) - len(other)), number)
                 for other, number in self._by_name(form).get(own[-1], ())
-                if _one_ends_with_the_other(own, other)
+                if all(map(operator.eq, reversed(own), reversed(other)))  # one ends with the other
             ]
             if near:
                 rank, number = min(near)
@@ -241,8 +242,3 @@ def describe_mismatch(keys: Sequence[str], names: Sequence[str]) -> str:
     other = f"; the annotation {names[0]!r} has no image" if names else ""
     wanted = f"; one named {_plain(split_path(keys[0]))[-1]!r} would match" if keys else ""
     return image + other + wanted
-
-
-def _one_ends_with_the_other(one: Path, other: Path) -> bool:
-    common = min(len(one), len(other))
-    return one[-common:] == other[-common:]

@@ -101,7 +101,17 @@ def decode_features(data: bytes) -> dict[str, Any]:
 
 
 def take(features: Mapping[str, Any], name: str, kind: type, count: int | None = None) -> Any:
-    """The values of a feature; `UserError` unless they are of that type and, if given, number."""
+    """The values of a feature.
+
+    Args:
+      features: of `decode_features`.
+      name: of the feature.
+      kind: type of the values: bytes, np.float32 or np.int64.
+      count: how many there must be; None: any.
+
+    Raises:
+      UserError: there is no such feature, or its values are of another type or number.
+    """
     values = features.get(name)
     if values is None:
         raise UserError(f"it has no {name}")

@@ -157,11 +157,7 @@ def plan(
 
 
 def run_tasks(
-    encoder: Encoder,
-    pairs: Pairs,
-    seeds: Sequence[int] = (0,),
-    *,
-    bn_adapt: bool = False,
+    encoder: Encoder, pairs: Pairs, seeds: Sequence[int] = (0,), *, bn_adapt: bool = False
 ) -> Iterator[EvalRecord]:
     """Runs tasks on data sets, once for each seed where the seed matters.
 

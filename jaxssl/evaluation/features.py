@@ -4,14 +4,12 @@ import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet, labeled_rows
-from jaxssl.image.augment import normalize
-from jaxssl.pretrained.encoder import Encoder
+from jaxssl.pretrained.encoder import Encoder, prepare
 from jaxssl.progress import Progress
 from jaxssl.types import Tree
 
@@ -71,5 +69,5 @@ def _move(
     network: nn.Module, normalization: str, variables: Tree, images: UInt8[Array, "b s s 3"]
 ) -> Tree:
     """The collection `batch_stats` after a pass in training mode."""
-    pixels = normalize(images.astype(jnp.float32) / 255, normalization)
+    pixels = prepare(images, normalization)
     return network.apply(variables, pixels, train=True, mutable=["batch_stats"])[1]

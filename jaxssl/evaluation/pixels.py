@@ -87,11 +87,8 @@ class Pixels:
         pixels = read_pixels(self.part(part), "image", row)
         if not self.shorter or min(pixels.shape[:2]) == self.shorter:
             return pixels
-        return np.asarray(
-            Image.fromarray(pixels).resize(
-                self.fed_size(pixels.shape[:2])[::-1], Image.Resampling.BILINEAR
-            )
-        )
+        size = self.fed_size(pixels.shape[:2])[::-1]
+        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
     def fed_size(self, size: tuple[int, ...]) -> tuple[int, int]:
         """Height and width that an image kept at `size` has when a network gets it."""

@@ -126,10 +126,7 @@ class MoCo:
             queue = jax.lax.dynamic_update_slice(queue, rows, (pointer, 0))
             pointer = (pointer + len(rows)) % self.queue_size
         new_state = state.replace(
-            batch_stats=batch_stats,
-            key_batch_stats=key_batch_stats,
-            queue=queue,
-            pointer=pointer,
+            batch_stats=batch_stats, key_batch_stats=key_batch_stats, queue=queue, pointer=pointer
         )
         metrics = {"embedding_std": embedding_std(jnp.stack(q))}
         return jnp.mean(jnp.stack(losses)), (new_state, metrics)

@@ -54,7 +54,16 @@ def convolve(
     rhs_dilation: Sequence[int],
     **options: Any,
 ) -> Array:
-    """`jax.lax.conv_general_dilated` of one group of channels, which come last, for `nn.Conv`."""
+    """`jax.lax.conv_general_dilated` of one group of channels, which come last, for `nn.Conv`.
+
+    Args:
+      x: [b, h, w, c].
+      kernel: [y, x, c, d].
+      strides: of the rows and the columns.
+      padding: before and behind them, or its name in XLA.
+      rhs_dilation: of the kernel.
+      **options: for `jax.lax.conv_general_dilated`.
+    """
 
     def plain(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(

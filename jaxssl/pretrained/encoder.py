@@ -126,8 +126,12 @@ def _encode(
     images: UInt8[Array, "b h w 3"],
 ) -> Shaped[Array, "b ..."]:
     """The output `OUTPUTS[kind]` of an encoder, or of one with a head."""
-    pixels = normalize(images.astype(jnp.float32) / 255, normalization)
-    return OUTPUTS[kind](network.apply(variables, pixels, train=False))
+    return OUTPUTS[kind](network.apply(variables, prepare(images, normalization), train=False))
+
+
+def prepare(images: UInt8[Array, "b h w 3"], normalization: str) -> Float[Array, "b h w 3"]:
+    """Images as a network gets them: from bytes to [0, 1], normalized."""
+    return normalize(images.astype(jnp.float32) / 255, normalization)
 
 
 def extract(

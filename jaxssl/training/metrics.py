@@ -31,7 +31,8 @@ class MetricsWriter:
     def __init__(self, workdir: pathlib.Path, step: int = 0, *, wandb: str = ""):
         """`wandb` names a Weights & Biases project that gets the same numbers; "": none."""
         self._path = workdir / "metrics.jsonl"
-        _keep_until(self._path, step)
+        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._wandb = _start_wandb(wandb, workdir) if wandb else None
         with naming(self._path):
             self._file = self._path.open("a")
@@ -128,8 +129,3 @@ def _parse(text: bytes, where: str) -> dict[str, Any]:
     if not step.is_integer() or "epoch" not in values or any(n.count("/") != 2 for n in names):
         raise UserError(f"{where} is damaged: it has no step, epoch and results; it is left out")
     return {current_result(key): value for key, value in values.items()} | {"step": int(step)}
-
-
-def _keep_until(path: pathlib.Path, step: int) -> None:
-    kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

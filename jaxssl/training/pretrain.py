@@ -64,10 +64,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     state = trainer.init()
     if weights is not None:
         state = with_pretrained_encoder(state, weights)
-    measurements = (
-        PeriodicEvaluation(config, trainer, evaluation),
-        HealthMonitor(config, trainer),
-    )
+    measurements = (PeriodicEvaluation(config, trainer, evaluation), HealthMonitor(config, trainer))
     refresh = Refresh(trainer, config.epochs)
     loop = Loop(config, workdir, trainer, measurements, refresh, profile)
     with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():

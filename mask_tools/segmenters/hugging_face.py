@@ -85,16 +85,12 @@ class Transformers(PointOptions):
                 "its own size nothing is left"
             )
             for example in examples
-            if longest and _is_thin(example.image.shape[:2], longest)
+            if longest and int(min(size := example.image.shape[:2]) * longest / max(size) + 0.5) < 1
         }
         whole = [example for example in examples if example.key not in broken]
         with enough_memory(" ".join(example.key for example in whole)):
             masks = iter(find_masks(model, processor, [e.image for e in whole], self))
         return [broken.get(example.key) or next(masks) for example in examples]
-
-
-def _is_thin(size: Sequence[int], longest: int) -> bool:
-    return int(min(size) * longest / max(size) + 0.5) < 1
 
 
 @functools.lru_cache(maxsize=1)

@@ -60,7 +60,14 @@ class _Masks(NamedTuple):
 def find_masks(
     model: Any, processor: Any, images: Sequence[np.ndarray], options: PointOptions
 ) -> list[list[Region]]:
-    """The masks of each of the images u8[h, w, 3], best first."""
+    """The masks of each of the images, best first.
+
+    Args:
+      model: of `mask-generation`, on its device.
+      processor: of the model's images.
+      images: u8[h, w, 3] each.
+      options: by which masks are found.
+    """
     import torch
 
     crops = [crop for i, image in enumerate(images) for crop in _cut(processor, i, image, options)]

@@ -157,11 +157,7 @@ def _window(corner: np.ndarray, array: np.ndarray) -> Window:
 
 
 def _paint(
-    pixels: np.ndarray,
-    alpha: np.ndarray,
-    color: np.ndarray,
-    light: float,
-    rng: np.random.Generator,
+    pixels: np.ndarray, alpha: np.ndarray, color: np.ndarray, light: float, rng: np.random.Generator
 ) -> None:
     """Lays a surface over f32[3, h, w], as far as alpha f32[h, w] says."""
     change = draw_surface(color, alpha.shape, light, rng)

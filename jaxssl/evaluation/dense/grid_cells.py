@@ -51,6 +51,12 @@ def labeled_grids(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Each of these images, in some order: its row, its grid [h, w, d] and its map u8[i, j].
 
+    Args:
+      encoder: to compute features with.
+      pixels: with the images.
+      part: "train" or "test".
+      rows: of the part.
+
     Raises:
       UserError: features are not finite.
     """

@@ -57,7 +57,17 @@ class Patches(NamedTuple):
 
 
 def patches_of(encoder: Encoder, pixels: Pixels, part: str, rows: np.ndarray) -> Patches:
-    """The cells of squares, image after image; `UserError` if features are not finite."""
+    """The cells of squares, image after image.
+
+    Args:
+      encoder: to compute features with.
+      pixels: with the squares.
+      part: "train" or "test".
+      rows: of the part.
+
+    Raises:
+      UserError: features are not finite.
+    """
     grids = encoder.outputs("grid", pixels.part(part)["image"], rows)
     if not np.isfinite(grids).all():
         raise UserError(f"features of {pixels.name} are not finite; did training diverge?")
@@ -79,7 +89,17 @@ def standardizer(features: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.nda
 def predict(
     learned: Patches, asked: Patches, c: float, protocol: PatchLogistic
 ) -> Int[np.ndarray, " m"]:
-    """The classes of cells by a regression on others; both are standardized already."""
+    """The classes of cells by a regression on others; both are standardized already.
+
+    Args:
+      learned: cells to learn from.
+      asked: cells to classify.
+      c: C.
+      protocol: how to minimize.
+
+    Raises:
+      UserError: no cell has a class.
+    """
     labels, classes = learned.label, learned.counts.shape[1]
     known = labels < classes
     if not known.any():

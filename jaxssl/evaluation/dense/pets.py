@@ -12,7 +12,6 @@ pooled cell: `head_input=gap`. How many images to learn from: `fraction`, 0.1 to
 import dataclasses
 from collections.abc import Iterator
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
@@ -24,9 +23,8 @@ from jaxssl.evaluation.dense.fcn import cross_entropy
 from jaxssl.evaluation.dense.pixel_recipe import Recipe, train_on_pixels
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
-from jaxssl.image.augment import normalize
 from jaxssl.models.dense import Dense, PetsHead
-from jaxssl.pretrained.encoder import Encoder
+from jaxssl.pretrained.encoder import Encoder, prepare
 from jaxssl.types import Batch
 
 
@@ -67,8 +65,7 @@ class Squares:
 
     def __call__(self, key: PRNGKeyArray, batch: Batch) -> tuple[Array, Array]:
         """Normalized images and truth."""
-        pixels = batch["image"].astype(jnp.float32) / 255
-        return normalize(pixels, self.normalization), batch["truth"]
+        return prepare(batch["image"], self.normalization), batch["truth"]
 
 
 def truth_of(pixels: Pixels) -> np.ndarray:

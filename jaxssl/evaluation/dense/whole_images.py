@@ -15,11 +15,10 @@ from jaxtyping import Array, Float
 
 from jaxssl.evaluation.dense.confusion import confusion_matrix
 from jaxssl.evaluation.pixels import Pixels, shown_rows
-from jaxssl.image.augment import normalize
 from jaxssl.models.dense import Dense
 from jaxssl.models.padded import cells_of, is_inside, within
 from jaxssl.models.vit import ViT
-from jaxssl.pretrained.encoder import Encoder
+from jaxssl.pretrained.encoder import Encoder, prepare
 from jaxssl.progress import Progress
 from jaxssl.types import Batch, Tree
 
@@ -94,7 +93,7 @@ def _pad(values: np.ndarray, shape: tuple[int, ...], fill: int) -> np.ndarray:
 
 def _normalized(batch: Batch, normalization: str) -> Float[Array, "b h w 3"]:
     """The images of a batch as a network gets them, 0 where they are padded."""
-    pixels = normalize(batch["image"].astype(jnp.float32) / 255, normalization)
+    pixels = prepare(batch["image"], normalization)
     return jnp.where(is_inside(batch["hw"], pixels.shape[1:3])[..., None], pixels, 0)
 
 
