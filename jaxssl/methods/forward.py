@@ -1,5 +1,6 @@
 """Views through a network, those of one size in one pass (multi-crop: SwAV, section 3.2)."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from jaxssl.models import batch_norm
 from jaxssl.types import Leaf, Tree, View
 
 
@@ -36,8 +38,8 @@ def forward(
       params: its parameters.
       batch_stats: its running statistics; empty for a network without batch norm.
       inputs: for each view its images f32[b, s, s, 3], or what an earlier network made of them.
-      share_batch_norm: whether the views of one size share a pass, hence a batch of BatchNorm, or
-        each has its own.
+      share_batch_norm: whether the views of one size share a batch of BatchNorm, or each has its
+        own.
       key: for what the network draws, such as which branches a ViT leaves out. None: it draws
         nothing, as networks that only give targets do.
       reduce: makes less of what a pass gives, [b v, ...], and the numbers of its v views. Done
@@ -47,15 +49,17 @@ def forward(
       A tree of arrays [b, ...] for each view, in their order.
     """
     outputs: dict[int, Any] = {}
-    for together in _passes(inputs, share_batch_norm):
+    for together in _passes(inputs):
         drawn = {} if key is None else {"drop_path": jax.random.fold_in(key, together[0])}
-        out, changed = network.apply(
-            {"params": params, "batch_stats": batch_stats},
-            stack_views([inputs[i] for i in together]),
-            train=True,
-            mutable=["batch_stats"],
-            rngs=drawn,
-        )
+        one_batch = share_batch_norm or len(together) == 1
+        with contextlib.nullcontext() if one_batch else batch_norm.of_each_view(len(together)):
+            out, changed = network.apply(
+                {"params": params, "batch_stats": batch_stats},
+                stack_views([inputs[i] for i in together]),
+                train=True,
+                mutable=["batch_stats"],
+                rngs=drawn,
+            )
         batch_stats = changed.get("batch_stats", {})
         out = reduce(out, together)
         for place, i in enumerate(together):
@@ -116,7 +120,7 @@ def forward_head_once(
       params: of both, by name; may hold more.
       batch_stats: of both, by name.
       views: with the images of each.
-      share_batch_norm: without it each view has its own pass of both.
+      share_batch_norm: without it each view has its own batch of BatchNorm in both.
       key: for what the encoder draws; None: nothing.
     """
     share = share_batch_norm
@@ -134,9 +138,7 @@ def freeze(params: Tree, frozen: Array) -> Tree:
     return jax.tree.map(lambda w: jnp.where(frozen, jax.lax.stop_gradient(w), w), params)
 
 
-def _passes(inputs: Sequence[Any], share_batch_norm: bool) -> list[list[int]]:
+def _passes(inputs: Sequence[Any]) -> list[list[int]]:
     """The numbers of the inputs that go through the network together."""
-    if not share_batch_norm:
-        return [[i] for i in range(len(inputs))]
     shapes = dict.fromkeys(x.shape for x in inputs)
     return [[i for i, x in enumerate(inputs) if x.shape == s] for s in shapes]
