@@ -16,7 +16,7 @@ from small_run import final_state, lines, losses, run
 from jaxssl import evaluate
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.training.loop import Loop
-from jaxssl.training.workdir import locked
+from jaxssl.training.workdir import occupied
 
 pytestmark = pytest.mark.usefixtures("small_encoders")
 
@@ -214,6 +214,6 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
 
 
 def test_two_runs_in_one_workdir(undisturbed, capsys):
-    with locked(undisturbed):
+    with occupied(undisturbed):
         assert run(undisturbed) == 1
     assert "another run is writing to" in capsys.readouterr().err

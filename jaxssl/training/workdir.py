@@ -111,7 +111,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> I
         with distributed.raise_together():
             if distributed.is_first():
                 create_workdir(workdir, config, images)
-                stack.enter_context(locked(workdir))
+                stack.enter_context(occupied(workdir))
         with distributed.raise_together():
             wait_for(workdir / "config.json")
         yield
@@ -130,7 +130,7 @@ def wait_for(path: pathlib.Path, seconds: float = SECONDS_TO_APPEAR) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
+def occupied(workdir: pathlib.Path) -> Iterator[None]:
     """Keeps a second run out of the folder; a run that dies leaves it open."""
     with (workdir / ".lock").open("w") as file:
         try:
