@@ -79,8 +79,9 @@ class Inputs:
 
 
 def crops(variant: str = "simclr", *words: str) -> Arms:
-    """SimCLR's crops and SAMCLR's, all else alike."""
-    return {"random_crop": (variant, *words), "region_crop": (variant, *words, *REGIONS)}
+    """The method's crops and those of SAMCLR, all else alike."""
+    regions = ("samclr", *words) if variant == "simclr" else (variant, *words, *REGIONS)
+    return {"random_crop": (variant, *words), "region_crop": regions}
 
 
 def named(name: str, arms: Arms) -> Arms:
@@ -91,7 +92,8 @@ def by_scale(inputs: Inputs) -> Arms:
     """How large views are, as fractions of the image or of the region."""
     arms: Arms = {}
     for low, high in SCALES:
-        arms |= named(f"{low} to {high}", crops("simclr", f"--config.views.scale=({low},{high})"))
+        change = () if low == 0.08 else (f"--config.views.scale=({low},{high})",)
+        arms |= named(f"{low} to {high}", crops("simclr", *change))
     return arms
 
 
@@ -121,9 +123,9 @@ def by_region(inputs: Inputs) -> Arms:
 def by_expand(inputs: Inputs) -> Arms:
     """How much of what surrounds an object helps."""
     arms = crops()
-    return {"random_crop": arms["random_crop"]} | {
-        f"expand {e}": (*arms["region_crop"], f"--config.sampler.expand={e}")
-        for e in (1.0, 1.3, 2.0, 3.0)
+    return arms | {
+        f"region_crop, expand {e}": (*arms["region_crop"], f"--config.sampler.expand={e}")
+        for e in (1.3, 2.0, 3.0)
     }
 
 

@@ -7,7 +7,8 @@
 
 The arms of each study (`region_studies.py`) are trained with each seed and compared, seed by seed,
 with the last arm before them that cuts random crops. Stopped, the same command goes on. Results
-are added to `--out`, whose runs of other studies and seeds stay; `--table` only prints what is
+are added to `--out`, whose runs of other studies and seeds stay and are not repeated where the
+command is the same: give a new file after a change of the setting. `--table` only prints what is
 there, as Markdown.
 """
 
@@ -29,14 +30,17 @@ Run = dict[str, object]
 BASELINES = ("random_crop", "simclr")  # ends of the names of arms
 
 
-def train(study: str, arm: str, seed: int, words: Words, workdir: pathlib.Path) -> Run:
+def command_of(words: Words, seed: int) -> list[str]:
+    variant, *overrides = words
+    overrides += ["--config.eval.every=0", "--config.eval.health=0", f"--config.seed={seed}"]
+    return ["--config", f"configs/quickstart.py:{variant}", *overrides]
+
+
+def train(study: str, arm: str, seed: int, command: list[str], workdir: pathlib.Path) -> Run:
     """One run, unless it is finished; its numbers."""
     numbers = workdir / "numbers.json"
     if numbers.exists():
         return json.loads(numbers.read_text())
-    variant, *overrides = words
-    overrides += ["--config.eval.every=0", "--config.eval.health=0", f"--config.seed={seed}"]
-    command = ["--config", f"configs/quickstart.py:{variant}", *overrides]
     workdir.mkdir(parents=True, exist_ok=True)
     start = time.time()
     with (workdir / "printed.txt").open("a") as printed:
@@ -54,12 +58,19 @@ def train(study: str, arm: str, seed: int, words: Words, workdir: pathlib.Path) 
 
 
 def train_all(study: str, arms: Arms, args: argparse.Namespace) -> list[Run]:
-    """All arms of a study with all seeds, `--jobs` at a time."""
+    """All arms of a study with all seeds, `--jobs` at a time. What another study ran is taken."""
+    known = {run["command"]: run for run in merge(args.out, [])}
 
     def work(seed: int, arm: str) -> Run:
-        folder = args.workdir / study / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
-        run = train(study, arm, seed, arms[arm], folder)
-        print(f"{study}: {arm}, seed {seed}: {run['trained']}", flush=True)
+        command = command_of(arms[arm], seed)
+        if other := known.get(" ".join(command)):
+            made_by = f"from study {other['study']}, revision {other['revision']}"
+            run = other | {"study": study, "arm": arm}
+        else:
+            made_by = "trained"
+            folder = args.workdir / study / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
+            run = train(study, arm, seed, command, folder)
+        print(f"{study}: {arm}, seed {seed}: {run['trained']} ({made_by})", flush=True)
         return run
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
