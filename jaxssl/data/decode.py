@@ -9,6 +9,7 @@ refused, as is an image of which more pixels than `MAX_DECODED` would have to be
 
 import io
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -45,6 +46,8 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)  # values with which height and width change places
 MAX_DECODED = 2 * 89_478_485  # Pillow's limit: 0.7 GB in its memory
 MAX_TO_SHRINK = 4 * MAX_DECODED  # of an image that is to be shrunk
+# Within these limits an image is fine; Pillow would warn of it from half of its own limit on.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 PORTABLE = (b"\xff\xd8\xff", b"\x89PNG")  # the beginnings of JPEG and PNG files, which records hold
 # Pillow's `open` refuses larger ones before it is known how much of them is to be decoded.
 _LARGE = {b"\xff\xd8": JpegImageFile, b"\x89P": PngImageFile}
