@@ -24,7 +24,7 @@ from jaxssl.types import Tree
 
 
 def make_mesh() -> Mesh:
-    """All devices on one axis, `data`: process by process, so that each has one run of rows."""
+    """A mesh of all devices on one axis, `data`; those of a process are next to each other."""
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if len(devices) != jax.process_count() * jax.local_device_count():
         raise UserError("the processes have different numbers of devices; give each the same")

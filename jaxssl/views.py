@@ -23,7 +23,7 @@ POINT = 4  # pixels of a view to a point of its region planes: 8 points to a cel
 
 @dataclasses.dataclass(frozen=True)
 class ViewConfig:
-    """How many views of which kind. Scales are fractions of the area a view is cut from."""
+    """The views of an image. Scales are fractions of the area that a view is cut from."""
 
     num_global: int = 2
     size: int = 128
@@ -66,13 +66,13 @@ class ViewConfig:
         )
 
     def _keep(self, color: Color) -> Color:
-        """What is left of the colors of a recipe."""
+        """The changes of a recipe, without those that are switched off."""
         if not self.color:
             color = dataclasses.replace(color, jitter_prob=0.0, gray_prob=0.0)
         return color if self.blur else dataclasses.replace(color, blur_prob=0.0)
 
     def flip_prob(self) -> float:
-        """Of an image and its regions."""
+        """The probability that an image and its regions are flipped."""
         return RECIPES[self.recipe].flip_prob if self.flip else 0.0
 
 
@@ -123,7 +123,7 @@ def whole_images(
 def choose_boxes(
     key: PRNGKeyArray, batch: Batch, memory: Tree, sampler: Sampler, specs: tuple[ViewSpec, ...]
 ) -> tuple[Float[Array, "b v 4"], Bool[Array, " b"], Key[Array, " b"]]:
-    """Where the views of each image are cut.
+    """Draws the box of each view of each image.
 
     Args:
       key: used once.

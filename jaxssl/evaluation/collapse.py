@@ -91,7 +91,7 @@ def uniformity(x: Float[Array, "n d"]) -> Float[Array, ""]:
 def health(
     whole: Float[Array, "n d"], view: Float[Array, "n d"], other: Float[Array, "n d"]
 ) -> dict[str, Array]:
-    """All measures by name, of features of whole images, and the alignment of two views of each."""
+    """Measures by name: of features of whole images, and of how alike two views of each are."""
     std = dimension_std(whole)
     return {
         "rank_me": rank_me(whole),

@@ -1,4 +1,4 @@
-"""What changes in a view beside its crop: normalization, what is drawn for an image, recipes."""
+"""Augmentation of views: normalization, random changes to an image, the recipes of papers."""
 
 import math
 from collections.abc import Callable
@@ -50,7 +50,7 @@ BLUR_RULES: dict[str, Callable[[int, float], tuple[int, Padding]]] = {
 
 @dataclass(frozen=True)
 class Color:
-    """How often and how strongly a view changes. What has probability 0 is free."""
+    """Probabilities and strengths of changes to a view. One of probability 0 costs nothing."""
 
     family: str = "torch"  # a name in `color.FAMILIES`
     jitter_prob: float = 0.0
@@ -141,7 +141,7 @@ def draw_taps(key: PRNGKeyArray, color: Color, radius: int) -> Float[Array, "{2*
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the views of one paper are made, but for their number, sizes and scales."""
+    """The augmentation of a paper's views, without their number, sizes and scales."""
 
     views: tuple[Color, ...]  # of global view i; the last one also of those after it
     local: Color  # of every local view

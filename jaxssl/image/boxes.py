@@ -1,4 +1,4 @@
-"""Boxes, and what is cut out along them.
+"""Boxes: how they are drawn, and the crops along them.
 
 A box is f32[4] = y0 x0 y1 x1 in pixels of the *original* image, end-exclusive. The image may lie
 squashed on a canvas of another size: only `crop` needs to know. Every function is for one
@@ -236,7 +236,7 @@ def _kernel(distance: Float[Array, "..."], interpolation: str) -> Float[Array, "
 def flip(
     key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float, axis: int = 1
 ) -> Shaped[Array, "h w c"]:
-    """An image or a map, mirrored or not.
+    """Mirrors an image or a map at random.
 
     Args:
       key: one key mirrors all maps alike.

@@ -134,12 +134,12 @@ def _luma(image: Array) -> Array:
 
 
 def solarize(image: Image, threshold: float) -> Image:
-    """The negative of what is not darker than `threshold`."""
+    """The image with pixels from `threshold` on inverted."""
     return jnp.where(image < threshold, image, 1 - image)
 
 
 def posterize(image: Image, bits: int) -> Image:
-    """The upper `bits` of the 8 of each byte: the image is rounded to bytes first."""
+    """The image rounded to bytes, with the upper `bits` of their 8 alone."""
     step = 2 ** (8 - bits)
     return jnp.floor(jnp.round(image * 255) / step) * (step / 255)
 

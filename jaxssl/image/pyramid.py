@@ -43,9 +43,10 @@ class Packed:
 
 
 def detach(batch: Batch) -> tuple[Batch, Callable[[Batch], Batch]]:
-    """A batch without the pages that its images share, and what gives one image its pages back.
+    """Takes the pages that images share out of a batch; returns it and `attach(image)`.
 
-    So all that is left has an axis of images, for `jax.vmap` or `jax.lax.map` to go through.
+    All that is left has an axis of images, for `jax.vmap` or `jax.lax.map` to go through; `attach`
+    gives one of them its pages back.
     """
     pages = {name: v.pages for name, v in batch.items() if isinstance(v, Packed)}
 
@@ -239,7 +240,7 @@ def crop_nearest(
     hw: Int[Array, "2"],
     size: int,
 ) -> Shaped[Array, "{size} {size} ..."]:
-    """What a map holds under the centers of `size` x `size` equal parts of `box`.
+    """Samples a map at the centers of `size` x `size` equal parts of `box`.
 
     Args:
       values: of one image, [n, ...]: `shape` points row after row, spread evenly over it.

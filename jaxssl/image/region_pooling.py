@@ -30,9 +30,9 @@ def _overlap(cells: int, points: int) -> Float[Array, "{cells} {points}"]:
 
 
 def winners(occupancy: Float[Array, "b m h w"]) -> Float[Array, "b m h w"]:
-    """Each cell given, whole, to the region that covers most of it; of equals, to the first.
+    """Gives each cell, whole, to the region that covers most of it; of equals, to the first.
 
-    What google-deepmind/detcon does. Exact for a partition of the image, but of regions that lie
+    As google-deepmind/detcon does. Exact for a partition of the image, but of regions that lie
     inside one another only the outer one is left.
     """
     best = jax.nn.one_hot(jnp.argmax(occupancy, axis=1), occupancy.shape[1], axis=1)
@@ -40,12 +40,12 @@ def winners(occupancy: Float[Array, "b m h w"]) -> Float[Array, "b m h w"]:
 
 
 def visible(occupancy: Float[Array, "b m h w"]) -> Bool[Array, "b m"]:
-    """Whether a region has anything of the grid (the threshold of google-deepmind/detcon)."""
+    """Whether each region covers any of the grid (the threshold of google-deepmind/detcon)."""
     return occupancy.sum(axis=(2, 3)) > 1e-3
 
 
 def or_whole(occupancy: Float[Array, "b m h w"]) -> Float[Array, "b m+1 h w"]:
-    """One more region: the whole view where no other is visible, and nothing elsewhere."""
+    """Adds a region: the whole view where no other is visible, and nothing elsewhere."""
     nothing = ~visible(occupancy).any(axis=1)
     whole = jnp.broadcast_to(nothing[:, None, None, None], occupancy[:, :1].shape)
     return jnp.concatenate([occupancy, whole.astype(occupancy.dtype)], axis=1)
@@ -65,7 +65,7 @@ def take(occupancy: Float[Array, "b m h w"], ids: Int[Array, "b r"]) -> Float[Ar
 
 
 def sample_cell(key: PRNGKeyArray, occupancy: Float[Array, "b r h w"]) -> Float[Array, "b r h w"]:
-    """All of one cell of each region, drawn in proportion to what the region covers of it."""
+    """Draws a cell of each region, in proportion to the share covered: 1 there, 0 elsewhere."""
     b, r, h, w = occupancy.shape
     cell = jax.random.categorical(key, jnp.log(occupancy).reshape(b, r, h * w))
     return jax.nn.one_hot(cell, h * w).reshape(b, r, h, w)

@@ -27,7 +27,7 @@ def of_each_view(views: int) -> contextlib.AbstractContextManager[None]:
 
 
 def _normalize(norm: nn.BatchNorm, x: Float[Array, "n *s d"], views: int) -> Array:
-    """What `norm` makes of x, as Flax computes it, with statistics of each view."""
+    """The output of `norm` for x, as Flax computes it, but with statistics of each view."""
     rows, *inside, d = x.shape
 
     def mean(values: Array) -> Float[Array, "v d"]:

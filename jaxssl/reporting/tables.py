@@ -152,7 +152,7 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
 
 
 def _how(measure: Measure, results: Results) -> str | Protocol:
-    """When it was found, or what tells its protocol from others of the same result."""
+    """The time of the result, or how its protocol differs from others of the same result."""
     if not measure.protocol:
         return measure.when
     same = [m for m in results if (m.dataset, m.name) == (measure.dataset, measure.name)]
