@@ -41,9 +41,14 @@ def labeled_features(encoder: Encoder, data: DataSet) -> tuple[LabeledFeatures, 
 def _of_part(encoder: Encoder, part: dict[str, np.ndarray], name: str) -> LabeledFeatures:
     rows, labels = labeled_rows(part)
     features = encoder.pooled(part["image"], rows)
-    if not np.isfinite(features).all():
-        raise UserError(f"features of {name} are not finite; did training diverge?")
+    check_finite(features, name)
     return LabeledFeatures(features, labels)
+
+
+def check_finite(features: np.ndarray, data: str) -> None:
+    """Raises `UserError` if features of images of the data set of this name are not finite."""
+    if not np.isfinite(features).all():
+        raise UserError(f"features of {data} are not finite; did training diverge?")
 
 
 def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:

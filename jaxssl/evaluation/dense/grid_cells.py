@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxssl.data.label_maps import VOID
-from jaxssl.errors import UserError
 from jaxssl.evaluation.dense.whole_images import grids_of
+from jaxssl.evaluation.features import check_finite
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.pretrained.encoder import Encoder
 
@@ -61,8 +61,7 @@ def labeled_grids(
       UserError: features are not finite.
     """
     for row, grid in grids_of(encoder, pixels, part, rows):
-        if not np.isfinite(grid).all():
-            raise UserError(f"features of {pixels.name} are not finite; did training diverge?")
+        check_finite(grid, pixels.name)
         yield row, grid, pixels.truth(part, row)
 
 

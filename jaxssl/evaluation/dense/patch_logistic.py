@@ -22,6 +22,7 @@ from jaxssl.evaluation.classification.logistic import minimize
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import scores, summarize
 from jaxssl.evaluation.dense.grid_cells import class_counts
+from jaxssl.evaluation.features import check_finite
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
@@ -69,8 +70,7 @@ def patches_of(encoder: Encoder, pixels: Pixels, part: str, rows: np.ndarray) ->
       UserError: features are not finite.
     """
     grids = encoder.outputs("grid", pixels.part(part)["image"], rows)
-    if not np.isfinite(grids).all():
-        raise UserError(f"features of {pixels.name} are not finite; did training diverge?")
+    check_finite(grids, pixels.name)
     classes, shape = len(pixels.classes), grids.shape[1:3]
     of_each = [class_counts(pixels.truth(part, row), shape, classes) for row in rows.tolist()]
     counts = np.concatenate([counts.reshape(-1, classes) for counts, _ in of_each])
