@@ -52,6 +52,7 @@ class Inputs:
     folder: pathlib.Path  # for records that are made here
     labeled: pathlib.Path | None = None  # class folders of small images, for mosaics
     photographs: pathlib.Path | None = None
+    annotations: pathlib.Path | None = None  # of the photographs, in BSDS500's format
     evaluate: Words = ()  # data sets that photographs and dense encoders are evaluated on
     ignore_labels: str = ""  # of their label maps: values of no class
 
@@ -196,11 +197,17 @@ def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
 
 
 def photographs(inputs: Inputs) -> Arms:
-    """Photographs as they are."""
+    """Photographs as they are, with regions by `fh` and, given annotations, by people."""
     data, regions = of_photographs(inputs)
     evaluate = f"--config.eval.datasets={','.join(inputs.evaluate)}"
-    words = ("simclr", *data, evaluate, "--config.views.scale=(0.2,1.0)", "--config.epochs=200")
-    return {"random_crop": words, "region_crop": (*words, *regions)}
+    words = ("simclr", *data, evaluate, "--config.epochs=284")  # 1,988 steps of 500 images
+    words += ("--config.views.recipe=moco_v2",)
+    arms = {"random_crop": words, "region_crop, fh": (*words, *regions)}
+    if inputs.annotations is not None:
+        people = mask_tools.Annotation(format="bsds", path=str(inputs.annotations))
+        data = inputs.records("annotated", f"folder:{inputs.photographs}", people)
+        arms["region_crop, people"] = (*words, *regions, data)
+    return arms
 
 
 def dense(inputs: Inputs) -> Arms:
