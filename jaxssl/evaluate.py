@@ -154,7 +154,7 @@ def restore(
 ) -> tuple[Encoder, int]:
     """The encoder to evaluate, and its step."""
     if loaded:
-        encoder, step = loaded, loaded.metadata["step"]
+        encoder, step = loaded, loaded.metadata.step if loaded.metadata else 0
     else:
         encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
     return dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True), step

@@ -9,30 +9,29 @@ reads every format.
 
 import dataclasses
 import importlib.util
-import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.config import BESIDE
+from jaxssl.config import BESIDE, Named
 from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.files import naming, write_text
-from jaxssl.image.augment import NORMALIZE
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import param_names
 from jaxssl.pretrained.encoder import Encoder, load_encoder
+from jaxssl.pretrained.metadata import Metadata, preprocessing_of
 from jaxssl.pretrained.model_card import model_card, torch_code
 from jaxssl.pretrained.weight_files import write_weights
 from jaxssl.terminal import Parser, one_line_errors
@@ -86,42 +85,39 @@ def export_encoder(
     content: dict[str, Any] = dict(tensors)
     if format == "detectron2":  # which then finds the backbone's names in those of its detectors
         content = {"model": tensors, "matching_heuristics": True}
-    write_weights(out, content, metadata)
+    write_weights(out, content, metadata.texts())
     card, results = out.with_suffix(".md"), read_results(workdir, step)
     write_text(card, model_card(config, results, metadata, out.name, code))
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
     print(f"{card}: the model card")
     loaded = load_encoder(out)
-    compare_features(loaded, variables, out, code)
+    compare_features(loaded, variables, metadata, out, code)
     return loaded
 
 
-def file_metadata(config: ConfigDict, format: str, step: int) -> dict[str, str]:
+def file_metadata(config: ConfigDict, format: str, step: int) -> Metadata:
     """The metadata of the file: the encoder's config and the preprocessing of its images."""
-    mean, std = NORMALIZE[config.views.normalize]
-    preprocessing = {
-        "normalize": config.views.normalize,
-        "mean": mean,
-        "std": std,
-        "size": config.eval.size or config.views.size,
-    }
     encoder = {k: v for k, v in config.encoder.to_dict().items() if k not in BESIDE["encoder"]}
-    return {
-        "format": format,
-        "encoder": json.dumps(encoder),
-        "preprocessing": json.dumps(preprocessing),
-        "method": config.method.name,
-        "step": str(step),
-        "jaxssl": str(environment()["versions"]["jaxssl"]),
-    }
+    size = config.eval.size or config.views.size
+    return Metadata(
+        format=format,
+        encoder=cast(Named, encoder),
+        preprocessing=preprocessing_of(config.views.normalize, size),
+        method=config.method.name,
+        step=step,
+        jaxssl=str(environment()["versions"]["jaxssl"]),
+    )
 
 
-def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: str) -> None:
+def compare_features(
+    loaded: Encoder, variables: Tree, metadata: Metadata, out: pathlib.Path, code: str
+) -> None:
     """Prints how far features from the file are from those of the run, here and in torch.
 
     Args:
       loaded: from the file.
       variables: of the run.
+      metadata: of the file.
       out: the file.
       code: of `torch_code`; "": torch has no such encoder.
 
@@ -137,12 +133,12 @@ def compare_features(loaded: Encoder, variables: Tree, out: pathlib.Path, code: 
     difference = float(abs(loaded(images) - features).max())
     largest = float(abs(features).max())
     print(f"largest feature {largest:.3g}; read from the file, features differ by {difference:.1e}")
-    library = loaded.metadata["format"]
+    library = metadata.format
     if code and not all(importlib.util.find_spec(name) for name in ("torch", library)):
         print(f"{library} is not installed, so features were not compared with it")
     elif code:
-        preprocessing = loaded.metadata["preprocessing"]
-        mean, std = (np.float32(preprocessing[k]) for k in ("mean", "std"))
+        preprocessing = metadata.preprocessing
+        mean, std = (np.array(preprocessing[k], np.float32) for k in ("mean", "std"))
         pixels = (images.astype(np.float32) / 255 - mean) / std
         output = _run_torch(code, out, pixels=pixels, features=np.asarray(features))
         print(f"in {library}, features differ by {float(output):.1e}")

@@ -90,7 +90,7 @@ def of_encoder(tmp):
     config.encoder.width, config.views.size = 1 / 64, 32
     shapes = variable_shapes(build_method(config)[1], 32)
     arrays = to_flax(jax.tree.map(lambda shape: np.ones(shape.shape, np.float32), shapes))
-    metadata = file_metadata(config, "flax", 3)
+    metadata = file_metadata(config, "flax", 3).texts()
     write_weights(path, arrays, metadata)
 
     def damage(_, rng):

@@ -67,7 +67,7 @@ def test_export_and_load(tmp_path, tiny_encoder, capsys):
     expected = tiny_encoder.apply(variables, pixels, train=False)
     np.testing.assert_allclose(encoder(IMAGES), expected.pooled, rtol=1e-5)
     np.testing.assert_allclose(encoder.grid(IMAGES), expected.grid, rtol=1e-5)
-    assert (encoder.size, encoder.metadata["step"], encoder.metadata["method"]) == (32, 7, "simclr")
+    assert (encoder.size, encoder.metadata.step, encoder.metadata.method) == (32, 7, "simclr")
     with pytest.raises(ValueError, match="give uint8"):
         encoder(IMAGES / 255)
 
@@ -203,7 +203,7 @@ def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, cap
         tensors = {f"net.{k}": torch.tensor(v.copy()) for k, v in to_torch(variables).items()}
         save_file(tensors, path)
         encoder = load_encoder(path)
-        assert (encoder.metadata["encoder"]["name"], encoder.size) == (name, size)
+        assert (encoder.metadata.encoder["name"], encoder.size) == (name, size)
         assert encoder.normalization == "imagenet"
         jax.tree.map(np.testing.assert_array_equal, encoder.variables, variables)
         other = next(n for _, n, _ in nets.values() if n != name)

@@ -17,7 +17,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Hashable
-from typing import Any, TypedDict
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -28,12 +28,13 @@ from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.checked_files import naming_damage, parse_json
-from jaxssl.config import Named, build, defaults
+from jaxssl.checked_files import naming_damage
+from jaxssl.config import build, defaults
 from jaxssl.errors import UserError
-from jaxssl.image.augment import NORMALIZE, normalize
+from jaxssl.image.augment import normalize
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.architecture import FLOAT32, find_architecture
+from jaxssl.pretrained.metadata import AGAIN, Metadata, parse_metadata, preprocessing_of
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
 from jaxssl.progress import Progress
@@ -49,16 +50,6 @@ OUTPUTS: dict[str, Callable[[Any], Array]] = {
 }
 
 log = logging.getLogger("jaxssl")
-_AGAIN = "export it again"
-
-
-class Preprocessing(TypedDict):
-    """The preprocessing of an encoder's images; `size` is the side at which it was evaluated."""
-
-    normalize: str
-    mean: list[float]
-    std: list[float]
-    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +63,7 @@ class Encoder:
     batch_size: int = 256  # images at once
     show: bool = True  # whether to show how far long work is
     size: int = 0  # side of the images that it was evaluated on, pixels; none is resized
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the file it is from
+    metadata: Metadata | None = None  # of the file that it is from
     memory: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # for evaluation
 
     def __call__(self, images: np.ndarray | Array) -> Float[np.ndarray, "b d"]:
@@ -202,33 +193,34 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
     path = pathlib.Path(path)
     weights = read_weights(path)
     if "preprocessing" in weights.metadata:
-        metadata = _read_metadata(path, weights)
+        metadata = parse_metadata(weights.metadata, path)
     else:
         metadata = _recognize(path, weights, name, prefix)
-    with naming_damage(path, _AGAIN):
-        encoder = ConfigDict(metadata["encoder"])
+    with naming_damage(path, AGAIN):
+        encoder = ConfigDict(metadata.encoder)
         known = set(defaults("encoder", encoder.name))
     if name not in ("", encoder.name):
         raise UserError(f"{path} says that it is of {encoder.name}, not of {name}")
     if unknown := set(encoder) - known:
         raise UserError(f"{path} needs a newer jaxssl, which knows {', '.join(sorted(unknown))}")
-    with naming_damage(path, _AGAIN):
+    size = metadata.preprocessing["size"]
+    with naming_damage(path, AGAIN):
         network = build("encoder", encoder, **FLOAT32)
-        shapes = variable_shapes(network, metadata["preprocessing"]["size"])
+        shapes = variable_shapes(network, size)
     mesh = sharding.make_mesh()
     variables = sharding.replicate(_load(path, weights, shapes, prefix).variables, mesh)
     return Encoder(
         network,
         variables,
-        metadata["preprocessing"]["normalize"],
+        metadata.preprocessing["normalize"],
         mesh,
         show=False,
-        size=int(metadata["preprocessing"]["size"]),
+        size=size,
         metadata=metadata,
     )
 
 
-def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> dict[str, Any]:
+def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> Metadata:
     """The metadata of a file of others, found by its tensors; images are taken as ImageNet's."""
     try:
         encoder, size = find_architecture(weights.tensors, name, prefix)
@@ -238,11 +230,7 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
             f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
     log.info("%s: taken as %s, for images normalized as ImageNet's", path, encoder.name)
-    return {
-        "encoder": encoder.to_dict(),
-        "preprocessing": {"normalize": "imagenet", "size": size},
-        "step": 0,
-    }
+    return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of("imagenet", size))
 
 
 def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
@@ -259,9 +247,9 @@ def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
     if loaded.naming == "haiku" and config.encoder.padding == "torch":
         log.warning("%s is of a network that pads otherwise: set encoder.padding=same", path)
     if "preprocessing" in weights.metadata:
-        preprocessing = _read_metadata(path, weights)["preprocessing"]
-        if preprocessing["normalize"] != config.views.normalize:
-            log.warning("%s was trained with views.normalize=%s", path, preprocessing["normalize"])
+        trained = parse_metadata(weights.metadata, path).preprocessing["normalize"]
+        if trained != config.views.normalize:
+            log.warning("%s was trained with views.normalize=%s", path, trained)
     return loaded.variables
 
 
@@ -277,14 +265,3 @@ def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") 
             *(path, names[0], " or ".join(names[1:])),
         )
     return loaded
-
-
-def _read_metadata(path: pathlib.Path, weights: Weights) -> dict[str, Any]:
-    """The metadata that `jaxssl.export` wrote about an encoder."""
-    kinds: dict[str, Any] = {"encoder": Named, "preprocessing": Preprocessing, "step": int}
-    if missing := set(kinds) - set(weights.metadata):
-        raise UserError(f"{path} is damaged: it does not say its {min(missing)}; {_AGAIN}")
-    read = {k: parse_json(weights.metadata[k], kinds[k], path, advice=_AGAIN) for k in kinds}
-    if (name := read["preprocessing"]["normalize"]) not in NORMALIZE:
-        raise UserError(f"{path} is damaged: it has no normalization {name!r}; {_AGAIN}")
-    return weights.metadata | read

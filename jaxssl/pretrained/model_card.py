@@ -1,7 +1,6 @@
 """The model card of an exported encoder, in Markdown, and the code that loads it in torch."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -9,6 +8,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import flatten
 from jaxssl.models.resnet import BLOCKS, ResNet
 from jaxssl.models.vit import ViT
+from jaxssl.pretrained.metadata import Metadata
 
 _DEPTHS = {"timm": tuple(BLOCKS), "torchvision": (18, 34, 50, 101, 152)}
 _CIFAR_STEM = """\
@@ -20,11 +20,11 @@ _CARD = """\
 
 | | |
 | --- | --- |
-| encoder | {config.encoder.name}: `{metadata[encoder]}` |
+| encoder | {config.encoder.name}: `{encoder}` |
 | trained by | {config.method.name} with views by {config.sampler.name}, without labels |
 | data | `{config.data.source}` |
-| length | {metadata[step]} steps of {config.batch_size} images, of {config.epochs} epochs |
-| format | {metadata[format]}, written by jaxssl {metadata[jaxssl]} |
+| length | {metadata.step} steps of {config.batch_size} images, of {config.epochs} epochs |
+| format | {metadata.format}, written by jaxssl {metadata.jaxssl} |
 
 ## Use
 
@@ -104,7 +104,7 @@ net = timm.models.vision_transformer.VisionTransformer(
 def model_card(
     config: ConfigDict,
     results: Sequence[tuple[str, float]],
-    metadata: Mapping[str, str],
+    metadata: Metadata,
     file: str,
     code: str,
 ) -> str:
@@ -117,19 +117,19 @@ def model_card(
       file: its name.
       code: of `torch_code`.
     """
-    preprocessing = json.loads(metadata["preprocessing"])
+    preprocessing = metadata.preprocessing
     if code:
         in_torch = f"In torch:\n\n```python\n{code}```\n"
-    elif metadata["format"] == "detectron2":
+    elif metadata.format == "detectron2":
         in_torch = _IN_DETECTRON2.format(
             file=file,
             mean=[round(255 * value, 3) for value in preprocessing["mean"]],
             std=[round(255 * value, 3) for value in preprocessing["std"]],
         )
-    elif metadata["format"] == "flax":
+    elif metadata.format == "flax":
         in_torch = "The names in the file are paths of Flax; export `timm` names for torch.\n"
     else:
-        in_torch = f"{metadata['format']} has no encoder like this one: load it as above.\n"
+        in_torch = f"{metadata.format} has no encoder like this one: load it as above.\n"
     rows = [f"| {name} | {value:.4g} |" for name, value in results]
     table = "\n".join(["| result | value |", "| --- | --- |", *rows]) if rows else "None yet."
     values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
@@ -137,6 +137,7 @@ def model_card(
         file=file,
         config=config,
         metadata=metadata,
+        encoder=metadata.texts()["encoder"],
         preprocessing=preprocessing,
         in_torch=in_torch,
         table=table,
