@@ -169,30 +169,21 @@ class Loop:
         batches = self._trainer.batches(start)
         for step in range(start + 1, self._total + 1):
             if self._refresh.is_due(step - 1):
-                reporter.pause()
-                with self._time.of("refresh"):
-                    state = self._refresh(state, lambda: stop.received)
+                state = self._refreshed(state, reporter, stop)
                 if distributed.any_process(stop.received):
                     break
                 interval.restart()
             state = self._step(state, step, batches, interval, first=step == start + 1)
             stopping, measure = consensus.reached(stop.received), self._is_due(step)
-            save = stopping or step == self._total or step % self._config.checkpoint.every == 0
-            save = save or self._refresh.is_due(step)
+            save = stopping or self._is_saved(step)
             if save or measure or step % self._config.log_every == 0:
                 reporter.report_training(step, interval.end(step) | self._machine())
             if save:  # before measurements and refresh: a run that continues makes up for them
                 self._save(checkpoints, step, state)
             if stopping:
                 break
-            if measure:
-                try:
-                    with self._interruptible(stop):
-                        self._measure(reporter, step, state)
-                except KeyboardInterrupt:
-                    self._save(checkpoints, step, state)
-                    self._log_stop(reporter, step)
-                    return False
+            if measure and not self._measured(state, step, checkpoints, reporter, stop=stop):
+                return False
             if save or measure:
                 interval.restart()
         else:
@@ -243,6 +234,16 @@ class Loop:
         peak = sharding.peak_memory()
         return once | ({"peak_memory_gib": peak / 2**30} if peak else {})
 
+    def _refreshed(self, state: TrainState, reporter: Reporter, stop: StopSignal) -> TrainState:
+        reporter.pause()
+        with self._time.of("refresh"):
+            return self._refresh(state, lambda: stop.received)
+
+    def _is_saved(self, step: int) -> bool:
+        """Whether to save a checkpoint after this step."""
+        is_one = step == self._total or step % self._config.checkpoint.every == 0
+        return is_one or self._refresh.is_due(step)
+
     def _is_due(self, step: int) -> bool:
         """Whether to measure after this step: before the first, after the last, and in between."""
         every = self._config.eval.every * self._per_epoch
@@ -251,6 +252,25 @@ class Loop:
     def _is_measured(self, step: int) -> bool:
         lines = read_metrics(self._workdir) if distributed.is_first() else []
         return distributed.any_process(any(x["step"] == step and "loss" not in x for x in lines))
+
+    def _measured(
+        self,
+        state: TrainState,
+        step: int,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+        *,
+        stop: StopSignal,
+    ) -> bool:
+        """Measures; returns whether no signal ended that early. After one the state is saved."""
+        try:
+            with self._interruptible(stop):
+                self._measure(reporter, step, state)
+        except KeyboardInterrupt:
+            self._save(checkpoints, step, state)
+            self._log_stop(reporter, step)
+            return False
+        return True
 
     def _measure(self, reporter: Reporter, step: int, state: TrainState) -> None:
         reporter.pause()
