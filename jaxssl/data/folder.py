@@ -99,11 +99,9 @@ class Folder:
             keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
             empty = f"{path} has no images" + ("" if part is None else f" in its part {part!r}")
-            if by_key and files:
-                few = ", one in five of all: it has too few; give folders train and val"
-                raise UserError(empty + few)
-            endings = f"; it should hold files that end in {' '.join(SUFFIXES)}, in any folders"
-            raise UserError(empty + endings + _describe(self.left_out, masks))
+            raise UserError(
+                empty + _why_empty(bool(by_key and files), _describe(self.left_out, masks))
+            )
         self._keys = keys
         label_of = {name: label for label, name in enumerate(self.class_names)}
         self._labels = [label_of.get(class_of.get(key, ""), -1) for key in keys]
@@ -222,6 +220,13 @@ def _describe(left_out: collections.Counter[str], masks: Mapping[str, str]) -> s
     files = ", ".join(f"{count} {ending}" for ending, count in counts)
     heif = "; for HEIC: pip install jaxssl[heif]" if set(left_out) & {*_HEIF} else ""
     return of_masks + (f"; files left out: {files}{heif}" if files else "")
+
+
+def _why_empty(divided: bool, left_out: str) -> str:
+    """The reason why there is no image, in a whole folder or in a part by keys of its images."""
+    if divided:
+        return ", one in five of all: it has too few; give folders train and val"
+    return f"; it should hold files that end in {' '.join(SUFFIXES)}, in any folders{left_out}"
 
 
 @functools.cache
