@@ -5,11 +5,12 @@ SAM (arXiv 2304.02643), HQ-SAM (2306.01567), SAM 2 (2408.00714), SAM 3 (2511.167
 revision is fetched once; then everything is read from that folder.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from jaxssl.data.source import BrokenImage, Example
@@ -158,6 +159,22 @@ def _check_kind(folder: pathlib.Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, transformers logs errors only, and shows no progress bar."""
+    from transformers.utils import logging
+
+    shown, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(shown)
+        if bar:
+            logging.enable_progress_bar()
+
+
 @functools.lru_cache(maxsize=1)
 def _load(options: Transformers) -> tuple[Any, Any]:
     """The model on its device and its processor, loaded once in a process."""
@@ -165,27 +182,20 @@ def _load(options: Transformers) -> tuple[Any, Any]:
         import torch
         from safetensors import SafetensorError
         from transformers import AutoImageProcessor, AutoModelForMaskGeneration
-        from transformers.utils import logging
     folder = options.folder()
-    shown, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        model, report = AutoModelForMaskGeneration.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in its report
-        )
-        processor = AutoImageProcessor.from_pretrained(folder)
+        with _quiet():
+            model, report = AutoModelForMaskGeneration.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in its report
+            )
+            processor = AutoImageProcessor.from_pretrained(folder)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise UserError(
             f"--model {folder} is damaged or cut short ({_reason(error)}); {_GIVE}"
         ) from error
-    finally:
-        logging.set_verbosity(shown)
-        if bar:
-            logging.enable_progress_bar()
     wrong = sorted([*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])])
     if wrong:
         raise UserError(
