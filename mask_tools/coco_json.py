@@ -113,21 +113,12 @@ class Listed:
     bounds: np.ndarray  # i64[m, 2]: bytes of each annotation
     flagged: int  # annotations, or segments, that are crowds
     total: int
-    is_panoptic: bool
     number: Any  # the first image_id that is a number
-    files: dict[int, str]  # of panoptic annotations
+    files: dict[int, str]  # of panoptic annotations; other kinds have none
 
     def open(self, kind: str, crowds: bool, *, panoptic: bool = False) -> CocoFile:
         """The annotations of the images; `UserError` if there are none of this kind."""
-        for what, there in (("annotations", self.slots), ("images", self.images)):
-            if not there:
-                raise UserError(
-                    f"{self.path} has no list of {what}, so it is no COCO annotation file: export "
-                    "it as one"
-                )
-        if self.is_panoptic != panoptic:
-            other = "panoptic" if self.is_panoptic else "coco"
-            raise UserError(f"{self.path} holds no {kind}; give --format {other}")
+        self._check(kind, panoptic)
         names, sizes, extents = [], [], []
         owned: dict[str, str] = {}
         for image in self.images:
@@ -161,6 +152,17 @@ class Listed:
             keeps_crowds=crowds or everything,
         )
 
+    def _check(self, kind: str, panoptic: bool) -> None:
+        for what, there in (("annotations", self.slots), ("images", self.images)):
+            if not there:
+                raise UserError(
+                    f"{self.path} has no list of {what}, so it is no COCO annotation file: export "
+                    "it as one"
+                )
+        if panoptic != bool(self.files):
+            other = "panoptic" if self.files else "coco"
+            raise UserError(f"{self.path} holds no {kind}; give --format {other}")
+
     def _strays(self, owned: Mapping[str, str]) -> Iterator[str]:
         for image, slot in self.slots.items():
             if image not in owned:
@@ -175,7 +177,7 @@ def read_listed(path: str) -> Listed:
     owners, bounds = array.array("q"), array.array("q")
     files: dict[int, str] = {}
     flagged = total = 0
-    number, is_panoptic, nameless = None, False, -1
+    number, nameless = None, -1
     for of, start, end, entry in read_lists(path):
         is_dict = isinstance(entry, dict)
         if is_dict and of == "images":
@@ -188,7 +190,7 @@ def read_listed(path: str) -> Listed:
         if number is None and not isinstance(image, str):
             number = image
         if "segments_info" in entry:
-            is_panoptic, files[len(owners)] = True, str(entry.get("file_name", ""))
+            files[len(owners)] = str(entry.get("file_name", ""))
         owners.append(slots.setdefault(plain_id(image), len(slots)))
         if len(slots) > len(written):
             written.append(str(image))
@@ -197,11 +199,7 @@ def read_listed(path: str) -> Listed:
         flagged += sum(_is_set(part.get("iscrowd")) for part in parts)
         total += len(parts)
     if nameless >= 0 and len(slots) == 1:
-        raise UserError(
-            f"{path} is no list of COCO results with an image_id each, nor a file of COCO "
-            f"annotations: see its byte {nameless}; masks of one image belong into a file of its "
-            "name, and --path is their folder"
-        )
+        raise _no_coco(path, nameless)
     slot_of = np.array(owners, np.int64)
     order = np.argsort(slot_of, kind="stable")
     return Listed(
@@ -214,9 +212,16 @@ def read_listed(path: str) -> Listed:
         bounds=np.array(bounds, np.int64).reshape(-1, 2),
         flagged=flagged,
         total=total,
-        is_panoptic=is_panoptic,
         number=number,
         files=files,
+    )
+
+
+def _no_coco(path: str, byte: int) -> UserError:
+    return UserError(
+        f"{path} is no list of COCO results with an image_id each, nor a file of COCO "
+        f"annotations: see its byte {byte}; masks of one image belong into a file of its name, "
+        "and --path is their folder"
     )
 
 
