@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
-from jaxssl.data.rle import bit_planes
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 
@@ -17,24 +16,19 @@ from jaxssl.errors import UserError
 class SquareSpec:
     """The arrays of an image brought to a square.
 
-    image u8[size, size, 3]; hw i32[2], height and width of the original; label i32[]. With planes
-    region_planes u32[size/stride, size/stride, planes] of the 32 * planes largest regions. With
-    maps: semantic u8[size, size] and depth f32[size, size], of the nearest pixels.
+    image u8[size, size, 3]; hw i32[2], height and width of the original; label i32[]. With maps:
+    semantic u8[size, size] and depth f32[size, size], of the nearest pixels.
     """
 
     size: int  # side, pixels
     fit_by: Literal["center", "squash"] = "center"  # shorter side resized, center cut out; or whole
-    planes: int = 0  # of 32 regions each; 0: no region_planes
-    stride: int = 2  # pixels to a point of region_planes
     maps: tuple[str, ...] = ()  # of what each pixel has: "semantic", its label, or "depth"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.planes < 0:
-            raise UserError(f"{self}: size must be >= 1 and planes >= 0")
-        if self.planes and self.size % self.stride:
-            raise UserError(f"size {self.size} must be a multiple of stride {self.stride}")
-        if self.fit_by == "center" and (self.planes or self.maps):
-            raise UserError("squares cut from the center hold no regions or maps; squash them")
+        if self.size < 1:
+            raise UserError(f"{self}: size must be >= 1")
+        if self.fit_by == "center" and self.maps:
+            raise UserError("squares cut from the center hold no maps; squash them")
         check_maps(self.maps)
 
     def arrays(self) -> Shapes:
@@ -45,9 +39,6 @@ class SquareSpec:
             "hw": ((2,), np.dtype(np.int32)),
             "label": ((), np.dtype(np.int32)),
         }
-        if self.planes:
-            points = self.size // self.stride
-            arrays["region_planes"] = ((points, points, self.planes), np.dtype(np.uint32))
         return arrays | {name: (square, MAPS[name]) for name in self.maps}
 
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
@@ -69,10 +60,6 @@ class SquareSpec:
             "hw": np.array(size, np.int32),
             "label": np.array(example.label, np.int32),
         }
-        if self.planes:
-            points = (self.size // self.stride,) * 2
-            rle = example.regions.largest(32 * self.planes) if example.regions is not None else []
-            square["region_planes"] = bit_planes(rle, size, points, self.planes)
         shape = (self.size, self.size)
         return square | {name: read_map(example, name, size, shape) for name in self.maps}
 
