@@ -182,9 +182,8 @@ def mosaics(inputs: Inputs) -> Arms:
     """Real pictures, crowded by construction, a region for each."""
     source = f"folder:{inputs.mosaics()}"
     tiles = inputs.records("tiles", source, mask_tools.Grid(TILES, TILES))
-    words = ("--config.encoder.stem=cifar", "--config.views.scale=(0.2,1.0)", "--config.epochs=24")
-    evaluate = (f"--config.eval.datasets=folder:{inputs.labeled}", "--config.eval.size=32")
-    return crops("simclr", tiles, *words, *evaluate)
+    words = (f"--config.eval.datasets=folder:{inputs.labeled}", "--config.epochs=32")
+    return crops("simclr", tiles, *words)  # 1,984 steps
 
 
 def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
