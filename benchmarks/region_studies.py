@@ -23,7 +23,7 @@ Arms = dict[str, Words]
 
 SCENES = "scenes:2000"  # the quickstart's
 REGIONS = ("--config.sampler.name=region_crop", "--config.sampler.min_area=64")
-METHODS = ("moco", "byol", "simsiam", "dino", "swav")
+METHODS = ("moco", "byol", "simsiam", "dino", "swav", "detcon_s", "detcon_b")
 SCALES = ((0.08, 1.0), (0.2, 1.0), (0.6, 1.0))  # SimCLR's, the quickstart's; MoCo's; narrow
 LOCAL = ("--config.views.num_local=6", "--config.views.local_size=16")  # SAMCLR's code: 128, 64
 TILES = 6  # a side of a mosaic
