@@ -253,7 +253,7 @@ def test_what_is_no_file_of_weights(tmp_path):
 )
 def test_tensors_stay_inside_their_storage(offset, shape, strides):
     numbers = np.arange(4, dtype=np.float32)
-    storage = Storage("0", "<f4", 4)
+    storage = Storage("0", "<f4")
     np.testing.assert_array_equal(Tensor(storage, 2, (2,), (1,)).read(numbers), [2, 3])
     with pytest.raises(ValueError, match="it holds a tensor of"):
         Tensor(storage, offset, shape, strides).read(numbers)

@@ -61,13 +61,13 @@ def load_others(names: Sequence[str], encoder: Encoder) -> dict[str, Encoder]:
     return loaded
 
 
-def with_random_weights(encoder: Encoder, seed: int = 0) -> Encoder:
+def with_random_weights(encoder: Encoder) -> Encoder:
     """The same network as it is before training."""
     size = encoder.size
     shapes = variable_shapes(encoder.network, size)  # raises if it takes no such images
     image = np.zeros((1, size, size, 3), np.float32)
     init = functools.partial(encoder.network.init, train=False)
-    variables = sharding.jit_init(init, encoder.mesh)(jax.random.key(seed), image)
+    variables = sharding.jit_init(init, encoder.mesh)(jax.random.key(0), image)
     variables = {name: variables.get(name, {}) for name in shapes}
     return dataclasses.replace(encoder, variables=variables, memory={})
 

@@ -78,11 +78,11 @@ class Unpickler(pickle.Unpickler):
         """A storage, which torch writes beside the pickle, by its key."""
         if pid[0] == "module":  # a class with its source, in files of torch before 1.6
             return Ignored
-        kind, dtype, key, _, numel, *view = pid
+        kind, dtype, key, _, _, *view = pid
         if kind != "storage" or any(view):
             raise UserError(f"it holds a {kind} that is no plain storage")
         self.dtypes[str(key)] = dtype
-        return Storage(str(key), dtype, int(numel))
+        return Storage(str(key), dtype)
 
 
 class Fields(dict[Any, Any]):
@@ -112,7 +112,6 @@ class Storage:
 
     key: str
     dtype: Any
-    numel: int
 
 
 @dataclasses.dataclass(frozen=True)

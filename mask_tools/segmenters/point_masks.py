@@ -44,10 +44,6 @@ class _Crop(NamedTuple):
     pixels: "Tensor"  # u8[3, h, w]
     points_per_side: int
 
-    @property
-    def is_whole(self) -> bool:
-        return self.box == (0, 0, self.size[1], self.size[0])
-
 
 class _Masks(NamedTuple):
     """Some masks of an image."""
