@@ -12,7 +12,7 @@ import jaxssl
 from jaxssl import sharding
 from jaxssl.evaluate import results_table, save
 from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
-from jaxssl.evaluation.classification.linear_protocols import PRESETS
+from jaxssl.evaluation.classification.linear_probe import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.evaluation.task import TaskResult

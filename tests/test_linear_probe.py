@@ -8,9 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jaxssl.data.batch_order import Order
-from jaxssl.evaluation.classification.linear_probe import linear_probe
-from jaxssl.evaluation.classification.linear_protocols import PRESETS, LinearProbe
+from jaxssl.evaluation.classification.linear_probe import PRESETS, linear_probe
 from jaxssl.evaluation.features import LabeledFeatures
+from jaxssl.evaluation.probes import LinearProbe
 
 
 def make_data(n, seed, spread=100):

@@ -1,9 +1,10 @@
 """Linear classifiers on frozen features, trained by SGD, one for each learning rate, at once.
 
 The linear probe trains them on pooled features and labels, linear segmentation on the cells of the
-grid and the shares of the classes in them.
+grid and the shares of the classes in them. SGD has momentum 0.9 and no weight decay.
 """
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -13,8 +14,52 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxssl.evaluation.classification.linear_protocols import LinearProbe
+from jaxssl.config import LINEAR_EPOCHS
+from jaxssl.errors import UserError
+from jaxssl.optim import Sgd
 from jaxssl.types import Leaf, Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearProbe:
+    """The protocol; the default is ours, for pooled features.
+
+    Features are standardized, so that one grid of learning rates serves all encoders, and made
+    once, of unchanged images. A linear classifier loses nothing by the former.
+    """
+
+    epochs: int = LINEAR_EPOCHS
+    batch_size: int = 256  # or all training images, if they are fewer
+    lr: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    scale_lr_by_batch: bool = False  # learning rate x batch size / 256
+    nesterov: bool = True
+    end_factor: float = 0.0  # the learning rate falls along a cosine to this part of the first
+    milestones: tuple[float, ...] = ()  # or to a tenth at these fractions of training
+    init_std: float = 0.0  # of the first weights; biases start at 0
+    standardize: bool = True  # features, by mean and deviation of those of the training images
+    augment: bool = False  # training images, in each epoch anew: random resized crop and flip
+    best_on_test: bool = False  # report the best epoch too, as the paper did
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1:
+            raise UserError(
+                f"linear.epochs is {self.epochs} and linear.batch_size {self.batch_size}; "
+                "both must be 1 or more"
+            )
+        if not self.lr or min(self.lr) <= 0:
+            raise UserError(f"linear.lr is {self.lr}; give some above 0")
+
+    def sgd(self) -> Sgd:
+        """The optimizer at learning rate 1."""
+        return Sgd(
+            lr=1.0,
+            weight_decay=0.0,
+            scale_lr_by_batch="linear" if self.scale_lr_by_batch else "none",
+            cosine_per="step",
+            end_factor=self.end_factor,
+            milestones=self.milestones,
+            nesterov=self.nesterov,
+        )
 
 
 class Probes(NamedTuple):

@@ -7,10 +7,10 @@ import numpy as np
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.linear_probe import linear_probe
-from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
 from jaxssl.evaluation.datasets import DataSet, check_labels, stratified
 from jaxssl.evaluation.features import labeled_features
+from jaxssl.evaluation.probes import LinearProbe
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 

@@ -1,9 +1,11 @@
 """The task `linear`: a linear classifier on frozen features, by our protocol or a paper's.
 
 To know how good features are, not how well a head can be trained on them: the encoder stays as it
-is, in the protocols that augment images too. Presets are in `linear_protocols.py`.
+is, in the protocols that augment images too. The learning rate is given, or chosen among several on
+a tenth of the *training* images, never on the test images; the classifier is then trained on all.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,15 +21,61 @@ from jaxssl import sharding
 from jaxssl.data.batch_order import Order
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.augmented_images import TrainingImages, random_views
-from jaxssl.evaluation.classification.linear_protocols import PRESETS, LinearProbe
 from jaxssl.evaluation.datasets import DataSet, check_labels, hold_out, whole_batch
 from jaxssl.evaluation.features import LabeledFeatures, labeled_features
-from jaxssl.evaluation.probes import Probes, Schedule, init_probes, predict, scan_updates, update
+from jaxssl.evaluation.probes import (
+    LinearProbe,
+    Probes,
+    Schedule,
+    init_probes,
+    predict,
+    scan_updates,
+    update,
+)
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.pyramid import look_up
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import Progress
 from jaxssl.types import Batch, Tree
+
+_AUGMENTED = LinearProbe(standardize=False, augment=True, scale_lr_by_batch=True)
+_LIGHTLY = dataclasses.replace(
+    _AUGMENTED,
+    lr=(0.1,),
+    nesterov=False,
+    end_factor=0.001,
+    init_std=0.0255,  # torch's uniform start at 512 features has this deviation
+    best_on_test=True,
+)
+
+# xyupeng/ContrastiveCrop, DDP_linear.py, small images. Reports the best epoch on the test images.
+_CONTRASTIVE_CROP = dataclasses.replace(
+    _AUGMENTED,
+    epochs=100,
+    lr=(10.0,),
+    batch_size=512,
+    scale_lr_by_batch=False,
+    nesterov=False,
+    milestones=(0.6, 0.8),
+    init_std=0.01,
+    best_on_test=True,
+)
+
+# By what they are from: `sweep` is ours, the others the papers' released code.
+PRESETS = {
+    "sweep": LinearProbe(),
+    # benji2264/s3same, callbacks.py: SAMCLR. Reports the best epoch on the test images.
+    "s3same": dataclasses.replace(_LIGHTLY, batch_size=128),
+    # lightly 1.4.14, utils/benchmarking/linear_classifier.py
+    "lightly": _LIGHTLY,
+    # google-research/simclr, and SimCLR (arXiv 2002.05709), appendix B.6
+    "simclr": dataclasses.replace(_AUGMENTED, lr=(0.1,), batch_size=4096),
+    # deepmind-research/byol, configs/eval.py; Haiku's start at 2048 features
+    "byol": dataclasses.replace(_AUGMENTED, epochs=80, lr=(0.2,), batch_size=1024, init_std=0.0221),
+    "contrastive_crop": _CONTRASTIVE_CROP,
+    # facebookresearch/moco, main_lincls.py; also ContrastiveCrop on ImageNet
+    "moco": dataclasses.replace(_CONTRASTIVE_CROP, lr=(30.0,), batch_size=256),
+}
 
 # Trains through one epoch, counted from 0, of the training images in `rows`.
 Epoch = Callable[[Probes, Schedule, np.ndarray, int], Probes]

@@ -21,7 +21,6 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from jaxssl.errors import UserError
-from jaxssl.evaluation.classification.linear_protocols import LinearProbe
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import confusion_matrix, scores, summarize
 from jaxssl.evaluation.dense.grid_cells import Cells, labeled_cells
@@ -29,7 +28,7 @@ from jaxssl.evaluation.dense.patch_logistic import PatchLogistic, run_patches
 from jaxssl.evaluation.dense.pixel_probe import DINO_V3, NECO, PixelProbe, run_pixels
 from jaxssl.evaluation.dense.whole_images import MapScores, encode_grids, whole_images
 from jaxssl.evaluation.pixels import Pixels
-from jaxssl.evaluation.probes import Probes, Schedule, init_probes, scan_updates
+from jaxssl.evaluation.probes import LinearProbe, Probes, Schedule, init_probes, scan_updates
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.padded import resize_within
 from jaxssl.pretrained.encoder import Encoder
