@@ -1,4 +1,4 @@
-"""Files that may be damaged, or of another's making: limits on what they hold, checked readers.
+"""Readers that check files which may be damaged or from others, and limits on what they hold.
 
 What cannot be read is a `UserError`: "FILE is damaged: WHAT; WHAT TO DO". A JSON file is read as
 the type that was written: a dataclass, TypedDict or NamedTuple, or lists and dictionaries of such.
@@ -219,7 +219,7 @@ def read_npz(path: pathlib.Path, *, advice: str) -> dict[str, np.ndarray]:
 def read_arrays(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """`read_npz` of a file that is open; whatever a parser raises passes.
 
-    Texts beside the numbers are passed over.
+    Texts beside the numbers are skipped.
     """
     arrays, text = {}, None
     with open_archive(file) as archive:

@@ -185,7 +185,7 @@ def jit_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def _quickly() -> dict[str, int]:
-    """Compiler options for what runs so seldom that compiling it is what takes the time."""
+    """Compiler options for functions that run so seldom that compiling takes most of the time."""
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
@@ -233,6 +233,6 @@ def shard_map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., An
 
 
 def replicated_specs(shapes: Tree, mesh: Mesh) -> Tree:
-    """Shapes of arrays, with the wish that they lie whole on every device."""
+    """Shapes of arrays, each with the sharding that puts it whole on every device."""
     same = replicated(mesh)
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=same), shapes)

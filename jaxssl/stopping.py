@@ -61,7 +61,7 @@ class StopSignal:
 def starting_workers() -> Iterator[None]:
     """Processes that are started within get no signals: what reaches both is left to this one.
 
-    What they leave in shared memory when they end early is cleaned up without a word.
+    What they leave in shared memory when they end early is cleaned up silently.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     sys.warnoptions.append("ignore:resource_tracker")  # of the process that cleans up

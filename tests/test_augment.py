@@ -44,7 +44,7 @@ DM_PIX = {
 
 @pytest.fixture(scope="module")
 def image():
-    """f32[12, 16, 3] with gray, black, white and pure colours in its first row."""
+    """f32[12, 16, 3] with gray, black, white and pure colors in its first row."""
     pixels = np.random.default_rng(0).random((12, 16, 3), dtype=np.float32)
     pixels[0, :4] = np.array([0.5, 0, 1, 0.25])[:, None]
     pixels[0, 4:11] = list(itertools.product((0, 1), repeat=3))[1:]
@@ -235,8 +235,8 @@ def test_drawn_offsets_are_smooth_noise_of_the_expected_size():
     middle = offset[:, 20:-20, 20:-20]
     expected = 25 * 3**-0.5 / (2 * np.pi**0.5 * 5)
     assert middle.std() == pytest.approx(expected, rel=0.05)
-    neighbours = np.corrcoef(middle[:, 1:].ravel(), middle[:, :-1].ravel())[0, 1]
-    assert neighbours == pytest.approx(np.exp(-1 / (4 * 5**2)), abs=0.005)
+    neighbors = np.corrcoef(middle[:, 1:].ravel(), middle[:, :-1].ravel())[0, 1]
+    assert neighbors == pytest.approx(np.exp(-1 / (4 * 5**2)), abs=0.005)
     assert np.abs(np.corrcoef(middle.reshape(-1, 2).T)[0, 1]) < 0.1
 
 

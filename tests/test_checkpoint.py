@@ -1,4 +1,4 @@
-"""Checkpoints: what is damaged is passed over, and the run goes on saving."""
+"""Checkpoints: what is damaged is skipped, and the run goes on saving."""
 
 import dataclasses
 import resource

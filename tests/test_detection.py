@@ -1,4 +1,4 @@
-"""`benchmarks/detection.py` on drawn scenes: what is trained, what stays, and what precision is."""
+"""`benchmarks/detection.py` on synthetic scenes: what is trained, what stays, precision."""
 
 import json
 import pathlib

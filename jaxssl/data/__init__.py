@@ -35,7 +35,7 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
       seed: of the embedded sources.
 
     Raises:
-      UserError: one line, if there is no such source or nothing in it.
+      UserError: there is no such source, or nothing in it.
     """
     scheme, _, rest = spec.partition(":")
     if scheme == "records" and rest:

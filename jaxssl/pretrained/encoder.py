@@ -188,7 +188,7 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
       prefix: chooses one of several networks in the file; see `encoder.init_prefix`.
 
     Raises:
-      UserError: one line, if the file is missing, damaged, or of no encoder that is known here.
+      UserError: the file is missing, damaged, or of no encoder that is known here.
     """
     path = pathlib.Path(path)
     weights = read_weights(path)

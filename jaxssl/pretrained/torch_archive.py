@@ -34,7 +34,7 @@ def to_archive(tree: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
 
 
 def read_metadata(file: io.BufferedIOBase, name: str) -> dict[str, str]:
-    """The metadata of a file; {} if it is not of this package. `name` is said if it is damaged."""
+    """The metadata of a file; {} if it is not of this package. Errors name it by `name`."""
     if not zipfile.is_zipfile(file):
         return {}
     with open_archive(file) as archive:

@@ -102,7 +102,7 @@ def view_rows(source: Source, indices: list[int], views: CutViews) -> list[Row]:
 
 
 def draw_regions(image: np.ndarray, regions: Regions | None) -> Image.Image:
-    """The image with its largest regions tinted and outlined; square, as the trainer sees it."""
+    """The image, squashed to a square, with its largest regions tinted and outlined."""
     base = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     if regions is None or not len(regions):
         return base
