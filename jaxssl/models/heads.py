@@ -105,7 +105,7 @@ def scores(x: Float[Array, "v b d"], weights: Float[Array, "k d"]) -> Float[Arra
 def weight_normed_scores(
     x: Float[Array, "v b d"], weights: dict[str, Array]
 ) -> Float[Array, "v b k"]:
-    """The same with weights given as directions `v` f32[k, d] and lengths `g` f32[k].
+    """`scores` with weights given as directions `v` f32[k, d] and lengths `g` f32[k].
 
     Weight normalization: Salimans and Kingma, arXiv 1602.07868. Lengths left out are 1.
     """

@@ -202,7 +202,7 @@ def draw_map(arrays: RunArrays, map_by: str) -> Markup:
 
 
 def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
-    """The last one of each task and data set."""
+    """The last confusion matrix of each task and data set."""
     found = {
         f"{spell(entry['task'])} on {entry['dataset']}": entry["details"]
         for entry in arrays.run.entries

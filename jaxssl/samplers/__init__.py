@@ -51,7 +51,7 @@ class RefreshingSampler(Sampler, Protocol):
     def refresh(
         self, memory: Tree, index: Int[Array, "b"], grid: Float[Array, "b h w d"], size: int
     ) -> Tree:
-        """The memory after a look at some images.
+        """The memory, updated by the features of some images.
 
         Args:
           index: of the images in the data set.

@@ -45,7 +45,7 @@ def minimize(
     num_classes: int,
     iterations: int,
 ) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
-    """Weights and biases; see the head of this file.
+    """Minimizes the loss at the head of this file; returns weights and biases.
 
     Args:
       features: to learn from.

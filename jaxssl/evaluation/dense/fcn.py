@@ -55,7 +55,7 @@ def cross_entropy(
 
 
 def dilated(network: nn.Module, stages: int) -> nn.Module:
-    """The same encoder with a finer grid, if it is one that can have it: a ResNet."""
+    """A ResNet with a finer grid; any other encoder as it is."""
     if any(field.name == "dilated_stages" for field in dataclasses.fields(network)):
         return network.clone(dilated_stages=stages)
     return network

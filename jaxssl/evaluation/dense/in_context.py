@@ -183,7 +183,7 @@ def _count(
     protocol: InContext,
     maps: dict[int, MapScores],
 ) -> None:
-    """Adds what the memory says of a group of images to `maps`, by how many of its `rows` count."""
+    """Adds predictions for a group of images to `maps`, by the number of cells in the memory."""
     queries = np.concatenate([asked.grid[asked.is_in] for asked in group])
     bounds = np.cumsum([asked.is_in.sum() for asked in group])[:-1]
     stops, gather = sorted(maps), sharding.jit_gather(encoder.mesh)

@@ -79,7 +79,7 @@ def _predict(
 def predict_maps(
     encoder: Encoder, probes: Probes, pixels: Pixels, part: str, rows: np.ndarray
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Some of `rows`, their truth u8[b, h, w], padded with void, and what each classifier says.
+    """Predicts label maps: some of `rows`, their truth u8[b, h, w], padded with void, and the maps.
 
     Args:
       encoder: whose grid the classifiers have learned from.
