@@ -6,7 +6,7 @@ import logging
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -96,6 +96,14 @@ class Interval:
         return means
 
 
+class OpenRun(NamedTuple):
+    """The files and the signals of a run that is under way."""
+
+    checkpoints: Checkpoints
+    reporter: Reporter
+    stop: StopSignal
+
+
 class Loop:
     """Trains from where the newest checkpoint in the workdir left off."""
 
@@ -144,7 +152,7 @@ class Loop:
                     with self._interruptible(stop):
                         self._measure(reporter, start, state)
                 try:
-                    return self._steps(state, start, checkpoints, reporter, stop=stop)
+                    return self._steps(state, start, OpenRun(checkpoints, reporter, stop))
                 except DivergenceError as error:
                     newest = checkpoints.newest()
                     earlier = f" (or, without {folder / str(newest)}, from the one before)"
@@ -155,21 +163,14 @@ class Loop:
                         "optim.clip_norm and dtype=float32 may help, too, in another --workdir"
                     ) from error
 
-    def _steps(
-        self,
-        state: TrainState,
-        start: int,
-        checkpoints: Checkpoints,
-        reporter: Reporter,
-        *,
-        stop: StopSignal,
-    ) -> bool:
+    def _steps(self, state: TrainState, start: int, run: OpenRun) -> bool:
+        checkpoints, reporter, stop = run
         interval = Interval(self._config.batch_size)
         consensus = distributed.StopConsensus(self._trainer.mesh)
         batches = self._trainer.batches(start)
         for step in range(start + 1, self._total + 1):
             if self._refresh.is_due(step - 1):
-                state = self._refreshed(state, reporter, stop)
+                state = self._refreshed(state, run)
                 if distributed.any_process(stop.received):
                     break
                 interval.restart()
@@ -182,7 +183,7 @@ class Loop:
                 self._save(checkpoints, step, state)
             if stopping:
                 break
-            if measure and not self._measured(state, step, checkpoints, reporter, stop=stop):
+            if measure and not self._measured(state, step, run):
                 return False
             if save or measure:
                 interval.restart()
@@ -234,10 +235,10 @@ class Loop:
         peak = sharding.peak_memory()
         return once | ({"peak_memory_gib": peak / 2**30} if peak else {})
 
-    def _refreshed(self, state: TrainState, reporter: Reporter, stop: StopSignal) -> TrainState:
-        reporter.pause()
+    def _refreshed(self, state: TrainState, run: OpenRun) -> TrainState:
+        run.reporter.pause()
         with self._time.of("refresh"):
-            return self._refresh(state, lambda: stop.received)
+            return self._refresh(state, lambda: run.stop.received)
 
     def _is_saved(self, step: int) -> bool:
         """Whether to save a checkpoint after this step."""
@@ -253,22 +254,14 @@ class Loop:
         lines = read_metrics(self._workdir) if distributed.is_first() else []
         return distributed.any_process(any(x["step"] == step and "loss" not in x for x in lines))
 
-    def _measured(
-        self,
-        state: TrainState,
-        step: int,
-        checkpoints: Checkpoints,
-        reporter: Reporter,
-        *,
-        stop: StopSignal,
-    ) -> bool:
+    def _measured(self, state: TrainState, step: int, run: OpenRun) -> bool:
         """Measures; returns whether no signal ended that early. After one the state is saved."""
         try:
-            with self._interruptible(stop):
-                self._measure(reporter, step, state)
+            with self._interruptible(run.stop):
+                self._measure(run.reporter, step, state)
         except KeyboardInterrupt:
-            self._save(checkpoints, step, state)
-            self._log_stop(reporter, step)
+            self._save(run.checkpoints, step, state)
+            self._log_stop(run.reporter, step)
             return False
         return True
 
