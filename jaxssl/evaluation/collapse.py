@@ -170,7 +170,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskRe
     parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     pairs = [cut_pairs(part, views, seed + n) for n, part in enumerate(parts)]
     view, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    measures = health(*(encoder.pooled(pixels) for pixels in (images, view, other)))
+    measures = health(*(encoder(pixels) for pixels in (images, view, other)))
     results = {name: float(measures[name]) for name in ("rank_me", *measures)}
     return TaskResult(results | {"images": float(len(images))})
 

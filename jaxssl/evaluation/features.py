@@ -40,7 +40,7 @@ def labeled_features(encoder: Encoder, data: DataSet) -> tuple[LabeledFeatures, 
 
 def _of_part(encoder: Encoder, part: dict[str, np.ndarray], name: str) -> LabeledFeatures:
     rows, labels = labeled_rows(part)
-    features = encoder.pooled(part["image"], rows)
+    features = encoder.outputs("pooled", part["image"], rows)
     check_finite(features, name)
     return LabeledFeatures(features, labels)
 

@@ -68,11 +68,7 @@ class Encoder:
 
     def __call__(self, images: np.ndarray | Array) -> Float[np.ndarray, "b d"]:
         """Pooled features of images u8[b, h, w, 3]."""
-        return self.pooled(_checked(images))
-
-    def pooled(self, images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Pooled features f32[n, d] of images u8[n, h, w, 3], or of those in `rows`."""
-        return self.outputs("pooled", images, rows)
+        return self.outputs("pooled", _checked(images))
 
     def grid(self, images: np.ndarray | Array) -> Float[np.ndarray, "b i j d"]:
         """Features at each place of images u8[b, h, w, 3]."""

@@ -70,7 +70,7 @@ class RunArrays:
         source = source or self.source
         spec = SquareSpec(config.eval.size or config.views.size)
         batch = stack_arrays(source, sample_indices(len(source), EMBEDDED), spec)
-        pooled = self.encoder.pooled(batch["image"])
+        pooled = self.encoder(batch["image"])
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return EmbeddedImages(
             source.spec, batch["image"], batch["label"], source.class_names, features
