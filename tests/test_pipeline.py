@@ -218,10 +218,8 @@ def test_files_that_go_are_replaced_alike_in_every_mode(mode, tmp_path, caplog):
     source = Folder(tmp_path)
     (tmp_path / "050.png").unlink()
     warn_broken.cache_clear()
-    pipeline = opened(
-        source, tmp_path / "cache", mode, CanvasSpec(4, (2, 2)), batch_size=60, shuffle=False
-    )
-    reds = np.concatenate([batch["image"][:, 0] for batch in first(pipeline, 0, 2)])
+    pipeline = opened(source, tmp_path / "cache", mode, CanvasSpec(4, (2, 2)), batch_size=60)
+    reds = np.concatenate([batch["image"][:, 0] for batch in pipeline.sweep()])
     assert reds.tolist() == [*range(50), 51, *range(51, 120)]
     assert sum("050.png" in record.message for record in caplog.records) == 1
 

@@ -110,7 +110,6 @@ def open_pipeline(
     cache_dir: str | os.PathLike[str] | None = None,
     device_bytes: int,
     devices: int = 1,
-    shuffle: bool = True,
     share: tuple[int, int] = (0, 1),
     progress: bool = True,
 ) -> Pipeline:
@@ -126,14 +125,13 @@ def open_pipeline(
       cache_dir: where decoded canvases are kept; `None`: see `store.cache_folder`.
       device_bytes: memory of one accelerator, by which "auto" chooses.
       devices: how many there are.
-      shuffle: whether each epoch has an order of its own.
       share: (i, n) for part i of n equal parts of every batch.
       progress: whether to show how far the decoding is.
 
     Raises:
       UserError: the canvases are to have regions and the source has none, or no such mode.
     """
-    order = Order(len(source), batch_size, seed, shuffle, share)
+    order = Order(len(source), batch_size, seed, share=share)
     if (spec.objects or spec.planes) and not source.has_regions:
         raise UserError(
             f"{source.spec} has no regions, which this training needs; segment it: python -m "
