@@ -9,8 +9,8 @@ import time
 
 import jax
 import numpy as np
+from small_run import final_state
 
-from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,12 +41,6 @@ def finish(process):
     assert process.returncode == 0, errors
 
 
-def final_state(workdir):
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.newest() == 30
-        return jax.tree.map(np.asarray, checkpoints.read(30, "state"))
-
-
 def test_killed_and_started_again(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     victim = start(killed, tmp_path / "cache")
@@ -60,7 +54,9 @@ def test_killed_and_started_again(tmp_path):
     assert len(read_metrics(killed)) < 30  # it was not over
     for again in (start(whole, tmp_path / "cache"), start(killed, tmp_path / "cache")):
         finish(again)
-    jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(killed))
+    states = final_state(whole), final_state(killed)
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert int(states[0]["step"]) == 30
     a, b = ({m["step"]: m["loss"] for m in read_metrics(d) if "loss" in m} for d in (whole, killed))
     assert a == b
     assert sorted(a) == list(range(1, 31))
