@@ -68,10 +68,8 @@ class EvalRecord:
         name, value = next(iter(self.result.results.items()))
         key = name if self.task == "segmentation" else f"{self.task}_{name}"
         metrics = {f"eval/{self.dataset}/{key}": value}
-        if "majority_baseline" in self.result.results:
-            metrics[f"eval/{self.dataset}/majority_baseline"] = self.result.results[
-                "majority_baseline"
-            ]
+        if (baseline := self.result.results.get("majority_baseline")) is not None:
+            metrics[f"eval/{self.dataset}/majority_baseline"] = baseline
         return metrics
 
 

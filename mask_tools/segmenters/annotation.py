@@ -125,10 +125,8 @@ class Annotation:
                 values.update(np.unique(labels).tolist())
                 inner = (labels > 0) & (labels < 255)
                 alike = (labels[1:, 1:] == labels[:-1, 1:]) & (labels[1:, 1:] == labels[1:, :-1])
-                between, flat = (
-                    between + int(inner.sum()),
-                    flat + int((inner[1:, 1:] & alike).sum()),
-                )
+                between += int(inner.sum())
+                flat += int((inner[1:, 1:] & alike).sum())
         if max(values, default=0) in range(128, 256) and len(values) > 5 and 4 * flat < between:
             raise UserError(
                 f"label maps in {self.path} have values that differ from pixel to pixel, as masks "

@@ -40,9 +40,7 @@ class PixelProbe(CropRecipe):
 
     size: int  # to which the shorter side of images is resized, pixels
     iterations: int = 0  # batches to train on, to a whole number of epochs; 0: `epochs` says
-    points: int = (
-        0  # side of squashed maps to learn from and to be tested on; 0: pixels, unsquashed
-    )
+    points: int = 0  # side of squashed maps to learn from and to test on; 0: pixels, unsquashed
     batch_norm: bool = False
     dropout: float = 0.0
 
