@@ -8,8 +8,10 @@ simsiam, on in200 or in1k; rcrop or ccrop. CIFAR and STL-10 come by `tfds:`, Tin
 data/tiny-imagenet-200, ImageNet in data/imagenet; IN-200 is its classes in the list
 datasets/imagenet200.class of xyupeng/ContrastiveCrop:
 
-    mkdir -p data/imagenet200/train
-    while read c; do ln -s ../../imagenet/train/$c data/imagenet200/train; done < imagenet200.class
+    mkdir -p data/imagenet200/train data/imagenet200/val
+    for part in train val; do
+        while read c; do ln -s ../../imagenet/$part/$c data/imagenet200/$part; done
+    done < imagenet200.class
 
 The paper reports these linear accuracies, of the best epoch on the test images, rcrop -> ccrop:
              cifar10         cifar100        tiny            stl10
@@ -36,8 +38,10 @@ The linear probes of small images and of ImageNet, whose best epoch is `top1_bes
 
 Where paper and code (xyupeng/ContrastiveCrop) differ: on ImageNet the code looks for boxes every 20
 epochs (--config.sampler.interval_epochs=20), and its learning rate for MoCo v1 is 0 from epoch 61;
-here it falls to a tenth there and again at 81, as MoCo's own does. The code also has a queue of
-65536 keys on CIFAR, more than there are images. On STL-10 it has the 5,000 labeled images too.
+here it falls to a tenth there and again at 81, as MoCo's own does. As in the code, MoCo v1 has the
+views of version 2; its own, which the paper's words would mean, are --config.views.recipe=moco_v1.
+The code also has a queue of 65536 keys on CIFAR, more than there are images. On STL-10 it has the
+5,000 labeled images too.
 Short run: --config.epochs=10, and with ccrop --config.sampler.warmup_epochs=2
 --config.sampler.interval_epochs=2. Evaluation during training: --config.eval.datasets=tfds:cifar10.
 """
@@ -120,7 +124,7 @@ def _large(config: ConfigDict, method: str, data: str) -> None:
     config.encoder = defaults("encoder", "resnet50")
     if config.sampler.name == "contrastive_crop":
         config.sampler.update(alpha=0.6, warmup_epochs=20, interval_epochs=10)
-    config.views.recipe = "moco_v2"  # in the code also for version 1, whose own is "moco_v1"
+    config.views.recipe = "moco_v2"  # in the code also for version 1
     lr = {"simclr": 0.05, "simsiam": 0.1}.get(method, 0.03)
     config.optim = defaults("optim", "sgd", lr=lr, weight_decay=1e-4, scale_lr_by_batch="none")
     if method == "mocov1":

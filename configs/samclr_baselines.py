@@ -46,6 +46,8 @@ def get_config(variant: str = "moco_cityscapes") -> ConfigDict:
 
 
 def _moco(config: ConfigDict) -> None:
+    # Not followed: in lightly the keys of one direction are negatives of their own images in the
+    # other. Batches are not shuffled: batch norm is over all devices.
     config.method = defaults(
         "method", "moco", temperature=0.1, queue_size=4096, momentum=0.99, symmetric=True
     )

@@ -31,7 +31,7 @@ IMAGES = {
     "coco": 118_287,
     "imagenet200": 200 * 732,  # no class of ImageNet has fewer
     "imagenet": 1_281_167,
-    "scenes": 4_000,
+    "scenes": 2_000,
 }
 
 

@@ -106,6 +106,8 @@ SOURCES = [
     ("contrastive_crop:simclr_cifar10_ccrop", "method.loss_scale", 0.5 / 0.07, "NT_Xent_dist.py"),
     ("contrastive_crop:mocov1_in1k_ccrop", "optim.milestones", (0.6, 0.8), MOCO),
     ("contrastive_crop:mocov1_in1k_ccrop", "sampler.warmup_epochs", 20, "section 4.2"),
+    ("contrastive_crop:mocov1_in1k_ccrop", "views.recipe", "moco_v2", "its code's mocov1 configs"),
+    ("detcon:s_imagenet_fh_100", "method.pooling", "soft", "DetCon, section 3.1"),
     (
         "detcon:simclr_imagenet_100",
         "method.loss_scale",

@@ -40,7 +40,7 @@ SIZES = {
     "tiny-imagenet-200": [(64, 64)],
     "coco": about(480, 640, 0.02),
     "imagenet": about(375, 500, 0.15),
-    "scenes": [(128, 128)],
+    "scenes": [(192, 192)],
 }
 
 
