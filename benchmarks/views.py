@@ -156,6 +156,35 @@ def fidelity(photographs: list[pathlib.Path], number: int) -> dict[str, list[flo
     return figures
 
 
+def probe_gradient(photographs: list[pathlib.Path], number: int) -> dict[str, list[float]]:
+    """Mean gradient of an augmented linear probe's crops, of that of crops from the original.
+
+    Crops show 0.08 to 1 of a photograph. Before, they came from the photograph squashed to a square
+    of 8/7 of their side.
+    """
+    one = jax.jit(functools.partial(crop, size=VIEW, interpolation="bilinear"))
+    exact = jax.jit(functools.partial(exact_crop, size=VIEW, interpolation="bilinear"))
+
+    def gradient(views: list[jax.Array]) -> float:
+        steps = [np.abs(np.diff(view, axis=axis)).mean() for view in views for axis in (0, 1)]
+        return float(np.mean(steps))
+
+    figures: dict[str, list[float]] = {"before": [], "now": []}
+    for i, path in enumerate(photographs[:number]):
+        image = Image.open(path)
+        pixels = np.asarray(image)
+        hw, canvas = jnp.array(pixels.shape[:2]), canvas_of(pixels)
+        side = -(-8 * VIEW // 7)
+        squashed = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+        keys = jax.random.split(jax.random.key(i), 12)
+        boxes = [random_box(k, whole_box(hw), (0.08, 1.0)) for k in keys]
+        wanted = gradient([exact(jnp.asarray(pixels), box, hw) for box in boxes])
+        before = gradient([exact(jnp.asarray(squashed), box, hw) for box in boxes])
+        figures["before"].append(before / wanted)
+        figures["now"].append(gradient([one(canvas, box) for box in boxes]) / wanted)
+    return figures
+
+
 def streets(folder: pathlib.Path) -> Iterator[dict[str, jax.Array]]:
     """Boxes and areas of the connected parts of label maps, on images of Cityscapes' size."""
     for path in sorted((folder / "trainannot").glob("*.png")):
@@ -253,6 +282,7 @@ def main() -> None:
     streets_of_camvid = sorted((args.annotated / "train").iterdir())
     for name, files in (("photographs", photographs), ("streets", streets_of_camvid)):
         results[f"PSNR, {name}"] = fidelity(files, args.number)
+        results[f"gradient of a probe's crops, {name}"] = probe_gradient(files, args.number)
     for name, figures in results.items():
         print(f"\n{name}\n{summary(figures)}")
     results["detail kept"] = detail(args.annotated)
