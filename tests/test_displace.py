@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.image.warp import displace
+from jaxssl.image.augment import displace
 
 
 @pytest.mark.parametrize("name", ["weak", "strong"])
