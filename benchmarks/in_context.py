@@ -99,7 +99,10 @@ def compare(args: argparse.Namespace, memory: pathlib.Path) -> dict:
     for one in rounds:
         for answer in one.values():
             del answer["place"]
-    result = {"cells": args.cells, "dim": args.dim, "queries": args.queries, "k": K}
+    from jaxssl.training.workdir import environment  # not in a process of torch
+
+    result = {"environment": environment(), "cells": args.cells, "dim": args.dim}
+    result |= {"queries": args.queries, "k": K}
     result |= {"memory_gib": args.cells * args.dim * 4 / 2**30, "cpus": os.cpu_count()}
     return result | {
         "load": os.getloadavg(),

@@ -99,7 +99,10 @@ def compare(args: argparse.Namespace) -> dict:
         times = {s: f"{a['wall']:.1f} s, {a['cpu']:.1f} s of CPU" for s, a in rounds[-1].items()}
         print(times, file=sys.stderr)
     predicted = [np.array(answer.pop("predicted")) for r in rounds for answer in r.values()]
-    result = {"bank": args.bank, "dim": args.dim, "queries": args.queries, "k": K}
+    from jaxssl.training.workdir import environment  # not where torch is alone
+
+    result = {"environment": environment(), "bank": args.bank, "dim": args.dim}
+    result |= {"queries": args.queries, "k": K}
     result |= {"cpus": os.cpu_count(), "load": os.getloadavg(), "rounds": rounds[1:]}
     result["agreement"] = float(np.mean(predicted[0] == predicted[1]))
     for side in sides:

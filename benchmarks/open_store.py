@@ -19,6 +19,7 @@ from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.loading import row_bytes
 from jaxssl.data.source import Example
 from jaxssl.data.store import open_store, store_folder
+from jaxssl.training.workdir import environment
 
 SIDES = (384, 512)
 SPEC = CanvasSpec(SIDES[0] * SIDES[1], (32, 96))
@@ -77,7 +78,8 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     if args.out:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-        about = {"cpus": os.cpu_count(), "memory_gb": round(memory, 1), "stores": rows}
+        about = {"environment": environment(), "cpus": os.cpu_count()}
+        about |= {"memory_gb": round(memory, 1), "stores": rows}
         args.out.write_text(json.dumps(about, indent=1) + "\n")
 
 
