@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from jaxssl.reporting.pictures import color, paint_labels
+from jaxssl.reporting.pictures import color, draw_boxes, draw_regions, heat_rows, paint_labels
 from jaxssl.reporting.run_arrays import nearest_neighbors, project
 
 
@@ -16,6 +16,18 @@ def test_neighbors_and_map():
     ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
     np.testing.assert_allclose(np.abs(ours), np.abs(sklearn), atol=1e-5)
     assert project(features, "tsne").shape == (20, 2)
+
+
+def test_pictures_keep_the_aspect_of_images():
+    image = np.zeros((50, 100, 3), np.uint8)
+    drawn = draw_regions(image, None)
+    assert drawn.size == (224, 112)
+    draw_boxes(drawn, np.float32([[0, 50, 50, 100]]), np.array([50, 100]))  # the right half
+    right = np.asarray(drawn).any(axis=(0, 2))
+    assert not right[:108].any()
+    assert right[112:].all()
+    ((shown, heated),) = heat_rows([(image, np.zeros((50, 100), np.float32))])
+    assert (shown.width, shown.height) == (heated.width, heated.height) == (100, 50)
 
 
 def test_labels_are_painted():

@@ -1,6 +1,7 @@
 """Images of odd shapes, whole: padding changes nothing, and scores are those of a plain loop."""
 
 import dataclasses
+import pathlib
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from jaxssl.config import base
 from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
 from jaxssl.evaluation import choose_tasks, match, run_tasks
@@ -16,6 +18,7 @@ from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.whole_images import (
     MapScores,
+    grid_of,
     grids_of,
     padded_side,
     predict_whole,
@@ -26,6 +29,9 @@ from jaxssl.models.dense import Dense, DepthHead, FcnHead
 from jaxssl.models.padded import resize_within
 from jaxssl.models.resnet import Block
 from jaxssl.pretrained.encoder import Encoder
+from jaxssl.reporting.run_arrays import RunArrays
+from jaxssl.reporting.runs import Run
+from jaxssl.training.workdir import environment
 from jaxssl.types import Features
 
 SIZES = [(37, 50), (64, 33), (1, 200), (50, 37), (97, 65)]
@@ -106,6 +112,28 @@ def test_padding_changes_no_feature(data):
         np.testing.assert_allclose(grid, expected, rtol=1e-4, atol=1e-5)
         seen.add(row)
     assert seen == set(range(len(SIZES)))
+
+
+def test_one_image_alone(data):
+    encoder = make_encoder()
+    for row, size in enumerate(SIZES):
+        image = data.test[row].image
+        grid, covered = grid_of(encoder, image)
+        expected = alone(encoder.network, encoder.variables, image).grid[0]
+        np.testing.assert_allclose(grid, expected, rtol=1e-4, atol=1e-5)
+        assert covered == tuple(16 * -(-side // 16) for side in size)
+
+
+def test_heat_maps_keep_the_aspect_of_images():
+    arrays = RunArrays(Run(pathlib.Path("run"), "run", base(), [], [], environment()))
+    arrays.source, arrays.encoder = Odd(), make_encoder()
+    for (height, width), (image, heat) in zip(SIZES, arrays.heat_maps(5), strict=True):
+        assert heat.shape == image.shape[:2]
+        assert heat.min() >= 0
+        assert heat.max() <= 1
+        factor = 256 / np.sqrt(height * width)
+        assert image.shape[0] == round(factor * height)
+        assert image.shape[1] == round(factor * width)
 
 
 @pytest.mark.parametrize("head", [FcnHead(3, convs=1, channels=8, dilation=2), DepthHead()])

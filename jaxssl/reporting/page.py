@@ -177,7 +177,7 @@ def draw_views(arrays: RunArrays, map_by: str) -> Markup:
 
 
 def draw_heat_maps(arrays: RunArrays, map_by: str) -> Markup:
-    rows = pictures.heat_rows(*arrays.heat_maps(HEATED))
+    rows = pictures.heat_rows(arrays.heat_maps(HEATED))
     return render("grid.html", titled_rows=[("", rows)])
 
 

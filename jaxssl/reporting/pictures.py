@@ -4,6 +4,7 @@ import base64
 import colorsys
 import dataclasses
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,16 @@ def view_rows(source: Source, indices: list[int], views: CutViews) -> list[Row]:
 
 
 def draw_regions(image: np.ndarray, regions: Regions | None) -> Image.Image:
-    """The image, squashed to a square, with its largest regions tinted and outlined."""
-    base = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    """The image, its longer side of `SIDE`, with its largest regions tinted and outlined."""
+    scale = SIDE / max(image.shape[:2])
+    size = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
+    base = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
     if regions is None or not len(regions):
         return base
     pixels = np.asarray(base).astype(np.float32)
     masks, order = regions.masks(), np.argsort(-regions.area, kind="stable")[:DRAWN_REGIONS]
     for number, index in enumerate(order):
-        small = Image.fromarray(masks[index]).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        small = Image.fromarray(masks[index]).resize(size, Image.Resampling.NEAREST)
         mask = np.asarray(small)
         edge = mask & ~(np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1)
                         & np.roll(mask, -1, 1))  # fmt: skip
@@ -121,7 +124,7 @@ def draw_regions(image: np.ndarray, regions: Regions | None) -> Image.Image:
 def draw_boxes(drawn: Image.Image, boxes: np.ndarray, hw: np.ndarray) -> None:
     """Draws boxes f32[v, 4], in pixels of the original of height and width `hw`."""
     draw = ImageDraw.Draw(drawn)
-    scale = np.tile(SIDE / hw, 2)
+    scale = np.tile(np.array(drawn.size[::-1]) / hw, 2)
     for number, box in enumerate(boxes):
         y0, x0, y1, x1 = (box * scale).tolist()
         place = (x0, y0, max(x1 - 1, x0 + 1), max(y1 - 1, y0 + 1))
@@ -174,10 +177,10 @@ def feature_map(positions: np.ndarray, embedded: EmbeddedImages) -> FeatureMap:
     return FeatureMap(dots, entries if colored else [])
 
 
-def heat_rows(images: np.ndarray, maps: np.ndarray) -> list[Row]:
-    """Pairs: the image, and its heat map f32[s, s] in [0, 1] laid over it."""
+def heat_rows(heated: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Row]:
+    """Pairs: the image u8[h, w, 3], and its heat map f32[h, w] in [0, 1] laid over it."""
     pairs = []
-    for image, heat in zip(images, maps, strict=True):
+    for image, heat in heated:
         along = np.clip(heat, 0, 1) * (len(HEAT) - 1)
         shade = [np.interp(along, np.arange(len(HEAT)), HEAT[:, c]) for c in range(3)]
         mixed = 0.35 * image + 0.65 * np.stack(shade, axis=-1)

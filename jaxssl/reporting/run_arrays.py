@@ -2,15 +2,19 @@
 
 import dataclasses
 import functools
+import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from jaxssl.data import Source, open_source
+from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
+from jaxssl.evaluation.dense.whole_images import grid_of
+from jaxssl.evaluation.pixels import read_pixels
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.reporting.runs import Run
 from jaxssl.samplers.contrastive_crop import heat_map
@@ -18,7 +22,7 @@ from jaxssl.sharding import make_mesh
 from jaxssl.training.results import restore_encoder
 
 BATCH = 64  # images encoded at once
-HEAT_MAP_SIDE = 256  # pixels: a multiple of 32, which suits every encoder
+HEAT_MAP_SIDE = 256  # pixels: of a square with as many as an image that a heat map is made of
 EMBEDDED = 800  # images among which neighbors are searched
 
 
@@ -76,18 +80,26 @@ class RunArrays:
             source.spec, batch["image"], batch["label"], source.class_names, features
         )
 
-    def heat_maps(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Square training images u8[n, s, s, 3] and the heat maps f32[n, s, s] of their features.
+    def heat_maps(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Training images u8[h, w, 3], each with the heat map f32[h, w] of its features.
 
-        At least `HEAT_MAP_SIDE` a side: for a small view the grid may be a single cell.
+        They keep their aspect, and have as many pixels as a square of `HEAT_MAP_SIDE`, or of a view
+        if that is larger: for a small view the grid may be a single cell.
         """
-        config = self.run.config
-        side = max(HEAT_MAP_SIDE, config.views.size)
+        budget = max(HEAT_MAP_SIDE, self.run.config.views.size) ** 2
         indices = sample_indices(len(self.source), count)
-        batch = stack_arrays(self.source, indices, SquareSpec(side, "squash"))
-        grid = jnp.asarray(self.encoder.grid(batch["image"]))
-        maps = jax.vmap(lambda g: heat_map(g, side))(grid)
-        return batch["image"], np.asarray(maps)
+        arrays = stack_arrays(self.source, indices, CanvasSpec(budget))
+        pairs = []
+        for row in range(len(indices)):
+            kept = read_pixels(arrays, "image", row)
+            height, width = kept.shape[:2]
+            factor = math.sqrt(budget / (height * width))
+            size = max(1, round(factor * width)), max(1, round(factor * height))
+            image = np.asarray(Image.fromarray(kept).resize(size, Image.Resampling.BILINEAR))
+            grid, covered = grid_of(self.encoder, image)
+            heat = np.asarray(heat_map(jnp.asarray(grid), covered))
+            pairs.append((image, heat[: size[1], : size[0]]))
+        return pairs
 
 
 def nearest_neighbors(features: np.ndarray, queries: int, k: int) -> np.ndarray:

@@ -34,15 +34,21 @@ class Memory:
     in_use: Leaf  # bool[]: whether crops follow the boxes yet
 
 
-def heat_map(grid: Float[Array, "h w d"], size: int) -> Float[Array, "{size} {size}"]:
+def heat_map(
+    grid: Float[Array, "h w d"], shape: tuple[int, int]
+) -> Float[Array, "{shape[0]} {shape[1]}"]:
     """M: the sum of the channels of the features at each place of an image, scaled to [0, 1].
 
     A constant map, of features that died, is 0 everywhere.
+
+    Args:
+      grid: features of the image.
+      shape: height and width of the image, pixels.
     """
     heat = grid.astype(jnp.float32).sum(axis=-1)
     low, high = heat.min(), heat.max()
     heat = (heat - low) / jnp.where(high > low, high - low, 1)
-    return jax.image.resize(heat, (size, size), "bilinear")
+    return jax.image.resize(heat, shape, "bilinear")
 
 
 def heat_map_box(
@@ -56,7 +62,7 @@ def heat_map_box(
       threshold: k.
       exact: whether B ends where the last pixel ends. As released it ends where that one begins.
     """
-    above = heat_map(grid, size) > threshold
+    above = heat_map(grid, (size, size)) > threshold
     ends = []
     for axis in (1, 0):  # rows, columns
         used = above.any(axis=axis)

@@ -42,6 +42,13 @@ def padded_side(side: int, unit: int) -> int:
     return -(-units // step) * step * unit
 
 
+def padded_shape(network: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width to which an image of `size` is padded for a network."""
+    if isinstance(network, ViT):  # padding is part of the image to it: as little as can be
+        return tuple(-(-side // network.patch) * network.patch for side in size)
+    return tuple(padded_side(side, CONVOLVED) for side in size)
+
+
 def whole_images(
     encoder: Encoder, pixels: Pixels, part: str, rows: Sequence[int] | np.ndarray
 ) -> Iterator[Whole]:
@@ -58,10 +65,7 @@ def whole_images(
     for row in map(int, rows):
         kept = tuple(pixels.part(part)["levels"][row, 0, 1:].tolist())
         fed = pixels.fed_size(kept)
-        if isinstance(network, ViT):  # padding is part of the image to it: as little as can be
-            shape = tuple(-(-side // network.patch) * network.patch for side in fed)
-        else:
-            shape = tuple(padded_side(side, CONVOLVED) for side in fed)
+        shape = padded_shape(network, fed)
         out = tuple(padded_side(side, CONVOLVED) for side in kept)
         groups.setdefault((shape, out), []).append(row)
     for (shape, out), members in sorted(groups.items()):
@@ -131,6 +135,21 @@ def grids_of(
         for i, row in enumerate(whole.rows):
             height, width = cells[i]
             yield row, grid[i, :height, :width]
+
+
+def grid_of(encoder: Encoder, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The frozen features f32[i, j, d] of one image u8[h, w, 3] of any shape.
+
+    Besides, the height and width that its cells cover, in pixels; the last ones may reach beyond.
+    """
+    hw = image.shape[:2]
+    padded = _pad(image, padded_shape(encoder.network, hw), 0)
+    batch = {"image": padded[None], "hw": np.array([hw], np.int32)}
+    run = encoder.compiled(encode_grids)
+    (grid,), (cells,) = map(np.asarray, run(encoder.variables, batch))
+    height, width = (int(n) for n in cells)
+    covered = height * padded.shape[0] // grid.shape[0], width * padded.shape[1] // grid.shape[1]
+    return grid[:height, :width], covered
 
 
 def _outputs(
