@@ -19,6 +19,8 @@ ResNet-50, 80 times 51, in issue 133. Both train without fp16.
     python -m jaxssl.evaluate --workdir runs/dino_vits16 --tasks knn --preset dino \
         --datasets folder:data/imagenet
 
+where all of the shorter side is shown; its code shows the center, 224 of 256 pixels.
+
 On images of scenes, where views can be cut from one region: --config.sampler.name=region_crop
 --config.data.source=records:PATH.
 Short run: --config.epochs=10 --config.optim.warmup_epochs=1.

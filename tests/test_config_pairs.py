@@ -3,6 +3,7 @@
 import functools
 import itertools
 import pathlib
+import runpy
 
 import pytest
 
@@ -39,12 +40,12 @@ PAIRS = [
 ]
 # DetCon's methods differ in options that the other one has not; those that both have are equal.
 # Records hold the images of the folder besides their regions.
+EXTENDS = {"s": "simclr", "b": "byol"}
 DETCON = [
-    (f"s_{data}_fh_{epochs}", f"simclr_{data}_{epochs}")
-    for data, epochs in (("imagenet", 100), ("imagenet", 1000), ("coco", 324))
-] + [
-    (f"b_{data}_fh_{epochs}", f"byol_{data}_{epochs}")
-    for data, epochs in (("imagenet", 300), ("imagenet", 1000), ("coco", 5184))
+    (variant, f"{EXTENDS[method]}_{data}_{epochs}")
+    for variant in runpy.run_path(str(CONFIGS / "detcon.py"))["VARIANTS"]
+    for method, data, *_, epochs in [variant.split("_")]
+    if method in EXTENDS
 ]
 
 
