@@ -198,7 +198,7 @@ def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
 def photographs(inputs: Inputs) -> Arms:
     """Photographs as they are, with regions by `fh` and, given annotations, by people."""
     data, regions = of_photographs(inputs)
-    evaluate = f"--config.eval.datasets={','.join(inputs.evaluate)}"
+    evaluate = f"--config.eval.datasets={inputs.evaluate}"
     words = ("simclr", *data, evaluate, "--config.epochs=284")  # 1,988 steps of 500 images
     words += ("--config.views.recipe=moco_v2",)
     arms = {"random_crop": words, "region_crop, fh": (*words, *regions)}
@@ -217,7 +217,7 @@ def dense(inputs: Inputs) -> Arms:
     until its shape is all but certain, and no probe tells the shape of a cell of objects.
     """
     data, regions = of_photographs(inputs)
-    words = (*data, f"--config.eval.datasets={','.join(inputs.evaluate)}", "--config.eval.size=0")
+    words = (*data, f"--config.eval.datasets={inputs.evaluate}", "--config.eval.size=0")
     if inputs.ignore_labels:
         words += (f"--config.eval.ignore_labels={inputs.ignore_labels}",)
     words += ("--config.eval.in_context=65536", "--config.views.size=40")  # of DetCon there

@@ -16,6 +16,7 @@ import argparse
 import concurrent.futures
 import json
 import pathlib
+import shlex
 import statistics
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def train(study: str, arm: str, seed: int, command: list[str], workdir: pathlib.
             stdout=printed,
             stderr=printed,
         )
-    run = {"study": study, "arm": arm, "seed": seed, "command": " ".join(command)}
+    run = {"study": study, "arm": arm, "seed": seed, "command": shlex.join(command)}
     made_by = json.loads((workdir / "environment.json").read_text())
     run |= {"seconds": round(time.time() - start), "revision": made_by["git"], **read(workdir)}
     numbers.write_text(json.dumps(run) + "\n")
@@ -63,7 +64,7 @@ def train_all(study: str, arms: Arms, args: argparse.Namespace) -> list[Run]:
 
     def work(seed: int, arm: str) -> Run:
         command = command_of(arms[arm], seed)
-        if other := known.get(" ".join(command)):
+        if other := known.get(shlex.join(command)):
             made_by = f"from study {other['study']}, revision {other['revision']}"
             run = other | {"study": study, "arm": arm}
         else:
