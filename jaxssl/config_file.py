@@ -1,5 +1,6 @@
 """Config files, and what the command line changes in them."""
 
+import ast
 import difflib
 import importlib.util
 import inspect
@@ -33,7 +34,7 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
         _check_key(config, override.partition("=")[0].removeprefix("--config."))
     config.lock()
     values = flags.FlagValues()
-    argv = ["", *overrides]
+    argv = ["", *(_quote_texts(config, override) for override in overrides)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
@@ -85,6 +86,18 @@ def _join_values(overrides: Sequence[str]) -> list[str]:
     if missing := [j for j in joined if "=" not in j]:
         raise UserError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
     return joined
+
+
+def _quote_texts(config: ConfigDict, override: str) -> str:
+    """`--config.key=a,b` as `--config.key=('a', 'b')` where a key holds several texts."""
+    key, _, value = override.partition("=")
+    if not isinstance(flatten(config)[key.removeprefix("--config.")], tuple) or "," not in value:
+        return override
+    try:
+        ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return f"{key}={tuple(value.split(','))}"
+    return override
 
 
 def _check_key(config: ConfigDict, key: str) -> None:

@@ -31,6 +31,19 @@ def test_overrides_take_the_type_of_the_value():
     assert config.dtype == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("value", "datasets"),
+    [
+        ("objects:9,folder:a b", ("objects:9", "folder:a b")),
+        ("('objects:9','folder:a')", ("objects:9", "folder:a")),
+        ("'folder:a,b'", ("folder:a,b",)),
+        ("()", ()),
+    ],
+)
+def test_several_texts_are_separated_by_commas(value, datasets):
+    assert load_config(QUICKSTART, [f"--config.eval.datasets={value}"]).eval.datasets == datasets
+
+
 def test_another_name_brings_its_own_defaults():
     config = load_config(
         f"{QUICKSTART}:simclr",
