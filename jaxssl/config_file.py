@@ -34,7 +34,7 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
         _check_key(config, override.partition("=")[0].removeprefix("--config."))
     config.lock()
     values = flags.FlagValues()
-    argv = ["", *(_quote_texts(config, override) for override in overrides)]
+    argv = ["", *map(_quote_sources, overrides)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
@@ -88,10 +88,10 @@ def _join_values(overrides: Sequence[str]) -> list[str]:
     return joined
 
 
-def _quote_texts(config: ConfigDict, override: str) -> str:
-    """`--config.key=a,b` as `--config.key=('a', 'b')` where a key holds several texts."""
+def _quote_sources(override: str) -> str:
+    """`--config.eval.datasets=a,b` with the sources in quotes, as a tuple needs them."""
     key, _, value = override.partition("=")
-    if not isinstance(flatten(config)[key.removeprefix("--config.")], tuple) or "," not in value:
+    if key != "--config.eval.datasets" or "," not in value:
         return override
     try:
         ast.literal_eval(value)

@@ -40,8 +40,14 @@ def test_overrides_take_the_type_of_the_value():
         ("()", ()),
     ],
 )
-def test_several_texts_are_separated_by_commas(value, datasets):
+def test_several_data_sets_are_separated_by_commas(value, datasets):
     assert load_config(QUICKSTART, [f"--config.eval.datasets={value}"]).eval.datasets == datasets
+
+
+@pytest.mark.parametrize("change", ["eval.ignore_labels=11,x", "method.hidden=512,x"])
+def test_texts_among_numbers_are_refused(change):
+    with pytest.raises(ValueError, match="parsing"):
+        load_config(f"{QUICKSTART}:swav", [f"--config.{change}"])
 
 
 def test_another_name_brings_its_own_defaults():
