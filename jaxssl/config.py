@@ -225,6 +225,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 MINIMUM = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
 ALLOWED = {"dtype": ("float32", "bfloat16"), "data.input": ("auto", "device", "host", "stream")}
+TEXTS = ("eval.datasets", "optim.constant_lr_for")  # keys of several texts; others have numbers
 
 
 def check(config: ConfigDict) -> ConfigDict:
@@ -238,6 +239,9 @@ def check(config: ConfigDict) -> ConfigDict:
             raise UserError(
                 f"config key {key!r} is {flat[key]!r}; choose one of {', '.join(values)}"
             )
+    for key, value in flat.items():
+        if isinstance(value, tuple) and key not in TEXTS and any(isinstance(x, str) for x in value):
+            raise UserError(f"config key {key!r} is {value}; give numbers, separated by commas")
     return config
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl.config import KNOWN, all_keys, check, defaults, flatten
+from jaxssl.config import KNOWN, TEXTS, all_keys, check, defaults, flatten
 from jaxssl.errors import UserError
 from jaxssl.renamed import CONFIG_KEYS
 
@@ -34,7 +34,7 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
         _check_key(config, override.partition("=")[0].removeprefix("--config."))
     config.lock()
     values = flags.FlagValues()
-    argv = ["", *map(_quote_sources, overrides)]
+    argv = ["", *map(_quote_texts, overrides)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
@@ -88,10 +88,10 @@ def _join_values(overrides: Sequence[str]) -> list[str]:
     return joined
 
 
-def _quote_sources(override: str) -> str:
-    """`--config.eval.datasets=a,b` with the sources in quotes, as a tuple needs them."""
+def _quote_texts(override: str) -> str:
+    """`--config.key=a,b` as `--config.key=('a', 'b')`, if the key holds texts."""
     key, _, value = override.partition("=")
-    if key != "--config.eval.datasets" or "," not in value:
+    if key.removeprefix("--config.") not in TEXTS or "," not in value:
         return override
     try:
         ast.literal_eval(value)

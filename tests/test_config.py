@@ -46,7 +46,7 @@ def test_several_data_sets_are_separated_by_commas(value, datasets):
 
 @pytest.mark.parametrize("change", ["eval.ignore_labels=11,x", "method.hidden=512,x"])
 def test_texts_among_numbers_are_refused(change):
-    with pytest.raises(ValueError, match="parsing"):
+    with pytest.raises(ValueError, match="give numbers"):
         load_config(f"{QUICKSTART}:swav", [f"--config.{change}"])
 
 
