@@ -18,8 +18,8 @@ does this.
 import dataclasses
 
 import numpy as np
+import scipy  # whose parts are loaded when they are used: optimize takes half a second
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
@@ -79,7 +79,7 @@ def match_clusters(table: Int[np.ndarray, "k c"]) -> Int[np.ndarray, " c"]:
     if clusters != classes:
         return table.argmax(axis=0)
     union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
-    row, column = linear_sum_assignment(-table / np.maximum(union, 1))
+    row, column = scipy.optimize.linear_sum_assignment(-table / np.maximum(union, 1))
     return row[np.argsort(column)]
 
 
