@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 from region_studies import STUDIES, Arms, Inputs, Words
 
@@ -96,30 +97,50 @@ def spread(values: list[float], sign: str = "") -> str:
     return f"{statistics.mean(some):{sign}.1f}{deviation}"
 
 
-def table(runs: list[Run], study: str) -> str:
-    """Markdown: a row for each arm, and how far it is from its baseline with the same seeds."""
+def by_arm(runs: list[Run], study: str) -> Iterator[tuple[str, dict[int, Run], dict[int, Run]]]:
+    """Each arm's name, its runs by seed, and those of its baseline: the arm's own, if it is one."""
     arms: dict[str, dict[int, Run]] = {}
     for run in runs:
         if run["study"] == study:
             arms.setdefault(run["arm"], {})[run["seed"]] = run
-    if not arms:
-        return ""
-    base = next(iter(arms.values()))
-    names = [k for k in next(iter(base.values()))["trained"] if "baseline" not in k]
-    heads = ["", "seeds", *(f"{n}, untrained | trained | difference (least)" for n in names)]
-    lines = [f"**{study}**", "", "| " + " | ".join(heads) + " |"]
-    lines.append("| --- " * (2 + 3 * len(names)) + "|")
+    base = next(iter(arms.values()), {})
     for arm, by_seed in arms.items():
         if arm.endswith(BASELINES):
             base = by_seed
+        yield arm, by_seed, base
+
+
+def differences(by_seed: dict[int, Run], base: dict[int, Run], name: str) -> list[float]:
+    """How much larger a result is than the baseline's, for each seed that both have."""
+    return [
+        run["trained"][name] - base[seed]["trained"][name]
+        for seed, run in by_seed.items()
+        if seed in base and by_seed is not base
+    ]
+
+
+def measures(run: Run) -> list[str]:
+    """Names of a run's results."""
+    return [name for name in run["trained"] if "baseline" not in name]
+
+
+def table(runs: list[Run], study: str) -> str:
+    """Markdown: a row for each arm, and how far it is from its baseline with the same seeds."""
+    arms = [*by_arm(runs, study)]
+    if not arms:
+        return ""
+    names = measures(next(iter(arms[0][1].values())))
+    heads = ["", "seeds", *(f"{n}, untrained | trained | difference (least)" for n in names)]
+    lines = [f"**{study}**", "", "| " + " | ".join(heads) + " |"]
+    lines.append("| --- " * (2 + 3 * len(names)) + "|")
+    for arm, by_seed, base in arms:
         cells = [arm, str(len(by_seed))]
         for name in names:
             before = [r["untrained"][name] for r in by_seed.values() if name in r["untrained"]]
-            after = {seed: run["trained"][name] for seed, run in by_seed.items()}
-            paired = [v - base[s]["trained"][name] for s, v in after.items() if s in base]
-            cells += [spread(before) if before else "-", spread([*after.values()])]
-            differs = by_seed is not base and paired
-            cells.append(f"{spread(paired, '+')} ({100 * min(paired):+.1f})" if differs else "")
+            cells.append(spread(before) if before else "-")
+            cells.append(spread([run["trained"][name] for run in by_seed.values()]))
+            more = differences(by_seed, base, name)
+            cells.append(f"{spread(more, '+')} ({100 * min(more):+.1f})" if more else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

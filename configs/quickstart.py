@@ -9,7 +9,7 @@ There is a variant for each method; several are trained one after the other and 
 images are scenes of 12 to 32 objects (`scenes:`); kNN on ten classes of images of single objects
 (`objects:`) measures what was learned. `samclr` and `simclr` differ in the sampler alone: both have
 SimCLR's range of crops, MoCo v2's temperature, and clipped gradients, without which the loss stays
-above that of chance for the first epochs. `benchmarks/README.md` has the numbers, also of other
+above that of chance for the first epochs. `benchmarks/regions.md` has the numbers, also of other
 settings.
 """
 
@@ -47,7 +47,7 @@ def get_config(variant: str = "samclr") -> ConfigDict:
     config.views.size = 32
     config.views.scale = (0.08 if method in SMALL_CROPS else 0.2, 1.0)
     config.views.recipe = "gray"
-    # Not AdamW: with that all but SimCLR learn much less or nothing (benchmarks/README.md).
+    # Not AdamW: with that all but SimCLR learn much less or nothing (benchmarks/regions.md).
     config.optim = defaults(
         "optim", "sgd", lr=0.3, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=1.0
     )

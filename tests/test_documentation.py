@@ -28,6 +28,7 @@ README = ROOT / "README.md"
 OTHERS = [
     *ROOT.glob("[!.]*/README.md"),
     *ROOT.glob("[!.]*/*/README.md"),
+    ROOT / "benchmarks" / "regions.md",
     *ROOT.glob(".github/*.md"),
 ]
 PAGES = {
