@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import re
@@ -35,6 +34,7 @@ import numpy as np
 from gpu.kernels import instructions, part
 from jax.experimental import topologies
 from jax.sharding import Mesh
+from memory_traffic import FREE, NOTHING, Program, size_of
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
@@ -48,8 +48,6 @@ from jaxssl.types import Tree
 from jaxssl.views import make_views
 
 EXAMPLES = 100_000  # of the data set, which does not matter to a step
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
-ARRAY = re.compile(r"\b(pred|[sufb]f?\d+)\[([\d,]*)\]")
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CHAIN = re.compile(r'\bchain_id="\d+"')
 LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
@@ -58,8 +56,7 @@ CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 MADE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(")
 KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 # What makes nothing: names for results of others, and copies made ahead of their use.
-FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"}
-FREE |= {f"{kind}-{end}" for kind in ("copy", "slice", "async") for end in ("start", "done")}
+MAKES_NOTHING = FREE | {f"{kind}-start" for kind in ("copy", "slice", "async")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,17 +130,13 @@ def lower(config: ConfigDict, mesh: Mesh, pixels: int, which: str) -> Any:
     if which == "step":
         return jit_train_step(step, mesh).lower(state, batch, {}, key)
     if which == "views":
-        jitted = jax.jit(cut, in_shardings=(same, rows, same), out_shardings=rows)
+        known = sharding.knowing(mesh, cut)
+        jitted = jax.jit(known, in_shardings=(same, rows, same), out_shardings=rows)
         return jitted.lower(key, batch, state.sampler_state)
     views = jax.eval_shape(cut, key, batch, state.sampler_state)
-    jitted = jax.jit(step.update, in_shardings=(same, rows, same), out_shardings=same)
+    update = sharding.knowing(mesh, step.update)
+    jitted = jax.jit(update, in_shardings=(same, rows, same), out_shardings=same)
     return jitted.lower(state, views, key)
-
-
-def size_of(shape: str) -> int:
-    """Bytes of an array or a tuple, as compiled programs write their shapes."""
-    found = ARRAY.findall(shape)
-    return sum(BYTES.get(t, 4) * math.prod(int(n) for n in d.split(",") if n) for t, d in found)
 
 
 def exchanged(text: str) -> dict[str, dict[str, int]]:
@@ -196,19 +189,25 @@ def loops(text: str) -> dict[str, tuple[int, str]]:
 
 
 def by_part(text: str) -> dict[str, dict[str, float]]:
-    """Bytes that instructions write to memory, and milliseconds that the compiler expects."""
+    """Bytes and milliseconds of each part of a step, of instructions that are not fused.
+
+    bytes: of their results; moved: read and written outside the fast memory of a TPU; milliseconds:
+    what the compiler expects.
+    """
+    program = Program(text)
     fused = set(re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", text))
     operations, turns = instructions(text), loops(text)
     sums: dict[str, dict[str, float]] = {}
     for inside, line in computations(text):
         match = MADE.match(line)
-        if inside in fused or not match or match[3] in FREE:
-            continue
-        if "AllocateBuffer" in line or "ConcatBitcast" in line:
+        if inside in fused or not match or any(target in line for target in NOTHING):
             continue
         often, of_loop = turns.get(inside, (1, ""))
         name = part(operations.get(match[1], "")) or of_loop or "no name"
-        entry = sums.setdefault(name, {"bytes": 0, "milliseconds": 0})
+        entry = sums.setdefault(name, {"bytes": 0, "moved": 0, "milliseconds": 0})
+        entry["moved"] += often * program.moved(inside, match[1])
+        if match[3] in MAKES_NOTHING:
+            continue
         # A turn that writes a slice of an array does not write it all.
         entry["bytes"] += size_of(match[2]) * (1 if "dynamic-update-slice" in line else often)
         if cycles := CYCLES.search(line):

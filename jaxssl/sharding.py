@@ -124,15 +124,26 @@ def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     The batch is split over the devices; what is resident stays where it lies.
     """
     same, rows = replicated(mesh), split(mesh)
-
-    @functools.wraps(step)
-    def on_mesh(*args: Tree) -> Tree:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for large losses
-            return step(*args)
-
     return jax.jit(
-        on_mesh, in_shardings=(same, rows, None, same), out_shardings=(same, same), donate_argnums=0
+        knowing(mesh, step),
+        in_shardings=(same, rows, None, same),
+        out_shardings=(same, same),
+        donate_argnums=0,
     )
+
+
+def knowing(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose loops over rows can tell which rows lie on one device.
+
+    A loop over the rows of all devices would have each of them go through all.
+    """
+
+    @functools.wraps(function)
+    def on_mesh(*args: Tree) -> Tree:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return on_mesh
 
 
 def jit_refresh(encode: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -200,7 +211,10 @@ def jit_over_rows(
     same = replicated(mesh)
     options = _quickly() if seldom else {}
     jitted = jax.jit(
-        function, in_shardings=(same, split(mesh)), out_shardings=same, compiler_options=options
+        knowing(mesh, function),
+        in_shardings=(same, split(mesh)),
+        out_shardings=same,
+        compiler_options=options,
     )
 
     def run(variables: Tree, rows: Tree) -> Tree:

@@ -16,8 +16,9 @@ from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, Tree, View, ViewSpec
 
 CUT = ("image", "levels", "region_planes", "planes_hw")  # the arrays that views are cut from
-# What is made of so many pixels of views at a time stays in the cache of a CPU core.
-PIXELS_IN_CACHE = 2 * 128**2
+# So many pixels of views at a time, and all they are made of, stay in the cache of a CPU core or in
+# the fast memory of a TPU.
+FAST_PIXELS = {"cpu": 2 * 128**2, "tpu": 32 * 128**2}
 POINT = 4  # pixels of a view to a point of its region planes: 8 points to a cell of a ResNet
 
 
@@ -184,10 +185,24 @@ def make_views(
 def _of_each_image(function: Callable[[Tree], Tree], images: Tree, pixels: int) -> Tree:
     """`function` of each of the images that trees of arrays hold; `pixels` are those it makes."""
     at_once = jax.vmap(function)
-    if jax.device_count() > 1:  # a loop would go through the images of all devices on each
-        return at_once(images)
-    number = len(jax.tree.leaves(images)[0])
-    few = max(1, min(number, PIXELS_IN_CACHE // pixels))
-    divisor = next(n for n in range(few, 0, -1) if number % n == 0)
-    in_parts = functools.partial(jax.lax.map, function, batch_size=divisor)
-    return jax.lax.platform_dependent(images, cpu=in_parts, default=at_once)
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = 1 if mesh.empty else mesh.size
+    number = len(jax.tree.leaves(images)[0]) // devices  # of each device
+
+    def in_parts(images: Tree, *, fast: int) -> Tree:
+        few = max(1, min(number, fast // pixels))
+        few = next(n for n in range(few, 0, -1) if number % n == 0)
+
+        # A part has as many images of each device, which goes through its own.
+        def split(x: Array) -> Array:
+            x = x.reshape(devices, -1, few, *x.shape[1:]).swapaxes(0, 1)
+            return x.reshape(-1, devices * few, *x.shape[3:])
+
+        def join(x: Array) -> Array:
+            x = x.reshape(-1, devices, few, *x.shape[2:]).swapaxes(0, 1)
+            return x.reshape(-1, *x.shape[3:])
+
+        return jax.tree.map(join, jax.lax.map(at_once, jax.tree.map(split, images)))
+
+    parts = {name: functools.partial(in_parts, fast=n) for name, n in FAST_PIXELS.items()}
+    return jax.lax.platform_dependent(images, **parts, default=at_once)

@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import canvas_batch
+from conftest import canvas_batch, collectives
+from jax.sharding import Mesh
 
+import jaxssl.views
+from jaxssl import sharding
 from jaxssl.image.augment import Color
 from jaxssl.image.boxes import crop, whole_box
 from jaxssl.image.color import posterize
@@ -160,11 +163,24 @@ def test_no_regions_no_planes():
     assert cut(ViewConfig(size=16, recipe="none"))[0][0].planes is None
 
 
-def test_in_parts_on_one_device_as_at_once_on_many(monkeypatch):
-    """On a CPU a loop goes through a few images at a time: 3 images of 2 views of 64 pixels."""
+@pytest.mark.parametrize("devices", [1, 8])
+def test_in_parts_as_at_once(devices, monkeypatch):
+    """A loop goes through a few images at a time, here one of 2 x 64 x 64 pixels."""
     views = ViewConfig(size=64, recipe="none")
-    at_once, _ = cut(views)
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
-    in_parts, _ = cut(views)
-    for a, b in zip(at_once, in_parts, strict=True):
+    batch = jax.tree.map(lambda x: np.tile(x, (8,) + (1,) * (x.ndim - 1)), BATCH)
+    monkeypatch.setattr(jaxssl.views, "FAST_PIXELS", {})
+    at_once, _ = cut(views, batch=batch)
+    monkeypatch.setattr(jaxssl.views, "FAST_PIXELS", {"cpu": 2 * 64**2})
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+
+    def in_parts(key, batch):
+        return make_views(key, batch, (), RandomCrop(), views)[0]
+
+    rows = sharding.split(mesh)
+    shardings = {"in_shardings": (sharding.replicated(mesh), rows), "out_shardings": rows}
+    jitted = jax.jit(sharding.knowing(mesh, in_parts), **shardings)
+    for a, b in zip(at_once, jitted(jax.random.key(0), batch), strict=True):
         np.testing.assert_allclose(a.image, b.image, atol=1e-5)
+    text = jitted.lower(jax.random.key(0), batch).compile().as_text()
+    assert f'"known_trip_count":{{"n":"{24 // devices}"' in text  # each device has its own images
+    assert not collectives(text)
