@@ -277,7 +277,7 @@ def main() -> None:
         content = json.loads(args.out.read_text()) if args.out.exists() else []
         told = {"config": args.config, "overrides": overrides, "topology": args.topology}
         told |= {"part": args.part, "environment": environment()}
-        args.out.write_text(json.dumps([*content, told | result], indent=2) + "\n")
+        args.out.write_text(json.dumps([*content, told | result], indent=1) + "\n")
 
 
 if __name__ == "__main__":
