@@ -119,9 +119,9 @@ def test_command(words, reader, capfd):
         source = ROOT / name.replace("gpu.sh", "gpu/run.py")
         options = source.read_text()
         assert all(f'"{word}"' in options for word in rest if word.startswith("--"))
-    elif rest[1] == "pip":
+    elif "pip" in rest[:3]:  # of Python or of uv
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        extras = re.findall(r"\w+", rest[-1])
+        extras = re.findall(r"[\w-]+", rest[-1].partition("[")[2])
         assert set(extras) <= set(project["optional-dependencies"])
     elif rest[1] == "pytest":
         paths = [word.partition("::")[0] for word in rest[2:] if word.startswith("tests/")]
@@ -186,7 +186,7 @@ def test_flags_and_keys_exist(capsys):
     text = "".join(page for name, page in PAGES.items() if name != "CHANGELOG.md")
     scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests" / "faults").glob("*.py")]
     known = "".join(path.read_text() for path in scripts)
-    for module in {words[2] for words in commands() if words[1] == "-m"} - {"pip", "pytest"}:
+    for module in {words[2] for words in commands() if words[1] == "-m"} - {"pip", "uv", "pytest"}:
         with pytest.raises(SystemExit):
             main_of(module)(["--help"])
         known += capsys.readouterr().out

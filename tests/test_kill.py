@@ -24,6 +24,7 @@ OPTIONS = {
     "encoder.width": 0.0625,
     "method.dim": 8,
     "eval.datasets": "()",
+    "eval.health": 0,
     "checkpoint.every": 4,
 }
 
