@@ -46,7 +46,8 @@ def mesh():
 
 def jitted(mesh):
     same, rows = sharding.replicated(mesh), sharding.split(mesh)
-    return jax.jit(cut, in_shardings=(same, rows, None), out_shardings=rows)
+    known = sharding.knowing(mesh, cut)
+    return jax.jit(known, in_shardings=(same, rows, None), out_shardings=rows)
 
 
 def test_pages_on_one_device_each_give_the_same_views(arrays, mesh):
