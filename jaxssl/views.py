@@ -13,7 +13,7 @@ from jaxssl.image import pyramid
 from jaxssl.image.augment import NORMALIZE, RECIPES, Color, augment, normalize
 from jaxssl.image.boxes import crop, flip, whole_box
 from jaxssl.samplers import Sampler
-from jaxssl.types import Batch, Tree, View, ViewSpec
+from jaxssl.types import Batch, Leaf, Tree, View, ViewSpec
 
 CUT = ("image", "levels", "region_planes", "planes_hw")  # the arrays that views are cut from
 # So many pixels of views at a time, and all they are made of, stay in the cache of a CPU core or in
@@ -194,7 +194,7 @@ def _of_each_image(function: Callable[[Tree], Tree], images: Tree, pixels: int) 
         few = next(n for n in range(few, 0, -1) if number % n == 0)
 
         # A part has as many images of each device, which goes through its own.
-        def split(x: Array) -> Array:
+        def split(x: Leaf) -> Leaf:
             x = x.reshape(devices, -1, few, *x.shape[1:]).swapaxes(0, 1)
             return x.reshape(-1, devices * few, *x.shape[3:])
 
