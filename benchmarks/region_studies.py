@@ -199,7 +199,7 @@ def photographs(inputs: Inputs) -> Arms:
     """Photographs as they are, with regions by `fh` and, given annotations, by people."""
     data, regions = of_photographs(inputs)
     evaluate = f"--config.eval.datasets={inputs.evaluate}"
-    words = ("simclr", *data, evaluate, "--config.epochs=284")  # 1,988 steps of 500 images
+    words = ("simclr", *data, evaluate, "--config.epochs=852")  # 5,964 steps of 500 images
     words += ("--config.views.recipe=moco_v2",)
     arms = {"random_crop": words, "region_crop, fh": (*words, *regions)}
     if inputs.annotations is not None:
