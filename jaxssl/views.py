@@ -109,6 +109,21 @@ def crop_view(
     return View(image=normalize(pixels, views.normalize), planes=planes)
 
 
+def blank_views(batch: Batch, views: ViewConfig) -> list[View]:
+    """A black view of each spec, as if `make_views` had cut it from a batch of one image."""
+    canvas, attach = pyramid.detach({k: batch[k] for k in (*CUT, "hw") if k in batch})
+    one = jax.tree.map(lambda x: x[0], canvas)
+
+    def blank(spec: ViewSpec) -> View:
+        def cut(image: Batch) -> View:
+            return crop_view(jax.random.key(0), attach(image), whole_box(image["hw"]), spec, views)
+
+        return jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), jax.eval_shape(cut, one))
+
+    kinds = {spec: blank(spec) for spec in set(views.specs())}
+    return [kinds[spec] for spec in views.specs()]
+
+
 def whole_images(
     batch: Batch, views: ViewConfig, interpolation: str
 ) -> Float[Array, "b {views.size} {views.size} 3"]:
@@ -187,22 +202,21 @@ def _of_each_image(function: Callable[[Tree], Tree], images: Tree, pixels: int) 
     at_once = jax.vmap(function)
     mesh = jax.sharding.get_abstract_mesh()
     devices = 1 if mesh.empty else mesh.size
+    # Not `platform_dependent`, which would trace the views once for each platform there is.
+    platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+    if platform not in FAST_PIXELS:
+        return at_once(images)
     number = len(jax.tree.leaves(images)[0]) // devices  # of each device
+    few = max(1, min(number, FAST_PIXELS[platform] // pixels))
+    few = next(n for n in range(few, 0, -1) if number % n == 0)
 
-    def in_parts(images: Tree, *, fast: int) -> Tree:
-        few = max(1, min(number, fast // pixels))
-        few = next(n for n in range(few, 0, -1) if number % n == 0)
+    # A part has as many images of each device, which goes through its own.
+    def split(x: Leaf) -> Leaf:
+        x = x.reshape(devices, -1, few, *x.shape[1:]).swapaxes(0, 1)
+        return x.reshape(-1, devices * few, *x.shape[3:])
 
-        # A part has as many images of each device, which goes through its own.
-        def split(x: Leaf) -> Leaf:
-            x = x.reshape(devices, -1, few, *x.shape[1:]).swapaxes(0, 1)
-            return x.reshape(-1, devices * few, *x.shape[3:])
+    def join(x: Array) -> Array:
+        x = x.reshape(-1, devices, few, *x.shape[2:]).swapaxes(0, 1)
+        return x.reshape(-1, *x.shape[3:])
 
-        def join(x: Array) -> Array:
-            x = x.reshape(-1, devices, few, *x.shape[2:]).swapaxes(0, 1)
-            return x.reshape(-1, *x.shape[3:])
-
-        return jax.tree.map(join, jax.lax.map(at_once, jax.tree.map(split, images)))
-
-    parts = {name: functools.partial(in_parts, fast=n) for name, n in FAST_PIXELS.items()}
-    return jax.lax.platform_dependent(images, **parts, default=at_once)
+    return jax.tree.map(join, jax.lax.map(at_once, jax.tree.map(split, images)))

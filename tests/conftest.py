@@ -6,11 +6,9 @@ import os
 import pathlib
 import re
 import signal
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
 import optax
@@ -40,6 +38,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
 
+from tiny_encoder import TinyEncoder  # noqa: E402
+
 from jaxssl import config  # noqa: E402 - after the hook that checks shapes
 from jaxssl.data.canvas import CanvasSpec  # noqa: E402
 from jaxssl.data.source import Example  # noqa: E402
@@ -64,21 +64,6 @@ def pytest_collection_modifyitems(items):
 def golden():
     """Loads one file of outputs of other people's code: `golden("detcon_loss")["pred1"]`."""
     return lambda name: np.load(GOLDEN / f"{name}.npz", allow_pickle=False)
-
-
-class TinyEncoder(nn.Module):
-    """Two convolutions: compiling is what tests wait for, and a ResNet has twenty."""
-
-    width: float = 1.0  # stands for the options of an encoder
-    dtype: Any = jnp.float32
-    remat: bool = False
-
-    @nn.compact
-    def __call__(self, images, train):
-        x = nn.Conv(8, (3, 3), strides=4, use_bias=False)(images)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        grid = nn.relu(nn.Conv(12, (2, 2))(x))
-        return Features(grid=grid, pooled=grid.mean(axis=(1, 2)))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import signal
 import sys
 
 import jax
-from conftest import TinyEncoder
+from tiny_encoder import TinyEncoder
 
 from jaxssl import config, train
 from jaxssl.data.pipeline import Pipeline

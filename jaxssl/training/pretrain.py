@@ -74,10 +74,11 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
 
 def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:
     """Raises UserError if the encoder takes no images of a size that it will get."""
-    sizes = {"views.size": config.views.size, "eval.size": config.eval.size or config.views.size}
+    sizes = {config.eval.size or config.views.size: "eval.size"}
     if config.views.num_local:
-        sizes["views.local_size"] = config.views.local_size
-    for key, size in sizes.items():
+        sizes[config.views.local_size] = "views.local_size"
+    sizes[config.views.size] = "views.size"
+    for size, key in sizes.items():
         try:
             variable_shapes(encoder, size)
         except UserError as error:

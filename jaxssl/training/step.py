@@ -16,7 +16,7 @@ from jaxssl.methods import Method, Metrics
 from jaxssl.optim import LearningRate
 from jaxssl.samplers import Sampler
 from jaxssl.types import Batch, TrainState, Tree, View
-from jaxssl.views import ViewConfig, make_views
+from jaxssl.views import ViewConfig, blank_views, make_views
 
 ENCODER = "/encoder/"  # in the path of each of an encoder's variables within a state
 
@@ -34,18 +34,13 @@ class TrainStep:
 
     def init(self, key: PRNGKeyArray, batch: Batch, num_examples: int) -> TrainState:
         """The state before the first step. Of `batch`, canvases, only the shapes matter."""
-        memory = self.sampler.init(num_examples)
-        shapes, _ = jax.eval_shape(
-            lambda k, b: make_views(k, b, memory, self.sampler, self.views), key, batch
-        )
-        blank = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), shapes)
-        params, method_state = self.method.init(key, blank)
+        params, method_state = self.method.init(key, blank_views(batch, self.views))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state=self.optimizer.init(params),
             method_state=method_state,
-            sampler_state=memory,
+            sampler_state=self.sampler.init(num_examples),
         )
 
     def __call__(
