@@ -42,9 +42,9 @@ SMALLER = {
     "preview.png": "--config=configs/quickstart.py",
     "jaxssl.train": "--config.epochs=1 --config.batch_size=8 --config.data.pixels=1024 "
     "--config.views.size=16 --config.dtype=float32 --config.eval.size=16 --config.eval.knn_k=2 "
-    "--config.eval.linear_epochs=1 --config.eval.batch_size=8 --config.eval.health=8",
+    "--config.eval.linear_epochs=1 --config.eval.batch_size=8 --config.eval.health=0",
     "configs/quickstart": "--config.encoder.name=tiny --config.data.source=scenes:16 "
-    "--config.eval.datasets=objects:40",
+    "--config.eval.datasets=objects:40 --config.eval.health=8",
     "runs/photos_small": "--config.encoder.name=tiny --config.optim.warmup_epochs=0",
 }
 # The same for what blocks of Python contain.
