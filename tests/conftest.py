@@ -38,9 +38,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
 
-from tiny_encoder import TinyEncoder  # noqa: E402
+from tiny_encoder import TinyEncoder  # noqa: E402 - after the hook that checks shapes
 
-from jaxssl import config  # noqa: E402 - after the hook that checks shapes
+from jaxssl import config  # noqa: E402
 from jaxssl.data.canvas import CanvasSpec  # noqa: E402
 from jaxssl.data.source import Example  # noqa: E402
 from jaxssl.methods import SimCLR  # noqa: E402

@@ -1,4 +1,4 @@
-"""One of the two processes of `test_hosts.py`: several runs, one after the other.
+"""One of the two processes of `test_distributed.py`: several runs, one after the other.
 
     python one_of_two.py PROCESS_ID PORT FOLDER
 

@@ -30,13 +30,16 @@ SMALL = {
 }
 
 
-def run(workdir, *more, variant="samclr", **changes):
-    """Runs the command in this process; returns its exit status."""
+def arguments(workdir, *more, variant="samclr", **changes):
+    """What a user types."""
     options = SMALL | {k.replace("__", "."): v for k, v in changes.items()}
     overrides = [f"--config.{k}={v}" for k, v in options.items() if v is not None]
-    return train.main(
-        ["--config", f"{CONFIG}:{variant}", "--workdir", str(workdir), *more, *overrides]
-    )
+    return ["--config", f"{CONFIG}:{variant}", "--workdir", str(workdir), *more, *overrides]
+
+
+def run(workdir, *more, **changes):
+    """Runs the command in this process; returns its exit status."""
+    return train.main(arguments(workdir, *more, **changes))
 
 
 def final_state(workdir):

@@ -9,25 +9,17 @@ import time
 
 import jax
 import numpy as np
-from small_run import CONFIG, SMALL, final_state
+from small_run import arguments, final_state
 
 from jaxssl.training.metrics import read_metrics
 
 TRAIN = pathlib.Path(__file__).parent / "tiny_encoder.py"
-LONGER = {"epochs": 50, "log_every": 1, "checkpoint.every": 15, "eval.datasets": "()"}
 STEPS = 50 * 4
 
 
 def start(workdir, cache):
-    command = [
-        sys.executable,
-        str(TRAIN),
-        "--config",
-        f"{CONFIG}:samclr",
-        "--workdir",
-        str(workdir),
-    ]
-    command += [f"--config.{k}={v}" for k, v in (SMALL | LONGER).items()]
+    changes = {"epochs": 50, "log_every": 1, "checkpoint.every": 15, "eval.datasets": "()"}
+    command = [sys.executable, str(TRAIN), *arguments(workdir, **changes)]
     # As users compile: the flags of conftest.py are for speed, and round otherwise.
     environment = os.environ | {"JAXSSL_CACHE": str(cache), "XLA_FLAGS": ""}
     environment["PYTHONPATH"] = str(TRAIN.parents[1])
@@ -35,8 +27,9 @@ def start(workdir, cache):
 
 
 def finish(process):
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
 
 
 def test_killed_and_started_again(tmp_path):
@@ -50,8 +43,8 @@ def test_killed_and_started_again(tmp_path):
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     assert len(read_metrics(killed)) < STEPS  # it was not over
-    for again in (start(whole, tmp_path / "cache"), start(killed, tmp_path / "cache")):
-        finish(again)
+    both = [start(folder, tmp_path / "cache") for folder in (whole, killed)]
+    assert ["continuing at step" in finish(process) for process in both] == [False, True]
     states = final_state(whole), final_state(killed)
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert int(states[0]["step"]) == STEPS

@@ -17,7 +17,7 @@ from jaxssl.image.color import posterize
 from jaxssl.samplers import ContrastiveCrop, RandomCrop, RegionCrop
 from jaxssl.samplers.contrastive_crop import Memory
 from jaxssl.types import ViewSpec
-from jaxssl.views import ViewConfig, crop_view, make_views
+from jaxssl.views import ViewConfig, blank_views, crop_view, make_views
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
 BATCH = canvas_batch(IMAGES, (8, 24), hw=[[24, 24], [48, 30], [10, 10]]) | {
@@ -157,6 +157,22 @@ def test_regions_are_cut_and_flipped_with_the_image():
         clear = (value < 0.1) | (value > 0.9)  # no edge runs through the middle of the point
         assert clear.mean() > 0.6
         np.testing.assert_array_equal(bits[clear], value[clear] > 0.5)
+
+
+@pytest.mark.parametrize("planes", [True, False])
+def test_blank_views_are_like_cut_ones(planes):
+    views = ViewConfig(size=16, num_local=2, local_size=8)
+    batch = BATCH
+    if planes:
+        batch = BATCH | {
+            "region_planes": np.ones((3, 36, 2), np.uint32),
+            "planes_hw": np.full((3, 2), 6, np.int32),
+        }
+    one = jax.tree.map(lambda x: x[:1], cut(views, batch=batch)[0])
+    blank = blank_views(batch, views)
+    assert jax.tree.structure(blank) == jax.tree.structure(one)
+    assert jax.eval_shape(lambda: blank) == jax.eval_shape(lambda: one)
+    assert not any(x.any() for x in jax.tree.leaves(blank))
 
 
 def test_no_regions_no_planes():

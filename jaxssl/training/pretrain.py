@@ -74,6 +74,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
 
 def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:
     """Raises UserError if the encoder takes no images of a size that it will get."""
+    # A size that two keys share is tried once, for tracing an encoder takes time.
     sizes = {config.eval.size or config.views.size: "eval.size"}
     if config.views.num_local:
         sizes[config.views.local_size] = "views.local_size"
