@@ -52,7 +52,7 @@ class Inputs:
     folder: pathlib.Path  # for records that are made here
     labeled: pathlib.Path | None = None  # class folders of small images, for mosaics
     photographs: pathlib.Path | None = None
-    annotations: pathlib.Path | None = None  # of the photographs, in BSDS500's format
+    annotations: pathlib.Path | None = None  # of the photographs, in BSDS500's or CamVid's format
     evaluate: Words = ()  # data sets that photographs and dense encoders are evaluated on
     ignore_labels: str = ""  # of their label maps: values of no class
 
@@ -195,18 +195,24 @@ def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
     return (data,), (REGIONS[0], "--config.sampler.min_area=1000")
 
 
-def photographs(inputs: Inputs) -> Arms:
+def photographs(inputs: Inputs, **annotation: object) -> Arms:
     """Photographs as they are, with regions by `fh` and, given annotations, by people."""
     data, regions = of_photographs(inputs)
     evaluate = f"--config.eval.datasets={inputs.evaluate}"
-    words = ("simclr", *data, evaluate, "--config.epochs=852")  # 5,964 steps of 500 images
+    # 5,964 steps of BSDS500's 500 images, or of the 468 in CamVid's train and val parts.
+    words = ("simclr", *data, evaluate, "--config.epochs=852")
     words += ("--config.views.recipe=moco_v2",)
     arms = {"random_crop": words, "region_crop, fh": (*words, *regions)}
     if inputs.annotations is not None:
-        people = mask_tools.Annotation(format="bsds", path=str(inputs.annotations))
+        people = mask_tools.Annotation(path=str(inputs.annotations), **annotation)
         data = inputs.records("annotated", f"folder:{inputs.photographs}", people)
         arms["region_crop, people"] = (*words, *regions, data)
     return arms
+
+
+def streets(inputs: Inputs) -> Arms:
+    """Photographs of crowded streets: CamVid, each connected part of a class being a region."""
+    return photographs(inputs, format="semantic", ignore=(11,), components=True)
 
 
 def dense(inputs: Inputs) -> Arms:
@@ -243,5 +249,6 @@ STUDIES: dict[str, Callable[[Inputs], Arms]] = {
     "single_objects": single_objects,
     "mosaics": mosaics,
     "dense": dense,
-    "photographs": photographs,
+    "photographs": lambda inputs: photographs(inputs, format="bsds"),
+    "streets": streets,
 }

@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--labeled", type=pathlib.Path, help="class folders to make mosaics of")
     parser.add_argument("--photographs", type=pathlib.Path, help="a folder to pre-train on")
-    parser.add_argument("--annotations", type=pathlib.Path, help="of them, in BSDS500's format")
+    parser.add_argument("--annotations", type=pathlib.Path, help="of them: BSDS500's, CamVid's")
     parser.add_argument("--evaluate", nargs="+", default=(), help="sources: photographs, dense")
     parser.add_argument("--ignore-labels", default="", help="of --evaluate: 11 of CamVid")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("regions.json"))
