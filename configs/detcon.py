@@ -44,14 +44,15 @@ DetCon_B on COCO, BYOL there, and grids on ImageNet are not in the paper.
 s and simclr, b and byol differ in the method alone. DetCon_S was not released: its views are
 DetCon_B's with SimCLR's strengths and blur in the first view only, as lightly has it, and its head
 has no last batch norm; simclr has the same here. SimCLR's own code (google-research/simclr) has
---config.views.recipe=simclr (blur in half of all views, another brightness and rule for crops) and
---config.method.final_batch_norm=scale. Blocks start at 0, as in the released codes; BYOL's README
-says that its published numbers are without: --config.encoder.zero_init=False. The warm-up has 10
-epochs on COCO too, there 280 steps; the paper's appendix may have another. A region's features are
-the mean over its pixels, as the paper says; in the released code each cell belongs to the region
-that covers most of it (--config.method.pooling=hard), convolutions pad as TensorFlow's
-(--config.encoder.padding=same), and labels train a classifier beside, which leaves the encoder as
-it is.
+--config.views.recipe=simclr (blur in half of all views, another brightness and rule for crops),
+--config.views.normalize=none and --config.method.final_batch_norm=scale. All these codes make large
+crops smaller without averaging their pixels (no antialiasing), so their views are sharper. Blocks
+start at 0, as in the released codes; BYOL's README says that its published numbers are without:
+--config.encoder.zero_init=False. The warm-up has 10 epochs on COCO too, there 280 steps; the
+paper's appendix may have another. A region's features are the mean over its pixels, as the paper
+says; in the released code each cell belongs to the region that covers most of it
+(--config.method.pooling=hard), convolutions pad as TensorFlow's (--config.encoder.padding=same),
+and labels train a classifier beside, which leaves the encoder as it is.
 
 A batch of 4096 wants many devices; on few: --config.batch_size=256 --config.remat=True. The
 learning rate follows. Short run: --config.epochs=10 --config.optim.warmup_epochs=1.

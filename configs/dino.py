@@ -14,7 +14,9 @@ resnet50    100 epochs; no result is given for these
 resnet50_800  table 2                                  kNN 67.5, linear 75.3
 Those of table 2 are the arguments of the released weights (args.txt beside each), as other
 repositories quote them; the batch of ViT-S/8, 64 times 16, is in issue 104 of its code, that of
-ResNet-50, 80 times 51, in issue 133. Both train without fp16.
+ResNet-50, 80 times 51, in issue 133. Both train without fp16. Since 2021-05-13 its code shifts the
+positional embeddings of local views by a rounding (pos_resize="offset"), as vits16 and vits16_300
+do here; its first release, with the weights of table 2, does not.
 
     python -m jaxssl.evaluate --workdir runs/dino_vits16 --tasks knn --preset dino \
         --datasets folder:data/imagenet
@@ -107,6 +109,8 @@ def get_config(variant: str = "vits16") -> ConfigDict:
     config.optim.update(warmup_epochs=10.0, clip_each=3.0, end_factor=1e-3)
     config.eval.knn_k = 20
     config.eval.knn_temperature = 0.07
+    if variant in ("vits16", "vits16_300"):
+        config.encoder.pos_resize = "offset"
     config.update_from_flattened_dict(LONGER.get(variant, {}))
     if variant.startswith("resnet50"):
         config.encoder = defaults("encoder", "resnet50")

@@ -211,10 +211,37 @@ class AdamW(OptimizerConfig):
     def transform(self, batch_size: int, steps_per_epoch: int, epochs: int) -> Transformation:
         return optax.chain(
             self.clip(),
-            optax.scale_by_adam(self.b1, self.b2, self.eps),
+            scale_by_adam(self.b1, self.b2, self.eps),
             self.add_decay(steps_per_epoch, epochs),
             self.scale_by_rate(batch_size, steps_per_epoch, epochs),
         )
+
+
+def scale_by_adam(b1: float, b2: float, eps: float) -> Transformation:
+    """Adam's direction, each parameter's steps being counted from its first gradient that is not 0.
+
+    As in torch, where a layer that is frozen at first has no gradient and takes no step. With one
+    count for all, as in `optax.scale_by_adam`, it would at first move up to 6 times as far.
+    """
+
+    def init(params: Tree) -> optax.ScaleByAdamState:
+        none = jax.tree.map(lambda _: jnp.zeros((), jnp.int32), params)
+        return optax.ScaleByAdamState(none, *(jax.tree.map(jnp.zeros_like, params),) * 2)
+
+    def update(
+        gradients: Tree, state: optax.ScaleByAdamState, params: Tree | None = None
+    ) -> tuple[Tree, optax.ScaleByAdamState]:
+        count = jax.tree.map(lambda n, g: n + ((n > 0) | (g != 0).any()), state.count, gradients)
+        mu = optax.tree.update_moment(gradients, state.mu, b1, 1)
+        nu = optax.tree.update_moment(gradients, state.nu, b2, 2)
+
+        def direction(m: Array, v: Array, n: Array) -> Array:
+            steps = jnp.maximum(n, 1)
+            return m / (1 - b1**steps) / (jnp.sqrt(v / (1 - b2**steps)) + eps)
+
+        return jax.tree.map(direction, mu, nu, count), optax.ScaleByAdamState(count, mu, nu)
+
+    return Transformation(init, update)
 
 
 OPTIMIZERS: dict[str, type[Sgd] | type[Lars] | type[AdamW]] = {

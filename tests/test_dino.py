@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxssl.methods import DINO
+from jaxssl.optim import AdamW
 from jaxssl.types import Features, View
 from jaxssl.views import ViewConfig
 
@@ -166,6 +167,8 @@ def test_length_of_the_last_layers_rows_is_learned_or_not(views, fixed, names):
     method = DINO(NoBatchNorm(), **SMALL, fixed_norm=fixed)
     params, state = jax.eval_shape(method.init, jax.random.key(0), views)
     assert set(params["last_layer"]) == set(state.teacher_params["last_layer"]) == names
+    # Lengths are weights that decay, as in torch, whose `weight_g` has two axes.
+    assert all(jax.tree.leaves(AdamW().decayed(params["last_layer"])))
 
 
 def test_teacher_starts_as_the_student_and_follows_it(views):

@@ -107,13 +107,13 @@ def test_linear_layers_start_as_in_dino():
     assert not params["bias"].any()
 
 
-@pytest.mark.parametrize("lengths", [None, np.float32([1.0, 2.0, 0.5])])
+@pytest.mark.parametrize("lengths", [None, np.float32([[1.0], [2.0], [0.5]])])
 def test_weight_norm_sees_directions_and_lengths(lengths):
     v = np.random.default_rng(3).standard_normal((3, 16), np.float32)
     weights = {"v": jnp.asarray(v)} | ({} if lengths is None else {"g": jnp.asarray(lengths)})
     result = weight_normed_scores(jnp.asarray(X[None]), weights)
     expected = X @ (v / np.linalg.norm(v, axis=1, keepdims=True)).T
-    expected = expected * (1 if lengths is None else lengths)
+    expected = expected * (1 if lengths is None else lengths[:, 0])
     np.testing.assert_allclose(result[0], expected, rtol=1e-5, atol=1e-6)
 
 

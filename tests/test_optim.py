@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 from jaxssl.optim import OPTIMIZERS, AdamW, Lars, Sgd
 
@@ -145,6 +146,24 @@ def test_adamw_is_torchs():
             p = p * (1 - 0.01 * (0.5 if name == "kernel" else 0))
             p = p - 0.01 * (m / (1 - 0.9**i)) / (np.sqrt(v / (1 - 0.999**i)) + 1e-8)
         np.testing.assert_allclose(result[name], p, rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_counts_the_steps_of_a_frozen_layer_from_its_first_as_torchs():
+    params, *gradients = random_trees(9)
+    frozen = [gradient | {"bias": np.zeros(4, np.float32)} for gradient in gradients[:5]]
+    results = run(AdamW(lr=0.01, **CONSTANT).transform(*LENGTH), params, frozen + gradients[5:])
+    weights = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
+    groups = [
+        {"params": [weights["kernel"]], "weight_decay": 0.04},
+        {"params": [weights["bias"]], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=0.01)
+    for step, (gradient, result) in enumerate(zip(gradients, results, strict=True)):
+        for name, weight in weights.items():
+            frozen_yet = name == "bias" and step < 5
+            weight.grad = None if frozen_yet else torch.tensor(gradient[name])
+        adamw.step()
+        close(result, {name: weight.detach().numpy() for name, weight in weights.items()}, 1e-5)
 
 
 def test_clip_shortens_the_whole_gradient():

@@ -95,8 +95,9 @@ def test_bias_of_the_prototypes_is_in_the_predictions(method, started, views, pr
     """Of the codes, which are those of `scores + bias`, Sinkhorn divides it out."""
     method = dataclasses.replace(method, prototype_bias=True)
     params, state = started
-    shapes = jax.eval_shape(method.init, jax.random.key(0), views)[0]
-    assert shapes["prototype_bias"].shape == (K,)
+    drawn = jax.jit(method.init)(jax.random.key(0), views)[0]["prototype_bias"]
+    assert drawn.shape == (K,)
+    assert 0 < jnp.abs(drawn).max() <= D**-0.5  # torch's default
     bias = np.linspace(-0.3, 0.2, K).astype(np.float32)
     run = jax.jit(functools.partial(method.loss, key=jax.random.key(2)))
     loss, _ = run(params | {"prototype_bias": bias}, state, views, t=np.float32(0.3))

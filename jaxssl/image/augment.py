@@ -200,6 +200,9 @@ _PETS_1 = {
     "pets_et_rp_rs": replace(_RS, elastic_prob=1.0, posterize_prob=0.5),
 }
 
+# All recipes resize as torchvision does, which averages the pixels of a crop that is made smaller.
+# The codes of SimCLR, BYOL and DetCon do not (`tf.image.resize` without antialiasing): their views
+# of large crops are sharper, with aliases; those of small crops are the same.
 RECIPES = {
     "none": Recipe((Color(),), local=Color()),  # crop and flip only
     # The quickstart: color says nothing of a drawn shape, and to learn that takes many steps

@@ -99,7 +99,7 @@ class DINO:
         init = torch_uniform(fan_in=self.bottleneck)
         last = {"v": init(key_last, (self.num_outputs, self.bottleneck))}
         if not self.fixed_norm:
-            last["g"] = jnp.ones(self.num_outputs)
+            last["g"] = jnp.ones((self.num_outputs, 1))  # two axes: decayed, as in its code
         params = variables["params"] | {"last_layer": last}
         batch_stats = variables.get("batch_stats", {})
         return params, State(batch_stats, params, batch_stats, jnp.zeros(self.num_outputs))

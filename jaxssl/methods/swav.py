@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, sinkhorn, unit
 from jaxssl.methods.forward import Network, forward_head_once, freeze
-from jaxssl.models.heads import MLP, scores
+from jaxssl.models.heads import MLP, scores, torch_uniform
 from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 
@@ -86,7 +86,8 @@ class SwAV:
         prototypes = jax.random.normal(key_prototypes, (self.num_prototypes, self.dim))
         params = variables["params"] | {"prototypes": unit(prototypes)}
         if self.prototype_bias:
-            params["prototype_bias"] = jnp.zeros(self.num_prototypes)
+            init, key_bias = torch_uniform(self.dim), jax.random.fold_in(key_prototypes, 1)
+            params["prototype_bias"] = init(key_bias, (self.num_prototypes,))
         queue = jnp.zeros((2, self.queue_size, self.dim)) if self.queue_size else ()
         return params, State(variables.get("batch_stats", {}), queue)
 

@@ -15,8 +15,8 @@ from jaxssl.errors import UserError
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
     """torch's default for weights and biases of linear layers: uniform in +-1/sqrt(fan_in).
 
-    The papers' released code relies on it. The variance is a third of that of Flax's default, which
-    in a head without batch norm is the scale of what comes out.
+    Code in torch relies on it. The variance is a third of that of Flax's default, which in a head
+    without batch norm is the scale of what comes out.
     """
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -105,10 +105,10 @@ def scores(x: Float[Array, "v b d"], weights: Float[Array, "k d"]) -> Float[Arra
 def weight_normed_scores(
     x: Float[Array, "v b d"], weights: dict[str, Array]
 ) -> Float[Array, "v b k"]:
-    """`scores` with weights given as directions `v` f32[k, d] and lengths `g` f32[k].
+    """`scores` with weights given as directions `v` f32[k, d] and lengths `g` f32[k, 1].
 
     Weight normalization: Salimans and Kingma, arXiv 1602.07868. Lengths left out are 1.
     """
     direction = weights["v"] / jnp.linalg.norm(weights["v"], axis=1, keepdims=True)
     y = scores(x, direction)
-    return y * weights["g"][None, None, :] if "g" in weights else y
+    return y * weights["g"].reshape(1, 1, -1) if "g" in weights else y
