@@ -1,8 +1,11 @@
 """Label maps from folders, scenes and records as arrays: which value is which class."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
+from small_export import run_export
 
 from jaxssl.data import open_source
 from jaxssl.data.label_maps import VOID
@@ -154,3 +157,36 @@ def test_label_maps_that_do_not_fit_are_named(tmp_path):
     assert "label maps" in data.offers
     with pytest.raises(ValueError, match=r"annot/\d.png has \(4, 5\) pixels, the image \(20, 26\)"):
         _ = data.label_maps
+
+
+def test_label_maps_are_not_in_the_way_of_images_to_learn_from(tmp_path, caplog):
+    write_folder(tmp_path, LAYOUTS[1])
+    maps = tmp_path / "labels" / "train"
+    export = ("--segmenter", "annotation", "--path", str(maps))
+    half, colors = Image.new("L", (13, 10)), Image.new("RGB", (26, 20), (1, 2, 3))
+    for picture, why in (
+        (half, "has (10, 13) pixels"),
+        (colors, "holds 197121..197121, as colors"),
+    ):
+        picture.save(maps / "0.png")
+        picture.save(maps / "1.png")
+        caplog.clear()
+        source = open_source(f"folder:{tmp_path}")
+        assert [source[i].semantic is None for i in range(6)] == [True] * 2 + [False] * 4
+        (said,) = caplog.messages
+        assert said.startswith(f"folder:{tmp_path}: images are taken without label maps that do")
+        assert why in said
+        assert said.endswith(" ".join(export))
+        assert run_export(tmp_path / why, f"folder:{tmp_path}", "grid", "--max-broken", "0") == 0
+        with pytest.raises(BrokenImage, match=re.escape(why)):
+            open_source(f"folder:{tmp_path}", "train")[0]
+    (maps / "0.png").unlink()
+    with caplog.at_level("INFO", "jaxssl.data"):
+        source = open_source(f"folder:{tmp_path}")
+    assert [source[i].semantic for i in range(len(source))] == [None] * 6
+    said = f"taken without label maps; 5 of 6 images have a label map in {maps}; to make regions of"
+    assert said in caplog.messages[-1]
+    assert len(open_source(f"folder:{tmp_path}", "train")) == 5
+    for name in ("0_mask.png", "0_seg.png"):  # which of them?
+        Image.new("L", (26, 20)).save(maps / name)
+    assert len(open_source(f"folder:{tmp_path}")) == 6

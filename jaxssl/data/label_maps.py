@@ -17,6 +17,7 @@ from jaxssl.checked_files import read_text
 from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
 from jaxssl.data.folder import Folder, find_files
 from jaxssl.data.name_matching import IMAGE_FOLDERS, MASK_FOLDERS, NameIndex, describe_mismatch
+from jaxssl.data.record_codec import MAX_LABEL
 from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.data.splits import in_part, split_of
 from jaxssl.errors import UserError
@@ -61,14 +62,22 @@ class LabelFolder:
     has_regions = False
 
     def __init__(
-        self, path: str, root: pathlib.Path, layout: Layout, by_key: str | None = None
+        self,
+        path: str,
+        root: pathlib.Path,
+        layout: Layout,
+        by_key: str | None = None,
+        *,
+        needs_maps: bool = True,
     ) -> None:
         """Opens the images of a tree at `root`, in `path`, that have a label map.
 
         The others are counted; `UserError` if that is all. `by_key` is the part that `in_part`
-        picks.
+        picks. Without `needs_maps` a map that does not fit its image is left out, not the image;
+        but images without any are a `UserError`.
         """
         self.spec = f"folder:{path}"
+        self._needs_maps, self._warned = needs_maps, False
         self._images, self._root = Folder(root / layout.images), root / layout.maps
         files = list(find_files(self._root, layout.endings))
         keys = self._images.keys()
@@ -85,10 +94,10 @@ class LabelFolder:
         self._numbers = [number for number, key in enumerate(keys) if key in kept]
         self._files = [files[found[keys[number]]] for number in self._numbers]
         if len(found) < len(keys):
-            _log.warning(
-                "%s: %d of %d images have a label map in %s; the others are left out",
-                *(self._images.spec, len(found), len(keys), self._root),
-            )
+            few = f"{len(found)} of {len(keys)} images have a label map in {self._root}"
+            if not needs_maps:
+                raise UserError(few)
+            _log.warning("%s: %s; the others are left out", self._images.spec, few)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -101,15 +110,33 @@ class LabelFolder:
     ) -> tuple[Example, tuple[int, int]]:
         """The example with its image, not its label map, resized; its true height and width."""
         example, size = self._images.resized(self._numbers[index], fit)
+        try:
+            values = self._read_map(index, example, size)
+        except BrokenImage as error:
+            if self._needs_maps:
+                raise
+            if not self._warned:
+                _log.warning(
+                    "%s: images are taken without label maps that do not fit; %s; %s",
+                    *(self.spec, error, _how_to_use(self._root)),
+                )
+            values, self._warned = None, True
+        return dataclasses.replace(example, label=-1, semantic=values), size
+
+    def _read_map(self, index: int, example: Example, size: tuple[int, int]) -> np.ndarray:
+        """The label map of an image of that size; `BrokenImage` if its file holds none."""
         path = self._root / self._files[index]
         values = read_label_map(path, example.key)
         if values.shape != size and example.encoded:
             values = turn_upright(values, read_orientation(example.encoded))
         if values.shape != size:
             raise BrokenImage(f"{example.key}: {path} has {values.shape} pixels, the image {size}")
-        if self.void:
-            values = np.where(np.isin(values, self.void), VOID, values)
-        return dataclasses.replace(example, label=-1, semantic=values), size
+        if values.min() < 0 or values.max() > MAX_LABEL:
+            held = f"{values.min()}..{values.max()}"
+            raise BrokenImage(
+                f"{example.key}: {path} holds {held}, as colors do; classes are 0 to {MAX_LABEL}"
+            )
+        return np.where(np.isin(values, self.void), VOID, values) if self.void else values
 
     def keys(self) -> list[str]:
         """The keys of the images."""
@@ -133,10 +160,11 @@ class LabelFolder:
         return hashlib.sha256(os.fsencode("\0".join(state))).hexdigest()
 
 
-def open_label_maps(path: str, part: str | None) -> LabelFolder | None:
+def open_label_maps(path: str, part: str | None) -> Source | None:
     """The images of a part that have label maps; None if the data set has none.
 
-    One in five of those to learn from is for testing where no other has a label map.
+    One in five of those to learn from is for testing where no other has a label map. Of the part
+    None all images are taken: with their label maps if each has one.
     """
     root = pathlib.Path(path)
     if part and not find_layout(root, "test"):
@@ -145,13 +173,26 @@ def open_label_maps(path: str, part: str | None) -> LabelFolder | None:
             _log.info("%s: label maps to learn from only; one in five is for testing", path)
         return LabelFolder(path, *found, by_key=part) if found else None
     found = find_layout(root, part)
-    return LabelFolder(path, *found) if found else None
+    if part or not found:
+        return LabelFolder(path, *found) if found else None
+    place, layout = found
+    try:
+        return LabelFolder(path, place, layout, needs_maps=False)
+    except UserError as error:
+        images = Folder(place / layout.images)
+        advice = _how_to_use(place / layout.maps)
+        _log.info("%s: taken without label maps; %s; %s", images.spec, error, advice)
+        return images
+
+
+def _how_to_use(maps: pathlib.Path) -> str:
+    return f"to make regions of those: --segmenter annotation --path {maps}"
 
 
 def find_layout(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Layout] | None:
     """The place and layout of the images of a part that have label maps; None if there are none.
 
-    Of the part None, what to learn from, trees with a label map for some images only are none.
+    Of the part None, what to learn from, trees that list those with label maps are none.
     """
     kinds = ("test", "val") if part == "test" else ("train",)
     for place, kind in itertools.product(_places(root), kinds):

@@ -26,6 +26,8 @@ from jaxssl.data.rle import check_masks
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.errors import UserError
 
+MAX_LABEL = 65535  # of a label map in a record
+
 
 def encode_example(example: Example) -> bytes:
     """The bytes of one record; the same example always gives the same bytes."""
@@ -48,7 +50,7 @@ def encode_example(example: Example) -> bytes:
             "regions/rle": list(regions.rle),
         }
     if example.semantic is not None:
-        features["semantic/png"] = [_label_map_to_png(example.semantic)]
+        features["semantic/png"] = [_label_map_to_png(example.key, example.semantic)]
     return tfrecord.encode_features(features)
 
 
@@ -139,9 +141,10 @@ def _to_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _label_map_to_png(semantic: np.ndarray) -> bytes:
-    if semantic.min() < 0 or semantic.max() > 65535:
+def _label_map_to_png(key: str, semantic: np.ndarray) -> bytes:
+    if semantic.min() < 0 or semantic.max() > MAX_LABEL:
         raise UserError(
-            f"a label map holds {semantic.min()}..{semantic.max()}; a record takes 0..65535"
+            f"{key}: its label map holds {semantic.min()}..{semantic.max()}; a record takes 0 to "
+            f"{MAX_LABEL}: save it with numbers of classes"
         )
     return _to_png(semantic.astype(np.uint8 if semantic.max() < 256 else np.uint16))
