@@ -1,5 +1,6 @@
 """Label maps from folders, scenes and records as arrays: which value is which class."""
 
+import os
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 from small_export import run_export
 
 from jaxssl.data import open_source
-from jaxssl.data.label_maps import VOID
+from jaxssl.data.label_maps import VOID, find_images, open_label_maps
 from jaxssl.data.records import Info, shard_name, write_info, write_shard
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
@@ -190,3 +191,40 @@ def test_label_maps_are_not_in_the_way_of_images_to_learn_from(tmp_path, caplog)
     for name in ("0_mask.png", "0_seg.png"):  # which of them?
         Image.new("L", (26, 20)).save(maps / name)
     assert len(open_source(f"folder:{tmp_path}")) == 6
+
+
+def test_folders_and_images_that_are_not_read_are_named(tmp_path, caplog):
+    for name in ("images/1.jpg", "images/2.jpg", "more/3.jpg", "4.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    (tmp_path / "annotations").mkdir()
+    with caplog.at_level("INFO", "jaxssl.data"):
+        assert len(open_source(f"folder:{tmp_path}")) == 2
+    said = "the images are those in images, not in more, annotations, the folder above"
+    assert caplog.messages == [f"{tmp_path}: {said}"]
+
+
+def test_lists_of_pascal_voc(tmp_path):
+    write_folder(tmp_path, ("JPEGImages", "SegmentationClass", "x", "y"))
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (path,) = (tmp_path / folder).glob("3.*")
+        path.rename(path.with_stem("my photo"))
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("0 -1\n1  1\n2\nmy photo\nphoto\n")
+    (lists / "val.txt").write_text("4\r\n5\r\n")
+    names = {"train": ["0", "1", "2", "my photo"], "test": ["4", "5"]}
+    for part, listed in names.items():
+        keys = open_source(f"folder:{tmp_path}", part).keys()
+        assert keys == [f"{name}.jpg" for name in listed]
+
+
+def test_no_look_is_taken_at_each_file(tmp_path, monkeypatch):
+    for i in range(99):
+        (tmp_path / f"{i}.jpg").write_bytes(b"")
+    looks = []
+    monkeypatch.setattr(os, "stat", lambda *a, stat=os.stat, **k: looks.append(a) or stat(*a, **k))
+    for part in (None, "train", "test"):
+        assert open_label_maps(str(tmp_path), part) is None
+    assert find_images(str(tmp_path)) == str(tmp_path)
+    assert len(looks) < 99

@@ -198,7 +198,7 @@ def test_masks_that_lie_beside_images_are_no_images(tmp_path, caplog):
 
 def test_what_may_be_meant_otherwise_is_said(tmp_path, caplog):
     put(tmp_path / "stl", "train/a/1.png", "train/b/2.png", "test/a/3.png", "unlabeled/4.png")
-    put(tmp_path / "stl", "Train/a/5.png")
+    put(tmp_path / "stl", "Train/a/5.png", "6.png")
     put(tmp_path / "twice", "tr/cat/1.png", "tr/dog/2.png", "te/cat/3.png", "te/images/4.png")
     put(tmp_path / "zip", "data/a/1.png", "data/b/2.png", "__MACOSX/data/a/3.png")
     with caplog.at_level(logging.INFO, "jaxssl.data"):
@@ -206,7 +206,7 @@ def test_what_may_be_meant_otherwise_is_said(tmp_path, caplog):
         assert Folder(tmp_path / "twice").class_names == ("te", "tr")
         assert Folder(tmp_path / "zip").class_names == ("a", "b")
     assert caplog.messages == [
-        f"folder:{tmp_path}/stl: images left out, in the folders train, unlabeled",
+        f"folder:{tmp_path}/stl: images left out, in the top folder, train, unlabeled",
         f"folder:{tmp_path}/twice: its classes are the folders te, tr, not those in them, such as "
         "cat",
     ]

@@ -59,12 +59,13 @@ def check_classes(names: tuple[str, ...], path: str | os.PathLike[str]) -> None:
 
 
 def describe_unread(keys: Sequence[str], depth: int, splits: Collection[str]) -> str:
-    """A remark that names the folders beside the splits from which nothing is read; else ""."""
+    """A remark that names the folders beside the splits from which no image is read; else ""."""
     kinds = {
         split_of(name)[0]: name for name in sorted(splits, key=lambda n: (len(n), n), reverse=True)
     }
-    unread = sorted({folder_at(key, depth) for key in keys} - {"", *kinds.values()})
-    return f": images left out, in the folders {', '.join(unread)}" if unread else ""
+    unread = sorted({folder_at(key, depth) for key in keys} - {*kinds.values()})
+    named = ", ".join(name or "the top folder" for name in unread)
+    return f": images left out, in {named}" if unread else ""
 
 
 def describe_classes(keys: Sequence[str], depth: int, classes: Collection[str]) -> str:

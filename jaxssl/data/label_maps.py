@@ -4,18 +4,20 @@ The file of an image is found by its name: see `name_matching.py`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from jaxssl.checked_files import read_text
 from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
-from jaxssl.data.folder import Folder, find_files
+from jaxssl.data.folder import SUFFIXES, Folder, find_files
 from jaxssl.data.name_matching import IMAGE_FOLDERS, MASK_FOLDERS, NameIndex, describe_mismatch
 from jaxssl.data.record_codec import MAX_LABEL
 from jaxssl.data.source import BrokenImage, Example, Source
@@ -84,7 +86,7 @@ class LabelFolder:
         self.void = (*layout.void, *void_of(keys))
         found = NameIndex(files).match(keys).number_of
         if layout.part_list:
-            listed = read_text(root / layout.part_list, advice="copy it again").split()
+            listed = _read_list(root / layout.part_list)
             found = {key: file for key, file in found.items() if pathlib.Path(key).stem in listed}
         if not found:
             raise UserError(f"{path}: {describe_mismatch(keys, files)}")
@@ -195,32 +197,34 @@ def find_layout(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Lay
     Of the part None, what to learn from, trees that list those with label maps are none.
     """
     kinds = ("test", "val") if part == "test" else ("train",)
-    for place, kind in itertools.product(_places(root), kinds):
-        for layout in _LAYOUTS:
-            if layout.part_list and part is None:
+    names = functools.cache(_names)
+    for place, kind, layout in itertools.product(_places(root), kinds, _LAYOUTS):
+        if layout.part_list and part is None:
+            continue
+        above, _, ending = (layout.part_list or layout.images).partition("{}")
+        for split in names(place / above, ending if layout.part_list else ""):
+            if split_of(split)[0] != kind:
                 continue
-            above = layout.part_list or layout.images
-            for split in _names(place / above.partition("{")[0]):
-                images, maps, listed = (
-                    pattern.replace("{}", split)
-                    for pattern in (layout.images, layout.maps, layout.part_list)
-                )
-                there = (place / images).is_dir() and (place / maps).is_dir()
-                if split_of(split)[0] != kind or not there or not (place / listed).exists():
-                    continue
-                if any(find_files(place / maps, layout.endings)):
-                    found = dataclasses.replace(layout, images=images, maps=maps, part_list=listed)
-                    return place, found
+            images, maps, listed = (
+                pattern.replace("{}", split)
+                for pattern in (layout.images, layout.maps, layout.part_list)
+            )
+            there = (place / images).is_dir() and (place / maps).is_dir()
+            if there and any(find_files(place / maps, layout.endings)):
+                found = dataclasses.replace(layout, images=images, maps=maps, part_list=listed)
+                return place, found
     return None
 
 
 def find_images(path: str) -> str | pathlib.Path:
     """The folder of a data set's images, beside folders of annotations; else the path itself."""
     for place in _places(pathlib.Path(path)):
-        folders = [name for name in _names(place) if (place / name).is_dir()]
+        folders = [name for name in _names(place) if not name.startswith(".")]
         images = next((name for name in folders if name.casefold() in IMAGE_FOLDERS), None)
-        others = [name for name in folders if name.casefold() in MASK_FOLDERS]
-        if images and others:
+        if images and any(name.casefold() in MASK_FOLDERS for name in folders):
+            others = [name for name in folders if name != images]
+            if any(name.lower().endswith(SUFFIXES) for name in os.listdir(place)):
+                others.append("the folder above")
             _log.info("%s: the images are those in %s, not in %s", path, images, ", ".join(others))
             return place / images
     return path
@@ -230,16 +234,25 @@ def _places(root: pathlib.Path) -> Iterator[pathlib.Path]:
     """The root, and the folders that stand alone in it: VOCdevkit, VOCdevkit/VOC2012."""
     for _ in range(3):
         yield root
-        folders = [name for name in _names(root) if (root / name).is_dir()]
+        folders = _names(root)
         if len(folders) != 1:
             return
         root /= folders[0]
 
 
-def _names(folder: pathlib.Path) -> list[str]:
-    """The names in a folder, without `.txt`, the shortest first."""
-    names = {name.removesuffix(".txt") for name in os.listdir(folder)} if folder.is_dir() else set()
-    return sorted(names, key=lambda name: (len(name), name))
+def _names(folder: pathlib.Path, ending: str = "") -> list[str]:
+    """The folders in a folder, or its files of an ending without it, the shortest name first."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:  # which knows folders without a look at each file
+        found = [e.name for e in entries if (e.name.endswith(ending) if ending else e.is_dir())]
+    return sorted((name.removesuffix(ending) for name in found), key=lambda name: (len(name), name))
+
+
+def _read_list(path: pathlib.Path) -> set[str]:
+    """The names in a list of Pascal VOC, of which some say " -1", "  0" or "  1" of each."""
+    lines = read_text(path, advice="copy it again").splitlines()
+    return {re.sub(r" -1$|  [01]$", "", line.strip()) for line in lines}
 
 
 def void_labels(source: Source) -> tuple[int, ...]:
