@@ -163,6 +163,24 @@ def test_images_are_turned_upright(orientation):
         assert size == read_size(encoded, "k") == upright.shape[:2]
 
 
+def test_the_orientation_of_a_png_is_found_before_and_after_its_pixels(monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = encode(rgb()), encode(rgb(), exif=exif)
+    end = plain.index(b"IEND") - 4
+    itxt = b"XML:com.adobe.xmp" + 5 * b"\0" + b'<x tiff:Orientation="6"/>'
+    raw = b"Raw profile type exif\0\nexif\n0\n" + exif.tobytes().hex().encode()
+    for part in (chunk(b"eXIf", exif.tobytes()[6:]), chunk(b"iTXt", itxt), chunk(b"tEXt", raw)):
+        late = plain[:end] + part + plain[end:]
+        early = plain[: (begin := plain.index(b"IDAT") - 4)] + part + plain[begin:]
+        for encoded in (early, late):
+            assert read_size(encoded, "k") == (9, 6)
+            np.testing.assert_array_equal(decode_image(encoded, "k"), np.rot90(PIXELS, -1))
+    monkeypatch.setattr(Image.core, "zip_decoder", None)  # pixels cannot be decoded
+    found = [decode.read_orientation(encoded) for encoded in (plain, turned, early)]
+    assert found == [1, 6, 6]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_large_jpeg_resized_fast_is_nearly_the_whole_one_resized(orientation):
     exif = Image.Exif()

@@ -7,6 +7,7 @@ orientation is applied. Floating-point and 32-bit integer pixels have no agreed 
 refused, as is an image of which more pixels than `MAX_DECODED` would have to be decoded.
 """
 
+import functools
 import io
 import pathlib
 import warnings
@@ -43,6 +44,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_EXIF_OF_PNG = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where it may be
 _SIDEWAYS = (5, 6, 7, 8)  # values with which height and width change places
 MAX_DECODED = 2 * 89_478_485  # Pillow's limit: 0.7 GB in its memory
 MAX_TO_SHRINK = 4 * MAX_DECODED  # of an image that is to be shrunk
@@ -83,7 +85,7 @@ def decode_resized(
 
 def read_size(encoded: bytes, key: str) -> Size:
     """Height and width of the upright image, from the head of a file alone."""
-    return _open(encoded, key, _upright_size)
+    return _open(encoded, key, lambda image: _upright_size(image, _orientation(image, encoded)))
 
 
 def largest_value(encoded: bytes, key: str) -> int | None:
@@ -141,7 +143,7 @@ def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.n
 
 def read_orientation(encoded: bytes) -> int:
     """The EXIF orientation of an image file's bytes, 1 to 8; 1 is upright, as is what has none."""
-    return _open(encoded, "", _orientation) if encoded else 1
+    return _open(encoded, "", lambda image: _orientation(image, encoded)) if encoded else 1
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -190,9 +192,9 @@ def _check_pixels(image: Image.Image, limit: int) -> None:
 def _read(
     image: Image.Image, fit: Callable[[Size], Size], encoded: bytes, bits: int
 ) -> tuple[np.ndarray, Size]:
-    size = _upright_size(image)
+    orientation = _orientation(image, encoded)
+    size = _upright_size(image, orientation)
     wanted = fit(size)
-    orientation = _orientation(image)
     stored = wanted if orientation in _SIDEWAYS else wanted[::-1]  # width, height in the file
     reduced = None
     if wanted != size:
@@ -250,14 +252,22 @@ def _with_raw_mode(encoded: bytes, raw: str) -> ImageFile.ImageFile:
     return image
 
 
-def _upright_size(image: Image.Image) -> Size:
+def _upright_size(image: Image.Image, orientation: int) -> Size:
     width, height = image.size
-    return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+    return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, encoded: bytes) -> int:
     """The EXIF orientation by which to turn an image; 1 of a TIFF, which Pillow turns itself."""
-    return 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
+    if image.format == "TIFF":
+        return 1
+    exif = image.getexif
+    if isinstance(image, PngImageFile):
+        # It would decode all pixels to see whether there is an orientation behind them.
+        pixels = encoded.find(b"IDAT")
+        if all(encoded.find(name, pixels) < 0 for name in _EXIF_OF_PNG):
+            exif = functools.partial(Image.Image.getexif, image)
+    return int(exif().get(_ORIENTATION, 1))
 
 
 def _is_deep_gray(image: Image.Image) -> bool:
