@@ -123,6 +123,15 @@ def test_the_fingerprint_is_of_names_sizes_and_times(tmp_path):
     assert len(prints) == 4
 
 
+def test_a_class_of_another_part_changes_the_fingerprint(tmp_path):
+    put(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "val/dog/4.png")
+    before = Folder(tmp_path, "train")
+    put(tmp_path, "val/bird/5.png")
+    after = Folder(tmp_path, "train")
+    assert [before[0].label, after[0].label] == [0, 1]
+    assert before.fingerprint() != after.fingerprint()
+
+
 def test_a_file_that_has_gone_is_a_broken_image(tmp_path):
     put(tmp_path, "1.png")
     folder = Folder(tmp_path)

@@ -142,7 +142,8 @@ class Folder:
         return [(key, self._root / key) for key in self._keys]
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
+        # Classes of other parts, too, change the numbers of this one's.
+        digest = hashlib.sha256(os.fsencode("\0".join(self.class_names)))
         for key in self._keys:
             try:
                 stat = (self._root / key).stat()
