@@ -30,7 +30,7 @@ from mask_tools.export_fingerprint import (
     flatten,
     refuse_difference,
 )
-from mask_tools.matching import MIN_MATCHED, Faults, MatchReport
+from mask_tools.matching import MIN_MATCHED, Faults, MatchReport, identify_images
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
 from mask_tools.segmenters import Segmenter
 from mask_tools.shards import WORK, Finished, Job, recall
@@ -137,6 +137,7 @@ def segment_dataset(
     numbers = matched.matches.number_of if matched else None
     job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards, numbers)
     settings = describe(job, source, part)
+    job = dataclasses.replace(job, made_from=settings["made_from"])
     info = _previous(job, settings)
     if info is None or split not in info.splits:
         _begin(job, settings)
@@ -162,13 +163,16 @@ def _previous(job: Job, settings: Settings) -> Info | None:
         if settings["source"] not in info.source.split(", "):
             before["source"] = info.source
         before["images"] = sum(shard.count for shard in shards) + len(broken)
+        if identity := info.segmenter.get("content", {}).get(job.split):
+            before["content"] = identity
+            settings = settings | {"content": identify_images(job.source)}
     refuse_difference(job.folder, before, settings)
     return info
 
 
 def _begin(job: Job, settings: Settings) -> None:
     """Leaves a note on the settings, so that no run with others takes this one for its own."""
-    note = job.folder / WORK / f"{job.split}.json"
+    note = job.settings
     note.parent.mkdir(parents=True, exist_ok=True)
     with locked(job.folder, "begins in"):
         # A run that has completed no shard binds nobody: its options may have been a mistake.
@@ -176,8 +180,7 @@ def _begin(job: Job, settings: Settings) -> None:
             advice = f"delete {note.parent} to make its files again"
             before = read_json(note, dict[str, Any], advice=advice)
             refuse_difference(job.folder, before, settings)
-        else:
-            write_text(note, json.dumps(settings))
+        write_text(note, json.dumps(settings))
 
 
 def _make_missing(
@@ -273,6 +276,7 @@ def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finis
     shards = tuple(finished.info for finished in results)
     described = describe_segmenter(job)
     described["broken"] = before.get("broken", {}) | {job.split: _broken(results)}
+    described["content"] = before.get("content", {}) | {job.split: identify_images(job.source)}
     if job.numbers is not None:
         described["left_out"] = before.get("left_out", {}) | {job.split: _faults(results).count}
     return Info(
@@ -287,7 +291,7 @@ def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finis
 def _clear_work(job: Job) -> None:
     """Removes what only unfinished splits need, once `info.json` has this one."""
     work = job.folder / WORK
-    notes = [work / f"{job.split}.json", *map(job.note, range(job.shards))]
+    notes = [job.settings, *map(job.note, range(job.shards))]
     for path in [*notes, *job.folder.glob(f".{job.split}-*.tfrecord.tmp")]:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # another split is being written, or it is gone

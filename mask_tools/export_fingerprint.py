@@ -43,9 +43,13 @@ def _checksum(path: pathlib.Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{file.relative_to(path)} {file.stat().st_size}\n" for file in files]
+    lines = [f"{file.relative_to(path)} {file.stat().st_size}\n" for file in _files(path)]
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder."""
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
@@ -58,7 +62,7 @@ def flatten(segmenter: Mapping[str, Any]) -> Settings:
 
 def describe(job: Job, source: str, part: str) -> Settings:
     """The settings of a run on a part of a source."""
-    return {
+    settings = {
         **flatten(describe_segmenter(job)),
         "classes": list(job.source.class_names),
         "source": source,
@@ -67,6 +71,11 @@ def describe(job: Job, source: str, part: str) -> Settings:
         "images": len(job.source),
         "content": job.source.fingerprint(),  # of the source's files
     }
+    # Copies of annotations have other times: that is no other setting, but shards are made again.
+    named = [pathlib.Path(path) for n in _FILES if (path := getattr(job.segmenter, n, ""))]
+    times = [file.stat().st_mtime_ns for path in named for file in _files(path)]
+    made_from = hashlib.sha256(json.dumps([settings, times]).encode()).hexdigest()
+    return settings | {"made_from": made_from}
 
 
 def refuse_difference(folder: pathlib.Path, before: Settings, now: Settings) -> None:
@@ -74,7 +83,7 @@ def refuse_difference(folder: pathlib.Path, before: Settings, now: Settings) -> 
     different = [
         key if key == "content" else f"{key} ({before[key]} before, {now[key]} now)"
         for key in now
-        if key in before and before[key] != now[key]
+        if key in before and before[key] != now[key] and key != "made_from"
     ]
     if different:
         raise UserError(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxssl.data.identity import InFiles
+from jaxssl.data.identity import InFiles, identify
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
 from jaxssl.data.source import Example, Keyed, Source
 from jaxssl.errors import UserError
@@ -227,3 +227,8 @@ def choose(source: Source, keys: Collection[str] | Mapping[str, int]) -> Source:
     if len(indices) == len(source):
         return source
     return Chosen(source, indices, source.spec, source.class_names, source.has_regions)
+
+
+def identify_images(source: Source) -> str:
+    """The identity of a source, the whole one of chosen images; see `identify`."""
+    return identify(source.source if isinstance(source, Chosen) else source)

@@ -11,6 +11,7 @@ import logging
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,12 @@ class Job:
     split: str
     shards: int
     numbers: Mapping[str, int] | None = None  # of the annotations of each image, by its key
+    made_from: str = ""  # a digest of all this and of the files it names
+
+    @property
+    def settings(self) -> pathlib.Path:
+        """The note on the settings of the split, there until the split is complete."""
+        return self.folder / WORK / f"{self.split}.json"
 
     def path(self, number: int) -> pathlib.Path:
         """The file of a shard."""
@@ -58,6 +65,7 @@ class Job:
 class Note:
     """The note on a complete shard."""
 
+    made_from: str
     info: ShardInfo
     broken: list[str]
     rows: list[Row]
@@ -112,15 +120,30 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
                 semantic.append(example.semantic is not None)
                 yield example
             tick()
+        _check_current(job)  # before the file gets its name
 
     info = write_shard(job.path(number), examples())
-    note = Note(info, broken, rows, any(semantic), faults)
+    note = Note(job.made_from, info, broken, rows, any(semantic), faults)
     write_text(job.note(number), json.dumps(dataclasses.asdict(NoteFile.of(note))))
     return note.finished()
 
 
+def _check_current(job: Job) -> None:
+    """Raises `UserError` if another run has begun the split anew, or completed it."""
+    advice = "give another --out"
+    found = read_json(job.settings, dict[str, Any], advice=advice) if job.settings.exists() else {}
+    if found.get("made_from") != job.made_from:
+        raise UserError(
+            f"another run has begun or completed {job.split!r} in {job.folder} meanwhile; "
+            f"repeat the command, or {advice}"
+        )
+
+
 def recall(job: Job, number: int) -> Finished | None:
-    """A shard that an earlier run completed; None if it did not, or its note is damaged."""
+    """A shard that an earlier run completed.
+
+    None if it did not, or made it from something else, or its note is damaged.
+    """
     path = job.path(number)
     if not job.note(number).is_file() or not path.is_file():
         return None
@@ -134,6 +157,7 @@ def recall(job: Job, number: int) -> Finished | None:
     note = file.note
     info, count = note.info, len(note.rows)
     is_its_own = (info.file, info.bytes, info.count) == (path.name, path.stat().st_size, count)
+    is_its_own &= note.made_from == job.made_from
     if not is_its_own or count + len(note.broken) != len(job.indices(number)):
         return None
     return note.finished()

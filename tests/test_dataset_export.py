@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from small_export import contents
+from small_export import contents, make_photos
 
 import mask_tools
 from jaxssl.data import decode, open_source
@@ -204,3 +205,56 @@ def test_a_mistake_shows_its_traceback_when_asked_to(tmp_path, asked):
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: /nowhere does not exist")
         assert line.endswith("(JAXSSL_TRACEBACK=1 shows where)")
+
+
+def half(source, segmenter, out, index):
+    """One of two jobs that make a file each."""
+    return mask_tools.segment_dataset(
+        source, segmenter, out, shards=2, workers=0, num_shards=2, shard_index=index
+    )
+
+
+def test_files_are_made_again_where_masks_have_changed(tmp_path):
+    (tmp_path / "masks").mkdir()
+    out, masks = tmp_path / "out", mask_tools.Proposals(path=str(tmp_path / "masks"))
+    for rows in (3, 6):
+        for i in range(4):
+            path = tmp_path / "masks" / f"{i:07}.npz"  # of the same size
+            np.savez(path, masks=np.arange(192)[None, :, None].repeat(192, 2) < rows)
+            os.utime(path, (rows, rows))
+        made = half("scenes:4", masks, out, index=rows // 6)
+    assert (made.complete_shards, made.is_complete) == (1, False)
+    assert half("scenes:4", masks, out, index=0).is_complete
+    assert {example.regions.area.item() for example in Records(out)} == {6 * 192}
+
+
+def test_of_two_exports_into_a_folder_the_first_ends(tmp_path):
+    class Beside(mask_tools.Grid):
+        def __call__(self, example):
+            half("scenes:4", mask_tools.Grid(rows=2), tmp_path, index=0)
+            return super().__call__(example)
+
+    with pytest.raises(UserError, match="another run has begun or completed 'train' in"):
+        half("scenes:4", Beside(), tmp_path, index=1)
+    assert half("scenes:4", mask_tools.Grid(rows=2), tmp_path, index=1).is_complete
+    assert {len(example.regions) for example in Records(tmp_path)} == {10}
+
+
+def test_a_complete_export_is_not_one_of_other_images(tmp_path):
+    photos = make_photos(tmp_path)
+
+    def run():
+        grid = mask_tools.Grid()
+        return mask_tools.segment_dataset(f"folder:{photos}", grid, tmp_path / "out", workers=0)
+
+    assert run().statistics
+    for path in photos.rglob("*.*"):  # copied to where it was
+        os.utime(path, (1, 1))
+    assert run().statistics is None
+    Image.new("RGB", (9, 9)).save(photos / "a" / "2.png")
+    with pytest.raises(UserError, match="was exported with another content"):
+        run()
+    info = json.loads((tmp_path / "out" / "info.json").read_text())
+    del info["segmenter"]["content"]  # as earlier versions wrote it
+    (tmp_path / "out" / "info.json").write_text(json.dumps(info))
+    assert run().statistics is None

@@ -59,6 +59,7 @@ class SegmenterInfo(TypedDict):
     name: str
     parameters: dict[str, Any]
     broken: NotRequired[dict[str, list[str]]]  # by split, a line for each image left out
+    content: NotRequired[dict[str, str]]  # by split, the identity of the source's images
     left_out: NotRequired[dict[str, dict[str, int]]]  # by split, annotations left out, by why
 
 
