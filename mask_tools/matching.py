@@ -81,6 +81,16 @@ class Faults:
     first: dict[str, str] = dataclasses.field(default_factory=dict)  # its name and its image's
     empty_images: int = 0  # that have annotations, none of which is a region
 
+    @classmethod
+    def of(cls, found: Sequence[Region], key: str) -> "Faults":
+        """Those among the annotations of an image."""
+        faulty = [region for region in found if region.fault]
+        return cls(
+            count=dict(Counter(region.fault for region in faulty)),
+            first={r.fault: f"{r.name or 'a mask'} of {key}" for r in reversed(faulty)},
+            empty_images=int(bool(found) and len(faulty) == len(found)),
+        )
+
     def add(self, other: "Faults") -> None:
         """Counts those of another shard, too."""
         for fault, count in other.count.items():
@@ -117,14 +127,7 @@ class Matched:
         """The regions of an image."""
         number = self.numbers.get(example.key)
         found = [] if number is None else self.segmenter.read(number, example)
-        faulty = [region for region in found if region.fault]
-        self.faults.add(
-            Faults(
-                count=dict(Counter(region.fault for region in faulty)),
-                first={r.fault: f"{r.name or 'a mask'} of {example.key}" for r in reversed(faulty)},
-                empty_images=int(bool(found) and len(faulty) == len(found)),
-            )
-        )
+        self.faults.add(Faults.of(found, example.key))
         return found
 
 

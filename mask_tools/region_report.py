@@ -15,6 +15,7 @@ from jaxssl.data.tfrecord import read_all
 from jaxssl.errors import UserError
 from jaxssl.progress import Progress
 from jaxssl.terminal import format_table
+from mask_tools.matching import Faults
 from mask_tools.region_statistics import (
     MIN_AREA,
     AnnotationMatch,
@@ -45,6 +46,7 @@ class RegionReport:
     compared_with: str = ""  # the annotations; "": none
     match: AnnotationMatch | None = None
     unannotated_images: int = 0
+    faults: Faults = dataclasses.field(default_factory=Faults)  # annotations that were left out
 
     def __str__(self) -> str:
         table = format_table([*self.texts().items()], heading=False)
@@ -57,7 +59,7 @@ class RegionReport:
             texts |= {"compared with": self.compared_with} | self.match.texts()
         if self.unannotated_images:
             texts["images without annotation"] = f"{self.unannotated_images}"
-        return texts
+        return texts | self.faults.texts()
 
 
 def side_by_side(reports: Sequence[RegionReport]) -> str:
@@ -92,15 +94,16 @@ def inspect_regions(
       verify: check files, checksums, boxes and areas first.
 
     Raises:
-      UserError: there are no such records or annotations, or the records are damaged.
+      UserError: there are no such records or annotations, also if none is of any image, or the
+        records are damaged.
     """
     folder = pathlib.Path(folder)
     info, split, shards = open_split(folder, split)
-    compared_with, match = _matching(annotations, info)
+    faults, missing = Faults(), []
+    compared_with, match = _matching(annotations, info, faults)
     rows: list[Row] = []
     areas = np.zeros(len(AREAS) - 1, int)
     overlaps: list[Overlaps] = []
-    missing = 0
     with Progress(sum(shard.count for shard in shards), "inspecting") as advance:
         for example in _read(folder, shards, verify):
             rows.append(measure(example, min_area=min_area))
@@ -109,9 +112,15 @@ def inspect_regions(
             if match is not None:
                 try:
                     overlaps.append(match(example))
-                except BrokenImage:
-                    missing += 1
+                except BrokenImage as error:
+                    missing.append(str(error))
             advance(1)
+    if annotations and not any(image.masks for image in overlaps):
+        why = str(faults) or "".join(missing[:1]) or "its masks are empty"
+        raise UserError(
+            f"no image of {folder} has an annotated mask in {annotations}: {why}; give annotations "
+            "of the images as they are in the records"
+        )
     return RegionReport(
         title=describe_split(folder, split, info),
         source=info.source,
@@ -119,7 +128,8 @@ def inspect_regions(
         areas=areas,
         compared_with=compared_with,
         match=None if match is None else average(overlaps),
-        unannotated_images=missing,
+        unannotated_images=len(missing),
+        faults=faults,
     )
 
 
@@ -169,9 +179,12 @@ def _find_wrong(regions: Regions) -> str | None:
 
 
 def _matching(
-    annotations: str | None, info: Info
+    annotations: str | None, info: Info, faults: Faults
 ) -> tuple[str, Callable[[Example], Overlaps] | None]:
-    """A name for the annotations to compare with, and the comparison; "" and None without."""
+    """A name for the annotations to compare with, and the comparison; "" and None without.
+
+    It counts the annotations that are at fault.
+    """
     if not annotations and info.has_semantic:
         annotations = "source"
     if not annotations:
@@ -182,7 +195,9 @@ def _matching(
     annotate = Annotation(format=kind, path=path, components=kind in ("semantic", "source"))
 
     def match(example: Example) -> Overlaps:
-        annotated = collect(annotate(example), example.image.shape[:2])
+        found = annotate(example)
+        faults.add(Faults.of(found, example.key))
+        annotated = collect(found, example.image.shape[:2])
         return compare(annotated, example.regions or collect([], annotated.size))
 
     return annotations, match

@@ -149,6 +149,28 @@ def test_inspect_compares_with_annotations(annotated, capsys):
     assert "no annotation format 'bsdss'" in capsys.readouterr().err
 
 
+def test_annotations_that_are_left_out_are_counted(annotated, capsys):
+    export_to(annotated, "--segmenter", "grid")
+    words = [str(annotated / "out"), "--annotations", f"bsds:{annotated / 'labels'}"]
+    half = Image.new("L", (96, 96))
+    half.save(annotated / "labels" / "0_0.png")
+    half.save(annotated / "labels" / "0_1.png")
+    capsys.readouterr()
+    assert inspect.main(words) == 0
+    text = capsys.readouterr().out
+    assert "annotated masks               3 in 1 images\n" in text
+    assert "is not of its image's size: 96 x 96: 2 (first: a mask of 0.png)\n" in text
+    half.save(annotated / "labels" / "1_0.png")
+    half.save(annotated / "labels" / "1_1.png")
+    assert inspect.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert f"no image of {annotated / 'out'} has an annotated mask in bsds:" in line
+    for path in (annotated / "labels").iterdir():
+        path.rename(path.with_stem("x" + path.stem))
+    assert inspect.main(words) == 1
+    assert "0.png: has no annotation in" in capsys.readouterr().err
+
+
 def test_inspect_compares_annotators_with_each_other(annotated, capsys):
     words = ("--segmenter", "annotation", "--format", "bsds", "--path", str(annotated / "labels"))
     export_to(annotated, *words)
