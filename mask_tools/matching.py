@@ -182,13 +182,17 @@ def without_annotations(source: Source, opened: Opened) -> Source:
     if not (isinstance(source, InFiles) and isinstance(opened, MaskFiles)):
         return source
     maps = {os.path.abspath(file) for files in opened.files for file in files}
-    kept = [key for key, file in source.files() if os.path.abspath(file) not in maps]
+    # Not all files are images: those of tensorflow-datasets hold many.
+    dropped = {key for key, file in source.files() if os.path.abspath(file) in maps}
+    if not dropped:
+        return source
+    kept = set(keys_of(source)) - dropped
     if not kept:
         raise UserError(
             f"all images of {source.spec} are among the {opened.kind} in {opened.path}; give the "
             "folder of the images and that of the annotations"
         )
-    return choose(source, set(kept))
+    return choose(source, kept)
 
 
 def keys_of(source: Source) -> Sequence[str]:

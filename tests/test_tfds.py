@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import torchvision  # noqa: F401 - before TensorFlow: the other way round ends Python
+from PIL import Image
 
 from jaxssl.data import open_source, tfrecord
 from jaxssl.data.source import BrokenImage
@@ -222,6 +223,15 @@ def test_label_maps_become_regions_and_stay(data_dir, tmp_path, capsys):
     capsys.readouterr()
     assert inspect.main([str(tmp_path / "out")]) == 0
     assert "compared with              source\n" in capsys.readouterr().out
+
+
+def test_masks_in_files_of_images_in_records(data_dir, tmp_path, capsys):
+    source = open_source("tfds:small_pets/test")
+    for example in (source[i] for i in range(len(source))):
+        Image.fromarray(np.ones(example.image.shape[:2], np.uint8)).save(tmp_path / example.key)
+    words = ["--source", "tfds:small_pets/test", "--segmenter", "annotation", "--path"]
+    assert export.main([*words, str(tmp_path), "--dry-run"]) == 0
+    assert f"{len(source)} of {len(source)}\n" in capsys.readouterr().out
 
 
 def test_tensorflow_is_told_to_leave_the_gpu(data_dir, monkeypatch):
