@@ -155,7 +155,8 @@ def _previous(job: Job, settings: Settings) -> Info | None:
         raise UserError(f"{job.folder} holds records without regions; give another --out")
     before = {**flatten(info.segmenter), "classes": list(info.class_names)}
     if set(info.splits) != {job.split}:
-        del before["path_sha256"]  # each split has its own annotations: only the last's are noted
+        # Each split has its own annotations: only the last's are noted.
+        del before["path_sha256"], before["images_sha256"]
     shards = info.splits.get(job.split)
     if shards is not None:
         broken = info.segmenter.get("broken", {}).get(job.split, [])

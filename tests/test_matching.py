@@ -140,6 +140,9 @@ def test_numbers_go_to_images_by_the_file_that_numbers_them(tmp_path, photos, ca
     assert run(photos, *options, "--images", str(tmp_path / "a.json")) == 0
     assert regions(tmp_path / "out") == {"a/1.jpg": 0, "a/2.jpg": 1, "b/3.jpg": 0, "b/4.jpg": 2}
     assert len(read_info(tmp_path / "out").segmenter["images_sha256"]) == 64
+    write_coco(tmp_path / "b.json", [(2, SQUARE)])
+    assert run(photos, *options, "--images", str(tmp_path / "b.json"), "--split", "val") == 0
+    assert list(read_info(tmp_path / "out").splits) == ["train", "val"]
 
 
 def test_a_dry_run_tells_and_writes_nothing(tmp_path, photos, capsys):
