@@ -220,6 +220,6 @@ def test_messages(tiny, colors, tmp_path, caplog):
 
     broken = jax.tree.map(lambda x: x * np.nan, tiny.variables)
     with pytest.raises(ValueError, match="features of data are not finite"):
-        find(dataclasses.replace(tiny, variables=broken, memory={}), colors, "logistic")
+        find(dataclasses.replace(tiny, variables=broken), colors, "logistic")
     with pytest.raises(ValueError, match=r"has 60 labeled images.* k = 61; set knn.k"):
         find(tiny, colors, "knn", k=(5, 61))

@@ -1,6 +1,7 @@
 """Choosing tasks and protocols, saving results, the table. `test_train.py` runs the command."""
 
 import concurrent.futures
+import dataclasses
 import json
 
 import jax
@@ -14,6 +15,7 @@ from jaxssl.evaluate import results_table, save
 from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
 from jaxssl.evaluation.classification.linear_probe import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
@@ -134,3 +136,16 @@ def test_from_python(tmp_path, tiny_encoder):
     assert record.protocol["k"] == (3, 5)
     with pytest.raises(ValueError, match="unknown task 'fcnn'"):
         jaxssl.evaluate_encoder(encoder, ["objects:40"], ["fcnn"])
+
+
+def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    used = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), size=16, show=False)
+    for size in (8, 16):
+        (data,) = open_datasets(["objects:20"], size, str(tmp_path))
+        fresh = dataclasses.replace(used)
+        assert not fresh.memory
+        found, given = (labeled_features(encoder, data) for encoder in (used, fresh))
+        assert labeled_features(used, data) is found
+        for part, same in zip(found, given, strict=True):
+            np.testing.assert_array_equal(part.features, same.features)

@@ -69,7 +69,7 @@ def with_random_weights(encoder: Encoder) -> Encoder:
     init = functools.partial(encoder.network.init, train=False)
     variables = sharding.jit_init(init, encoder.mesh)(jax.random.key(0), image)
     variables = {name: variables.get(name, {}) for name in shapes}
-    return dataclasses.replace(encoder, variables=variables, memory={})
+    return dataclasses.replace(encoder, variables=variables)
 
 
 def compare(

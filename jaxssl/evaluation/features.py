@@ -31,11 +31,12 @@ def labeled_features(encoder: Encoder, data: DataSet) -> tuple[LabeledFeatures, 
     Raises:
       UserError: they are not finite.
     """
-    if data.name not in encoder.memory:
+    if encoder.memory.get("data") is not data:  # another one may have the same name
         encoder.memory.clear()
         parts = (data.labeled.train, data.labeled.test)
-        encoder.memory[data.name] = tuple(_of_part(encoder, part, data.name) for part in parts)
-    return encoder.memory[data.name]
+        features = tuple(_of_part(encoder, part, data.name) for part in parts)
+        encoder.memory.update(data=data, features=features)
+    return encoder.memory["features"]
 
 
 def _of_part(encoder: Encoder, part: dict[str, np.ndarray], name: str) -> LabeledFeatures:
@@ -67,7 +68,7 @@ def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
             images = data.labeled.train["image"][rows[start : start + batch_size]]
             variables = variables | move(variables, images)
             advance(batch_size)
-    return dataclasses.replace(encoder, variables=variables, memory={})
+    return dataclasses.replace(encoder, variables=variables)
 
 
 def _move(

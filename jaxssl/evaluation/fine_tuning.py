@@ -185,4 +185,4 @@ def fine_tune(
                     f"the loss is not finite in epoch {number // steps}; try a lower learning rate"
                 )
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return dataclasses.replace(encoder, network=network, variables=variables, memory={})
+    return dataclasses.replace(encoder, network=network, variables=variables)

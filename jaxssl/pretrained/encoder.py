@@ -64,7 +64,8 @@ class Encoder:
     show: bool = True  # whether to show how far long work is
     size: int = 0  # side of the images that it was evaluated on, pixels; none is resized
     metadata: Metadata | None = None  # of the file that it is from
-    memory: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)  # for evaluation
+    # What evaluation remembers of this encoder; one made from it by `replace` starts anew.
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, images: np.ndarray | Array) -> Float[np.ndarray, "b d"]:
         """Pooled features of images u8[b, h, w, 3]."""
