@@ -1,5 +1,6 @@
 """Label maps from folders, scenes and records as arrays: which value is which class."""
 
+import dataclasses
 import os
 import re
 
@@ -15,6 +16,7 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.label_names import KNOWN
 
 LAYOUTS = [
     ("train", "trainannot", "test", "testannot"),
@@ -105,10 +107,38 @@ def test_records_carry_label_maps(tmp_path):
     write_info(tmp_path, info)
     (data,) = open_datasets([f"records:{tmp_path}"], 96, str(tmp_path / "cache"))
     assert "label maps" in data.offers
-    assert data.label_maps.classes == tuple(map(str, range(11)))
+    assert data.label_maps.classes == tuple(KNOWN["scenes"].values())
     for i in range(len(data.train)):
         found = data.label_maps.truth("train", i)
         np.testing.assert_array_equal(found, data.train[i].semantic)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "count", "first"),
+    [
+        ("scenes", range(11), 11, "0"),
+        ("cityscapes", range(19), 19, "0"),  # trainIds
+        ("cityscapes", (7, 8, 33), 19, "road"),
+        ("cityscapes", (7, 8, 34), 35, "0"),
+        ("oxford_iiit_pet", (1, 2, 3), 3, "pet"),
+    ],
+)
+def test_a_folder_is_known_by_its_values(tmp_path, name, values, count, first):
+    write_folder(tmp_path / name, LAYOUTS[0], values)
+    (data,) = open_datasets([f"folder:{tmp_path / name}"], 8, str(tmp_path / "cache"))
+    pixels = data.label_maps
+    assert (len(pixels.classes), pixels.classes[0]) == (count, first)
+    assert VOID not in pixels.truth("test", 0)
+
+
+def test_values_of_no_class_are_named(tmp_path, monkeypatch):
+    others = dict.fromkeys(range(3, 11), "")
+    monkeypatch.setitem(KNOWN, "scenes", {0: "ground", 1: "disc"} | others)
+    (data,) = open_datasets(["scenes:20"], 8, str(tmp_path))
+    with pytest.raises(ValueError, match=r"scenes has label values \[2\], .* as --ignore-labels$"):
+        _ = data.label_maps
+    ignoring = dataclasses.replace(data, ignore_labels=(2,))
+    assert ignoring.label_maps.classes == ("ground", "disc")
 
 
 def test_a_map_that_does_not_fit():

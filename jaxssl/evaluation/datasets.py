@@ -16,6 +16,7 @@ from jaxssl.data.loading import sample_sizes
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
+from jaxssl.evaluation.label_names import data_set_name
 from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of, own_shape
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ def open_datasets(
     """
     datasets = tuple(
         DataSet(
-            name=_name(spec),
+            name=data_set_name(spec),
             spec=spec,
             train=open_source(spec, "train"),
             test=open_source(spec, "test"),
@@ -188,13 +189,6 @@ def open_configured(config: ConfigDict) -> tuple[DataSet, ...]:
         shorter=config.eval.size,
         ignore_labels=config.eval.ignore_labels,
     )
-
-
-def _name(spec: str) -> str:
-    """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
-    scheme, _, rest = spec.partition(":")
-    parts = rest.partition("?labels=")[0].strip("/").split("/")
-    return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]
 
 
 def labeled_rows(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,28 +14,14 @@ from jaxssl.data.loading import pick, sample_sizes
 from jaxssl.data.source import BrokenImage, Source
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
-from jaxssl.data.synthetic.shapes import CLASS_NAMES
 from jaxssl.errors import UserError
-from jaxssl.evaluation.dense import pets_metrics
+from jaxssl.evaluation.label_names import known_labels
 
 CROPS = (8, 1024)  # sides of the smallest and the largest that can be cut
 SHOWN = 8  # images
 SHOWN_SIDE = 512  # pixels of each at most
 
 log = logging.getLogger("jaxssl")
-
-_CITYSCAPES = {
-    **{7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole"},
-    **{19: "traffic light", 20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky"},
-    **{24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train"},
-    **{32: "motorcycle", 33: "bicycle"},
-}
-# Data sets by name: the class of each label value; other values are no class.
-KNOWN: dict[str, dict[int, str]] = {
-    "scenes": dict(enumerate(("ground", *CLASS_NAMES))),
-    "oxford_iiit_pet": dict(enumerate(pets_metrics.CLASSES, start=1)),
-    "cityscapes": _CITYSCAPES,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +166,7 @@ def load_pixels(
     nearest pixels, and what is predicted for it is held against the map as it is then.
 
     Args:
-      name: of the data set; that of a known one says what its labels mean.
+      name: of the data set, for messages.
       parts: training and test images.
       spec: what is kept of each image.
       shorter: to which networks get the shorter side of an image resized; 0: as it is.
@@ -188,7 +174,7 @@ def load_pixels(
       cache_dir: where decoded images are kept; None: in the cache folder.
 
     Raises:
-      UserError: fewer than two classes are left.
+      UserError: fewer than two classes are left, or values are of no class and not ignored.
     """
     (kind,) = spec.maps
     train, test = (open_store(source, spec, cache_dir) for source in parts)
@@ -202,8 +188,15 @@ def load_pixels(
         return pixels
     learned = _values(train)
     found = learned | _values(test)
-    names = KNOWN.get(name) or {v: str(v) for v in range(max(found - {VOID}, default=-1) + 1)}
-    names = {v: label for v, label in names.items() if v not in ignore_labels}
+    numbered = {v: str(v) for v in range(max(found - {VOID}, default=-1) + 1)}
+    meant = found - {VOID, *ignore_labels}
+    names = known_labels(parts[0], meant) or numbered
+    if unknown := meant - set(names):
+        raise UserError(
+            f"{name} has label values {sorted(unknown)}, which none of its classes has; if they "
+            "are no class, name them as --ignore-labels"
+        )
+    names = {v: label for v, label in names.items() if label and v not in ignore_labels}
     if len(names) < 2:
         raise UserError(f"{name} has label values {sorted(found)}: segmentation needs two classes")
     class_of = np.full(256, VOID, np.uint8)
