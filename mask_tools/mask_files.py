@@ -248,7 +248,8 @@ def _read_yolo(files: Sequence[str], example: Example) -> list[Region]:
     """Lines of a class, x and y of points as shares of width and height, perhaps a score."""
     path, (height, width) = files[0], _sizes(example)[0]
     found: list[Region] = []
-    for number, line in enumerate(pathlib.Path(path).read_text(errors="replace").splitlines(), 1):
+    text = pathlib.Path(path).read_text("utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         name = f"{path}, line {number}"
@@ -276,17 +277,17 @@ def _read_pngs(files: Sequence[str], example: Example) -> list[Region]:
     table = pathlib.Path(files[0]).parent / "metadata.csv"
     if table.is_file():
         with broken_by(example), naming_damage(table, "copy it again, or delete it"):
-            rows = csv.DictReader(table.read_text().splitlines())
+            rows = csv.DictReader(table.read_text("utf-8-sig").splitlines())
             scores = {row["id"]: float(row["predicted_iou"]) for row in rows}
     found = []
     for file in sorted(files, key=lambda file: (len(file), file)):
-        encoded = read_encoded(pathlib.Path(file), example.key)
-        values = decode_label_map(encoded, f"{example.key}: {file}", as_gray=True)
         try:
+            values = decode_label_map(read_encoded(pathlib.Path(file), ""), "", as_gray=True)
             score = scores.get(pathlib.PurePath(file).stem, float("nan"))
             found.append(from_mask(to_masks(values), score=score))
-        except UserError as fault:
-            found.append(Region(b"", _sizes(example)[0], fault=str(fault), name=file))
+        except UserError as error:
+            fault = "cannot be decoded" if isinstance(error, BrokenImage) else str(error)
+            found.append(Region(b"", _sizes(example)[0], fault=fault, name=file))
     return found
 
 

@@ -113,11 +113,14 @@ def test_a_png_file_for_each_mask(tmp_path, flat):
         Image.fromarray(mask).save(path)
     assert_both(find(tmp_path))
     if not flat:
-        (path.parent / "metadata.csv").write_text("id,area,predicted_iou\n9,12,0.5\n10,80,0.9\n")
+        table = "id,area,predicted_iou\n9,12,0.5\n10,80,0.9\n"
+        (path.parent / "metadata.csv").write_text(table, "utf-8-sig")
         assert_both(find(tmp_path), (0.9, 0.5))
-    path.write_bytes(b"\x89PNG")
-    with pytest.raises(BrokenImage, match=r"10.png: cannot be decoded"):
-        find(tmp_path)
+    for damaged in (b"\x89PNG", b""):  # the image keeps the other
+        path.write_bytes(damaged)
+        whole, broken = find(tmp_path)
+        np.testing.assert_array_equal(decode_mask(whole.rle, SIZE), SMALL)
+        assert (broken.fault, broken.name) == ("cannot be decoded", str(path))
 
 
 def test_label_maps_are_not_masks(tmp_path):
@@ -133,7 +136,7 @@ def test_yolos_text(tmp_path):
 
     (tmp_path / "7.txt").write_text(line(BOXES[0]) + "\n" + line(BOXES[1]))
     assert_both(find(tmp_path))
-    (tmp_path / "7.txt").write_text(line(BOXES[0], 0.5) + line(BOXES[1], 0.9))
+    (tmp_path / "7.txt").write_text(line(BOXES[0], 0.5) + line(BOXES[1], 0.9), "utf-8-sig")
     assert_both(find(tmp_path), (0.9, 0.5))
     (tmp_path / "7.txt").write_text("0 0.5 0.5 0.1 0.1\n1 a b\n3 100 100 90 90 80 100\n")
     box, *others = (region.fault for region in find(tmp_path))

@@ -79,6 +79,9 @@ def test_arrays_of_masks(tmp_path, labels, example):
     found = Proposals(path=str(tmp_path))(example)
     assert_values(found, labels, 2, 1)
     assert [region.score for region in found] == [0.5, 0.25]
+    np.savez(tmp_path / "street_1.npz", **given, scores=np.array([-3.0, 0.5]))  # logits
+    for least, values in {0.0: (2, 1), -4.0: (2, 1), -1.0: (2,), 0.1: (2,)}.items():
+        assert_values(Proposals(path=str(tmp_path), min_score=least)(example), labels, *values)
     np.savez(tmp_path / "street_1.npz", **given)
     assert_values(Proposals(path=str(tmp_path))(example), labels, 1, 2)
     small = Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from typing import ClassVar
 
@@ -28,10 +29,10 @@ class Proposals:
     An image_id is the image's path in its folder, or the end of that path, with or without the
     file extension; if it is a number, the option images names the COCO file that explains it.
 
-    Masks are bool, 0 and 1, 0 and 255, fractions (above 0.5 is inside) or logits (above 0). Masks
-    whose score is below min-score are left out, and, if top is not 0, all but the best so many of
-    an image. The option stored says that masks are of images as they are stored, before their EXIF
-    orientation, where their size does not tell.
+    Masks are bool, 0 and 1, 0 and 255, fractions (above 0.5 is inside) or logits (above 0). If
+    min-score is not 0, masks whose score is below it are left out, and, if top is not 0, all but
+    the best so many of an image. The option stored says that masks are of images as they are
+    stored, before their EXIF orientation, where their size does not tell.
     """
 
     needs_original_size: ClassVar[bool] = True
@@ -63,11 +64,12 @@ class Proposals:
         """The masks of the image, from those of that number."""
         frame = stored_frame(example) if self.stored else example
         found = [
-            fit(region, example, stored=self.stored, needs_score=self.min_score > 0)
+            fit(region, example, stored=self.stored, needs_score=self.min_score != 0)
             for region in self._opened.read(number, frame)
         ]
         faulty = [region for region in found if region.fault]
-        kept = [r for r in found if not r.fault and r.score >= self.min_score]
+        least = self.min_score or -math.inf  # scores may be logits
+        kept = [r for r in found if not r.fault and r.score >= least]
         kept.sort(key=lambda region: -region.score)
         return kept[: self.top or None] + faulty
 
