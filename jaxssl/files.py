@@ -13,6 +13,8 @@ from typing import BinaryIO
 _TRIES, _WAIT = 50, 0.1  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRITE_ERRORS = (*_FULL, errno.EIO)  # others are not the file's
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # of Lustre with `noflock`, say
+_unlocked: set[pathlib.Path] = set()  # what could not be locked
 _log = logging.getLogger("jaxssl.data")
 
 
@@ -68,7 +70,7 @@ def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:
     for _ in range(_TRIES):
         file = aside.open("ab")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file.fileno(), aside)
             if os.path.samestat(os.fstat(file.fileno()), aside.stat()):
                 file.truncate(0)
                 return file
@@ -84,16 +86,16 @@ def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
     """Holds back other processes that lock the same folder; ends with the process, however."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if not _takes_locks(descriptor):
+        if not _takes_locks(descriptor, folder):
             os.close(descriptor)
             descriptor = os.open(folder / ".writer.lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, folder)
         except BlockingIOError:
             _log.warning(
                 "waiting for another run that %s %s%s", purpose, folder, holder(descriptor)
             )
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor, folder, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -110,10 +112,28 @@ def holder(descriptor: int) -> str:
     return ""
 
 
-def _takes_locks(descriptor: int) -> bool:
+def lock(descriptor: int, path: pathlib.Path, *, wait: bool = False) -> None:
+    """Locks an open file or folder, whose path is for a warning where its disk has no locks.
+
+    Raises `BlockingIOError` if another process has the lock, unless it is to `wait` for it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        if not _unlocked:
+            _log.warning(
+                "%s: this disk locks no files (%s); let no two runs write to one folder",
+                *(path, error.strerror),
+            )
+        _unlocked.add(path)
+
+
+def _takes_locks(descriptor: int, folder: pathlib.Path) -> bool:
     """Whether a file can be locked, now or later: on NFS only one that is open for writing can."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, folder)
     except BlockingIOError:
         return True
     except OSError as error:

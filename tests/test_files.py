@@ -1,12 +1,14 @@
 """Writing: failures name the file, and who else is at it."""
 
 import errno
+import fcntl
 import os
 import pathlib
 
 import pytest
 
 from jaxssl import files
+from jaxssl.training.workdir import occupied
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
@@ -40,3 +42,17 @@ def test_who_has_a_lock(tmp_path, caplog):
     with files.locked(tmp_path, "fills"):
         assert files.holder(descriptor) == f" (process {os.getpid()})"
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_disk_without_locks_is_written_to_after_a_warning(number, tmp_path, monkeypatch, caplog):
+    def refuse(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(files, "_unlocked", set())
+    with files.locked(tmp_path, "fills"), occupied(tmp_path):
+        files.write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+    (said,) = caplog.messages
+    assert said.startswith(f"{tmp_path}: this disk locks no files ({os.strerror(number)}); let no")

@@ -1,7 +1,6 @@
 """The folder of a run: its config, and the machine it ran on."""
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -21,7 +20,7 @@ from jaxssl.config import SavedConfig, build_method, check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.files import holder, write_text
+from jaxssl.files import holder, lock, write_text
 from jaxssl.renamed import REMOVED_KEYS
 
 # Keys that may differ from the saved config when a run is continued: they change how fast, how long
@@ -134,7 +133,7 @@ def occupied(workdir: pathlib.Path) -> Iterator[None]:
     """Keeps a second run out of the folder; a run that dies leaves it open."""
     with (workdir / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file.fileno(), workdir)
         except BlockingIOError:
             other = f"another run is writing to {workdir}{holder(file.fileno())}"
             raise UserError(f"{other}; give another --workdir") from None
