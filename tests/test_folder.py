@@ -46,6 +46,13 @@ def test_sixteen_bit_images_of_a_folder_are_scaled_alike(tmp_path, caplog):
     assert again[0].encoded == (tmp_path / "train" / "a.png").read_bytes()
 
 
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm", "jp2", "j2k"])
+def test_bits_in_use_are_found_in_files_of_every_kind(ending, tmp_path):
+    ramp = np.linspace(0, 4095, 48).astype(np.uint16).reshape(6, 8)
+    Image.fromarray(ramp).save(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(Folder(tmp_path)[0].image[..., 0], ramp >> 4)
+
+
 def test_pages_and_channels_that_are_not_read_are_said(tmp_path, caplog):
     pages = np.random.default_rng(0).integers(0, 256, (2, 6, 8), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")

@@ -49,7 +49,8 @@ SUFFIXES: tuple[str, ...] = (
 )
 _HEIF = (".heic", ".heif", ".hif")  # of phones, with the extra `heif`
 SUFFIXES += _HEIF if HAS_HEIF else ()
-_DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")  # may have 16-bit channels
+# May have 16-bit channels.
+_DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k")
 _HIDDEN = (".", "__MACOSX")  # what zip archives made on a Mac have besides
 _SAMPLED = 200  # images looked at for them
 
