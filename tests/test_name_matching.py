@@ -1,9 +1,11 @@
 """Names of annotations and images: what matches, what does not, what is refused."""
 
+import time
 import unicodedata
 
 import pytest
 
+from jaxssl.data.folder import SUFFIXES
 from jaxssl.data.name_matching import NameIndex, describe_mismatch, masks_beside
 from jaxssl.errors import UserError
 
@@ -61,6 +63,21 @@ def test_a_better_match_goes_first():
     assert matches.number_of == {"1.jpg": 0, "a/2.jpg": 1, "3.jpg": 2}
     assert matches.loose == ("3.jpg",)
     assert NameIndex(["1_mask", "1"]).match(["1.jpg"]).number_of == {"1.jpg": 1}
+
+
+def test_files_of_one_name_in_many_folders_are_matched_at_once():
+    keys = [f"{i}/frames/{j}.jpg" for i in range(3000) for j in range(2)]
+    began = time.process_time()
+    matches = NameIndex([key.replace("jpg", "png") for key in keys]).match(keys)
+    assert time.process_time() - began < 2  # comparing each with each takes 10
+    assert list(matches.number_of.values()) == [*range(6000)]
+    deeper, shorter = NameIndex(["x/a/1.jpg", "a/1"]), NameIndex(["1.jpg", "c/b/a/1.jpg"])
+    assert [index.find("a/1.jpg") for index in (deeper, shorter)] == [0, 0]
+
+
+@pytest.mark.parametrize("ending", [*SUFFIXES, ".hif", ".heic"])
+def test_endings_of_images_are_no_part_of_their_names(ending):
+    assert NameIndex(["1.png", "2.png"]).find(f"2{ending}") == 1
 
 
 def test_what_fits_twice_is_refused():

@@ -10,7 +10,6 @@ error, never a guess.
 
 import dataclasses
 import functools
-import operator
 import re
 import unicodedata
 from collections import defaultdict
@@ -24,7 +23,7 @@ Path = tuple[str, ...]  # folders and the name
 Rank = tuple[int, int, int]  # form, folders not in common, characters that the image's name loses
 
 _ENDING = re.compile(
-    r"\.(jpe?g|jpe|jfif|png|bmp|webp|tiff?|gif|p[pgbn]m|heic|heif|avif|jp2|json|np[yz]|txt|mat|xml)$",
+    r"\.(jpe?g|jpe|jfif|png|bmp|webp|tiff?|gif|p[pgbn]m|heic|heif|hif|avif|jp2|j2k|json|np[yz]|txt|mat|xml)$",
     re.IGNORECASE,
 )
 # What a file is, at the end or the beginning of its name: `_gtFine_instanceIds`, `mask_`.
@@ -157,7 +156,8 @@ class NameIndex:
         """Takes the names; in each form they are made when it is asked for."""
         self.names = names
         self._paths = [split_path(name) for name in names]
-        self._forms: dict[int, Mapping[str, list[tuple[Path, int]]]] = {}
+        self._forms: dict[int, list[Path]] = {}
+        self._ends: dict[tuple[int, int], dict[Path, list[tuple[int, int]]]] = {}
 
     def find(self, key: str) -> int | None:
         """The number of the name that matches the image best; `UserError` if two do."""
@@ -193,13 +193,14 @@ class NameIndex:
         path = split_path(key)
         for form, to_form in enumerate(_FORMS):
             own = to_form(path)
-            near = [
-                (abs(len(own) - len(other)), number)
-                for other, number in self._by_name(form).get(own[-1], ())
-                if all(map(operator.eq, reversed(own), reversed(other)))  # one ends with the other
-            ]
+            ends = self._by_end(form, len(own))
+            near = sorted(
+                (abs(len(own) - length), number)
+                for start in range(len(own))
+                for length, number in ends.get(own[start:], ())
+            )
             if near:
-                rank, number = min(near)
+                rank, number = near[0]
                 same = [n for distance, n in near if distance == rank]
                 if len(same) > 1:
                     one, other = self.names[same[0]], self.names[same[1]]
@@ -216,15 +217,20 @@ class NameIndex:
                 return (form, rank, len(path[-1]) - len(own[-1])), number
         return None
 
-    def _by_name(self, form: int) -> Mapping[str, list[tuple[Path, int]]]:
-        """The names in a form, and their numbers, by the last part."""
+    def _by_end(self, form: int, depth: int) -> Mapping[Path, list[tuple[int, int]]]:
+        """Lengths and numbers of the names in a form, by their last parts, `depth` at most.
+
+        What a path of that length ends with, or is the end of, is found there at once, however
+        many folders have a file of that name.
+        """
         if form not in self._forms:
-            by_name: dict[str, list[tuple[Path, int]]] = defaultdict(list)
-            for number, path in enumerate(self._paths):
-                changed = _FORMS[form](path)
-                by_name[changed[-1]].append((changed, number))
-            self._forms[form] = by_name
-        return self._forms[form]
+            self._forms[form] = [_FORMS[form](path) for path in self._paths]
+        if (form, depth) not in self._ends:
+            ends: dict[Path, list[tuple[int, int]]] = defaultdict(list)
+            self._ends[form, depth] = ends
+            for number, path in enumerate(self._forms[form]):
+                ends[path[-depth:]].append((len(path), number))
+        return self._ends[form, depth]
 
 
 def describe_mismatch(keys: Sequence[str], names: Sequence[str]) -> str:
