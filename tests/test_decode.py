@@ -216,6 +216,13 @@ def test_transparent_pixels_of_a_label_map_are_none():
         assert decode.decode_label_map(encode(Image.fromarray(np.dstack(channels))), "k").all()
 
 
+def test_a_label_map_with_a_palette_and_transparency_is_its_indices():
+    labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    encoded = encode(Image.fromarray(labels).convert("P").convert("PA"), "TIFF")
+    assert Image.open(io.BytesIO(encoded)).mode == "PA"
+    np.testing.assert_array_equal(decode.decode_label_map(encoded, "k"), labels)
+
+
 def test_one_pixel_is_an_image():
     assert decode_image(encode(Image.new("RGB", (1, 1), (1, 2, 3))), "k").tolist() == [[[1, 2, 3]]]
 

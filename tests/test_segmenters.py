@@ -1,5 +1,7 @@
 """The segmenters that need no network: partitions of any image, however small."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,7 @@ def test_fh_ids_do_not_wrap():
 def test_fh_minimum_size_is_the_scale_unless_given():
     assert Felzenszwalb(scale=(500, 1500)).min_size == (500, 1500)
     assert Felzenszwalb(scale=(500,), min_size=(20,)).min_size == (20,)
+    assert Felzenszwalb(min_size=(1e3,)).min_size == (1000,)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,11 @@ def test_fh_minimum_size_is_the_scale_unless_given():
         (lambda: Grid(rows=0), "a grid of 0 x 5 cells: give at least 1 x 1"),
         (lambda: Felzenszwalb(scale=(-1,), min_size=(1,)), "scales must be above 0"),
         (lambda: Felzenszwalb(scale=()), "scales must be above 0"),
+        (lambda: Felzenszwalb(scale=(1, math.nan)), "scales must be above 0"),
+        (lambda: Felzenszwalb(scale=(math.inf,)), "scales must be above 0"),
+        (lambda: Felzenszwalb(min_size=(20.5,)), "sizes whole numbers from 1 on"),
+        (lambda: Felzenszwalb(min_size=(math.nan,)), "sizes whole numbers from 1 on"),
+        (lambda: Felzenszwalb(sigma=math.nan), "sigma not negative"),
         (lambda: Felzenszwalb(scale=(1, 2), min_size=(1,)), "2 scales and 1 minimum sizes"),
     ],
 )

@@ -128,10 +128,10 @@ def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.n
     def read(image: Image.Image) -> np.ndarray:
         _check_pixels(image, MAX_DECODED)
         visible = None
-        if image.mode in ("RGBA", "LA"):
+        if image.mode in ("RGBA", "LA", "PA"):
             visible = np.asarray(image.getchannel("A")) > 0
             image = image.convert(image.mode[:-1])
-        if image.mode in ("CMYK", "YCbCr", "LAB"):
+        if len(image.getbands()) > 1:  # CMYK, say
             image = image.convert("RGB")
         values = np.asarray(image.convert("L") if as_gray and image.mode == "RGB" else image)
         if visible is None or not visible.any():

@@ -6,6 +6,7 @@ bits, which merges segments 256 apart; here every segment is its own mask.
 """
 
 import dataclasses
+import math
 from typing import ClassVar
 
 from skimage.segmentation import felzenszwalb
@@ -27,17 +28,19 @@ class Felzenszwalb:
     needs_original_size: ClassVar[bool] = False
 
     scale: tuple[float | int, ...] = (1000,)
-    min_size: tuple[int, ...] = ()
+    min_size: tuple[float | int, ...] = ()
     sigma: float = 0.8
 
     def __post_init__(self) -> None:
-        if not self.min_size:
-            object.__setattr__(self, "min_size", tuple(round(scale) for scale in self.scale))
-        if not self.scale or min(self.scale) <= 0 or min(self.min_size) < 1 or self.sigma < 0:
+        known = self.scale and all(0 < number < math.inf for number in self.scale)
+        sizes = self.min_size or (tuple(round(scale) for scale in self.scale) if known else ())
+        whole = all(size >= 1 and float(size).is_integer() for size in sizes)
+        if not (known and whole and 0 <= self.sigma < math.inf):
             raise UserError(
-                f"fh with scale {self.scale}, min size {self.min_size}, sigma {self.sigma}: "
-                "scales must be above 0, sizes at least 1, sigma not negative"
+                f"fh with scale {self.scale}, min size {sizes}, sigma {self.sigma}: scales must be "
+                "above 0, sizes whole numbers from 1 on, sigma not negative"
             )
+        object.__setattr__(self, "min_size", tuple(int(size) for size in sizes))
         if len(self.min_size) != len(self.scale):
             raise UserError(
                 f"fh with {len(self.scale)} scales and {len(self.min_size)} minimum sizes: "
