@@ -1,6 +1,7 @@
 """Checkpoints: what is damaged is skipped, and the run goes on saving."""
 
 import dataclasses
+import errno
 import resource
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.types import TrainState
 
@@ -69,6 +71,28 @@ def test_a_damaged_one_is_passed_over_and_replaced(tmp_path):
         checkpoints.save(5, STATE | {"step": jnp.int32(5)}, {"a": STATE["a"]})
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert int(checkpoints.restore("state", STATE)["step"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle", "x"), OSError),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), RuntimeError),
+        (ValueError("the trees differ"), UserError),
+    ],
+)
+def test_a_whole_one_that_cannot_be_read_now_stays(tmp_path, monkeypatch, error, raised):
+    save(tmp_path, [3, 6])
+
+    def fail(*args):
+        raise error
+
+    with Checkpoints(tmp_path, 5) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "read", fail)
+            with pytest.raises(raised, match="Stale|RESOURCE|trees differ"):
+                checkpoints.restore("state", STATE)
+        assert int(checkpoints.restore("state", STATE)["step"]) == 6
 
 
 def test_all_damaged(tmp_path):

@@ -116,7 +116,9 @@ def run(setting, workdir):
     workdir.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setting.trainer, "_jitted", jax.jit(lambda s, b, *rest: train_step(s, b)))
-        return Loop(config, workdir, setting.trainer, [], setting.refresh).run(setting.state)
+        return Loop(config, workdir, setting.trainer, [], setting.refresh).run(
+            setting.state, lambda: setting.state
+        )
 
 
 def states(workdir):

@@ -16,6 +16,7 @@ from small_run import final_state, lines, losses, run
 from jaxssl import evaluate
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.training.loop import Loop
+from jaxssl.training.trainer import Trainer
 from jaxssl.training.workdir import occupied
 
 pytestmark = pytest.mark.usefixtures("small_encoders")
@@ -114,8 +115,10 @@ def test_input_modes_give_the_same_run(undisturbed, tmp_path, mode):
     assert losses(tmp_path) == losses(undisturbed)
 
 
-@pytest.mark.parametrize("stop_at", [1, 5])
-def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path, monkeypatch, stop_at):
+@pytest.mark.parametrize("stop_at", [1, 5, 8])
+def test_sigterm_saves_and_the_same_command_continues(
+    undisturbed, tmp_path, monkeypatch, capsys, stop_at
+):
     batches = Pipeline.batches
 
     def interrupted(self, start):
@@ -126,8 +129,10 @@ def test_sigterm_saves_and_the_same_command_continues(undisturbed, tmp_path, mon
 
     monkeypatch.setattr(Pipeline, "batches", interrupted)
     assert run(tmp_path) == 0
-    assert 0 < int(final_state(tmp_path)["step"]) < 8
+    assert int(final_state(tmp_path)["step"]) in range(stop_at, 9)
+    assert not capsys.readouterr().out  # no table of a run that has not come to its end
     monkeypatch.setattr(Pipeline, "batches", batches)
+    monkeypatch.delattr(Trainer, "init")  # what goes on makes no first state
     assert run(tmp_path) == 0
     assert_same_run(undisturbed, tmp_path)
     steps = [line["step"] for line in lines(tmp_path) if "eval/objects/knn_top1" in line]
@@ -191,11 +196,11 @@ def test_the_loop_moves_arrays_only_where_it_says_so(tmp_path, monkeypatch, mode
     """To and from the devices; for the signs of a collapse and the sampler's refresh too."""
     plain, guarded = Loop.run, []
 
-    def run_guarded(self, state):
+    def run_guarded(self, *args):
         with jax.transfer_guard("disallow"):
             with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
                 jnp.add(np.ones(3), 1)
-            guarded.append(plain(self, state))
+            guarded.append(plain(self, *args))
         return guarded[-1]
 
     monkeypatch.setattr(Loop, "run", run_guarded)
@@ -214,6 +219,8 @@ def test_a_workdir_with_another_config_is_refused(undisturbed, capsys):
 
 
 def test_two_runs_in_one_workdir(undisturbed, capsys):
+    before = (undisturbed / "config.json").read_text()
     with occupied(undisturbed):
-        assert run(undisturbed) == 1
+        assert run(undisturbed, epochs=3) == 1
     assert "another run is writing to" in capsys.readouterr().err
+    assert (undisturbed / "config.json").read_text() == before

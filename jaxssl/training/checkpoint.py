@@ -42,6 +42,12 @@ def _checksum(item: pathlib.Path) -> int:
     return checksum
 
 
+def _passes(error: Exception) -> bool:
+    """Whether an error may come from the disk or the memory of now, not from what a file holds."""
+    of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+    return of_disk or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def has_checkpoint(folder: pathlib.Path) -> bool:
     """Whether the folder holds a checkpoint."""
     return any(path.name.isdigit() for path in folder.glob("*"))
@@ -117,13 +123,15 @@ class Checkpoints:
             checksums = {item.name: _checksum(item) for item in folder.iterdir() if item.is_dir()}
             write_text(folder / _CHECKSUMS, json.dumps(checksums))
 
-    def _check(self, step: int, item: str) -> None:
-        """Raises `UserError` if an item is not as it was written."""
+    def _check(self, step: int, item: str) -> bool:
+        """Whether an item is known to be as it was written; `UserError` if it is not."""
         path = self._folder / str(step) / _CHECKSUMS
-        if path.is_file():
-            checksums = read_json(path, dict[str, int], advice="it is skipped")
-            if checksums.get(item) != _checksum(path.with_name(item)):
-                raise UserError(f"{path.with_name(item)} is not as it was written")
+        if not path.is_file():
+            return False
+        checksums = read_json(path, dict[str, int], advice="it is skipped")
+        if checksums.get(item) != _checksum(path.with_name(item)):
+            raise UserError(f"{path.with_name(item)} is not as it was written")
+        return True
 
     def _make_room(self, needed: int) -> None:
         """Deletes the oldest checkpoints, but for one, where the disk is too full for another.
@@ -142,18 +150,26 @@ class Checkpoints:
         """The newest `state` or `encoder` that can be read; None if nothing was saved.
 
         `like`, a tree of arrays or of shapes with shardings, says what to expect and where to put
-        it. Raises a UserError if there are checkpoints and none can be read.
+        it. Raises a UserError if there are checkpoints and none can be read. None but a damaged one
+        is deleted: what the disk or a lack of memory raises is passed on.
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         unreadable = []
         for step in reversed(self.steps()):
-            reason = ""
+            reason, whole = "", False
             try:
-                if distributed.is_first():
-                    self._check(step, item)
+                whole = distributed.is_first() and self._check(step, item)
                 tree = self._read(step, item, shapes)
             except Exception as error:  # whatever a damaged file makes the reader raise
+                if _passes(error):
+                    raise
                 reason = " ".join(str(error).split())[:200] or repr(error)
+                if whole and not self._read_only:  # one that is only read may vanish meanwhile
+                    raise UserError(
+                        f"checkpoint {self._folder / str(step)} is as it was written and does not "
+                        f"fit this run ({reason}); go on with the jaxssl that wrote it, or give "
+                        "another --workdir"
+                    ) from error
             if distributed.any_process(bool(reason)):
                 reason = reason or "by another process"
                 unreadable.append((step, reason))

@@ -134,12 +134,17 @@ class Loop:
         steps = profile if distributed.is_first() else 0
         self._profile = Profile(workdir / "profile", steps, self._total)
 
-    def run(self, state: TrainState) -> bool:
-        """Trains from `state` or the newest checkpoint; returns whether it came to the end."""
+    def run(self, like: TrainState, init: Callable[[], TrainState]) -> bool:
+        """Trains from the newest checkpoint, or from `init()`; returns whether it came to the end.
+
+        `like` has the shapes and shardings of the state, which is on the devices but once.
+        """
         folder, keep = self._workdir / "checkpoints", self._config.checkpoint.keep
         with StopSignal(raises=False) as stop, Checkpoints(folder, keep) as checkpoints:
             with self._interruptible(stop), self._time.of("checkpoints"):
-                state = checkpoints.restore("state", state) or state
+                state = checkpoints.restore("state", like)
+            if state is None:
+                state = init()
             start = int(jax.device_get(state.step))
             distributed.check_same(checkpoint=start)
             with (
@@ -190,9 +195,8 @@ class Loop:
         else:
             log.info("time used: %s", self._time)
             return True
-        stopped = int(jax.device_get(state.step))
-        self._log_stop(reporter, stopped)
-        return stopped == self._total
+        self._log_stop(reporter, int(jax.device_get(state.step)))
+        return False
 
     def _log_stop(self, reporter: Reporter, step: int) -> None:
         reporter.pause()

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import distributed, sharding
-from jaxssl.config import build, build_method, canvas_for
+from jaxssl.config import build, build_method, canvas_for, check
 from jaxssl.data import open_source
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.data.store import cache_folder
@@ -49,7 +49,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     device_bytes = distributed.process_min(sharding.memory_per_device())
     with distributed.raise_together():
         sharding.check_batch_size(config.batch_size, mesh)
-        check_workdir(workdir, config)
+        check_workdir(workdir, check(config))
         method, encoder = build_method(config)
         check_sizes(config, encoder)
         weights = None
@@ -61,15 +61,18 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
     step = make_train_step(config, method, pipeline.steps_per_epoch)
     trainer = Trainer(step, pipeline, mesh, config.seed)
-    state = trainer.init()
-    if weights is not None:
-        state = with_pretrained_encoder(state, weights)
+
+    def init() -> TrainState:
+        state = trainer.init()
+        return with_pretrained_encoder(state, weights) if weights is not None else state
+
     measurements = (PeriodicEvaluation(config, trainer, evaluation), HealthMonitor(config, trainer))
     refresh = Refresh(trainer, config.epochs)
     loop = Loop(config, workdir, trainer, measurements, refresh, profile)
     with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():
-        log_start(workdir, mesh, state)
-        return loop.run(state)
+        shapes = trainer.shapes()
+        log_start(workdir, mesh, shapes)
+        return loop.run(shapes, init)
 
 
 def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:

@@ -42,12 +42,19 @@ class Trainer:
         draw_keys = sharding.jit_init(lambda: tuple(jax.random.split(jax.random.key(seed))), mesh)
         self._key_init, self._key_steps = draw_keys()
         self._jitted = jit_train_step(step, mesh)
+        example, number = pipeline.example_batch(), pipeline.num_examples
+        init = functools.partial(step.init, batch=example, num_examples=number)
+        self._init = sharding.jit_init(init, mesh)
+
+    def shapes(self) -> TrainState:
+        """Shapes and shardings of a state."""
+        shapes = jax.eval_shape(self._init, self._key_init)
+        specs: TrainState = sharding.replicated_specs(shapes, self.mesh)
+        return specs
 
     def init(self) -> TrainState:
         """The state before the first step."""
-        number = self.pipeline.num_examples
-        init = sharding.jit_init(functools.partial(self.step.init, num_examples=number), self.mesh)
-        state: TrainState = init(self._key_init, self.pipeline.example_batch())
+        state: TrainState = self._init(self._key_init)
         return state
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -42,8 +42,10 @@ class Images(TypedDict):
     data: str  # of `identify`
 
 
-def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
+def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
     """Raises UserError if the folder belongs to another config, naming the keys that differ.
+
+    Returns what may differ and changes the results: `KEY: BEFORE -> NOW`.
 
     More `epochs` than saved are allowed: schedules are functions of the progress t in [0, 1], and
     t is then counted over the new length from the step reached so far. A lower `optim.lr` is
@@ -51,7 +53,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     images is seen when it is open, by `check_images`.
     """
     if not (workdir / "config.json").exists():
-        return
+        return []
     saved, now = flatten(read_config(workdir)), flatten(config)
     if removed := [key for key in REMOVED_KEYS if key in saved]:
         raise UserError(f"{workdir} holds a run with {removed[0]}: {REMOVED_KEYS[removed[0]]}")
@@ -70,8 +72,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
             f"{workdir} holds a run with another config ({'; '.join(differing)}); "
             "give another --workdir, or delete that folder to start over"
         )
-    for key in sorted({"optim.lr", "data.source"} & set(changed)):
-        log.info("%s goes on with another %s", workdir, changed[key])
+    return [changed[key] for key in sorted({"optim.lr", "data.source"} & set(changed))]
 
 
 def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> Images:
@@ -95,10 +96,17 @@ def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> I
 
 def create_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> None:
     """Writes `config.json` and `environment.json`, making the folder if need be."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+    with _writing(workdir):
         _write_json(workdir / "config.json", config.to_dict())
         _write_json(workdir / "environment.json", environment() | images)
+
+
+@contextlib.contextmanager
+def _writing(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the folder if need be. Within, an `OSError` becomes a UserError."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise UserError(f"cannot write to --workdir {workdir}: {error.strerror}") from error
 
@@ -109,8 +117,10 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> I
     with contextlib.ExitStack() as stack:
         with distributed.raise_together():
             if distributed.is_first():
-                create_workdir(workdir, config, images)
                 stack.enter_context(occupied(workdir))
+                for changed in check_workdir(workdir, config):  # by a run that has ended since, too
+                    log.info("%s goes on with another %s", workdir, changed)
+                create_workdir(workdir, config, images)
         with distributed.raise_together():
             wait_for(workdir / "config.json")
         yield
@@ -131,7 +141,9 @@ def wait_for(path: pathlib.Path, seconds: float = SECONDS_TO_APPEAR) -> None:
 @contextlib.contextmanager
 def occupied(workdir: pathlib.Path) -> Iterator[None]:
     """Keeps a second run out of the folder; a run that dies leaves it open."""
-    with (workdir / ".lock").open("w") as file:
+    with _writing(workdir):
+        file = (workdir / ".lock").open("w")
+    with file:
         try:
             lock(file.fileno(), workdir)
         except BlockingIOError:
