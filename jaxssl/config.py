@@ -7,7 +7,7 @@ turns the fields into a ConfigDict, `build(config.method, METHODS, encoder=...)`
 import dataclasses
 import difflib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import flax.linen as nn
@@ -187,6 +187,9 @@ _PARTS = {
 }
 
 
+_KINDS = {int: "integers", float: "finite numbers", str: "texts", bool: "True or False"}
+
+
 def _fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
     """A value as JSON has it, as one of the type of the default; tuples are lists in JSON."""
     if key not in known:
@@ -200,7 +203,8 @@ def _fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
     fixed = many and kind is float and default  # the ends of an interval, or a box
     fits = all(type(part) is kind for part in parts) and not (fixed and len(parts) != len(default))
     if not fits or (kind in (int, float) and not all(abs(part) < MAX_INTEGER for part in parts)):
-        raise UserError(f"{key} is {value!r:.60}, where the default is {default!r}")
+        values = _KINDS[kind]
+        raise UserError(f"{key} is {value!r:.60}; it takes {values}, as in its default {default!r}")
     return tuple(parts) if many else parts[0]
 
 
@@ -215,33 +219,41 @@ def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
     return flat
 
 
-POSITIVE = (
-    "epochs", "batch_size", "log_every", "data.max_objects", "data.region_planes",
-    "eval.batch_size", "eval.knn_k", "eval.linear_epochs", "checkpoint.every", "checkpoint.keep",
+# What numbers must be, whatever the data; a method has some of its keys.
+RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("1 or more", lambda x: x >= 1, """
+        epochs batch_size log_every data.max_objects data.region_planes eval.batch_size eval.knn_k
+        eval.linear_epochs checkpoint.every checkpoint.keep views.size views.local_size method.dim
+        method.hidden method.predictor_hidden method.bottleneck method.num_outputs
+        method.num_prototypes method.iterations"""),
+    ("0 or more", lambda x: x >= 0, """
+        seed data.pixels data.workers eval.every eval.size eval.health eval.in_context
+        sampler.min_area"""),
+    ("more than 0", lambda x: x > 0, """
+        eval.knn_temperature method.temperature method.student_temperature method.loss_scale
+        method.teacher_temperature method.teacher_temperature_start method.epsilon"""),
+    ("from 0 to 1", lambda x: 0 <= x <= 1, """
+        method.momentum method.momentum_end method.center_momentum method.freeze_last_layer
+        method.freeze_prototypes method.teacher_warmup method.queue_start"""),
 )  # fmt: skip
-NOT_NEGATIVE = (
-    "seed", "data.pixels", "data.workers", "eval.every", "eval.size", "eval.health",
-    "eval.in_context",
-)  # fmt: skip
-MINIMUM = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
 ALLOWED = {"dtype": ("float32", "bfloat16"), "data.input": ("auto", "device", "host", "stream")}
 TEXTS = ("eval.datasets", "optim.constant_lr_for")  # keys of several texts; others have numbers
 
 
 def check(config: ConfigDict) -> ConfigDict:
     """The config, or an error if a value cannot be right whatever the data."""
-    flat = flatten(config)
-    for key, least in MINIMUM.items():
-        if flat[key] < least:
-            raise UserError(f"config key {key!r} is {flat[key]}; it must be {least} or more")
+    known = flatten(all_keys(config))
+    flat = {key: _fitting(key, value, known) for key, value in flatten(config).items()}
+    for what, fits, keys in RANGES:
+        for key in flat.keys() & set(keys.split()):
+            parts = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+            if not all(map(fits, parts)):
+                raise UserError(f"config key {key!r} is {flat[key]}; it must be {what}")
     for key, values in ALLOWED.items():
         if flat[key] not in values:
             raise UserError(
                 f"config key {key!r} is {flat[key]!r}; choose one of {', '.join(values)}"
             )
-    for key, value in flat.items():
-        if isinstance(value, tuple) and key not in TEXTS and any(isinstance(x, str) for x in value):
-            raise UserError(f"config key {key!r} is {value}; give numbers, separated by commas")
     return config
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from jaxssl.config import base, build, complete, defaults, flatten
 from jaxssl.config_file import format_config, load_config
+from jaxssl.errors import UserError
 from jaxssl.methods import SimCLR
 from jaxssl.samplers import RegionCrop
+from jaxssl.training.pretrain import pretrain
 
 QUICKSTART = str(pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py")
 
@@ -44,10 +46,32 @@ def test_several_data_sets_are_separated_by_commas(value, datasets):
     assert load_config(QUICKSTART, [f"--config.eval.datasets={value}"]).eval.datasets == datasets
 
 
-@pytest.mark.parametrize("change", ["eval.ignore_labels=11,x", "method.hidden=512,x"])
-def test_texts_among_numbers_are_refused(change):
-    with pytest.raises(ValueError, match="give numbers"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("eval.ignore_labels=11,x", "takes integers"),
+        ("method.hidden=512,x", "takes integers"),
+        ("method.hidden=8.5", "integer"),
+        ("method.hidden=(-8,)", "must be 1 or more"),
+        ("views.size=-5", "must be 1 or more"),
+        ("seed=18446744073709551616", "takes integers"),
+        ("views.scale=(None,1)", "takes finite numbers"),
+        ("optim.clip_norm=inf", "takes finite numbers, as in its default 0.0"),
+        ("method.temperature=0", "must be more than 0"),
+        ("method.freeze_prototypes=-0.1", "must be from 0 to 1"),
+    ],
+)
+def test_values_that_cannot_be_right_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
         load_config(f"{QUICKSTART}:swav", [f"--config.{change}"])
+
+
+def test_pretrain_checks_what_python_has_set(tmp_path):
+    config = load_config(QUICKSTART)
+    config.checkpoint.every = 0
+    with pytest.raises(UserError, match="'checkpoint.every' is 0; it must be 1 or more"):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_name_brings_its_own_defaults():

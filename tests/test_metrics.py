@@ -50,6 +50,22 @@ def test_wandb_gets_the_same_lines(tmp_path, monkeypatch):
     json.dumps(calls[1])
 
 
+def test_wandb_has_a_run_for_each_workdir(tmp_path, monkeypatch):
+    """Whatever it is called: runs/seed0/simclr and runs/seed1/simclr are two."""
+    started = []
+    fake = types.SimpleNamespace(finish=lambda: None)
+    fake.init = lambda **options: started.append((options["name"], options["id"])) or fake
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for folder in ("seed0", "seed1", "seed0"):
+        (tmp_path / folder / "simclr").mkdir(parents=True, exist_ok=True)
+        with MetricsWriter(tmp_path / folder / "simclr", wandb="scenes"):
+            pass
+    first, second, again = started
+    assert first == again
+    assert first != second
+    assert {name for name, _ in started} == {"simclr"}
+
+
 def test_tensorboard_reads_the_events_and_forgets_what_a_killed_run_wrote(tmp_path):
     for first, last, loss in ((0, 5, 1.0), (3, 6, 2.0)):  # the second continues at step 3
         with MetricsWriter(tmp_path, step=first) as writer:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import secrets
 import socket
 import time
 from collections.abc import Mapping
@@ -99,8 +100,11 @@ def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
         import wandb  # an extra: imported when asked for
     except ImportError:
         raise UserError("config.wandb needs: pip install 'jaxssl[wandb]'") from None
-    # One run there for each workdir, continued when the workdir is.
-    return wandb.init(project=project, name=workdir.name, id=workdir.name, resume="allow")
+    # One run there for each workdir, continued when the workdir is; folders may share their name.
+    path = workdir / "wandb_id"
+    if not path.exists():
+        write_text(path, secrets.token_hex(4))
+    return wandb.init(project=project, name=workdir.name, id=path.read_text(), resume="allow")
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

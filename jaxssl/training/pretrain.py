@@ -61,6 +61,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
     step = make_train_step(config, method, pipeline.steps_per_epoch)
     trainer = Trainer(step, pipeline, mesh, config.seed)
+    shapes = trainer.shapes()
 
     def init() -> TrainState:
         state = trainer.init()
@@ -70,7 +71,6 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     refresh = Refresh(trainer, config.epochs)
     loop = Loop(config, workdir, trainer, measurements, refresh, profile)
     with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():
-        shapes = trainer.shapes()
         log_start(workdir, mesh, shapes)
         return loop.run(shapes, init)
 
