@@ -6,6 +6,7 @@ regions come from records, the images are those of seed 0 and the rest depends o
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import ClassVar
@@ -16,6 +17,7 @@ from PIL import Image
 import mask_tools
 from jaxssl.data import open_source
 from jaxssl.data.source import Example
+from mask_tools.matching import keys_of
 from mask_tools.regions import Region
 
 Words = tuple[str, ...]
@@ -27,22 +29,37 @@ METHODS = ("moco", "byol", "simsiam", "dino", "swav", "detcon_s", "detcon_b")
 SCALES = ((0.08, 1.0), (0.2, 1.0), (0.6, 1.0))  # SimCLR's, the quickstart's; MoCo's; narrow
 LOCAL = ("--config.views.num_local=6", "--config.views.local_size=16")  # SAMCLR's code: 128, 64
 TILES = 6  # a side of a mosaic
+FH = mask_tools.Felzenszwalb(scale=(300.0,), min_size=(1000,))  # of photographs
+
+
+@functools.cache
+def positions(source: str) -> dict[str, int]:
+    """The numbers of a source's images, by their keys."""
+    return {key: number for number, key in enumerate(keys_of(open_source(source)))}
 
 
 @dataclasses.dataclass(frozen=True)
 class RegionsOfAnother:
-    """The regions of the next scene: sizes and places of objects, and no object in them."""
+    """The regions of an image so many `ahead`: sizes and places of objects, and no object in them.
+
+    Without a segmenter they are the source's own. All images are of one size.
+    """
 
     needs_original_size: ClassVar[bool] = False
 
-    count: int
+    source: str
+    ahead: int
+    segmenter: mask_tools.segmenters.Segmenter | None = None
 
     def __call__(self, example: Example) -> list[Region]:
-        """The regions that the scene after this one has."""
-        index = (int(example.key.rpartition("/")[2]) + 1) % self.count
-        other = open_source(f"scenes:{self.count}")[index].regions
-        assert other is not None
-        return [Region(rle, other.size) for rle in other.rle]
+        """The regions that the other image has."""
+        numbers = positions(self.source)
+        number = (numbers[example.key] + self.ahead) % len(numbers)
+        other = open_source(self.source)[number]
+        if self.segmenter:
+            return self.segmenter(other)
+        assert other.regions is not None
+        return [Region(rle, other.regions.size) for rle in other.regions.rle]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +117,8 @@ def by_scale(inputs: Inputs) -> Arms:
 
 def by_region(inputs: Inputs) -> Arms:
     """Is it the object, or the smaller crop? All on the same scenes."""
-    count = int(SCENES.partition(":")[2])
     segmenters = {
-        "region_crop, next scene's regions": RegionsOfAnother(count),
+        "region_crop, next scene's regions": RegionsOfAnother(SCENES, ahead=1),
         "region_crop, grid of 6 x 6": mask_tools.Grid(6, 6),
         "region_crop, fh": mask_tools.Felzenszwalb(scale=(100.0,), min_size=(64,)),
     }
@@ -190,8 +206,7 @@ def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
     """Training on photographs with regions by `fh`, and SAMCLR's crops of them."""
     if inputs.photographs is None or not inputs.evaluate:
         raise SystemExit("give --photographs FOLDER, to train on, and --evaluate SOURCE ...")
-    segmenter = mask_tools.Felzenszwalb(scale=(300.0,), min_size=(1000,))
-    data = inputs.records("photographs", f"folder:{inputs.photographs}", segmenter)
+    data = inputs.records("photographs", f"folder:{inputs.photographs}", FH)
     return (data,), (REGIONS[0], "--config.sampler.min_area=1000")
 
 
@@ -211,8 +226,15 @@ def photographs(inputs: Inputs, **annotation: object) -> Arms:
 
 
 def streets(inputs: Inputs) -> Arms:
-    """Photographs of crowded streets: CamVid, each connected part of a class being a region."""
-    return photographs(inputs, format="semantic", ignore=(11,), components=True)
+    """Photographs of crowded streets: CamVid, each connected part of a class being a region.
+
+    Is it the object? The control has the regions that `fh` finds in another street.
+    """
+    arms = photographs(inputs, format="semantic", ignore=(11,), components=True)
+    source = f"folder:{inputs.photographs}"
+    another = RegionsOfAnother(source, ahead=len(open_source(source)) // 2, segmenter=FH)
+    data = inputs.records("another", source, another)
+    return arms | {"region_crop, fh of another": (*arms["region_crop, fh"], data)}
 
 
 def dense(inputs: Inputs) -> Arms:
