@@ -6,9 +6,10 @@ import fcntl
 import logging
 import os
 import pathlib
+import tempfile
 import time
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 _TRIES, _WAIT = 50, 0.1  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,6 +58,19 @@ def naming(path: pathlib.Path) -> Iterator[None]:
             if not named and os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
         raise
+
+
+@contextlib.contextmanager
+def temporary_file(size: int = 0) -> Iterator[IO[bytes]]:
+    """A file without a name, with room for so many bytes; on a full disk the error says where.
+
+    Room that is only promised, as a memory map would take it, ends the process where there is none.
+    """
+    place = pathlib.Path(f"{tempfile.gettempdir()} (TMPDIR may name another folder)")
+    with naming(place), tempfile.TemporaryFile() as file:
+        if size and hasattr(os, "posix_fallocate"):  # not on a Mac
+            os.posix_fallocate(file.fileno(), 0, size)
+        yield file
 
 
 def is_full(error: OSError) -> bool:

@@ -4,10 +4,17 @@ import errno
 import fcntl
 import os
 import pathlib
+import resource
+import tempfile
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxssl import files
+from jaxssl.files import temporary_file
+from jaxssl.pretrained import encoder as encoder_module
+from jaxssl.pretrained.encoder import extract
 from jaxssl.training.workdir import occupied
 
 
@@ -18,6 +25,21 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
             file.write("a line")
     assert error.value.filename == str(path)
     assert files.is_full(error.value)
+
+
+def test_a_temporary_file_that_finds_no_room_says_where(monkeypatch):
+    monkeypatch.setattr(encoder_module, "IN_MEMORY", 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as written, temporary_file() as file:
+            file.write(bytes(8192))
+        with pytest.raises(OSError, match="File too large") as mapped:
+            extract(jnp.asarray, np.zeros((3, 32, 32, 3), np.uint8), 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for error in (written.value, mapped.value):
+        assert error.filename == f"{tempfile.gettempdir()} (TMPDIR may name another folder)"
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])

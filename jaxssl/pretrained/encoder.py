@@ -15,7 +15,6 @@ import logging
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -31,6 +30,7 @@ from jaxssl import sharding
 from jaxssl.checked_files import naming_damage
 from jaxssl.config import build, defaults
 from jaxssl.errors import UserError
+from jaxssl.files import temporary_file
 from jaxssl.image.augment import normalize
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.architecture import FLOAT32, find_architecture
@@ -170,9 +170,10 @@ def extract(
 
 def _space(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """An array to fill: a large one lies in a file without a name, for the system to page."""
-    if math.prod(shape) * 4 <= IN_MEMORY:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= IN_MEMORY:
         return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:
+    with temporary_file(size) as file:
         return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 

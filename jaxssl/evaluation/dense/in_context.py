@@ -20,7 +20,6 @@ time, exactly, on all devices; see `evaluation.neighbors`.
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
@@ -38,6 +37,7 @@ from jaxssl.evaluation.dense.whole_images import MapScores, Whole, encode_grids,
 from jaxssl.evaluation.neighbors import Neighbors, nearest
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.files import temporary_file
 from jaxssl.models.padded import is_inside, resize_within
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import Progress
@@ -88,8 +88,8 @@ def remember(
     """
     counts: dict[int, int] = {}
     with (
-        tempfile.TemporaryFile() as features,
-        tempfile.TemporaryFile() as shares,
+        temporary_file() as features,
+        temporary_file() as shares,
         Progress(len(images), "memory", show=encoder.show) as advance,
     ):
         limit = protocol.memory
