@@ -24,6 +24,7 @@ from jaxssl.models import variable_shapes
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained.encoder import load_encoder
+from jaxssl.pretrained.model_card import torch_code
 from jaxssl.pretrained.param_names import to_flax, to_torch
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.step import with_pretrained_encoder
@@ -76,6 +77,7 @@ def test_export_and_load(tmp_path, tiny_encoder, capsys):
     ("form", "ending", "encoder", "options"),
     [
         ("torchvision", "pth", "resnet18", {"stem": "cifar"}),
+        ("timm", "pth", "resnet18", {"dilated_stages": 2}),
         ("timm", "safetensors", "vit", {"image_size": 32, "patch": 8, "pool": "mean"}),
     ],
 )
@@ -92,6 +94,29 @@ def test_torch_agrees_with_the_code_of_the_card(tmp_path, capsys, form, ending, 
     card = out.with_suffix(".md").read_text()
     code = re.search(r"In torch:\n\n```python\n(.*?)```", card, re.DOTALL)[1]
     assert "load_state_dict" in code
+
+
+@pytest.mark.parametrize(
+    ("form", "depth", "stages", "code"),
+    [
+        ("torchvision", 50, 1, "resnet50(replace_stride_with_dilation=[False, False, True])"),
+        ("torchvision", 18, 0, "resnet18()"),
+        ("torchvision", 18, 1, ""),
+        ("timm", 50, 3, ""),
+    ],
+)
+def test_dilated_stages_are_in_the_code_if_the_library_has_them(form, depth, stages, code):
+    found = torch_code(ResNet(depth, dilated_stages=stages), form, "a.pth")
+    assert code in found
+    assert bool(code) == bool(found)
+
+
+def test_other_features_in_torch_are_an_error(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path, "tiny")
+    monkeypatch.setattr(export, "torch_code", lambda *_: "net = another")
+    monkeypatch.setattr(export, "_run_torch", lambda *_, **__: "9.3")
+    assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 1
+    assert "a.safetensors gives other features: they differ by 9.3" in capsys.readouterr().err
 
 
 def test_the_card_has_results_of_the_same_step(tmp_path):

@@ -69,28 +69,10 @@ def torch_code(network: nn.Module, format: str, file: str) -> str:
 
     "" if torch has no such encoder, and for the formats "flax" and "detectron2".
     """
-    if format in ("flax", "detectron2"):
-        return ""
-    if isinstance(network, ViT):
-        pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
-        dino_v2 = "\n    init_values=1.0," if network.layer_scale else ""
-        if network.registers:
-            dino_v2 += f"\n    reg_tokens={network.registers}, no_embed_class=True,"
-        made = f"""\
-net = timm.models.vision_transformer.VisionTransformer(
-    img_size={network.image_size}, patch_size={network.patch}, num_classes=0,
-    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}{dino_v2}
-)
-"""
-    elif isinstance(network, ResNet) and (network.width, network.padding) == (1.0, "torch"):
-        if network.depth not in _DEPTHS[format]:
-            return ""
-        made = f'net = timm.create_model("resnet{network.depth}", num_classes=0)\n'
-        if format == "torchvision":
-            made = f"net = torchvision.models.resnet{network.depth}()\n"
-            made += "net.fc = torch.nn.Identity()\n"
-        made += _CIFAR_STEM if network.stem == "cifar" else ""
-    else:
+    made = ""
+    if format in ("timm", "torchvision"):
+        made = _vit(network) if isinstance(network, ViT) else _resnet(network, format)
+    if not made:
         return ""
     read, imports = f'torch.load("{file}")', f"import torch\nimport {format}\n"
     if file.endswith(".safetensors"):
@@ -99,6 +81,37 @@ net = timm.models.vision_transformer.VisionTransformer(
             imports + "from safetensors.torch import load_file\n",
         )
     return f"{imports}\n{made}net.load_state_dict({read})\nnet.eval()\n"
+
+
+def _vit(network: ViT) -> str:
+    pool = '\n    global_pool="avg", fc_norm=False,' if network.pool == "mean" else ""
+    dino_v2 = "\n    init_values=1.0," if network.layer_scale else ""
+    if network.registers:
+        dino_v2 += f"\n    reg_tokens={network.registers}, no_embed_class=True,"
+    return f"""\
+net = timm.models.vision_transformer.VisionTransformer(
+    img_size={network.image_size}, patch_size={network.patch}, num_classes=0,
+    embed_dim={network.dim}, depth={network.depth}, num_heads={network.heads},{pool}{dino_v2}
+)
+"""
+
+
+def _resnet(network: nn.Module, format: str) -> str:
+    if not isinstance(network, ResNet) or network.depth not in _DEPTHS[format]:
+        return ""
+    stages = network.dilated_stages
+    can_dilate = 2 if format == "timm" else 3 if network.depth >= 50 else 0
+    if (network.width, network.padding) != (1.0, "torch") or stages > can_dilate:
+        return ""
+    if format == "timm":
+        dilated = f", output_stride={32 >> stages}" if stages else ""
+        made = f'net = timm.create_model("resnet{network.depth}", num_classes=0{dilated})\n'
+    else:
+        which = [stage >= 3 - stages for stage in range(3)]
+        dilated = f"replace_stride_with_dilation={which}" if stages else ""
+        made = f"net = torchvision.models.resnet{network.depth}({dilated})\n"
+        made += "net.fc = torch.nn.Identity()\n"
+    return made + (_CIFAR_STEM if network.stem == "cifar" else "")
 
 
 def model_card(
@@ -120,7 +133,7 @@ def model_card(
     preprocessing = metadata.preprocessing
     if code:
         in_torch = f"In torch:\n\n```python\n{code}```\n"
-    elif metadata.format == "detectron2":
+    elif metadata.format == "detectron2" and not config.encoder.get("dilated_stages"):
         in_torch = _IN_DETECTRON2.format(
             file=file,
             mean=[round(255 * value, 3) for value in preprocessing["mean"]],
