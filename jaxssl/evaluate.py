@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -87,6 +88,12 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "instead of --tasks: compare this encoder with random weights and those of files, "
         "by few-shot, linear and segmentation with 100, 10 and 1 %% of the labels",
     },
+    "--out": {
+        "type": pathlib.Path,
+        "metavar": "FILE",
+        "help": "where results are saved (default: WORKDIR/eval.json or FILE.eval.json; with "
+        "--compare compare.json)",
+    },
     "--bn-adapt": {
         "action": "store_true",
         "help": "first recompute the statistics of batch norm on each data set, as lightly 1.4.14 "
@@ -160,31 +167,50 @@ def restore(
     return dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True), step
 
 
-def run(args: argparse.Namespace, path: pathlib.Path) -> list[EvalRecord]:
-    """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there."""
+def check_writable(path: pathlib.Path) -> None:
+    """Raises `UserError` if no file can be made beside `path`: before the work, not after it."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"no results can be saved in {path.parent}: {error.strerror}; give --out FILE"
+        ) from error
+
+
+def run(args: argparse.Namespace, path: pathlib.Path) -> None:
+    """Runs the tasks on the data sets; each result is saved in `path` as soon as it is there.
+
+    Prints the table of those there are, whatever ends it.
+    """
     config, loaded = load_subject(args)
+    check_writable(path)
     pairs = plan(config, args.tasks, args.preset, args.set, from_scratch=args.from_scratch)
-    read_eval_records(path)  # a damaged one is found before the work, not after it
+    read_eval_records(path)  # a damaged one is found before the work, too
     encoder, step = restore(args, config, loaded)
-    records = []
-    for record in run_tasks(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
-        save(path, step, record)
-        records.append(record)
-    return records
+    records: list[EvalRecord] = []
+    try:
+        for record in run_tasks(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
+            records.append(record)
+            save(path, step, record)
+    finally:
+        if records:
+            print(results_table(records))
 
 
-def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> str:
-    """The table of `--compare`; all results with their protocols are then in the file."""
+def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> None:
+    """Prints the table of `--compare`; all results with their protocols are then in the file."""
     config, loaded = load_subject(args)
+    check_writable(path)
     pairs = plan_comparison(config, args.set)
     encoder, step = restore(args, config, loaded)
     encoders = {"this": encoder} | load_others(args.compare, encoder)
     found = list(compare(encoders, pairs, range(args.seeds)))
+    print(comparison_table(found))
     steps = {"this": step}
     entries = [{"encoder": name, **as_entry(steps.get(name, 0), record)} for name, record in found]
     with locked(path.parent, "saves results in"):
         write_text(path, json.dumps(entries, indent=2) + "\n")
-    return comparison_table(found)
 
 
 def as_entry(step: int, record: EvalRecord) -> EvalEntry:
@@ -235,12 +261,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with one_line_errors() as status:
         args = parse_arguments(argv)
         kind = "compare" if args.compare else "eval"
-        path = (
+        path = args.out or (
             args.workdir / f"{kind}.json"
             if args.workdir
             else args.encoder.with_suffix(f".{kind}.json")
         )
-        print(run_comparison(args, path) if args.compare else results_table(run(args, path)))
+        (run_comparison if args.compare else run)(args, path)
         print(f"written to {path}, with the protocol of each")
     return status.code
 

@@ -2,15 +2,17 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_encoder_init import make_run
 
 import jaxssl
-from jaxssl import sharding
+from jaxssl import evaluate, sharding
 from jaxssl.evaluate import results_table, save
 from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
 from jaxssl.evaluation.classification.linear_probe import PRESETS
@@ -116,6 +118,27 @@ def test_table_has_mean_and_spread():
     table = results_table(entries).splitlines()
     assert table[2].split() == ["photos", "knn", "top1", "0.500"]
     assert table[4].split() == ["photos", "linear", "top1", "0.700", "±", "0.141"]
+
+
+@pytest.mark.usefixtures("small_encoders")
+def test_results_that_cannot_be_saved_are_printed(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "run", "tiny")
+    words = ["--workdir", str(tmp_path / "run"), "--datasets", "objects:20", "--tasks", "knn"]
+    words += ["--set", "knn.k=3", "--out"]
+    monkeypatch.setattr(evaluate, "restore", None)
+    assert evaluate.main([*words, str(tmp_path / "nowhere" / "a.json")]) == 1
+    said = f"no results can be saved in {tmp_path / 'nowhere'}: No such file or directory; give"
+    assert said in capsys.readouterr().err
+    monkeypatch.undo()
+
+    def write_text(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(evaluate, "write_text", write_text)
+    assert evaluate.main([*words, str(tmp_path / "a.json")]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[2].split()[:3] == ["objects", "knn", "top1"]
+    assert f"No space left on device: {tmp_path / 'a.json'}" in said.err
 
 
 def test_metrics_of_training():
