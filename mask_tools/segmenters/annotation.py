@@ -93,7 +93,10 @@ class Annotation:
         """The annotated regions of the image, alone; those of many are matched at once first."""
         if self.format == "source":
             if example.semantic is None:
-                raise BrokenImage(f"{example.key}: its source carries no label map for it")
+                raise BrokenImage(
+                    f"{example.key}: its source carries no label map for it, or none that fits; "
+                    "give --path and another --format"
+                )
             return self._regions(example.semantic.astype(np.int64))
         number = self._index.find(example.key)
         if number is None:
