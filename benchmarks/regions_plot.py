@@ -21,6 +21,7 @@ TITLES = {
     "methods": "scenes: other methods",
     "single_objects": "images of one object",
     "mosaics": "mosaics of CIFAR-10",
+    "streets": "streets of CamVid, tested on CIFAR-10",
     "photographs": "BSDS500, tested on CIFAR-10",
 }
 Row = tuple[str, list[float]]
