@@ -27,7 +27,7 @@ from jaxssl.evaluation.comparison import (
 from jaxssl.files import atomic_write, locked, write_text
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
-from jaxssl.terminal import Parser, format_table, one_line_errors
+from jaxssl.terminal import Parser, format_table, one_line_errors, positive
 from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
 
@@ -56,8 +56,8 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "side of the images in pixels (default: the run's); images with label maps or "
         "depth keep their shape, and it is their shorter side (default: their own)",
     },
-    "--batch-size": {"type": int, "help": "images at once (default: the run's)"},
-    "--seeds": {"type": int, "default": 1, "help": "number of seeds, 0, 1, ... (default: 1)"},
+    "--batch-size": {"type": positive, "help": "images at once (default: the run's)"},
+    "--seeds": {"type": positive, "default": 1, "help": "number of seeds, 0, 1, ... (default: 1)"},
     "--ignore-labels": {
         "type": _whole_numbers,
         "metavar": "VALUE,VALUE",
@@ -151,8 +151,6 @@ def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
             config.eval[key] = value
     if not config.eval.datasets:
         raise UserError("nothing to evaluate on: give --datasets, such as folder:PATH")
-    if args.seeds < 1:
-        raise UserError(f"--seeds is {args.seeds}; give 1 or more")
     return config, loaded
 
 

@@ -38,6 +38,8 @@ def test_settings_change_protocols():
     assert tasks["linear"].protocol.epochs == 3
     assert TASKS["linear"].protocol.epochs == 90
     assert with_presets(tasks, ["s3same"])["linear"].protocol == PRESETS["s3same"]
+    for text in ("5,20", "(5, 20)", "[5,20]", "5,20,"):
+        assert change(tasks, [f"knn.k={text}"])["knn"].protocol.k == (5, 20)
     for name in ("lr", "learning_rates"):  # its former name
         assert change(tasks, [f"linear.{name}=0.1,1"])["linear"].protocol.lr == (0.1, 1.0)
     changed = with_presets(choose_tasks(tuple(TASKS)), ["knn=dino", "linear=lightly", "cityscapes"])
@@ -55,10 +57,13 @@ def test_settings_change_protocols():
         ("knn.kk=3", "unknown setting 'knn.kk' .* did you mean 'knn.k'"),
         ("linear.epochs=3", "unknown setting 'linear.epochs' of the tasks chosen"),
         ("knn.k", "write --set knn.k=VALUE"),
-        ("knn.temperature=warm", "the value must be of type float"),
-        ("knn.k=2,x", "the value must be of type tuple"),
+        ("knn.temperature=warm", "give a finite number, as in knn.temperature=0.1"),
+        ("knn.temperature=nan", "give a finite number, as in knn.temperature=0.1"),
+        ("knn.k=2,x", "give a whole number, or several, separated by commas, as in knn.k="),
+        ("knn.k=3.9", "knn.k=3.9: give a whole number, or several"),
+        ("knn.k=", "must be > 0"),
         ("knn.temperature=0", "must be > 0"),
-        ("finetune.epochs=1.5", "the value must be of type int"),
+        ("finetune.epochs=1.5", "give a whole number, as in finetune.epochs="),
     ],
 )
 def test_mistakes_in_settings(setting, message):
@@ -139,6 +144,14 @@ def test_results_that_cannot_be_saved_are_printed(tmp_path, monkeypatch, capsys)
     said = capsys.readouterr()
     assert said.out.splitlines()[2].split()[:3] == ["objects", "knn", "top1"]
     assert f"No space left on device: {tmp_path / 'a.json'}" in said.err
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--seeds"])
+@pytest.mark.parametrize("value", ["0", "-4"])
+def test_numbers_above_zero(capsys, option, value):
+    assert evaluate.main(["--encoder", "a", "--datasets", "objects:20", f"{option}={value}"]) == 1
+    said = f"argument {option}: '{value}' is no whole number above 0; see"
+    assert said in capsys.readouterr().err
 
 
 def test_metrics_of_training():

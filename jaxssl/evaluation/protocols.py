@@ -1,8 +1,8 @@
 """Changing the protocols of tasks: by a paper's preset, by words such as `knn.k=20`."""
 
-import ast
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,11 +64,15 @@ def _parse(key: str, text: str, old: Any) -> Any:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise UserError(f"--set {key}={text}: give true or false")
+    many = isinstance(old, tuple)
+    kind = type(old) if not many else type(old[0]) if old else float
+    texts = [part for part in text.strip("()[]").split(",") if part] if many else [text]
     try:
-        if isinstance(old, tuple):
-            value = ast.literal_eval(f"({text.strip('()')},)")
-            return tuple(type(old[0])(v) for v in value) if old else value
-        return type(old)(text)
-    except (ValueError, SyntaxError):
-        kind = f"{type(old).__name__}, as in {key}={old!r}"
-        raise UserError(f"--set {key}={text}: the value must be of type {kind}") from None
+        values = tuple(map(kind, texts))
+        if not all(map(math.isfinite, values)):
+            raise ValueError
+    except ValueError:
+        what = "a whole number" if kind is int else "a finite number"
+        several = ", or several, separated by commas" if many else ""
+        raise UserError(f"--set {key}={text}: give {what}{several}, as in {key}={old}") from None
+    return values if many else values[0]
