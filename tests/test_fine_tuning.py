@@ -16,8 +16,10 @@ from jaxssl.data.source import Example
 from jaxssl.evaluation.dense.fcn import FCN, Fcn, cross_entropy, dilated
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, RandomCrops
 from jaxssl.evaluation.fine_tuning import init_state, make_step
+from jaxssl.evaluation.pixels import Pixels
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.models.resnet import ResNet
+from jaxssl.models.vit import ViT
 
 KEY = jax.random.key(0)
 PLAIN = CropRecipe(epochs=2, batch_size=8, lr=0.1)
@@ -174,6 +176,24 @@ def test_presets_and_grids(tiny_encoder):
     assert [FCN.presets[name].crop for name in ("pascal", "cityscapes")] == [513, 769]
     assert dilated(ResNet(18), 1).dilated_stages == 1
     assert dilated(tiny_encoder, 1) is tiny_encoder
+
+
+@pytest.mark.parametrize(
+    ("network", "crop", "side", "expected"),
+    [
+        (ResNet(18), 513, 75, 513),
+        (ResNet(18), 0, 75, 75),
+        (ViT(8, 1, 1, patch=16), 513, 75, 512),
+        (ViT(8, 1, 1, patch=14), 512, 75, 504),
+        (ViT(8, 1, 1, patch=16), 0, 75, 64),
+        (ViT(8, 1, 1, patch=16), 0, 9, 16),
+    ],
+)
+def test_crops_are_whole_patches(network, crop, side, expected):
+    spec = CanvasSpec(9, (8, 1024), maps=("semantic",))
+    levels = np.array([[[0, side, 100], [0, 40, 50]]])
+    pixels = Pixels("", spec, "semantic", train={"levels": levels}, test={})
+    assert dataclasses.replace(PLAIN, crop=crop).crop_side(pixels, network) == expected
 
 
 def test_learning_rates():

@@ -144,7 +144,7 @@ class ViT(nn.Module):
         if min(height, width) < 1 or height % self.patch or width % self.patch:
             raise UserError(
                 f"images of {height} x {width} pixels do not divide into patches of {self.patch}; "
-                "take a multiple of encoder.patch"
+                f"take a multiple of {self.patch}, in an evaluation as --size"
             )
         x = nn.Conv(
             self.dim,

@@ -108,7 +108,8 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
     trained = train_on_crops(
         network, encoder, pixels, protocol, cross_entropy, seed=seed, points=protocol.points
     )
-    chosen = {"epochs": protocol.epochs, "size": protocol.size}
+    crop = protocol.crop_side(pixels, encoder.network)
+    chosen = {"epochs": protocol.epochs, "size": protocol.size, "crop": crop}
     if not protocol.points:
         results, details, shown = measure(trained, pixels)
         return TaskResult(results, pixels.protocol | chosen, details, shown)

@@ -1,6 +1,7 @@
 """Training of networks on images with a class or a depth for every pixel."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +22,14 @@ from jaxssl.evaluation.pixels import CROPS, Pixels
 from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
 from jaxssl.image.boxes import random_box, whole_box
+from jaxssl.models.vit import ViT
 from jaxssl.optim import AdamW, Sgd
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Batch, Tree
 
 USUAL_CROP = 512  # pixels, at most, if none is given
+
+log = logging.getLogger("jaxssl")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,11 +90,16 @@ class CropRecipe(Recipe):
         if self.crop and not CROPS[0] <= self.crop <= CROPS[1]:
             raise UserError(f"crop is {self.crop}; give {CROPS[0]} to {CROPS[1]} pixels, or 0")
 
-    def crop_side(self, pixels: Pixels) -> int:
-        """The side of crops: if not given, that of most images' shorter side, at most 512."""
+    def crop_side(self, pixels: Pixels, encoder: nn.Module) -> int:
+        """The side of crops: if not given, that of most images' shorter side, at most 512.
+
+        It is rounded down to whole patches of a ViT: 512 pixels where a paper has 513 for a ResNet.
+        """
         sides = pixels.train["levels"][:, 0, 1:].min(axis=1)
         usual = pixels.shorter or int(np.median(sides))
-        return self.crop or int(np.clip(usual, CROPS[0], USUAL_CROP))
+        side = self.crop or int(np.clip(usual, CROPS[0], USUAL_CROP))
+        patch = encoder.patch if isinstance(encoder, ViT) else 1
+        return max(side // patch, 1) * patch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +249,9 @@ def train_on_crops(
       points: side of the truth; 0: that of the crops.
     """
     assert isinstance(pixels.spec, CanvasSpec)
-    size = recipe.crop_side(pixels)
+    size = recipe.crop_side(pixels, encoder.network)
+    if size != (recipe.crop or size):
+        log.warning("crops have %d pixels a side, not %d: whole patches", size, recipe.crop)
     class_of = b"" if pixels.class_of is None else pixels.class_of.tobytes()
     change = RandomCrops(recipe, encoder.normalization, size, pixels.shorter, class_of, points)
     canvases = CanvasBatches(pixels.spec, pixels.train, encoder.mesh)
