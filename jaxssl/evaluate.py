@@ -40,6 +40,7 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+LESS_MEMORY = "lower --batch-size, or --set TASK.batch_size of what is fine-tuned"
 _PRESETS = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
 FLAGS: dict[str, dict[str, Any]] = {
     "--tasks": {
@@ -256,7 +257,7 @@ def results_table(records: Sequence[EvalRecord]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
-    with one_line_errors() as status:
+    with one_line_errors(less_memory=LESS_MEMORY) as status:
         args = parse_arguments(argv)
         kind = "compare" if args.compare else "eval"
         path = args.out or (

@@ -49,7 +49,10 @@ class Status:
 
 @contextlib.contextmanager
 def one_line_errors(
-    interrupted: str = "interrupted; the same command continues", *, saves: bool = False
+    interrupted: str = "interrupted; the same command continues",
+    *,
+    saves: bool = False,
+    less_memory: str = "stop what else is running on it, or set JAX_PLATFORMS=cpu",
 ) -> Iterator[Status]:
     """Prints a user's mistake as one line and sets status 1; JAXSSL_TRACEBACK=1 shows where.
 
@@ -60,6 +63,7 @@ def one_line_errors(
       interrupted: printed on Ctrl-C, SIGTERM and SIGHUP. The status is 128 and the signal's number.
       saves: of a command that is complete in itself whenever it is stopped: its status is 0 on
         SIGTERM and SIGHUP.
+      less_memory: what to do where the device has too little, by the command's own options.
     """
     status = Status()
     with _quiet_output(), _plain_log_lines(), StopSignal(raises=True):
@@ -77,8 +81,7 @@ def one_line_errors(
         except RuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            advice = "lower batch_size, set --config.remat=True or --config.data.input=host"
-            _report(error, f"the device is out of memory; {advice}", status)
+            _report(error, f"the device is out of memory; {less_memory}", status)
         except KeyboardInterrupt as interrupt:
             print(interrupted, file=sys.stderr)
             number = interrupt.args[0] if interrupt.args else signal.SIGINT

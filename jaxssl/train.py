@@ -16,6 +16,8 @@ from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.training.pretrain import pretrain
 from jaxssl.training.results import accuracy_table
 
+LESS_MEMORY = "lower --config.batch_size, set --config.remat=True or --config.data.input=host"
+
 
 def choose_runs(
     where: str, workdir: pathlib.Path | None, overrides: Sequence[str]
@@ -74,7 +76,7 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
-    with one_line_errors(saves=True) as status:
+    with one_line_errors(saves=True, less_memory=LESS_MEMORY) as status:
         args, overrides = parse_arguments(argv)
         runs = choose_runs(args.config, args.workdir, overrides)
         if args.print_config:

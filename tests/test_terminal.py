@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from jaxssl import evaluate, export, train
 from jaxssl.errors import UserError
 from jaxssl.terminal import Parser, one_line_errors
 
@@ -40,6 +41,26 @@ def test_a_signal_is_one_line(capsys, number, saves, code):
         os.kill(os.getpid(), number)
     assert status.code == code
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (train, "lower --config.batch_size, set --config.remat=True or"),
+        (evaluate, "lower --batch-size, or"),
+        (export, "or set JAX_PLATFORMS=cpu"),
+    ],
+)
+def test_commands_out_of_memory_name_options_of_their_own(monkeypatch, capsys, command, option):
+    def parse(*words):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4 bytes")
+
+    monkeypatch.setattr(Parser, "parse_args", parse)
+    monkeypatch.setattr(Parser, "parse_known_args", parse)
+    assert command.main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the device is out of memory; ")
+    assert option in said
 
 
 @pytest.mark.parametrize(
