@@ -57,6 +57,7 @@ def test_several_data_sets_are_separated_by_commas(value, datasets):
         ("seed=18446744073709551616", "takes integers"),
         ("views.scale=(None,1)", "takes finite numbers"),
         ("optim.clip_norm=inf", "takes finite numbers, as in its default 0.0"),
+        ("optim.lr=1e39", "takes finite numbers"),
         ("method.temperature=0", "must be more than 0"),
         ("method.freeze_prototypes=-0.1", "must be from 0 to 1"),
     ],
