@@ -228,13 +228,23 @@ def photographs(inputs: Inputs, **annotation: object) -> Arms:
 def streets(inputs: Inputs) -> Arms:
     """Photographs of crowded streets: CamVid, each connected part of a class being a region.
 
-    Is it the object? The control has the regions that `fh` finds in another street.
+    Is it the object? The control has the regions that `fh` finds in another street. Is it the
+    place? Cells of a grid, as large as the boxes of `fh` (a half of them 5 % of the image or less,
+    5.5 % their geometric mean), are any place. Or the size? Crops of that size from anywhere have
+    neither.
     """
     arms = photographs(inputs, format="semantic", ignore=(11,), components=True)
     source = f"folder:{inputs.photographs}"
     another = RegionsOfAnother(source, ahead=len(open_source(source)) // 2, segmenter=FH)
     data = inputs.records("another", source, another)
-    return arms | {"region_crop, fh of another": (*arms["region_crop, fh"], data)}
+    grid = inputs.records("grid", source, mask_tools.Grid(4, 4))
+    # Of the area of the image: a mean of 5 %, as views of the regions by `fh` have.
+    small = "--config.views.scale=(0.006,0.1)"
+    return arms | {
+        "region_crop, fh of another": (*arms["region_crop, fh"], data),
+        "region_crop, grid of 4 x 4": (*arms["region_crop, fh"], grid),
+        "random_crop, as large as regions": (*arms["random_crop"], small),
+    }
 
 
 def dense(inputs: Inputs) -> Arms:
