@@ -27,17 +27,13 @@ from jaxssl.evaluation.comparison import (
 from jaxssl.files import atomic_write, locked, write_text
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
-from jaxssl.terminal import Parser, format_table, one_line_errors, positive
+from jaxssl.terminal import Parser, format_table, one_line_errors, positive, whole_numbers
 from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
 
 
 LESS_MEMORY = "lower --batch-size, or --set TASK.batch_size of what is fine-tuned"
@@ -60,12 +56,13 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--batch-size": {"type": positive, "help": "images at once (default: the run's)"},
     "--seeds": {"type": positive, "default": 1, "help": "number of seeds, 0, 1, ... (default: 1)"},
     "--ignore-labels": {
-        "type": _whole_numbers,
+        "type": whole_numbers,
         "metavar": "VALUE,VALUE",
-        "help": "values of label maps that are not classes, besides 255 (default: the run's)",
+        "help": "values of label maps that are not classes, besides 255 (default: the run's; of "
+        "records what --ignore said when they were exported)",
     },
     # its former name
-    "--void": {"dest": "ignore_labels", "type": _whole_numbers, "help": argparse.SUPPRESS},
+    "--void": {"dest": "ignore_labels", "type": whole_numbers, "help": argparse.SUPPRESS},
     "--from-scratch": {
         "action": "store_true",
         "help": "fine-tune from random weights as well, and report the results as scratch_...",

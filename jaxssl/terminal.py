@@ -41,6 +41,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """An option's list of whole numbers, such as 0,11."""
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        message = f"{text!r} is no list of whole numbers like 0,11"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 class Status:
     """The exit status of a command."""
 

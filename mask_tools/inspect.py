@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from jaxssl.errors import UserError
 from jaxssl.files import naming
-from jaxssl.terminal import Parser, one_line_errors, positive
+from jaxssl.terminal import Parser, one_line_errors, positive, whole_numbers
 from mask_tools.record_preview import draw_preview
 from mask_tools.region_report import inspect_regions, side_by_side
 from mask_tools.region_statistics import MIN_AREA
@@ -62,6 +62,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "mask_tools.export --segmenter annotation; maps of classes are divided into connected "
         "parts (default: source, the label maps in the records, if there are any)",
     )
+    add(
+        "--ignore",
+        type=whole_numbers,
+        default=(),
+        metavar="VALUE,VALUE",
+        help="values of those annotations' label maps that are no region (default: as by --ignore "
+        "of mask_tools.export, where that made regions of such maps)",
+    )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
     return parser.parse_args(argv)
 
@@ -87,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 split=options.split,
                 min_area=options.min_area or MIN_AREA,
                 annotations=options.annotations,
+                ignore=options.ignore,
                 verify=options.verify,
             )
             for folder in options.folders

@@ -81,6 +81,7 @@ def inspect_regions(
     split: str | None = None,
     min_area: int = MIN_AREA,
     annotations: str | None = None,
+    ignore: tuple[int, ...] = (),
     verify: bool = False,
 ) -> RegionReport:
     """Counts the regions of records, and compares them with annotations.
@@ -91,6 +92,8 @@ def inspect_regions(
       min_area: pixels of the largest region of an object that gives views in training.
       annotations: FORMAT or FORMAT:PATH, as the options of the segmenter `annotation`; None: label
         maps in the records, if they have any; of records of BSDS, the annotators with one another.
+      ignore: values of the annotations' label maps that are no region; (): those that the export
+        left out, where it made regions of such maps.
       verify: check files, checksums, boxes and areas first.
 
     Raises:
@@ -100,7 +103,7 @@ def inspect_regions(
     folder = pathlib.Path(folder)
     info, split, shards = open_split(folder, split)
     faults, missing = Faults(), []
-    compared_with, match = _matching(annotations, info, faults)
+    compared_with, match = _matching(annotations, ignore, info, faults)
     rows: list[Row] = []
     areas = np.zeros(len(AREAS) - 1, int)
     overlaps: list[Overlaps] = []
@@ -179,7 +182,7 @@ def _find_wrong(regions: Regions) -> str | None:
 
 
 def _matching(
-    annotations: str | None, info: Info, faults: Faults
+    annotations: str | None, ignore: tuple[int, ...], info: Info, faults: Faults
 ) -> tuple[str, Callable[[Example], Overlaps] | None]:
     """A name for the annotations to compare with, and the comparison; "" and None without.
 
@@ -192,7 +195,9 @@ def _matching(
             return "", None
         return "annotators, each against the others", lambda e: compare_levels(e.regions)
     kind, _, path = annotations.partition(":")
-    annotate = Annotation(format=kind, path=path, components=kind in ("semantic", "source"))
+    is_of_classes = kind in ("semantic", "source")
+    ignore = ignore or (info.void if is_of_classes else ())
+    annotate = Annotation(format=kind, path=path, ignore=ignore, components=is_of_classes)
 
     def match(example: Example) -> Overlaps:
         found = annotate(example)

@@ -17,6 +17,8 @@ from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.label_names import KNOWN
+from mask_tools.dataset_export import segment_dataset
+from mask_tools.segmenters.annotation import Annotation
 
 LAYOUTS = [
     ("train", "trainannot", "test", "testannot"),
@@ -111,6 +113,24 @@ def test_records_carry_label_maps(tmp_path):
     for i in range(len(data.train)):
         found = data.label_maps.truth("train", i)
         np.testing.assert_array_equal(found, data.train[i].semantic)
+
+
+def test_records_know_the_values_that_their_export_ignored(tmp_path, caplog):
+    maps = write_folder(tmp_path / "camvid", LAYOUTS[0])
+    out, source = tmp_path / "records", f"folder:{tmp_path / 'camvid'}"
+    for part in ("train", "test"):
+        path = str(tmp_path / "camvid" / f"{part}annot")
+        classes = Annotation("semantic", path, ignore=(0, 11))
+        segment_dataset(source, classes, out, part=part, split=part, workers=1)
+    (data,) = open_datasets([f"records:{out}"], 8, str(tmp_path / "cache"))
+    with caplog.at_level("INFO", "jaxssl"):
+        assert data.label_maps.classes == tuple(map(str, range(1, 11)))
+    assert "label values 0, 11 are no class, as --ignore said" in caplog.text
+    found = data.label_maps.truth("test", 0)
+    np.testing.assert_array_equal(found == VOID, maps["test", 0] == 11)
+    assert data.label_maps.protocol["ignore_labels"] == [0, 11]
+    others = dataclasses.replace(data, ignore_labels=(3,))
+    assert others.label_maps.classes == ("0", "1", "2", *map(str, range(4, 12)))
 
 
 @pytest.mark.parametrize(

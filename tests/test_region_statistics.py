@@ -1,6 +1,7 @@
 """How well regions match annotations, against plain loops over pixels, also by `inspect`."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ from scipy import ndimage
 
 from jaxssl.data import open_source
 from mask_tools import boundaries, export, inspect
+from mask_tools.dataset_export import segment_dataset
+from mask_tools.region_report import inspect_regions
 from mask_tools.region_statistics import average, compare, compare_levels
 from mask_tools.regions import collect, from_labels, from_mask
+from mask_tools.segmenters.annotation import Annotation
+from mask_tools.segmenters.grid import Grid
 
 SIZE = (12, 18)
 
@@ -147,6 +152,23 @@ def test_inspect_compares_with_annotations(annotated, capsys):
     assert "images without annotation  1\n" in text
     assert inspect.main([*words, "bsdss:x"]) == 1
     assert "no annotation format 'bsdss'" in capsys.readouterr().err
+
+
+def test_ignored_values_are_no_annotations(tmp_path):
+    for folder, values in (("train", (80, 120)), ("trainannot", (3, 11))):
+        (tmp_path / folder).mkdir()
+        pixels = np.repeat(np.array(values, np.uint8), 8)[None].repeat(8, axis=0)
+        Image.fromarray(pixels).save(tmp_path / folder / "1.png")
+    source, maps = f"folder:{tmp_path}", f"semantic:{tmp_path / 'trainannot'}"
+    halves = Annotation("semantic", str(tmp_path / "trainannot"), ignore=(11,))
+    segment_dataset(source, halves, tmp_path / "left", workers=1)
+    segment_dataset(source, Grid(rows=1, cols=2), tmp_path / "both", workers=1)
+    for annotations in (None, maps):
+        find = functools.partial(inspect_regions, annotations=annotations)
+        assert find(tmp_path / "left").match.masks == 1
+        assert find(tmp_path / "left", ignore=(255,)).match.average_best_overlap == 0.5
+        assert find(tmp_path / "both").match.masks == 2
+        assert find(tmp_path / "both", ignore=(11,)).match.masks == 1
 
 
 def test_annotations_that_are_left_out_are_counted(annotated, capsys):

@@ -73,6 +73,13 @@ class Info:
     class_names: tuple[str, ...] = ()  # () if unlabeled
     has_semantic: bool = False
 
+    @property
+    def void(self) -> tuple[int, ...]:
+        """Label values of no class, besides 255: what --ignore named where maps are of classes."""
+        parameters = self.segmenter["parameters"] if self.segmenter else {}
+        is_of_classes = parameters.get("format") in ("semantic", "source")
+        return tuple(parameters.get("ignore", ())) if is_of_classes else ()
+
 
 def shard_name(split: str, number: int, total: int) -> str:
     """The file name of one shard of a split."""

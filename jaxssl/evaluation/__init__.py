@@ -212,7 +212,8 @@ def evaluate_encoder(
       seeds: how many, from 0.
       size: side of the images, pixels, or the shorter one where a task takes them whole; 0: the
         encoder's, or where they are whole their own.
-      ignore_labels: label values of pixels that are no class, besides 255.
+      ignore_labels: label values of pixels that are no class, besides 255; (): those that the
+        export of records was told.
       bn_adapt: whether BatchNorm's statistics are first moved to those of each data set.
       cache_dir: where decoded images are kept; None: in the cache folder.
 

@@ -16,7 +16,7 @@ from jaxssl.data.loading import sample_sizes
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
-from jaxssl.evaluation.label_names import data_set_name
+from jaxssl.evaluation.label_names import data_set_name, exported_void
 from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of, own_shape
 
 T = TypeVar("T")
@@ -44,7 +44,8 @@ class DataSet:
     size: int  # side of the images, pixels, where a task takes squares
     shorter: int = 0  # where it takes them whole: their shorter side is resized to this; 0: as is
     cache_dir: str | None = None
-    ignore_labels: tuple[int, ...] = ()  # label values of pixels that are no class, besides 255
+    # Label values of pixels that are no class, besides 255; (): those of the export of records.
+    ignore_labels: tuple[int, ...] = ()
 
     @property
     def offers(self) -> frozenset[str]:
@@ -62,6 +63,11 @@ class DataSet:
     @functools.cached_property
     def _maps(self) -> frozenset[str]:
         return maps_of(self.train)
+
+    @functools.cached_property
+    def void(self) -> tuple[int, ...]:
+        """Label values of pixels that are no class, besides 255."""
+        return self.ignore_labels or exported_void(self.train)
 
     @functools.cached_property
     def label_maps(self) -> Pixels:
@@ -90,7 +96,7 @@ class DataSet:
             (self.train, self.test),
             spec,
             shorter=self.shorter if isinstance(spec, CanvasSpec) else 0,
-            ignore_labels=(*self.ignore_labels, *void_labels(self.train)),
+            ignore_labels=(*self.void, *void_labels(self.train)),
             cache_dir=self.cache_dir,
         )
 
@@ -155,7 +161,8 @@ def open_datasets(
       size: side of the images, pixels, where a task takes squares.
       cache_dir: where decoded images are kept; None: in the cache folder.
       shorter: where a task takes images whole, to what their shorter side is resized; 0: it is not.
-      ignore_labels: label values of pixels that are no class, besides 255.
+      ignore_labels: label values of pixels that are no class, besides 255; (): those that the
+        export of records was told.
 
     Raises:
       UserError: one is unavailable, or two would have the same name.

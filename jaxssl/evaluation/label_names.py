@@ -1,9 +1,13 @@
 """Names of data sets, and what the values of label maps mean in those that are known."""
 
+import logging
+
 from jaxssl.data import Source
-from jaxssl.data.records import Records, read_info
+from jaxssl.data.records import Info, Records, read_info
 from jaxssl.data.synthetic.shapes import CLASS_NAMES
 from jaxssl.evaluation.dense import pets_metrics
+
+log = logging.getLogger("jaxssl")
 
 # Data sets by name: the class of each label value, "" for those that are no class.
 KNOWN: dict[str, dict[int, str]] = {
@@ -32,8 +36,24 @@ def known_labels(source: Source, values: set[int]) -> dict[int, str]:
     Records are what they were made from. A folder of that name may hold other maps: Cityscapes'
     trainIds count its classes from 0, so that the largest is below their number.
     """
-    is_made = isinstance(source, Records)
-    spec = read_info(source.spec.removeprefix("records:")).source if is_made else source.spec
+    spec = info.source if (info := _info_of(source)) else source.spec
     known = KNOWN.get(data_set_name(spec), {})
     is_so = values <= set(known) and max(values, default=-1) >= len(set(known.values()) - {""})
     return known if is_so or spec.startswith(("scenes:", "tfds:")) else {}
+
+
+def exported_void(source: Source) -> tuple[int, ...]:
+    """The label values of no class that the export of records was told; () of other sources."""
+    void = info.void if (info := _info_of(source)) else ()
+    if void:
+        log.info(
+            "%s: label values %s are no class, as --ignore said when it was exported; "
+            "--ignore-labels names others",
+            *(source.spec, ", ".join(map(str, void))),
+        )
+    return void
+
+
+def _info_of(source: Source) -> Info | None:
+    is_made = isinstance(source, Records)
+    return read_info(source.spec.removeprefix("records:")) if is_made else None

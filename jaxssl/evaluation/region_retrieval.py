@@ -158,7 +158,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> Tas
         features[row] = pool_regions(grid, planes[row])[classes[row] >= 0]
     image, region = np.nonzero(classes >= 0)
     results = retrieval(np.concatenate(features), classes[image, region], image)
-    return TaskResult(results, pixels.protocol | {"ignore_labels": data.ignore_labels})
+    return TaskResult(results, pixels.protocol | {"ignore_labels": data.void})
 
 
 def read_planes(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
@@ -174,7 +174,7 @@ def load_regions(data: DataSet, images: int) -> Pixels:
     spec = own_shape((data.test,), "semantic")
     spec = dataclasses.replace(spec, planes=1, stride=STRIDE)
     canvases = stack_arrays(data.test, order, spec)
-    canvases["semantic"][np.isin(canvases["semantic"], data.ignore_labels)] = VOID
+    canvases["semantic"][np.isin(canvases["semantic"], data.void)] = VOID
     return Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
 
 
