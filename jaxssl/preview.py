@@ -71,7 +71,7 @@ def preview_config(
 ) -> ConfigDict:
     """The config that a preview draws views by: of a config file, or `path:variant`.
 
-    "": the defaults of SAMCLR, SimCLR's with the sampler `region_crop`. `sampler` names another
+    "": the defaults of jaxssl, but with the sampler `region_crop`. `sampler` names another
     sampler, with its defaults; `min_area` is an option of it, if it has one.
     """
     config = load_config(where) if where else base()

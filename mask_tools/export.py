@@ -13,16 +13,21 @@ import argparse
 import dataclasses
 import inspect
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jaxssl.data.records import read_info
+from jaxssl.data.splits import choose_splits
 from jaxssl.errors import UserError
 from jaxssl.terminal import Parser, one_line_errors, positive
 from mask_tools.dataset_export import MAX_BROKEN, segment_dataset
 from mask_tools.dry_run import check_dataset
 from mask_tools.matching import MIN_MATCHED
 from mask_tools.segmenters import EXACT, SEGMENTERS, Segmenter
+
+CONFIG = "configs/samclr_ade20k.py"  # to train with next
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -184,14 +189,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError("--out is missing: the folder of the records; see --help")
         result = segment_dataset(segmenter=segmenter, **options)  # the rest has its parameters
         print(result)
+        if result.statistics and (warning := result.statistics.warning):
+            print(warning, file=sys.stderr)
         if result.is_complete:
-            print(
-                "\nNext, look at the regions and pre-train on them:\n"
-                f"  python -m mask_tools.inspect {result.folder} --preview preview.png\n"
-                "  python -m jaxssl.train --config configs/samclr_ade20k.py"
-                f" --config.data.source=records:{result.folder}"
-            )
+            print(_next_steps(result.folder))
     return status.code
+
+
+def _next_steps(folder: pathlib.Path) -> str:
+    """Commands that look at the records, and pre-train on them with batches that they fill."""
+    splits = read_info(folder).splits
+    learned_from, _ = choose_splits(tuple(splits), None)
+    count = sum(shard.count for split in learned_from for shard in splits[split])
+    batch_size = min(256, 2 ** (count.bit_length() - 1))  # a power of two, for several devices
+    there, source = shlex.quote(str(folder)), shlex.quote(f"records:{folder}")
+    workdir = shlex.quote(f"runs/{folder.resolve().name}")
+    return (
+        "\nNext, look at the regions and pre-train on them:\n"
+        f"  python -m mask_tools.inspect {there} --preview preview.png --config {CONFIG}\n"
+        f"  python -m jaxssl.train --config {CONFIG} --workdir {workdir}"
+        f" --config.data.source={source} --config.batch_size={batch_size}\n"
+        "On a CPU add --config.dtype=float32; with too little memory, lower the batch size."
+    )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--config",
         default="",
         metavar="FILE.py[:VARIANT]",
-        help="whose views to draw (default: SAMCLR's, with the defaults of region_crop)",
+        help="whose views to draw (default: those of jaxssl's defaults, by region_crop)",
     )
     add(
         "--min-area",
@@ -101,6 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for folder in options.folders
         ]
         print(side_by_side(reports) if len(reports) > 1 else reports[0])
+        if options.verify:
+            count = sum(report.statistics.images for report in reports)
+            print(f"verified: checksums, boxes and areas of {count} images are right")
+        for report in reports:
+            if warning := report.statistics.warning:
+                print(warning, file=sys.stderr)
         if options.preview:
             drawn = draw_preview(
                 options.folders[0],

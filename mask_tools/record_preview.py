@@ -54,7 +54,7 @@ def draw_preview(
     Args:
       folder: written by `mask_tools.export`.
       split: None: the first.
-      config: a config file, or `path:variant`; "": the defaults of SAMCLR.
+      config: a config file, or `path:variant`; "": jaxssl's defaults, by `region_crop`.
       min_area: pixels of the largest region of an object that gives views; None: the config's.
       images: how many, evenly spaced in the split.
 
@@ -77,11 +77,12 @@ def draw_preview(
             [FramedView(cut.views[v][i], fractions[i, v]) for v in range(min(2, len(cut.views)))]
             for i in range(len(examples))
         ]
+    by_default = "jaxssl's defaults (--config FILE.py draws those of a config)"
     return _draw_gallery(
         examples,
         views,
         title=describe_split(folder, split, info),
-        subtitle=f"views by {config or 'the defaults of SAMCLR'}: {describe_views(own)}",
+        subtitle=f"views by {config or by_default}: {describe_views(own)}",
         min_area=own.sampler.get("min_area", min_area or MIN_AREA),
     )
 

@@ -71,6 +71,18 @@ class RegionStatistics:
             "regions per covered pixel": f"{self.overlap:.2f}",
         }
 
+    @property
+    def warning(self) -> str:
+        """What is to be done if most images have no usable object; "" if they have."""
+        if 2 * self.unusable_images <= self.images:
+            return ""
+        return (
+            f"warning: {self.unusable_images} of {self.images} images have no region of "
+            f"{self.min_area} px or more, and views of them are cropped from anywhere: give the "
+            "segmenter options that make larger regions, or train with a lower "
+            "--config.sampler.min_area"
+        )
+
 
 def measure(example: Example, *, min_area: int) -> Row:
     """The counts of one example."""

@@ -119,6 +119,8 @@ def test_preview_draws_the_views_of_a_config(tmp_path, monkeypatch):
         return Image.new("RGB", (1, 1))
 
     monkeypatch.setattr(record_preview, "_draw_gallery", draw_gallery)
+    mask_tools.draw_preview(tmp_path, images=1)
+    assert seen["subtitle"].startswith("views by jaxssl's defaults (--config FILE.py draws those ")
     mask_tools.draw_preview(tmp_path, config="configs/quickstart.py", images=3)
     source = open_source("scenes:5")
     assert [e.key for e in seen["examples"]] == [source[i].key for i in (0, 2, 4)]

@@ -33,7 +33,10 @@ def test_exact_regions_of_scenes_arrive_unchanged(tmp_path, capsys):
     assert run_export(tmp_path / "out", "scenes:10", "exact", "--shards", 3) == 0
     text = capsys.readouterr().out
     assert "images                     10\n" in text
-    assert f"--config.data.source=records:{tmp_path / 'out'}" in text
+    (hint,) = (line for line in text.splitlines() if "jaxssl.train" in line)
+    for word in (f"data.source=records:{tmp_path / 'out'}", "batch_size=8"):
+        assert f" --config.{word}" in hint
+    assert " --workdir runs/out " in hint
     source, records = open_source("scenes:10"), Records(tmp_path / "out")
     assert len(records) == 10
     for i in range(10):
@@ -59,6 +62,16 @@ def test_files_of_a_folder_are_kept_as_they_are(tmp_path, photos):
     assert info.source == f"folder:{photos}"
     assert info.segmenter["name"] == "grid"
     assert info.segmenter["parameters"] == {"rows": 2, "cols": 3}
+
+
+def test_regions_too_small_for_views_are_a_warning(tmp_path, photos, capsys):
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid") == 0
+    warning = "warning: 4 of 4 images have no region of 1000 px or more"
+    assert warning in the_error(capsys)
+    assert inspect.main([str(tmp_path / "out")]) == 0
+    assert warning in capsys.readouterr().err
+    assert inspect.main([str(tmp_path / "out"), "--min-area", "50"]) == 0  # two have some
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_several_scales_in_one_record(tmp_path, photos):
@@ -173,6 +186,7 @@ def test_a_second_split_joins_the_first(tmp_path, capsys):
     assert run_export(out, "objects:8", "grid", "--part", "test", "--split", "test") == 0
     info = read_info(out)
     assert list(info.splits) == ["train", "test"]
+    assert capsys.readouterr().out.count(" --config.batch_size=8\n") == 2  # that of training
     assert info.source == "objects:8"
     assert (len(Records(out)), len(Records(out, "test"))) == (8, 2)
     capsys.readouterr()

@@ -24,6 +24,7 @@ def test_inspect_counts_and_draws(tmp_path, photos, capsys):
     assert inspect.main([*words, "--verify", "--preview", str(picture)]) == 0
     text = capsys.readouterr().out
     assert "regions per image          3.2 (1 to 4)\n" in text
+    assert "verified: checksums, boxes and areas of 4 images are right\n" in text
     assert "  of 500 px or more        2.0 (0 to 4)\n" in text
     assert "covered pixels             100.0 %\n" in text
     assert "  images without any       2 (50.0 %)\n" in text
@@ -42,4 +43,6 @@ def test_inspect_says_what_is_wrong(tmp_path, capsys):
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
     assert inspect.main([str(tmp_path / "out"), "--verify"]) == 1
-    assert "does not match its checksum" in the_error(capsys)
+    printed = capsys.readouterr()
+    assert "does not match its checksum" in printed.err
+    assert "verified" not in printed.out
