@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jaxssl.files import write_text
 from jaxssl.reporting.page import make_curve, make_page
-from jaxssl.reporting.runs import group_runs, read_run
+from jaxssl.reporting.runs import find_runs, group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
 
 
@@ -23,7 +23,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "workdir", type=pathlib.Path, nargs="+", metavar="DIR", help="folder of a run"
+        "workdir",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="DIR",
+        help="folder of a run, or of several runs' folders",
     )
     parser.add_argument(
         "--out",
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        groups = group_runs([read_run(workdir) for workdir in args.workdir])
+        groups = group_runs([read_run(run) for folder in args.workdir for run in find_runs(folder)])
         title = args.title or ", ".join(group.name for group in groups)
         if args.curve:
             page = make_curve(groups, args.curve)

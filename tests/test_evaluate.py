@@ -81,6 +81,11 @@ def test_tasks_and_data_sets_must_fit():
     scenes, objects = open_datasets(["scenes:10", "objects:10"], 16)
     with pytest.raises(ValueError, match="task knn needs labels and none .* scenes:10"):
         match(choose_tasks(("knn",)), [scenes])
+    message = (
+        "segmentation needs label maps and none .* objects:10; give a folder with images/train"
+    )
+    with pytest.raises(ValueError, match=message):
+        match(choose_tasks(("segmentation",)), [objects])
     with pytest.raises(ValueError, match="scenes:10 has images, .*; no task can use it: linear"):
         match(choose_tasks(("linear",)), [objects, scenes])
     with pytest.raises(ValueError, match="the same name"):

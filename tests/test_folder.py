@@ -173,6 +173,14 @@ def test_sources_are_opened_by_name(tmp_path, monkeypatch):
         ("folder:one", "nothing", "'train', 'test' or None"),
         ("folder:", None, "give one such as folder:photos"),
         ("photos", None, "records:"),
+        ("empty", None, "'empty' does not say what it holds; give folder:empty"),
+        ("records", None, "give records:records"),
+        (
+            "folder:records",
+            None,
+            "left out: 1 .json, 1 .tfrecord; records are given as records:PATH",
+        ),
+        ("records:one", None, "one has no info.json: .* give folder:one, if it has images"),
         ("images:photos", None, "scenes:10000"),
         ("scenes:", None, "needs a number of images, such as scenes:10000"),
         ("objects:-3", None, "needs a number"),
@@ -185,6 +193,9 @@ def test_a_source_that_is_none_is_refused_in_one_line(spec, part, said, tmp_path
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("")
     put(tmp_path, "one/1.png")
+    (tmp_path / "records").mkdir()
+    for name in ("info.json", "train-00000-of-00001.tfrecord"):
+        (tmp_path / "records" / name).write_text("{}")
     with pytest.raises(ValueError, match=said) as error:
         open_source(spec, part)
     assert "\n" not in str(error.value)

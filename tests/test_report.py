@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl import report
+from jaxssl import evaluate, export, report
 from jaxssl.config import base, defaults
 from jaxssl.evaluate import save
 from jaxssl.evaluation import EvalRecord
@@ -277,6 +277,18 @@ def test_papers_that_pre_trained_on_scenes_are_beside_their_task(tmp_path):
     page = make_page(tmp_path, make_run(tmp_path / "run", make_config(), entries=[found]))
     (line,) = (text for text in page.text if "cribo" in text)
     assert line.startswith("pascal/in_context_miou: cribo 58.1: CrIBo (arXiv 2310.07855)")
+
+
+def test_a_folder_of_runs_stands_for_them(tmp_path, capsys):
+    for sampler in ("random_crop", "region_crop"):
+        make_run(tmp_path / "runs" / sampler, make_config(sampler=sampler))
+    page = make_page(tmp_path, tmp_path / "runs")
+    assert "2 runs of 2 configurations" in " ".join(page.text)
+    for command in (evaluate, export):
+        words = ["--format", "flax", "--out", "x.safetensors"] if command is export else []
+        assert command.main(["--workdir", str(tmp_path / "runs"), *words]) == 1
+        error = capsys.readouterr().err
+        assert f"runs holds several runs; give one: {tmp_path / 'runs' / 'random_crop'}, " in error
 
 
 def test_names_of_groups(tmp_path):

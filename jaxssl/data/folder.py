@@ -221,7 +221,8 @@ def _describe(left_out: collections.Counter[str], masks: Mapping[str, str]) -> s
     counts = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[:9]
     files = ", ".join(f"{count} {ending}" for ending, count in counts)
     heif = "; for HEIC: pip install jaxssl[heif]" if set(left_out) & {*_HEIF} else ""
-    return of_masks + (f"; files left out: {files}{heif}" if files else "")
+    records = "; records are given as records:PATH" if ".tfrecord" in left_out else ""
+    return of_masks + (f"; files left out: {files}{heif}{records}" if files else "")
 
 
 def _why_empty(divided: bool, left_out: str) -> str:

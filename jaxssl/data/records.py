@@ -34,7 +34,6 @@ T = TypeVar("T")
 FORMAT_VERSION = 1
 
 _REPEAT = "copy it again or repeat the export"
-_HOW_TO_MAKE = "make it with: python -m mask_tools.export --source SOURCE --segmenter fh --out {}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +144,14 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
     """Reads the `info.json` of a folder of records; `UserError` if it has none of this format."""
     path = pathlib.Path(folder) / "info.json"
     if not path.parent.is_dir():
-        raise UserError(f"no folder {path.parent}; {_HOW_TO_MAKE.format(path.parent)}")
+        raise UserError(
+            f"no folder {path.parent}; make it with: python -m mask_tools.export --source SOURCE "
+            f"--segmenter fh --out {path.parent}"
+        )
     if not path.is_file():
         raise UserError(
-            f"{path.parent} has no info.json, so it is not a folder of records, or its export has "
-            f"not finished; {_HOW_TO_MAKE.format(path.parent)}"
+            f"{path.parent} has no info.json: repeat python -m mask_tools.export --out "
+            f"{path.parent}, which has not finished; or give folder:{path.parent}, if it has images"
         )
     version = read_json(path, _Version, advice=_REPEAT)["format_version"]
     if version != FORMAT_VERSION:

@@ -48,6 +48,16 @@ TASKS: dict[str, Task] = {
     "health": HEALTH,
 }
 
+# What offers what tasks need; images are always there.
+_GIVES = {
+    "labels": "a folder with one folder per class, or a table: folder:PATH?labels=FILE.csv",
+    "label maps": "a folder with images/train and labels/train in it, or records or a tfds: source "
+    "with label maps",
+    "regions": "records",
+    "labeled regions": "records of images with label maps, such as of a folder with images/train "
+    "and labels/train in it",
+    "depth": "a tfds: source with depth maps, such as tfds:nyu_depth_v2",
+}
 
 # The name of each task to run, the task, what to run it on.
 Pairs = Sequence[tuple[str, Task, DataSet]]
@@ -113,11 +123,9 @@ def match(tasks: Mapping[str, Task], datasets: Sequence[DataSet]) -> Pairs:
     pairs = [(n, t, data) for data in datasets for n, t in tasks.items() if t.needs in data.offers]
     for name, task in tasks.items():
         if name not in {n for n, _, _ in pairs}:
-            advice = "; give one folder per class, or a table: folder:PATH?labels=FILE.csv"
             raise UserError(
-                f"task {name} needs {task.needs} and none of the data sets has them: "
-                f"{', '.join(data.spec for data in datasets)}"
-                f"{advice if task.needs == 'labels' else ''}"
+                f"task {name} needs {task.needs} and none of the data sets has any: "
+                f"{', '.join(data.spec for data in datasets)}; give {_GIVES[task.needs]}"
             )
     for data in datasets:
         if data not in [d for _, _, d in pairs]:
