@@ -54,8 +54,8 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         kind = Scenes if scheme == "scenes" else Objects
         return kind(count, seed=seed, part=part or "train")
     if os.path.isdir(spec):
-        kind = "records" if os.path.isfile(os.path.join(spec, "info.json")) else "folder"
-        raise UserError(f"{spec!r} does not say what it holds; give {kind}:{spec}")
+        scheme = "records" if os.path.isfile(os.path.join(spec, "info.json")) else "folder"
+        raise UserError(f"{spec!r} does not say what it holds; give {scheme}:{spec}")
     raise UserError(
         f"unknown source {spec!r}; give one such as folder:photos, records:data/ade20k, "
         "tfds:cifar10/train, scenes:10000 or objects:10000"
