@@ -32,7 +32,7 @@ from jaxssl.models.vit import ViT
 from jaxssl.pretrained import param_names
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.pretrained.metadata import Metadata, preprocessing_of
-from jaxssl.pretrained.model_card import model_card, torch_code
+from jaxssl.pretrained.model_card import model_card, torch_code, use_in_torch
 from jaxssl.pretrained.weight_files import write_weights
 from jaxssl.reporting.runs import check_is_one
 from jaxssl.terminal import Parser, one_line_errors
@@ -90,9 +90,12 @@ def export_encoder(
         content = {"model": tensors, "matching_heuristics": True}
     write_weights(out, content, metadata.texts())
     card, results = out.with_suffix(".md"), read_results(workdir, step)
-    write_text(card, model_card(config, results, metadata, out.name, code))
+    in_torch = use_in_torch(metadata, out.name, code)
+    write_text(card, model_card(config, results, metadata, out.name, in_torch))
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")
     print(f"{card}: the model card")
+    if not in_torch:
+        print(f"{format} has no encoder like this one: only jaxssl.load_encoder reads the file")
     loaded = load_encoder(out)
     compare_features(loaded, variables, metadata, out, code)
     return loaded

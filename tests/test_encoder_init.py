@@ -24,7 +24,7 @@ from jaxssl.models import variable_shapes
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained.encoder import load_encoder
-from jaxssl.pretrained.model_card import torch_code
+from jaxssl.pretrained.model_card import torch_code, use_in_torch
 from jaxssl.pretrained.param_names import to_flax, to_torch
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.step import with_pretrained_encoder
@@ -157,7 +157,10 @@ def test_an_export_for_detectron2(tmp_path, capsys):
     variables = make_run(tmp_path, "resnet18", width=1 / 16)
     out = tmp_path / "a.pth"
     assert run_export(tmp_path, "detectron2", out) == 0
-    assert "100 of 100 tensors" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "100 of 100 tensors" in said
+    assert "detectron2 has no encoder like this one: only jaxssl.load_encoder reads the" in said
+    assert "detectron2 has no encoder like this one: load it as" in (tmp_path / "a.md").read_text()
     saved = torch.load(out)
     assert saved.pop("matching_heuristics") is True
     expected = to_torch(variables, "detectron2")
@@ -166,7 +169,8 @@ def test_an_export_for_detectron2(tmp_path, capsys):
         np.testing.assert_array_equal(saved["model"].pop(name).numpy(), array)
     assert saved == {"model": {}}
     jax.tree.map(np.testing.assert_array_equal, load_encoder(out).variables, variables)
-    assert "PIXEL_MEAN: [123.675, 116.28, 103.53]" in (tmp_path / "a.md").read_text()
+    plain = export.file_metadata(base(), "detectron2", 7)
+    assert "PIXEL_MEAN: [123.675, 116.28, 103.53]" in use_in_torch(plain, "a.pth", "")
     for form, name in (("detectron2", "b.safetensors"), ("flax", "b.pth")):
         assert run_export(tmp_path, form, tmp_path / name) == 1
         assert "must end in" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The model card of an exported encoder, in Markdown, and the code that loads it in torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -11,6 +12,8 @@ from jaxssl.models.vit import ViT
 from jaxssl.pretrained.metadata import Metadata
 
 _DEPTHS = {"timm": tuple(BLOCKS), "torchvision": (18, 34, 50, 101, 152)}
+# Options of the ResNets that detectron2 has.
+_PLAIN = {"width": 1.0, "stem": "imagenet", "padding": "torch", "dilated_stages": 0}
 _CIFAR_STEM = """\
 net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
 net.maxpool = torch.nn.Identity()
@@ -114,12 +117,34 @@ def _resnet(network: nn.Module, format: str) -> str:
     return made + (_CIFAR_STEM if network.stem == "cifar" else "")
 
 
+def use_in_torch(metadata: Metadata, file: str, code: str) -> str:
+    """How a library of torch takes the file; "" if its library has no such encoder.
+
+    Args:
+      metadata: of the file.
+      file: its name.
+      code: of `torch_code`.
+    """
+    if code:
+        return f"In torch:\n\n```python\n{code}```\n"
+    if metadata.format == "flax":
+        return "The names in the file are paths of Flax; export `timm` names for torch.\n"
+    options: Mapping[str, Any] = metadata.encoder
+    if metadata.format != "detectron2" or any(options.get(k, v) != v for k, v in _PLAIN.items()):
+        return ""
+    return _IN_DETECTRON2.format(
+        file=file,
+        mean=[round(255 * value, 3) for value in metadata.preprocessing["mean"]],
+        std=[round(255 * value, 3) for value in metadata.preprocessing["std"]],
+    )
+
+
 def model_card(
     config: ConfigDict,
     results: Sequence[tuple[str, float]],
     metadata: Metadata,
     file: str,
-    code: str,
+    in_torch: str,
 ) -> str:
     """The card: the encoder, its use, its training, its results.
 
@@ -128,21 +153,9 @@ def model_card(
       results: names and values of the measurements of these weights.
       metadata: of the file.
       file: its name.
-      code: of `torch_code`.
+      in_torch: of `use_in_torch`.
     """
-    preprocessing = metadata.preprocessing
-    if code:
-        in_torch = f"In torch:\n\n```python\n{code}```\n"
-    elif metadata.format == "detectron2" and not config.encoder.get("dilated_stages"):
-        in_torch = _IN_DETECTRON2.format(
-            file=file,
-            mean=[round(255 * value, 3) for value in preprocessing["mean"]],
-            std=[round(255 * value, 3) for value in preprocessing["std"]],
-        )
-    elif metadata.format == "flax":
-        in_torch = "The names in the file are paths of Flax; export `timm` names for torch.\n"
-    else:
-        in_torch = f"{metadata.format} has no encoder like this one: load it as above.\n"
+    in_torch = in_torch or f"{metadata.format} has no encoder like this one: load it as above.\n"
     rows = [f"| {name} | {value:.4g} |" for name, value in results]
     table = "\n".join(["| result | value |", "| --- | --- |", *rows]) if rows else "None yet."
     values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
@@ -151,7 +164,7 @@ def model_card(
         config=config,
         metadata=metadata,
         encoder=metadata.texts()["encoder"],
-        preprocessing=preprocessing,
+        preprocessing=metadata.preprocessing,
         in_torch=in_torch,
         table=table,
         values=values,
