@@ -1,5 +1,6 @@
 """What holds of every method: it fits the step, any sampler, any devices, a checkpoint."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -12,6 +13,7 @@ from conftest import canvas_batch, collectives
 from jax.sharding import Mesh
 
 from jaxssl import sharding
+from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models.vit import ViT
 from jaxssl.samplers import SAMPLERS
@@ -208,3 +210,30 @@ def test_the_trained_network_draws_and_its_target_does_not(name, tiny_encoder):
     has_target = name in ("moco", "byol", "dino", "detcon_b")
     assert any(drew)
     assert all(drew) != has_target
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "options", "learns"),
+    [
+        ("simclr", "vit", {"head_batch_norm": False, "final_batch_norm": "none"}, False),
+        ("swav", "vit", {"queue_size": 32}, False),
+        ("byol", "vit", {}, False),
+        ("simsiam", "vit", {}, False),
+        ("moco", "tiny", {}, False),
+        ("moco", "vit", {}, True),
+        ("dino", "vit", {}, False),
+        ("dino", "vit", {"head_batch_norm": False}, True),
+        ("detcon_s", "vit", {}, True),
+        ("detcon_s", "vit", {"num_regions": 1}, False),
+        ("detcon_b", "vit", {"local_negatives": False}, False),
+        ("detcon_b", "vit", {"whole_view": True}, False),
+    ],
+)
+def test_a_batch_of_one_image(name, encoder, options, learns, tiny_encoder):
+    """Is refused where loss or batch norm would need another to compare it with."""
+    encoder = {"tiny": tiny_encoder, "vit": TINY_VIT}[encoder]
+    method = dataclasses.replace(small(name, encoder), **options)
+    check = functools.partial(method.check, num_examples=IMAGES, views=VIEWS.specs())
+    check(batch_size=2)
+    with contextlib.nullcontext() if learns else pytest.raises(UserError, match="batch_size=2"):
+        check(batch_size=1)

@@ -23,7 +23,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cosine_similarity, embedding_std
-from jaxssl.methods.forward import PredictingNetwork, forward, images
+from jaxssl.methods.forward import PredictingNetwork, check_batch_size, forward, images
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
 from jaxssl.schedules import cosine
@@ -78,7 +78,8 @@ class BYOL:
         return MLP(hidden=self.hidden, out=self.dim, bias=True, final_bias=self.final_bias)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises UserError without two global views."""
+        """Raises UserError without two global views, or two images for batch norm in the heads."""
+        check_batch_size("BYOL", batch_size)
         check_targets("BYOL", views)
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:

@@ -85,6 +85,12 @@ class DetCon:
                 f"method.images_compared {self.images_compared} does not divide "
                 f"batch_size {batch_size}"
             )
+        regions_compared = self.local_negatives and not self.whole_view and self.num_regions > 1
+        if (self.images_compared or batch_size) == 1 and not regions_compared:
+            raise UserError(
+                "DetCon has no negatives where one image is compared with no other and its regions "
+                "are not compared: set --config.batch_size=2 and --config.method.images_compared=0"
+            )
         smallest = min(view.size for view in views)
         if not self.whole_view and self._cells(smallest) == 1:
             raise UserError(

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, unit
-from jaxssl.methods.forward import Network, forward_head_once, freeze
+from jaxssl.methods.forward import Network, check_batch_size, forward_head_once, freeze
 from jaxssl.models.heads import MLP, gelu, torch_uniform, weight_normed_scores
 from jaxssl.schedules import cosine, linear_warmup
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -91,6 +91,7 @@ class DINO:
                 "method.needs_local asks for views smaller than the global ones, and there are "
                 "none: set --config.views.num_local=6, or --config.method.needs_local=False"
             )
+        check_batch_size("DINO", batch_size, self.network, views)
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:
         """The student, and a teacher that is a copy of it."""

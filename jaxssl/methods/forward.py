@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxssl.models import batch_norm
-from jaxssl.types import Leaf, Tree, View
+from jaxssl.errors import UserError
+from jaxssl.models import batch_norm, variable_shapes
+from jaxssl.types import Leaf, Tree, View, ViewSpec
 
 
 @flax.struct.dataclass
@@ -131,6 +132,29 @@ def forward_head_once(
     pooled = [f.pooled for f in features]
     rows, stats["head"] = forward(network.head, params["head"], stats["head"], pooled, share)
     return jnp.stack(rows), {name: s for name, s in stats.items() if s}
+
+
+def check_batch_size(
+    method: str,
+    batch_size: int,
+    network: nn.Module | None = None,
+    views: Sequence[ViewSpec] = (),
+) -> None:
+    """Raises UserError for one image a step where the images of a batch are compared.
+
+    Args:
+      method: its name.
+      batch_size: images a step.
+      network: if only batch norm compares them: the network, which may have none.
+      views: that it sees.
+    """
+    if batch_size == 1 and (
+        network is None or variable_shapes(network, views[0].size)["batch_stats"]
+    ):
+        raise UserError(
+            f"{method} compares the images of a batch, by its loss or by batch norm, and learns "
+            "nothing from one: set --config.batch_size=2 or more"
+        )
 
 
 def freeze(params: Tree, frozen: Array) -> Tree:

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import embedding_std, info_nce, unit
-from jaxssl.methods.forward import Network, forward, images
+from jaxssl.methods.forward import Network, check_batch_size, forward, images
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -79,6 +79,7 @@ class MoCo:
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises UserError without two global views, or if the queue does not fit."""
         check_targets("MoCo", views)
+        check_batch_size("MoCo", batch_size, self.network, views)
         keys = batch_size * len(self._key_views)
         if self.queue_size < keys or self.queue_size % keys:
             raise UserError(

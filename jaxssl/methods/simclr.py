@@ -18,7 +18,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import contrastive, embedding_std
-from jaxssl.methods.forward import Network, State, forward, images, stack_views
+from jaxssl.methods.forward import (
+    Network,
+    State,
+    check_batch_size,
+    forward,
+    images,
+    stack_views,
+)
 from jaxssl.models.heads import MLP
 from jaxssl.types import Tree, View, ViewSpec
 
@@ -54,7 +61,8 @@ class SimCLR:
         return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises UserError unless there are two views to compare."""
+        """Raises UserError unless there are two views, and two images, to compare."""
+        check_batch_size("SimCLR", batch_size)
         if len(views) < 2:
             raise UserError("SimCLR compares views of an image: views.num_global + num_local >= 2")
 

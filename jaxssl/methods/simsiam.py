@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.losses import cosine_similarity, embedding_std
-from jaxssl.methods.forward import PredictingNetwork, State, forward, images
+from jaxssl.methods.forward import PredictingNetwork, State, check_batch_size, forward, images
 from jaxssl.methods.pairs import check_targets, pairs
 from jaxssl.models.heads import MLP
 from jaxssl.types import Tree, View, ViewSpec
@@ -47,7 +47,8 @@ class SimSiam:
         )
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises UserError without two global views."""
+        """Raises UserError without two global views, or two images for batch norm in the heads."""
+        check_batch_size("SimSiam", batch_size)
         check_targets("SimSiam", views)
 
     def init(self, key: PRNGKeyArray, views: list[View]) -> tuple[Tree, Tree]:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, sinkhorn, unit
-from jaxssl.methods.forward import Network, forward_head_once, freeze
+from jaxssl.methods.forward import Network, check_batch_size, forward_head_once, freeze
 from jaxssl.models.heads import MLP, scores, torch_uniform
 from jaxssl.types import Leaf, Tree, View, ViewSpec
 
@@ -63,7 +63,8 @@ class SwAV:
         return Network(self.encoder, head)
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises UserError if views cannot be compared or the queue does not fit."""
+        """Raises UserError if views or images cannot be compared or the queue does not fit."""
+        check_batch_size("SwAV", batch_size)
         sizes = [v.size for v in views]
         if sizes.count(max(sizes)) < 2:
             raise UserError("SwAV compares global views: set --config.views.num_global=2 or more")
