@@ -71,7 +71,8 @@ def test_a_collapse_is_seen_and_advised_on():
     (said,) = advise(measure(point), "moco", max_rank=d)
     assert "method.temperature" in said
     assert measure(point)["uniformity"] == pytest.approx(0, abs=1e-4)
-    (said,) = advise(healthy | {"no_region": 0.6}, "simclr", max_rank=d)
+    assert advise(measure(point), "moco", max_rank=d, trained=False) == []
+    (said,) = advise(measure(point) | {"no_region": 0.6}, "simclr", max_rank=d, trained=False)
     assert said.startswith("60% of the images")
     assert "sampler.min_area" in said
 

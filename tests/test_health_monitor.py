@@ -18,14 +18,14 @@ from jaxssl.views import ViewConfig
 
 @pytest.fixture
 def make(make_trainer, tmp_path):
-    def make_monitor(mode, images):
+    def make_monitor(mode, images, min_area=200):
         config = base()
         config.eval.health, config.views.size, config.views.recipe = images, 16, "none"
         source = open_source("scenes:40")
         options = {"batch_size": 8, "seed": 0, "mode": mode, "cache_dir": tmp_path}
         spec = CanvasSpec(4096, (32, 32), objects=32)
         pipeline = open_pipeline(source, spec, **options, device_bytes=2**40)
-        sampler = RegionCrop(min_area=200)
+        sampler = RegionCrop(min_area=min_area)
         views = ViewConfig(**config.views.to_dict())
         trainer = make_trainer(sampler, views, pipeline, sharding.make_mesh())
         return HealthMonitor(config, trainer), source
@@ -56,11 +56,23 @@ def test_measures_do_not_depend_on_where_images_are(make, state, monkeypatch):
     assert min(everything) <= measures["health/regions_per_image"] <= max(everything)
 
 
-def test_a_collapse_is_warned_of_once_training_began(make, state, monkeypatch):
-    said = []
+@pytest.fixture
+def said(monkeypatch):
+    """Warnings."""
+    lines = []
     monkeypatch.setattr(
-        health_monitor.log, "warning", lambda text, *values: said.append(text % values)
+        health_monitor.log, "warning", lambda text, *values: lines.append(text % values)
     )
+    return lines
+
+
+def test_images_without_usable_regions_are_warned_of_before_training(make, state, said):
+    make("host", 16, min_area=10**6)[0](0, state)
+    (line,) = said
+    assert line.startswith("step 0: 100% of the images have no usable region")
+
+
+def test_a_collapse_is_warned_of_once_training_began(make, state, said):
     monitor, _ = make("host", 16)
     dead = jax.tree.map(jnp.zeros_like, state)
     monitor(0, dead)

@@ -117,17 +117,20 @@ def regions_used(canvases: Batch, sampler: Sampler) -> np.ndarray:
     return np.zeros(0, np.int64)
 
 
-def advise(measures: Mapping[str, float], method: str, *, max_rank: int) -> list[str]:
+def advise(
+    measures: Mapping[str, float], method: str, *, max_rank: int, trained: bool = True
+) -> list[str]:
     """A line for each thing that is wrong with a run, and what to change; [] if nothing is.
 
     Args:
       measures: those of `health`, with `no_region` where training reads regions.
       method: name of the method.
       max_rank: the smaller of the number of images and of dimensions.
+      trained: whether the encoder is; before, its features tell nothing.
     """
     lines = []
     spread, rank = measures["std"] / measures["std_if_even"], measures["rank_me"]
-    if spread < MIN_SPREAD or rank < MIN_RANK * max_rank:
+    if trained and (spread < MIN_SPREAD or rank < MIN_RANK * max_rank):
         lines.append(
             f"the features are collapsing: they use {rank:.1f} of {max_rank} directions (RankMe) "
             f"and spread {spread:.0%} as far as even ones; {REMEDIES.get(method, CONTRASTIVE)}"

@@ -59,9 +59,9 @@ class HealthMonitor:
                 "regions_per_image": float(regions.mean()),
                 "no_region": float(np.mean(regions == 0)),
             }
-        if step:
-            for advice in advise(measures, self._method, max_rank=min(features[0].shape)):
-                log.warning("step %d: %s", step, advice)
+        max_rank, trained = min(features[0].shape), step > 0
+        for advice in advise(measures, self._method, max_rank=max_rank, trained=trained):
+            log.warning("step %d: %s", step, advice)
         return {f"health/{name}": value for name, value in measures.items()}
 
     def _canvases(self, index: np.ndarray) -> Batch:
