@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Wrapped
 
 from jaxssl.data.machine_memory import machine_memory
 from jaxssl.data.packing import Packing
@@ -118,7 +119,7 @@ def peak_memory() -> int:
     return max(int(s.get("peak_bytes_in_use", 0)) for s in stats)
 
 
-def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def jit_step(step: Callable[..., Any], mesh: Mesh) -> Wrapped:
     """`step(state, batch, resident, key)`, for all devices; the state is donated.
 
     The batch is split over the devices; what is resident stays where it lies.

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SECONDS_TO_RAISE = 0.5  # in which the main thread raises, unless it compiles
 
 
 class StopSignal:
@@ -20,22 +21,36 @@ class StopSignal:
     The first one raises a KeyboardInterrupt that holds its number, or is only noted. A second
     Ctrl-C or SIGTERM ends the program at once; of SIGHUP several may come. What is ignored, as
     under nohup, stays so.
+
+    The main thread hears of no signal while it compiles, so another one answers: it says what will
+    happen, and ends the program.
     """
 
     def __init__(self, *, raises: bool):
-        self.received = False
-        self._raises, self._first = raises, 0
+        self.first = 0  # number of the first signal; 0: none has come
+        self._raises, self._heard = raises, threading.Event()
         self._before: dict[int, Any] = {}
+
+    @property
+    def received(self) -> bool:
+        return self.first > 0
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # others get no signals
+            reader, self._pipe = os.pipe()
+            os.set_blocking(self._pipe, False)
+            self._pipe_before = signal.set_wakeup_fd(self._pipe)
             ours = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._receive) for number in ours}
+            threading.Thread(target=self._answer, args=(reader,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            signal.set_wakeup_fd(self._pipe_before)
+            os.close(self._pipe)
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
@@ -43,18 +58,44 @@ class StopSignal:
         self._raises = True
         try:
             if self.received:
-                raise KeyboardInterrupt(self._first)
+                raise KeyboardInterrupt(self.first)
             yield
         finally:
             self._raises = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGHUP:
-            signal.signal(number, signal.SIG_DFL)
         if not self.received:
-            self.received, self._first = True, number
+            self.first = number
+            self._heard.set()
             if self._raises:
                 raise KeyboardInterrupt(number)
+
+    def _answer(self, reader: int) -> None:
+        seen = set[int]()
+        while byte := os.read(reader, 1):  # the number of a signal; b"" once this is left
+            number = byte[0]
+            if number in seen and number != signal.SIGHUP:
+                _say("quitting at once")
+                os._exit(128 + number)
+            if not seen:
+                self._say_what_follows(number)
+            seen.add(number)
+        os.close(reader)
+
+    def _say_what_follows(self, number: int) -> None:
+        if not self._raises:
+            line, again = "stopping after this step", "quit without a checkpoint"
+        elif self._heard.wait(SECONDS_TO_RAISE):
+            return
+        else:
+            line, again = "stopping once a program is compiled", "quit at once"
+        _say(f"{line}; press Ctrl-C again to {again}" if number == signal.SIGINT else line)
+
+
+def _say(line: str) -> None:
+    """Prints from any thread, whoever else is printing, below a progress bar."""
+    with contextlib.suppress(OSError):
+        os.write(2, ("\n" * os.isatty(2) + line + "\n").encode())
 
 
 @contextlib.contextmanager

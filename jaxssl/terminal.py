@@ -122,12 +122,15 @@ def _quiet_output() -> Iterator[None]:
     """Lets a command go on when nobody reads what it prints; not where it prints into a program.
 
     A failed write of a checkpoint is raised; that threads of TensorStore then miss the event loop
-    which Orbax has closed is not printed as well.
+    which Orbax has closed is not printed as well. Nor is the traceback of a Ctrl-C that comes while
+    Python collects garbage, where nothing can be raised.
     """
     before, print_error = (sys.stdout, sys.stderr), sys.unraisablehook
 
     def print_others(error: "sys.UnraisableHookArgs") -> None:
-        if str(error.exc_value) != "Event loop is closed":
+        if isinstance(error.exc_value, KeyboardInterrupt):
+            print("press Ctrl-C again to quit at once", file=sys.stderr)
+        elif str(error.exc_value) != "Event loop is closed":
             print_error(error)
 
     sys.unraisablehook = print_others

@@ -75,7 +75,7 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line that says what to do."""
+    """Returns the exit status: 0, 1 after one line that says what to do, or 130 after Ctrl-C."""
     with one_line_errors(saves=True, less_memory=LESS_MEMORY) as status:
         args, overrides = parse_arguments(argv)
         runs = choose_runs(args.config, args.workdir, overrides)
@@ -85,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         meeting = (args.coordinator, args.num_processes, args.process_id)
         if args.distributed or any(m is not None for m in meeting):
             distributed.initialize(*meeting)
-        finished = all(
-            pretrain(config, path, profile=args.profile) for path, config in runs.items()
-        )
-        if finished and distributed.is_first():
-            print(accuracy_table([*runs]))
+        for workdir, config in runs.items():
+            pretrain(config, workdir, profile=args.profile)
+        if distributed.is_first():
+            if table := accuracy_table([*runs]):
+                print(table)
             for workdir in runs:
                 print(f"{workdir}: config.json, metrics.jsonl, tensorboard/, checkpoints/")
     return status.code

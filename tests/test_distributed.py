@@ -144,7 +144,7 @@ def test_what_goes_wrong_in_one_ends_both(finished):
 def test_only_the_first_process_tells_how_far_it_is(finished):
     first, second = (said for _, said in finished)
     for words in (
-        "writing to", "epoch ", "refreshing the sampler", "stopped at step 4; the same command",
+        "writing to", "epoch ", "refreshing the sampler", "stopped at step 4",
         "continuing at step 4 of 8", "continuing at step 3 of 8",
     ):  # fmt: skip
         assert words in first

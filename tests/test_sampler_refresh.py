@@ -131,7 +131,7 @@ def states(workdir):
 @pytest.fixture(scope="module")
 def undisturbed(make_trainer, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed")
-    assert run(Setting(make_trainer), workdir)
+    assert run(Setting(make_trainer), workdir) == 0
     return states(workdir)
 
 
@@ -164,9 +164,9 @@ def test_stopped_anywhere_a_run_ends_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "batches", interrupted)
-        assert not run(Setting(make_trainer), tmp_path / "run")
+        assert run(Setting(make_trainer), tmp_path / "run") == signal.SIGTERM
     assert max(states(tmp_path / "run")) == stopped_at
-    assert run(Setting(make_trainer), tmp_path / "run")
+    assert run(Setting(make_trainer), tmp_path / "run") == 0
     stopped = states(tmp_path / "run")
     for step in undisturbed:
         jax.tree.map(np.testing.assert_array_equal, undisturbed[step], stopped[step])

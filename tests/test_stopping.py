@@ -40,13 +40,42 @@ def test_a_signal_is_noted_or_raises(number):
     assert signal.getsignal(number) == before
 
 
-def test_only_the_first_raises_and_the_second_ends_the_program():
+def test_only_the_first_raises():
     with StopSignal(raises=False) as stop:
         with pytest.raises(KeyboardInterrupt), stop.raising():
             os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGHUP)  # shell and system both send it
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert stop.first == signal.SIGHUP
+
+
+DEAF = """
+import hashlib, sys, threading
+from jaxssl.stopping import StopSignal
+with StopSignal(raises=sys.argv[1] == "raises"):
+    threading.Timer(0.5, print, ["deaf"], {"flush": True}).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [
+        ("raises", "stopping once a program is compiled; press Ctrl-C again to quit at once"),
+        ("notes", "stopping after this step; press Ctrl-C again to quit without a checkpoint"),
+    ],
+)
+def test_signals_are_answered_while_the_main_thread_hears_none(mode, line):
+    """It is in a function of C for minutes, as when XLA compiles."""
+    command = [sys.executable, "-c", DEAF, mode]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == f"{line}\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "quitting at once\n"
+    assert process.returncode == 128 + signal.SIGINT
 
 
 def test_what_is_ignored_stays_so(monkeypatch):

@@ -43,6 +43,16 @@ def test_a_signal_is_one_line(capsys, number, saves, code):
     assert capsys.readouterr().err == "stopped\n"
 
 
+def test_ctrl_c_while_python_collects_garbage(capsys):
+    class Garbage:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with one_line_errors():
+        Garbage()
+    assert capsys.readouterr().err == "press Ctrl-C again to quit at once\n"
+
+
 @pytest.mark.parametrize(
     ("command", "option"),
     [

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import logging
 import pathlib
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -42,13 +43,12 @@ class Interval:
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
         self._metrics: list[dict[str, Any]] = []
-        self._ended = time.monotonic()
         self._watcher = concurrent.futures.ThreadPoolExecutor(1)
         self._computed = self._watcher.submit(time.monotonic)  # when the newest step was
         self.restart()
 
     def restart(self) -> None:
-        """Starts the clock again: after a pause, or when the first step has been compiled."""
+        """Starts the clock again: after a pause, or when the step has been compiled."""
         self._start, self._timed, self._waited = time.monotonic(), 0, 0.0
 
     def next_batch(self, batches: Iterator[Any]) -> tuple[Any, float]:
@@ -82,16 +82,12 @@ class Interval:
                 if not np.isfinite(metrics[name]):
                     bad = step - len(fetched) + i + 1
                     raise DivergenceError(f"the {name} is {metrics[name]} at step {bad}")
-        now = time.monotonic()
         means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
         means["learning_rate"] = float(fetched[-1]["learning_rate"])
-        # A first step that is reported alone is reported with the time it took to compile.
-        timed, seconds = self._timed, now - self._start
-        if not timed:
-            timed, seconds = len(fetched), now - self._ended
-        means["images_per_sec"] = timed * self._batch_size / seconds
+        seconds = time.monotonic() - self._start
+        means["images_per_sec"] = self._timed * self._batch_size / seconds
         means["data_wait"] = min(self._waited / seconds, 1.0)
-        self._metrics, self._ended = [], now
+        self._metrics = []
         self.restart()
         return means
 
@@ -134,9 +130,10 @@ class Loop:
         steps = profile if distributed.is_first() else 0
         self._profile = Profile(workdir / "profile", steps, self._total)
 
-    def run(self, like: TrainState, init: Callable[[], TrainState]) -> bool:
-        """Trains from the newest checkpoint, or from `init()`; returns whether it came to the end.
+    def run(self, like: TrainState, init: Callable[[], TrainState]) -> int:
+        """Trains from the newest checkpoint, or from `init()`, to the end or until a signal.
 
+        Returns the signal's number, that of SIGTERM if another process got it; 0 at the end.
         `like` has the shapes and shardings of the state, which is on the devices but once.
         """
         folder, keep = self._workdir / "checkpoints", self._config.checkpoint.keep
@@ -157,7 +154,8 @@ class Loop:
                     with self._interruptible(stop):
                         self._measure(reporter, start, state)
                 try:
-                    return self._steps(state, start, OpenRun(checkpoints, reporter, stop))
+                    ended = self._steps(state, start, OpenRun(checkpoints, reporter, stop))
+                    return 0 if ended else stop.first or signal.SIGTERM
                 except DivergenceError as error:
                     newest = checkpoints.newest()
                     earlier = f" (or, without {folder / str(newest)}, from the one before)"
@@ -200,7 +198,7 @@ class Loop:
 
     def _log_stop(self, reporter: Reporter, step: int) -> None:
         reporter.pause()
-        log.info("stopped at step %d; the same command continues from here", step)
+        log.info("stopped at step %d", step)
 
     def _step(
         self,
@@ -211,17 +209,17 @@ class Loop:
         *,
         first: bool,
     ) -> TrainState:
-        """The state after one more step; the time of the `first` one goes into compiling."""
+        """The state after one more step, which is compiled before the `first` one."""
         batch, waited = interval.next_batch(batches)
         self._time.add("input", waited)
-        with self._time.of("compiling") if first else self._profile.step(step):
-            state, metrics = self._trainer(state, batch)
-            if first:
-                jax.block_until_ready(metrics)
-        interval.add(metrics)
         if first:
+            with self._time.of("compiling"):
+                self._trainer.compile(state, batch)
             self._once = {"compile_seconds": self._time.seconds("compiling")}
             interval.restart()
+        with self._profile.step(step):
+            state, metrics = self._trainer(state, batch)
+        interval.add(metrics)
         self._profile.end(step, metrics)
         return state
 

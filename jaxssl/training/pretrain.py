@@ -32,12 +32,12 @@ from jaxssl.views import ViewConfig
 log = logging.getLogger("jaxssl")
 
 
-def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 0) -> bool:
-    """Trains, or continues what was begun in `workdir`; returns whether it came to the end.
+def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 0) -> None:
+    """Trains to the end, or continues what was begun in `workdir`.
 
-    It stops before on SIGTERM or Ctrl-C, once a checkpoint is saved. What can be checked is checked
-    before anything is compiled or written. `profile` is a number of steps of which there is to be
-    a trace, in the workdir.
+    On SIGTERM or Ctrl-C it saves a checkpoint and raises a KeyboardInterrupt with the signal's
+    number. What can be checked is checked before anything is compiled or written. `profile` is a
+    number of steps of which there is to be a trace, in the workdir.
     """
     if profile < 0:
         raise UserError(f"--profile {profile}: give the number of steps to trace, 1 or more")
@@ -72,7 +72,9 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     loop = Loop(config, workdir, trainer, measurements, refresh, profile)
     with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():
         log_start(workdir, mesh, shapes)
-        return loop.run(shapes, init)
+        stopped_by = loop.run(shapes, init)
+    if stopped_by:
+        raise KeyboardInterrupt(stopped_by)
 
 
 def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:

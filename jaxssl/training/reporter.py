@@ -42,7 +42,8 @@ class Reporter:
         if results and self._writer:
             self._writer.write(step, step / self._per_epoch, results)
             shown = [f"{k} {v:.3f}" for k, v in results.items() if k.startswith("eval/")]
-            log.info("step %d: %s", step, "  ".join(shown) or "measured")
+            if shown:
+                log.info("step %d: %s", step, "  ".join(shown))
 
     def pause(self) -> None:
         """Makes room for messages."""

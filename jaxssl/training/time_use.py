@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 log = logging.getLogger("jaxssl")
-WARM_UP = 5  # steps, after the first one, that no trace shows
+WARM_UP = 5  # steps that no trace shows
 
 
 class TimeUse:

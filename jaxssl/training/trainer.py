@@ -1,12 +1,12 @@
 """A training step on all devices, with the images it learns from."""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 
 from jaxssl import sharding
 from jaxssl.data.pipeline import Pipeline
@@ -16,7 +16,7 @@ from jaxssl.training.step import TrainStep
 from jaxssl.types import Batch, TrainState, Tree
 
 
-def jit_train_step(step: TrainStep, mesh: Mesh) -> Callable[..., Any]:
+def jit_train_step(step: TrainStep, mesh: Mesh) -> Wrapped:
     """`run(state, batch, resident, key)`, for all devices; the state is donated.
 
     `resident` holds the arrays of the whole data set when they live on the devices, and `batch` is
@@ -56,6 +56,10 @@ class Trainer:
         """The state before the first step."""
         state: TrainState = self._init(self._key_init)
         return state
+
+    def compile(self, state: TrainState, batch: Batch) -> None:
+        """Compiles the step, which the first call would do else."""
+        self._jitted.lower(state, batch, self.resident, self._key_steps).compile()
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """The state after a step, and metrics of it. The state before is no more."""
