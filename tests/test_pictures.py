@@ -3,7 +3,15 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from jaxssl.reporting.pictures import color, draw_boxes, draw_regions, heat_rows, paint_labels
+from jaxssl.reporting.pictures import (
+    color,
+    draw_boxes,
+    draw_regions,
+    heat_rows,
+    mask_legend,
+    mask_rows,
+    paint_labels,
+)
 from jaxssl.reporting.run_arrays import nearest_neighbors, project
 
 
@@ -28,6 +36,18 @@ def test_pictures_keep_the_aspect_of_images():
     assert right[112:].all()
     ((shown, heated),) = heat_rows([(image, np.zeros((50, 100), np.float32))])
     assert (shown.width, shown.height) == (heated.width, heated.height) == (100, 50)
+
+
+def test_masks_have_no_bars_and_name_what_they_show():
+    truth, predicted = np.full((2, 1, 8, 8), 255, np.uint8)
+    truth[0, 2:6], predicted[0, 2:6] = 3, 1  # of an image twice as wide as high
+    truth[0, 2, :4] = 255  # pixels without a label
+    image = np.full((1, 8, 8, 3), 90, np.uint8)
+    predictions = {"image": image, "truth": truth, "predicted": predicted}
+    (row,) = mask_rows(predictions, 5)
+    assert [(p.width, p.height) for p in row] == [(8, 4)] * 3
+    names = mask_legend(predictions, 5, ["a", "b", "c", "d", "e"])
+    assert names == [("b", f"rgb{color(1)}"), ("d", f"rgb{color(3)}")]
 
 
 def test_labels_are_painted():

@@ -17,7 +17,7 @@ from jaxssl.evaluate import save
 from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.page import render
-from jaxssl.reporting.pictures import Picture
+from jaxssl.reporting.pictures import Picture, color
 from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
@@ -138,7 +138,7 @@ def whole(small_encoders, tiny_encoder, tmp_path_factory):
     rng = np.random.default_rng(0)
     (first / "predictions").mkdir()
     np.savez(
-        first / "predictions" / "scenes_segmentation.npz",
+        first / "predictions" / "objects_linear.npz",
         image=rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8),
         truth=rng.integers(0, 256, (3, 16, 16)).astype(np.uint8),
         predicted=np.zeros((3, 16, 16), np.uint8),
@@ -167,6 +167,8 @@ def test_a_page_has_all_sections_and_needs_nothing_else(whole):
     assert len(whole.source) < 10_000_000
     # Twice 6 images with 2 views; 6 queries with 7 neighbors; 6 pairs; 3 rows of 3 masks.
     assert whole.count("img") == 2 * 6 * 3 + 6 * 8 + 6 * 2 + 3 * 3
+    there = [a["style"] for tag, a in whole.tags if a.get("class") == "swatch"]
+    assert there[-2:] == [f"background:rgb{color(n)}" for n in range(2)]  # of classes in masks
     assert "jax" in "".join(whole.text)
     assert "1.2.3" in whole.text
 
@@ -263,6 +265,7 @@ def test_results_of_earlier_versions_have_their_names_of_today(tmp_path):
     page = make_page(tmp_path, workdir)
     assert page.row("objects", "majority baseline")[0] == "10.0 %"
     assert page.row("objects", "segmentation baseline pixel accuracy")[0] == "40.0 %"
+    assert page.text.count("as above") == 1  # the protocol of both
     assert not {"chance", "floor"} & set(" ".join(page.text).split())
     record = EvalRecord("knn", "objects", 0, TaskResult({"top1": 0.5}), {})
     save(workdir / "eval.json", 8, record)

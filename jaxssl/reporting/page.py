@@ -178,7 +178,7 @@ def draw_views(arrays: RunArrays, map_by: str) -> Markup:
 
 def draw_heat_maps(arrays: RunArrays, map_by: str) -> Markup:
     rows = pictures.heat_rows(arrays.heat_maps(HEATED))
-    return render("grid.html", titled_rows=[("", rows)])
+    return render("grid.html", grids=[("", [], rows)])
 
 
 def draw_neighbors(arrays: RunArrays, map_by: str) -> Markup:
@@ -216,11 +216,18 @@ def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
 
 
 def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
-    titled_rows = []
+    classes = {
+        f"{entry['dataset']}_{entry['task']}": entry.get("details", {}).get("classes", [])
+        for entry in arrays.run.entries
+    }
+    grids = []
     for path in sorted((arrays.run.workdir / "predictions").glob("*.npz")):
         with naming_damage(path, "delete it, or evaluate again"), path.open("rb") as file:
-            titled_rows.append((path.stem, pictures.mask_rows(read_arrays(file), MASKS)))
-    return render("grid.html", titled_rows=titled_rows) if titled_rows else Markup()
+            predictions = read_arrays(file)
+            rows = pictures.mask_rows(predictions, MASKS)
+            entries = pictures.mask_legend(predictions, MASKS, classes.get(path.stem, []))
+            grids.append((path.stem, entries, rows))
+    return render("grid.html", grids=grids) if grids else Markup()
 
 
 KINDS = (

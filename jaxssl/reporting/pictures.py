@@ -221,16 +221,24 @@ def class_table(details: Details) -> Table | None:
 
 def mask_rows(predictions: dict[str, np.ndarray], count: int) -> list[Row]:
     """A row for each image: it, its true labels, the predicted ones."""
-    return [
-        [
-            picture(predictions["image"][n], "image", "image"),
-            *(
-                picture(paint_labels(predictions[name][n]), f"{name} labels", name)
-                for name in ("truth", "predicted")
-            ),
-        ]
-        for n in range(min(count, len(predictions["image"])))
-    ]
+    rows = []
+    for n in range(min(count, len(predictions["image"]))):
+        predicted = predictions["predicted"][n]
+        # Where nothing is predicted are the bars that make a square of the image.
+        inside = np.ix_((predicted < VOID).any(axis=1), (predicted < VOID).any(axis=0))
+        rows.append([picture(predictions["image"][n][inside], "image", "image")])
+        for name in ("truth", "predicted"):
+            painted = paint_labels(predictions[name][n][inside])
+            rows[-1].append(picture(painted, f"{name} labels", name))
+    return rows
+
+
+def mask_legend(
+    predictions: dict[str, np.ndarray], count: int, classes: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Those of the classes that are in `mask_rows`, and their colors."""
+    there = {*np.unique([predictions[name][:count] for name in ("truth", "predicted")]).tolist()}
+    return [(name, f"rgb{color(n)}") for n, name in enumerate(classes) if n in there]
 
 
 def paint_labels(labels: np.ndarray) -> np.ndarray:

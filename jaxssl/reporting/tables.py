@@ -143,10 +143,12 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
         footnote = sources.setdefault(paper.source, len(sources) + 1)
         return dataclasses.replace(number, paper=f"{paper.value:.1f} %", footnote=footnote)
 
-    rows = [
-        [m.dataset, spell(m.name), *(cell(m, group) for group in groups), _how(m, results)]
-        for m in results
-    ]
+    rows, above = [], None
+    for m in results:
+        how = _how(m, results)
+        text = "as above" if isinstance(how, Protocol) and how == above else how
+        rows.append([m.dataset, spell(m.name), *(cell(m, group) for group in groups), text])
+        above = how
     head = ["data set", "result", *(group.name for group in groups), "how"]
     return Table(head, rows, "results", names=2)
 
