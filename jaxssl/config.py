@@ -173,7 +173,7 @@ def complete(config: ConfigDict | SavedConfig) -> ConfigDict:
         key = CONFIG_KEYS.get(saved, saved)
         *sections, name = key.split(".")
         if key not in REMOVED_KEYS:
-            value = _fitting(key, value, known)
+            value = fitting(key, value, known)
         functools.reduce(lambda c, section: c[section], sections, full)[name] = value
     return full
 
@@ -191,7 +191,7 @@ _KINDS = {int: "integers", float: "finite numbers", str: "texts", bool: "True or
 _LIMITS = {int: MAX_INTEGER, float: 2.0**128}  # int64 and float32
 
 
-def _fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
+def fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
     """A value as JSON has it, as one of the type of the default; tuples are lists in JSON."""
     if key not in known:
         raise UserError(f"no key is called {key!r:.60}")
@@ -244,7 +244,7 @@ TEXTS = ("eval.datasets", "optim.constant_lr_for")  # keys of several texts; oth
 def check(config: ConfigDict) -> ConfigDict:
     """The config, or an error if a value cannot be right whatever the data."""
     known = flatten(all_keys(config))
-    flat = {key: _fitting(key, value, known) for key, value in flatten(config).items()}
+    flat = {key: fitting(key, value, known) for key, value in flatten(config).items()}
     for what, fits, keys in RANGES:
         for key in flat.keys() & set(keys.split()):
             parts = flat[key] if isinstance(flat[key], tuple) else (flat[key],)

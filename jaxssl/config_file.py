@@ -6,13 +6,17 @@ import importlib.util
 import inspect
 import pathlib
 from collections.abc import Sequence
+from typing import cast
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl.config import KNOWN, TEXTS, all_keys, check, defaults, flatten
+from jaxssl.config import KNOWN, TEXTS, all_keys, check, defaults, fitting, flatten
 from jaxssl.errors import UserError
 from jaxssl.renamed import CONFIG_KEYS
+
+_SUCCESSORS = CONFIG_KEYS | {"data.canvas": "data.pixels"}  # a budget of pixels, not a side
+_NAMES = {"learning_rate": "lr"}  # of metrics, and of their keys
 
 
 def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -33,14 +37,21 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
     for override in overrides:
         _check_key(config, override.partition("=")[0].removeprefix("--config."))
     config.lock()
-    values = flags.FlagValues()
-    argv = ["", *map(_quote_texts, overrides)]
+    for override in overrides:
+        config = _changed(config, override)
+    return check(config)
+
+
+def _changed(config: ConfigDict, override: str) -> ConfigDict:
+    values, argv = flags.FlagValues(), ["", _quote_texts(override)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
     except flags.Error as error:
+        key, _, value = override.removeprefix("--config.").partition("=")
+        fitting(key, value, flatten(all_keys(config)))  # a text: where that is none, it raises
         raise UserError(f"{' '.join(str(error).split())} (see --help)") from error
-    return check(values.config)
+    return cast(ConfigDict, values.config)
 
 
 def _get_config(path: str, variant: str) -> ConfigDict:
@@ -68,7 +79,7 @@ def _check_file(config: ConfigDict, path: str) -> None:
     """Raises UserError unless the file has set exactly the keys there are."""
     known, given = sorted(flatten(all_keys(config))), set(flatten(config))
     for key in sorted(given - set(known)):
-        raise UserError(f"{path}: {_unknown_key(key, known)}")
+        raise UserError(f"{path}: {_unknown_key(key, all_keys(config))}")
     if missing := set(known) - given:
         raise UserError(f"{path} leaves out {', '.join(sorted(missing))}; start from base()")
 
@@ -106,13 +117,24 @@ def _check_key(config: ConfigDict, key: str) -> None:
         return
     if any(k.startswith(f"{key}.") for k in known):
         raise UserError(f"config key {key!r} is a section; set one of its keys, as in {key}.KEY")
-    raise UserError(_unknown_key(key, known))
+    raise UserError(_unknown_key(key, config))
 
 
-def _unknown_key(key: str, known: Sequence[str]) -> str:
-    successors = CONFIG_KEYS | {"data.canvas": "data.pixels"}  # a budget of pixels, not a side
-    near = [successors[key]] if key in successors else difflib.get_close_matches(key, known, 1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
+def _unknown_key(key: str, config: ConfigDict) -> str:
+    """Says that a config of these parts has no such key, and which may be meant."""
+    section, _, name = key.rpartition(".")
+    if others := [part for part in KNOWN.get(section, ()) if name in defaults(section, part)]:
+        chosen = config[section].name
+        return f"{section} {chosen!r} has no key {key!r}; those that have it: {', '.join(others)}"
+    names = {known: known.rpartition(".")[2] for known in sorted(flatten(config))}
+    within = [known for known in names if known.startswith(f"{section}.")] or list(names)
+    name = _NAMES.get(name, name)
+    similar = difflib.get_close_matches(name, [names[known] for known in within], 1)
+    near = [_SUCCESSORS[key]] if key in _SUCCESSORS else [k for k in names if names[k] == name]
+    near = near or [known for known in within if names[known] in similar]
+    hint = (
+        f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(within)}"
+    )
     return f"unknown config key {key!r}. {hint}"
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("small_encoders")
     ("changes", "message"),
     [
         ({"method__temprature": 1}, "Did you mean 'method.temperature'?"),
-        ({"epochs": "x"}, "invalid literal for int()"),
+        ({"epochs": "x"}, "epochs is 'x'; it takes integers"),
         ({"batch_size": 12}, "batch_size 12 does not divide over 8 devices; take 8 or 16"),
         ({"batch_size": 80}, "batch_size 80 with 70 images"),
         ({"data__source": "folder:/nowhere"}, "/nowhere"),
