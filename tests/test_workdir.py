@@ -33,9 +33,9 @@ def start(workdir, **changes):
     """What `pretrain` does with the folder of a run."""
     config = base()
     config.update_from_flattened_dict(changes)
-    check_workdir(workdir, config)
+    changed = check_workdir(workdir, config)
     images = check_images(workdir, config, open_source(config.data.source))
-    create_workdir(workdir, config, images)
+    create_workdir(workdir, config, images, changed)
 
 
 def test_images_may_move_and_not_change(tmp_path, photos):
@@ -91,7 +91,7 @@ def test_runs_without_a_word_on_their_images_take_those_of_now_for_theirs(tmp_pa
 def test_nothing_of_the_environment_that_may_be_secret_is_saved(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
     start(tmp_path, **{"data.source": "scenes:3"})
-    assert set(read_environment(tmp_path)) == set(Environment.__annotations__)
+    assert set(read_environment(tmp_path)) == set(Environment.__annotations__) - {"changes"}
     assert not any("a-secret-key" in path.read_text() for path in tmp_path.iterdir())
 
 
@@ -100,6 +100,27 @@ def test_the_learning_rate_may_be_lowered(tmp_path):
     start(tmp_path, **{"optim.lr": 0.1})
     with pytest.raises(UserError, match=r"another config \(optim.lr: 0.1 -> 0.3\)"):
         start(tmp_path, **{"optim.lr": 0.3})
+
+
+def test_what_changes_under_way_is_noted_and_a_finished_run_has_no_other_rate(tmp_path):
+    run, epoch = {"data.source": "scenes:6", "batch_size": 2, "epochs": 2}, 3
+    start(tmp_path, **run, **{"optim.lr": 0.4})
+    start(tmp_path, **run, **{"optim.lr": 0.3})
+    assert "changes" not in read_environment(tmp_path)  # before the first checkpoint
+    (tmp_path / "checkpoints" / str(epoch)).mkdir(parents=True)
+    start(tmp_path, **run, **{"optim.lr": 0.2})
+    start(tmp_path, **run, **{"optim.lr": 0.2})
+    (tmp_path / "checkpoints" / str(2 * epoch)).mkdir()
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match=r"a finished run with another config \(optim.lr: 0.2 -> 0"):
+        start(tmp_path, **run, **{"optim.lr": 0.1})
+    assert (tmp_path / "config.json").read_text() == before
+    start(tmp_path, **run | {"epochs": 3}, **{"optim.lr": 0.1})
+    assert read_environment(tmp_path)["changes"] == [
+        "after step 3, optim.lr: 0.3 -> 0.2",
+        "after step 6, epochs: 2 -> 3",
+        "after step 6, optim.lr: 0.2 -> 0.1",
+    ]
 
 
 def test_a_run_goes_on_in_less_memory(tmp_path):

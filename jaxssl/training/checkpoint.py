@@ -48,9 +48,9 @@ def _passes(error: Exception) -> bool:
     return of_disk or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Whether the folder holds a checkpoint."""
-    return any(path.name.isdigit() for path in folder.glob("*"))
+def newest_step(folder: pathlib.Path) -> int:
+    """The step of the newest checkpoint in a folder, whole or not; 0 if there is none."""
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from jaxssl.errors import UserError
 from jaxssl.methods import Method
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import load_init_variables
-from jaxssl.training.checkpoint import has_checkpoint
+from jaxssl.training.checkpoint import newest_step
 from jaxssl.training.health_monitor import HealthMonitor
 from jaxssl.training.loop import Loop
 from jaxssl.training.periodic_evaluation import PeriodicEvaluation, open_evaluation
@@ -53,7 +53,7 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
         method, encoder = build_method(config)
         check_sizes(config, encoder)
         weights = None
-        if config.encoder.init and not has_checkpoint(workdir / "checkpoints"):
+        if config.encoder.init and not newest_step(workdir / "checkpoints"):
             weights = load_init_variables(config, encoder)
         evaluation = open_evaluation(config)
         pipeline = open_data(config, method, device_bytes)

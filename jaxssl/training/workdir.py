@@ -8,7 +8,7 @@ import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 import jax
@@ -22,6 +22,7 @@ from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import holder, lock, write_text
 from jaxssl.renamed import REMOVED_KEYS
+from jaxssl.training.checkpoint import newest_step
 
 # Keys that may differ from the saved config when a run is continued: they change how fast, how long
 # and in how much memory it runs and what is reported, not what a step computes.
@@ -49,15 +50,18 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
 
     More `epochs` than saved are allowed: schedules are functions of the progress t in [0, 1], and
     t is then counted over the new length from the step reached so far. A lower `optim.lr` is
-    allowed, after a loss that was not finite, and another `data.source`: whether it has the same
-    images is seen when it is open, by `check_images`.
+    allowed, after a loss that was not finite, while there are steps left for it, and another
+    `data.source`: whether it has the same images is seen when it is open, by `check_images`.
     """
     if not (workdir / "config.json").exists():
         return []
     saved, now = flatten(read_config(workdir)), flatten(config)
     if removed := [key for key in REMOVED_KEYS if key in saved]:
         raise UserError(f"{workdir} holds a run with {removed[0]}: {REMOVED_KEYS[removed[0]]}")
-    movable = "data" in read_environment(workdir)
+    before = read_environment(workdir)
+    movable = "data" in before
+    length = now["epochs"] * (before.get("images", 0) // saved["batch_size"])
+    over = 0 < length <= newest_step(workdir / "checkpoints")
     changed = {
         key: f"{key}: {saved.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
         for key in sorted({*saved, *now})
@@ -66,13 +70,13 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
     if differing := [
         text
         for key, text in changed.items()
-        if not _may_change(key, saved, now) and not (movable and key == "data.source")
+        if not _may_change(key, saved, now, over) and not (movable and key == "data.source")
     ]:
         raise UserError(
-            f"{workdir} holds a run with another config ({'; '.join(differing)}); "
-            "give another --workdir, or delete that folder to start over"
+            f"{workdir} holds a {'finished ' * over}run with another config "
+            f"({'; '.join(differing)}); give another --workdir, or delete that folder to start over"
         )
-    return [changed[key] for key in sorted({"optim.lr", "data.source"} & set(changed))]
+    return [changed[key] for key in sorted({"data.source", "epochs", "optim.lr"} & set(changed))]
 
 
 def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> Images:
@@ -94,11 +98,20 @@ def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> I
     return now
 
 
-def create_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> None:
-    """Writes `config.json` and `environment.json`, making the folder if need be."""
+def create_workdir(
+    workdir: pathlib.Path, config: ConfigDict, images: Images, changed: Sequence[str] = ()
+) -> None:
+    """Writes `config.json` and `environment.json`, making the folder if need be.
+
+    `changed` is what `check_workdir` returned: the latter has it with the step.
+    """
+    step = newest_step(workdir / "checkpoints")
+    changes = read_environment(workdir).get("changes", [])
+    changes += [f"after step {step}, {text}" for text in changed if step]
     with _writing(workdir):
         _write_json(workdir / "config.json", config.to_dict())
-        _write_json(workdir / "environment.json", environment() | images)
+        noted: Environment = {"changes": changes} if changes else {}
+        _write_json(workdir / "environment.json", environment() | images | noted)
 
 
 @contextlib.contextmanager
@@ -118,9 +131,10 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> I
         with distributed.raise_together():
             if distributed.is_first():
                 stack.enter_context(occupied(workdir))
-                for changed in check_workdir(workdir, config):  # by a run that has ended since, too
-                    log.info("%s goes on with another %s", workdir, changed)
-                create_workdir(workdir, config, images)
+                changed = check_workdir(workdir, config)  # by a run that has ended since, too
+                for text in changed:
+                    log.info("%s goes on with %s", workdir, text)
+                create_workdir(workdir, config, images, changed)
         with distributed.raise_together():
             wait_for(workdir / "config.json")
         yield
@@ -152,11 +166,11 @@ def occupied(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def _may_change(key: str, saved: Mapping[str, Any], now: Mapping[str, Any], over: bool) -> bool:
     if key == "epochs":
         return bool(now[key] >= saved[key])
     if key == "optim.lr":
-        return bool(now[key] <= saved[key])
+        return bool(now[key] <= saved[key]) and not over
     return key in MAY_CHANGE or key.startswith(MAY_CHANGE_SECTIONS)
 
 
@@ -192,6 +206,7 @@ class Environment(TypedDict, total=False):
     git: str | None
     images: int
     data: str
+    changes: list[str]  # of the config, while the run was under way
 
 
 def read_environment(workdir: pathlib.Path) -> Environment:
