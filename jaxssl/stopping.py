@@ -74,6 +74,8 @@ class StopSignal:
         seen = set[int]()
         while byte := os.read(reader, 1):  # the number of a signal; b"" once this is left
             number = byte[0]
+            if number not in self._before:
+                continue  # whoever handles it has heard of it
             if number in seen and number != signal.SIGHUP:
                 _say("quitting at once")
                 os._exit(128 + number)

@@ -78,6 +78,21 @@ def test_signals_are_answered_while_the_main_thread_hears_none(mode, line):
     assert process.returncode == 128 + signal.SIGINT
 
 
+def test_signals_of_others_are_left_to_them(capfd):
+    """torch, for one, handles the end of its workers."""
+    heard, before = [], signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        with StopSignal(raises=False) as stop:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1] * 2
+    assert not stop.received
+    assert not capfd.readouterr().err
+
+
 def test_what_is_ignored_stays_so(monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
