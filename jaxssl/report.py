@@ -50,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="how features are drawn in two dimensions: by principal components (default), or by "
         "t-SNE, which needs scikit-learn",
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # options may stand between folders
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,7 +71,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "of mask_tools.export, where that made regions of such maps)",
     )
     add("--verify", action="store_true", help="check files, checksums, boxes and areas first")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # options may stand between folders
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -211,7 +211,7 @@ def test_inspect_of_two_folders_has_a_column_for_each(annotated, capsys):
     folders = [str(annotated / "halves"), str(annotated / "out")]
     capsys.readouterr()
     words = ["--annotations", f"bsds:{annotated / 'labels'}", "--min-area", "2000"]
-    assert inspect.main([*folders, *words]) == 0
+    assert inspect.main([folders[0], *words, folders[1]]) == 0
     text = capsys.readouterr().out
     assert "A: halves, split train: grid, rows 1, cols 2" in text
     rows = {line[:25].strip(): line[25:].split() for line in text.splitlines()}

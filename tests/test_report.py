@@ -294,6 +294,13 @@ def test_a_folder_of_runs_stands_for_them(tmp_path, capsys):
         assert f"runs holds several runs; give one: {tmp_path / 'runs' / 'random_crop'}, " in error
 
 
+def test_options_may_stand_between_runs(tmp_path):
+    runs = [str(make_run(tmp_path / f"run_{seed}", make_config(seed))) for seed in range(2)]
+    out = tmp_path / "loss.svg"
+    assert report.main([runs[0], "--curve", "loss", "--out", str(out), runs[1]]) == 0
+    assert out.read_text().count("<polyline") == 2
+
+
 def test_names_of_groups(tmp_path):
     seeds = [make_run(tmp_path / f"samclr_seed{i}", make_config(i)) for i in (0, 10)]
     other = make_run(tmp_path / "x" / "samclr", make_config(sampler="random_crop"))
