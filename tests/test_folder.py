@@ -173,8 +173,8 @@ def test_sources_are_opened_by_name(tmp_path, monkeypatch):
         ("folder:one", "nothing", "'train', 'test' or None"),
         ("folder:", None, "give one such as folder:photos"),
         ("photos", None, "records:"),
-        ("empty", None, "'empty' does not say what it holds; give folder:empty"),
-        ("records", None, "give records:records"),
+        ("empty", None, "'empty' is a folder; say what is in it: folder:empty"),
+        ("records", None, "in it: records:records"),
         (
             "folder:records",
             None,

@@ -55,7 +55,7 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
         return kind(count, seed=seed, part=part or "train")
     if os.path.isdir(spec):
         scheme = "records" if os.path.isfile(os.path.join(spec, "info.json")) else "folder"
-        raise UserError(f"{spec!r} does not say what it holds; give {scheme}:{spec}")
+        raise UserError(f"{spec!r} is a folder; say what is in it: {scheme}:{spec}")
     raise UserError(
         f"unknown source {spec!r}; give one such as folder:photos, records:data/ade20k, "
         "tfds:cifar10/train, scenes:10000 or objects:10000"
