@@ -30,6 +30,7 @@ class StopSignal:
         self.first = 0  # number of the first signal; 0: none has come
         self._raises, self._heard = raises, threading.Event()
         self._before: dict[int, Any] = {}
+        self._seen = set[int]()
 
     @property
     def received(self) -> bool:
@@ -42,6 +43,7 @@ class StopSignal:
             self._pipe_before = signal.set_wakeup_fd(self._pipe)
             ours = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._receive) for number in ours}
+            self._hook_before, sys.unraisablehook = sys.unraisablehook, self._send_again
             threading.Thread(target=self._answer, args=(reader,), daemon=True).start()
         return self
 
@@ -51,6 +53,7 @@ class StopSignal:
         if self._before:
             signal.set_wakeup_fd(self._pipe_before)
             os.close(self._pipe)
+            sys.unraisablehook = self._hook_before
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
@@ -70,18 +73,30 @@ class StopSignal:
             if self._raises:
                 raise KeyboardInterrupt(number)
 
+    def _send_again(self, error: "sys.UnraisableHookArgs") -> None:
+        """What is raised while garbage is collected, as it is after compiling, would be lost."""
+        if not isinstance(error.exc_value, KeyboardInterrupt):
+            self._hook_before(error)
+            return
+        number, self.first = self.first, 0
+
+        def send() -> None:
+            self._seen.clear()
+            os.kill(os.getpid(), number)
+
+        threading.Timer(0.1, send).start()
+
     def _answer(self, reader: int) -> None:
-        seen = set[int]()
         while byte := os.read(reader, 1):  # the number of a signal; b"" once this is left
             number = byte[0]
             if number not in self._before:
                 continue  # whoever handles it has heard of it
-            if number in seen and number != signal.SIGHUP:
+            if number in self._seen and number != signal.SIGHUP:
                 _say("quitting at once")
                 os._exit(128 + number)
-            if not seen:
+            if not self._seen:
                 self._say_what_follows(number)
-            seen.add(number)
+            self._seen.add(number)
         os.close(reader)
 
     def _say_what_follows(self, number: int) -> None:

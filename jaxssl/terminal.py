@@ -1,6 +1,7 @@
 """The parts that commands share on a terminal: options, one-line errors, tables."""
 
 import argparse
+import atexit
 import contextlib
 import errno
 import io
@@ -93,6 +94,8 @@ def one_line_errors(
             _report(error, f"the device is out of memory; {less_memory}", status)
         except KeyboardInterrupt as interrupt:
             print(interrupted, file=sys.stderr)
+            # While JAX cleans up, a second Ctrl-C would be a traceback.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             status.code = 0 if saves and number != signal.SIGINT else 128 + number
 
@@ -122,15 +125,12 @@ def _quiet_output() -> Iterator[None]:
     """Lets a command go on when nobody reads what it prints; not where it prints into a program.
 
     A failed write of a checkpoint is raised; that threads of TensorStore then miss the event loop
-    which Orbax has closed is not printed as well. Nor is the traceback of a Ctrl-C that comes while
-    Python collects garbage, where nothing can be raised.
+    which Orbax has closed is not printed as well.
     """
     before, print_error = (sys.stdout, sys.stderr), sys.unraisablehook
 
     def print_others(error: "sys.UnraisableHookArgs") -> None:
-        if isinstance(error.exc_value, KeyboardInterrupt):
-            print("press Ctrl-C again to quit at once", file=sys.stderr)
-        elif str(error.exc_value) != "Event loop is closed":
+        if str(error.exc_value) != "Event loop is closed":
             print_error(error)
 
     sys.unraisablehook = print_others

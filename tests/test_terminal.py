@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 
 import pytest
@@ -48,9 +49,23 @@ def test_ctrl_c_while_python_collects_garbage(capsys):
         def __del__(self):
             os.kill(os.getpid(), signal.SIGINT)
 
-    with one_line_errors():
-        Garbage()
-    assert capsys.readouterr().err == "press Ctrl-C again to quit at once\n"
+    with one_line_errors("stopped") as status:
+        Garbage()  # where no exception can be raised
+        time.sleep(60)
+    assert capsys.readouterr().err == "stopped\n"
+    assert status.code == 130
+
+
+def test_another_ctrl_c_at_the_very_end_is_no_traceback():
+    leaves = (
+        "import atexit, os, signal\n"
+        "from jaxssl.terminal import one_line_errors\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"  # as JAX cleans up
+        "with one_line_errors('stopped'):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)"
+    )
+    ended = subprocess.run([sys.executable, "-c", leaves], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "stopped\n")
 
 
 @pytest.mark.parametrize(
