@@ -175,6 +175,7 @@ def test_from_python(tmp_path, tiny_encoder):
     assert (record.task, record.dataset, record.seed) == ("knn", "objects", 0)
     assert set(record.result.results) >= {"top1", "top1_k5", "majority_baseline"}
     assert record.protocol["k"] == (3, 5)
+    assert record.protocol["dtype"] == "float32"
     with pytest.raises(ValueError, match="unknown task 'fcnn'"):
         jaxssl.evaluate_encoder(encoder, ["objects:40"], ["fcnn"])
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import base
@@ -184,6 +185,7 @@ def run_tasks(
                 "source": data.spec,
                 "size": data.size,
                 "normalize": encoder.normalization,
+                "dtype": np.dtype(getattr(encoder.network, "dtype", np.float32)).name,
                 "bn_adapt": bn_adapt,
             }
             protocol = common | dataclasses.asdict(task.protocol) | result.protocol
