@@ -27,7 +27,6 @@ from jaxssl.evaluation.comparison import (
 from jaxssl.files import atomic_write, locked, write_text
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
-from jaxssl.reporting.runs import check_is_one
 from jaxssl.terminal import Parser, format_table, one_line_errors, positive, whole_numbers
 from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
@@ -144,7 +143,6 @@ def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
         config = base()
         config.views.size, config.views.normalize = loaded.size, loaded.normalization
     else:
-        check_is_one(args.workdir)
         config = read_config(args.workdir)
     for key in ("size", "batch_size", "datasets", "ignore_labels"):
         if (value := getattr(args, key)) is not None:

@@ -34,7 +34,6 @@ from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.pretrained.metadata import Metadata, preprocessing_of
 from jaxssl.pretrained.model_card import model_card, torch_code, use_in_torch
 from jaxssl.pretrained.weight_files import write_weights
-from jaxssl.reporting.runs import check_is_one
 from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.training.results import read_results, restore_encoder
 from jaxssl.training.workdir import environment, read_config
@@ -70,7 +69,6 @@ def export_encoder(
     endings = {"flax": (".safetensors",), "detectron2": (".pth",)}
     if out.suffix not in (allowed := endings.get(format, (".safetensors", ".pth"))):
         raise UserError(f"--out {out} of --format {format} must end in {' or '.join(allowed)}")
-    check_is_one(workdir)
     config = read_config(workdir)
     encoder, step = restore_encoder(config, workdir, sharding.make_mesh())
     network = encoder.network

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from jaxssl.files import write_text
 from jaxssl.reporting.page import make_curve, make_page
-from jaxssl.reporting.runs import find_runs, group_runs, read_run
+from jaxssl.reporting.runs import group_runs, read_run
 from jaxssl.terminal import Parser, one_line_errors
+from jaxssl.training.workdir import find_runs
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -200,8 +200,8 @@ def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):
     Image.new("RGB", (9, 7)).save(tmp_path / "1.png")
     for source, options, said in (
-        (Drawn(3), {"batch_size": 4}, "choose one from 1 to 3"),
-        (Drawn(3), {"batch_size": 0}, "choose one from 1 to 3"),
+        (Drawn(3), {"batch_size": 4}, "set --config.batch_size=3 or less"),
+        (Drawn(3), {"batch_size": 0}, "set --config.batch_size=3 or less"),
         (Drawn(9), {"mode": "gpu"}, "choose auto, device, host or stream"),
         (Folder(tmp_path), {"batch_size": 1}, r"mask_tools\.export --source folder:"),
     ):

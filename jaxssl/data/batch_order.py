@@ -28,8 +28,8 @@ class Order:
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.num_examples:
             raise UserError(
-                f"batch_size {self.batch_size} with {self.num_examples} images: "
-                f"choose one from 1 to {self.num_examples}, or more images"
+                f"batch_size is {self.batch_size} and there are {self.num_examples} images: "
+                f"set --config.batch_size={self.num_examples} or less, or give more images"
             )
 
     @property

@@ -10,7 +10,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxssl.config import flatten
-from jaxssl.errors import UserError
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.results import EvalEntry, read_eval_records
 from jaxssl.training.workdir import Environment, read_config, read_environment
@@ -51,18 +50,6 @@ class Group:
     @property
     def first(self) -> Run:
         return self.runs[0]
-
-
-def find_runs(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folder; or the runs in it, if it is none itself, as those of several variants are."""
-    inside = sorted(path.parent for path in folder.glob("*/config.json"))
-    return inside if inside and not (folder / "config.json").exists() else [folder]
-
-
-def check_is_one(workdir: pathlib.Path) -> None:
-    """Raises UserError, with the runs there are, where a folder holds runs and is none."""
-    if (runs := find_runs(workdir)) != [workdir]:
-        raise UserError(f"{workdir} holds several runs; give one: {', '.join(map(str, runs))}")
 
 
 def read_run(workdir: pathlib.Path) -> Run:

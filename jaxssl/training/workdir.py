@@ -178,10 +178,18 @@ def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def find_runs(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folder; or the runs in it, if it is none itself, as those of several variants are."""
+    inside = sorted(path.parent for path in folder.glob("*/config.json"))
+    return inside if inside and not (folder / "config.json").exists() else [folder]
+
+
 def read_config(workdir: pathlib.Path) -> ConfigDict:
     """The config of a run, complete: keys that came after it have their defaults."""
     path = workdir / "config.json"
     if not path.is_file():
+        if (runs := find_runs(workdir)) != [workdir]:
+            raise UserError(f"{workdir} holds several runs; give one: {', '.join(map(str, runs))}")
         raise UserError(
             f"no run in {workdir} (config.json is missing); "
             "start one with python -m jaxssl.train --config CONFIG --workdir DIR"
