@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("small_encoders")
         ({"method__temprature": 1}, "Did you mean 'method.temperature'?"),
         ({"epochs": "x"}, "epochs is 'x'; it takes integers"),
         ({"batch_size": 12}, "batch_size 12 does not divide over 8 devices; take 8 or 16"),
-        ({"batch_size": 80}, "batch_size 80 with 70 images"),
+        ({"batch_size": 80}, "there are 70 images: set --config.batch_size=70 or less"),
         ({"data__source": "folder:/nowhere"}, "/nowhere"),
         ({"data__source": "nothing"}, "unknown source 'nothing'"),
         ({"data__source": "folder:{empty}"}, "no image"),
