@@ -258,7 +258,8 @@ def dense(inputs: Inputs) -> Arms:
     words = (*data, f"--config.eval.datasets={inputs.evaluate}", "--config.eval.size=0")
     if inputs.ignore_labels:
         words += (f"--config.eval.ignore_labels={inputs.ignore_labels}",)
-    words += ("--config.eval.in_context=65536", "--config.views.size=40")  # of DetCon there
+    words += ("--config.eval.in_context=65536", "--config.views.size=64")
+    words += ("--config.views.recipe=moco_v2",)  # colors tell sky, road and trees apart
     words += ("--config.epochs=124", "--config.optim.warmup_epochs=4")  # 992 steps of 567 images
     return {
         "simclr, random_crop": ("simclr", *words),
