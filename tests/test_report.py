@@ -19,6 +19,7 @@ from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.page import render
 from jaxssl.reporting.pictures import Picture, color
 from jaxssl.reporting.runs import group_runs, read_run
+from jaxssl.reporting.tables import collect_results
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
 
@@ -200,6 +201,24 @@ def test_seeds_are_taken_together(whole):
     assert whole.row("sampler.name")[:2] == ["region_crop", "random_crop"]
     assert "seed" not in whole.text
     assert f"{ODD} (2 seeds)" in whole.text
+
+
+def test_seeds_of_an_evaluation_are_one_row_whatever_each_has_drawn(tmp_path):
+    """The cells of its memory are of the seed; those of linear segmentation are a setting."""
+    drawn = [
+        entry(task, 0.25 * (2 + seed))
+        | {"seed": seed, "protocol": {"k": 30, "cells": [1000 + seed], "learning_rate": [seed]}}
+        for task in ("in_context", "segmentation")
+        for seed in range(3)
+    ]
+    found = collect_results(
+        group_runs([read_run(make_run(tmp_path / "run", make_config(), entries=drawn))])
+    )
+    rows = {
+        name: [list(values.values()) for m, values in found.items() if m.name == f"{name}_top1"]
+        for name in ("in_context", "segmentation")
+    }
+    assert rows == {"in_context": [[[0.75]]], "segmentation": [[[0.5]], [[0.75]], [[1.0]]]}
 
 
 def test_what_is_missing_is_left_out_by_name(tmp_path, capsys):

@@ -9,8 +9,8 @@ from jaxssl.config import all_keys, flatten
 from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
 
-# Of a protocol, what each run chose on its training images: it may differ between seeds.
-CHOSEN = ("learning_rate", "c_chosen")
+# Of a protocol, what each run chose on its training images or drew: it may differ between seeds.
+CHOSEN = {"learning_rate", "c_chosen", "in_context.cells"}
 # Results that are no share of anything. The others are shown in per cent.
 PLAIN = ("lr", "loss", "regions", "images", "rank_me", "std", "std_if_even", "alignment",
          "uniformity", "rmse", "abs_rel")  # fmt: skip
@@ -100,8 +100,11 @@ def _evaluated(run: Run) -> dict[Measure, float]:
     newest = max((entry["step"] for entry in run.entries), default=0)
     for entry in run.entries:
         if entry["step"] == newest:
-            fixed = {k: v for k, v in entry.get("protocol", {}).items() if k not in CHOSEN}
-            protocol = tuple(f"{key} {_show(value)}" for key, value in fixed.items())
+            protocol = tuple(
+                f"{key} {_show(value)}"
+                for key, value in entry.get("protocol", {}).items()
+                if CHOSEN.isdisjoint((key, f"{entry['task']}.{key}"))
+            )
             for number, (name, value) in enumerate(entry["results"].items()):
                 full_name, dataset = f"{entry['task']}_{name}", str(entry["dataset"])
                 measure = Measure(dataset, full_name, "", protocol, is_main=number == 0)
