@@ -1,9 +1,11 @@
 """Regions that others made: every format of annotations, and proposals of other programs."""
 
+import functools
 import re
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny_annotations import (
@@ -104,6 +106,33 @@ def test_parts_that_touch_at_corners_are_one(tmp_path, example):
     save(tmp_path / "street_1.png", labels)
     parts = Annotation(format="semantic", path=str(tmp_path), components=True)
     assert_values(parts(example), labels, 3)
+
+
+@pytest.mark.parametrize("name", ["GTinst", "GTcls", "groundTruth"])
+@pytest.mark.parametrize("components", [False, True])
+def test_zero_is_a_region_of_bsds_and_none_of_sbd(tmp_path, labels, example, name, components):
+    labels[labels == 255] = 0
+    content = {"Segmentation": labels}
+    if name == "groundTruth":
+        content = np.array([[content]], object)
+    scipy.io.savemat(tmp_path / "street_1.mat", {name: content})
+    segmenter = Annotation(format="bsds", path=str(tmp_path), components=components)
+    areas = [mask.sum() for mask in masks(segmenter(example))]
+    expected = [12, 28, 12] if components else [24, 28]
+    assert sorted(areas) == sorted(expected + [140] * (name == "groundTruth"))
+
+
+@pytest.mark.parametrize("format_", ["instances", "semantic", "voc", "cityscapes", "bsds"])
+def test_parts_cover_what_values_cover(tmp_path, labels, example, format_):
+    after = {"cityscapes": "_gtFine_instanceIds", "bsds": "_0"}.get(format_, "")
+    save(tmp_path / f"street_1{after}.png", labels)
+    make = functools.partial(Annotation, format=format_, path=str(tmp_path), ignore=(0, 255))
+    whole, parts = make()(example), make(components=True)(example)
+    assert_values(whole, labels, 1, 2)
+    assert sorted(mask.sum() for mask in masks(parts)) == [12, 12, 28]
+    carried = Example(example.key, example.image, semantic=labels.astype(np.int32) - 1)
+    found = Annotation("source", ignore=(254,), components=True)(carried)  # -1 is none there, too
+    assert [region.rle for region in found] == [region.rle for region in parts]
 
 
 def test_pascal_voc(tmp_path, labels, example):

@@ -187,8 +187,8 @@ class Annotation:
         return regions
 
     def _regions(self, labels: np.ndarray, level: int = 0) -> list[Region]:
-        """The regions of a label map."""
-        ignored = np.isin(labels, self._ignored)
+        """The regions of a label map, in which -1 is never one."""
+        ignored = np.isin(labels, (-1, *self._ignored))
         if self.components:  # connected by sides and corners; 0 is a class like any other
             labels = connected(labels, background=-1, connectivity=2)
         return from_labels(np.where(ignored, -1, labels), level=level, ignore=(-1,))
