@@ -19,6 +19,7 @@ from jaxssl.evaluation.classification.few_shot import FewShot
 from jaxssl.evaluation.classification.knn import Knn
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import adapt_batch_norm
+from jaxssl.evaluation.probes import LinearProbe
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import encoder as encoder_module
 from jaxssl.pretrained.encoder import Encoder
@@ -121,6 +122,22 @@ def test_few_shot_learns_from_a_part(tints):
     assert found.protocol["images"] == [30, 300]
     again = find(encoder, tints, "few_shot", seed=1, fractions=(0.1, 1.0))
     assert again.results["top1_0.1"] != found.results["top1_0.1"]
+
+
+@pytest.mark.parametrize(
+    ("classifier", "name", "options"),
+    [("linear", "learning_rate", LinearProbe().lr), ("logistic", "c_chosen", (1e-6, 1.0))],
+)
+def test_few_shot_says_what_it_chose_for_each_part(tints, classifier, name, options):
+    encoder, fractions = freeze(Thumbnail(), {}), (0.1, 1.0)
+    c = {} if classifier == "linear" else {"c": options}
+    found = find(encoder, tints, "few_shot", fractions=fractions, classifier=classifier, **c)
+    alone = [
+        find(encoder, tints, "few_shot", fractions=(part,), classifier=classifier, **c).protocol
+        for part in fractions
+    ]
+    assert found.protocol[name] == [chosen for part in alone for chosen in part[name]]
+    assert set(found.protocol[name]) <= set(options)
 
 
 def test_linear_probe_on_augmented_images(tiny, colors):

@@ -11,6 +11,7 @@ from jaxssl import sharding
 from jaxssl.data.source import Example
 from jaxssl.evaluation import also_from_scratch, choose_tasks, match, run_tasks
 from jaxssl.evaluation.datasets import DataSet, open_datasets
+from jaxssl.evaluation.dense.linear_segmentation import LEARNING_RATES
 from jaxssl.evaluation.dense.pets_metrics import summarize
 from jaxssl.pretrained.encoder import Encoder
 
@@ -43,13 +44,16 @@ def scenes(tmp_path_factory):
 def test_segmentation(encoder, scenes):
     tasks = choose_tasks(["segmentation"])
     (task,) = tasks.values()
-    protocol = dataclasses.replace(task.protocol, steps=200, batch_size=64, images=30)
+    options = {"steps": 200, "batch_size": 64, "images": 30, "fractions": (1.0, 0.1)}
+    protocol = dataclasses.replace(task.protocol, **options)
     pairs = match({"segmentation": dataclasses.replace(task, protocol=protocol)}, [scenes])
     first, again, other = run_tasks(encoder, pairs, (0, 0, 1))
     assert first.as_metrics() == {"eval/scenes/miou": first.result.results["miou"]}
     assert first.result.results == again.result.results
     assert (first.result.results, first.protocol) != (other.result.results, other.protocol)
-    assert first.protocol["training_images"] == 30
+    assert first.protocol["training_images"] == [30, 4]
+    assert len(first.protocol["learning_rate"]) == 2
+    assert set(first.protocol["learning_rate"]) <= set(LEARNING_RATES)
     assert (first.protocol["fit"], first.protocol["size"]) == ("aspect", 64)
     details = first.result.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11

@@ -37,23 +37,26 @@ def _run(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskR
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
     results: dict[str, float] = {}
-    images = []
+    images, chosen = [], []
     for fraction in protocol.fractions:
         rows = stratified(train.labels, fraction, seed)
         some = train.at(rows)
         if protocol.classifier == "linear":
             # With one image of each class none is left to choose a learning rate by.
             probe = LinearProbe() if np.bincount(some.labels).max() > 1 else LinearProbe(lr=(0.1,))
-            scores = linear_probe(some, test, probe, num_classes=len(classes), seed=seed).scores
+            scores, option, _ = linear_probe(some, test, probe, num_classes=len(classes), seed=seed)
         else:
-            scores, _ = logistic_regression(
+            scores, option = logistic_regression(
                 some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed
             )
         scored, _ = score(scores, test.labels, classes)
         results[f"top1_{fraction:.3g}"] = scored["top1"]
         images.append(len(rows))
+        chosen.append(option)
+    name = "learning_rate" if protocol.classifier == "linear" else "c_chosen"
     return TaskResult(
-        results | {"majority_baseline": scored["majority_baseline"]}, {"images": images}
+        results | {"majority_baseline": scored["majority_baseline"]},
+        {"images": images, name: chosen},
     )
 
 
