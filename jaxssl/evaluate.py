@@ -7,7 +7,7 @@ import json
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -195,18 +195,21 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
 
 
 def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> None:
-    """Prints the table of `--compare`; all results with their protocols are then in the file."""
+    """`run` for `--compare`: several encoders, a column of the table each."""
     config, loaded = load_subject(args)
     check_writable(path)
     pairs = plan_comparison(config, args.set)
+    read_eval_records(path)
     encoder, step = restore(args, config, loaded)
     encoders = {"this": encoder} | load_others(args.compare, encoder)
-    found = list(compare(encoders, pairs, range(args.seeds)))
-    print(comparison_table(found))
-    steps = {"this": step}
-    entries = [{"encoder": name, **as_entry(steps.get(name, 0), record)} for name, record in found]
-    with locked(path.parent, "saves results in"):
-        write_text(path, json.dumps(entries, indent=2) + "\n")
+    found: list[tuple[str, EvalRecord]] = []
+    try:
+        for name, record in compare(encoders, pairs, range(args.seeds)):
+            found.append((name, record))
+            append(path, {"encoder": name, **as_entry(step if name == "this" else 0, record)})
+    finally:
+        if found:
+            print(comparison_table(found))
 
 
 def as_entry(step: int, record: EvalRecord) -> EvalEntry:
@@ -221,14 +224,19 @@ def as_entry(step: int, record: EvalRecord) -> EvalEntry:
     }
 
 
+def append(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
+    """Adds to the list in the file."""
+    with locked(path.parent, "saves results in"):
+        write_text(path, json.dumps([*read_eval_records(path), entry], indent=2) + "\n")
+
+
 def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
-    """Adds to the list in the file; predicted maps go to `predictions/` beside it."""
+    """Adds a result to the list in the file; predicted maps go to `predictions/` beside it."""
     result = record.result
     new = as_entry(step, record)
     if result.details:
         new["details"] = cast(Details, result.details)
-    with locked(path.parent, "saves results in"):
-        write_text(path, json.dumps([*read_eval_records(path), new], indent=2) + "\n")
+    append(path, new)
     if result.predictions:
         folder = path.with_name("predictions")
         folder.mkdir(exist_ok=True)

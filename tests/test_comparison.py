@@ -10,7 +10,10 @@ import pytest
 from test_encoder_init import make_run, run_export
 
 from jaxssl import evaluate
+from jaxssl.errors import UserError
+from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.comparison import with_random_weights
+from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import load_encoder
 
 pytestmark = pytest.mark.usefixtures("small_encoders")
@@ -42,6 +45,29 @@ def test_one_table_of_three_encoders(tmp_path, capsys):
     assert entries[0]["step"] == 7
     assert {len(e["protocol"]["fractions"]) for e in entries} == {3}
     assert not (tmp_path / "run" / "eval.json").exists()
+
+
+def test_results_are_kept_when_an_encoder_fails(tmp_path, monkeypatch, capsys):
+    def compare(encoders, pairs, seeds):
+        for name, found in (("this", {"miou": 0.25, "miou_0.1": 0.125}), ("random", {"miou": 0.5})):
+            yield name, EvalRecord("segmentation", "scenes", 0, TaskResult(found), {})
+        raise UserError("features are not finite")
+
+    make_run(tmp_path, "tiny")
+    words = ["--workdir", str(tmp_path), "--datasets", "scenes:40", *SMALL, "--compare", "random"]
+    monkeypatch.setattr(evaluate, "compare", compare)
+    for times in (1, 2):
+        assert evaluate.main(words) == 1
+        said = capsys.readouterr()
+        assert "error: features are not finite" in said.err
+        rows = [line.split()[2:] for line in said.out.splitlines()]
+        assert rows[2:] == [["miou", "0.250", "0.500"], ["miou_0.1", "0.125", "-"]]
+        entries = json.loads((tmp_path / "compare.json").read_text())
+        assert [(e["encoder"], e["step"]) for e in entries] == [("this", 7), ("random", 0)] * times
+    (tmp_path / "compare.json").write_text("[{")
+    monkeypatch.setattr(evaluate, "restore", None)  # it is found before the work
+    assert evaluate.main(words) == 1
+    assert "compare.json is damaged" in capsys.readouterr().err
 
 
 def test_random_weights_are_those_before_training(tmp_path, tiny_encoder):

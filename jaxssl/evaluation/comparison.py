@@ -89,7 +89,10 @@ def comparison_table(found: Sequence[tuple[str, EvalRecord]]) -> str:
             row = values.setdefault((record.dataset, record.task, name), {})
             row.setdefault(encoder, []).append(value)
     encoders = dict.fromkeys(encoder for encoder, _ in found)
-    rows = [[*key, *(with_spread(row[name]) for name in encoders)] for key, row in values.items()]
+    rows = [
+        [*key, *(with_spread(row[name]) if name in row else "-" for name in encoders)]
+        for key, row in values.items()
+    ]
     return format_table([["data set", "task", "result", *encoders], *rows])
 
 
