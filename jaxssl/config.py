@@ -228,8 +228,8 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         method.hidden method.predictor_hidden method.bottleneck method.num_outputs
         method.num_prototypes method.iterations"""),
     ("0 or more", lambda x: x >= 0, """
-        seed data.pixels data.workers eval.every eval.size eval.health eval.in_context
-        sampler.min_area"""),
+        seed data.pixels data.workers eval.every eval.size eval.in_context sampler.min_area"""),
+    ("0, or 2 or more", lambda x: x == 0 or x >= 2, "eval.health"),
     ("more than 0", lambda x: x > 0, """
         eval.knn_temperature method.temperature method.student_temperature method.loss_scale
         method.teacher_temperature method.teacher_temperature_start method.epsilon"""),

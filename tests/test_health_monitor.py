@@ -18,11 +18,11 @@ from jaxssl.views import ViewConfig
 
 @pytest.fixture
 def make(make_trainer, tmp_path):
-    def make_monitor(mode, images, min_area=200):
+    def make_monitor(mode, images, min_area=200, of=40):
         config = base()
         config.eval.health, config.views.size, config.views.recipe = images, 16, "none"
-        source = open_source("scenes:40")
-        options = {"batch_size": 8, "seed": 0, "mode": mode, "cache_dir": tmp_path}
+        source = open_source(f"scenes:{of}")
+        options = {"batch_size": min(8, of), "seed": 0, "mode": mode, "cache_dir": tmp_path}
         spec = CanvasSpec(4096, (32, 32), objects=32)
         pipeline = open_pipeline(source, spec, **options, device_bytes=2**40)
         sampler = RegionCrop(min_area=min_area)
@@ -85,3 +85,9 @@ def test_a_collapse_is_warned_of_once_training_began(make, state, said):
 
 def test_none_are_measured_where_none_are_wanted(make, state):
     assert make("stream", 0)[0](8, state) == {}
+
+
+def test_none_are_measured_of_a_single_image(make, state, said):
+    """Of one there is no spread and no uniformity; it would be called a collapse."""
+    assert make("stream", 512, of=1)[0](8, state) == {}
+    assert said == ["signs of a collapse are not measured: there is one training image"]

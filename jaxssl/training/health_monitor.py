@@ -27,7 +27,10 @@ class HealthMonitor:
     """Measures on the same few training images each time, without labels; warns of a collapse."""
 
     def __init__(self, config: ConfigDict, trainer: Trainer):
-        """`config.eval.health` is the number of images; 0: none, and nothing is measured."""
+        """`config.eval.health` is the number of images; 0: none, and nothing is measured.
+
+        Nothing is of a single training image, either: the measures compare images.
+        """
         self._method, self._trainer = config.method.name, trainer
         self._sampler, self._pipeline = trainer.step.sampler, trainer.pipeline
         views = dataclasses.replace(trainer.step.views, num_global=2, num_local=0)
@@ -38,6 +41,9 @@ class HealthMonitor:
         )
         wanted = min(config.eval.health, self._pipeline.num_examples)
         wanted -= wanted % CHUNK if wanted > CHUNK else 0  # chunks of one size, compiled once
+        if wanted == 1:
+            log.warning("signs of a collapse are not measured: there is one training image")
+            wanted = 0
         order = np.random.default_rng(0).permutation(self._pipeline.num_examples)
         images = np.sort(order[:wanted])
         self._chunks = [images[i : i + CHUNK] for i in range(0, wanted, CHUNK)]
