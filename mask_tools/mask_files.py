@@ -1,6 +1,5 @@
 """Masks in a file or a folder for each image: arrays, JSON, YOLO's text, PNG files, label maps."""
 
-import base64
 import contextlib
 import csv
 import dataclasses
@@ -17,9 +16,9 @@ from jaxssl.checked_files import naming_damage, read_json, read_npy, read_npz
 from jaxssl.data.decode import Size, decode_label_map, read_encoded
 from jaxssl.data.folder import SUFFIXES, find_files
 from jaxssl.data.name_matching import masks_beside
-from jaxssl.data.rle import check_masks
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
+from mask_tools.labelme import join_groups, read_patch
 from mask_tools.mask_reader import SCORES, read_array, read_entry, to_masks
 from mask_tools.regions import Region, from_mask
 
@@ -203,45 +202,16 @@ def _read_json(files: Sequence[str], example: Example) -> list[Region]:
         if isinstance(about.get(height), int) and isinstance(about.get(width), int):
             size = about[height], about[width]
     found: list[Region] = []
-    for number, entry in enumerate(_join_groups(entries)):
+    for number, entry in enumerate(join_groups(entries)):
         name = f"{path}, entry {number}"
         kind = entry.get("shape_type") if isinstance(entry, dict) else "value"
         if kind in (None, "polygon"):
             found += read_entry(entry, size, name)
         elif kind == "mask":
-            found.append(_read_patch(entry, size, name))
+            found.append(read_patch(entry, size, name))
         else:
             found.append(Region(b"", size, fault=f"is a {kind}, no polygon", name=name))
     return found
-
-
-def _join_groups(entries: Sequence[Any]) -> list[Any]:
-    """Joins the polygons of one object in one entry: labelme's of a label and group_id."""
-    joined: list[Any] = []
-    groups: dict[str, list[Any]] = {}
-    for entry in entries:
-        group = entry.get("group_id") if isinstance(entry, dict) else None
-        if group is None or entry.get("shape_type") != "polygon":
-            joined.append(entry)
-            continue
-        points = groups.setdefault(f"{entry.get('label')} {group}", [])
-        if not points:
-            joined.append(entry | {"points": points})
-        points.append(entry.get("points"))
-    return joined
-
-
-def _read_patch(entry: Mapping[str, Any], size: Size, name: str) -> Region:
-    """The region of labelme's masks: a PNG file as text, and the corners of where it is."""
-    try:
-        check_masks([], size)
-        mask = np.zeros(size, bool)
-        patch = decode_label_map(base64.b64decode(entry["mask"]), name, as_gray=True) > 0
-        x, y = np.round(entry["points"][0]).astype(int)
-        mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
-    except (BrokenImage, KeyError, IndexError, TypeError, ValueError):
-        return Region(b"", size, fault="has a mask that is damaged, or not inside", name=name)
-    return dataclasses.replace(from_mask(mask, score=float("nan")), name=name)
 
 
 def _read_yolo(files: Sequence[str], example: Example) -> list[Region]:
