@@ -151,7 +151,7 @@ def describe_split(folder: pathlib.Path, split: str, info: Info) -> str:
     if info.segmenter is not None:
         described = [info.segmenter["name"]]
         for name, value in info.segmenter["parameters"].items():
-            if value not in ("", [], False):
+            if value not in ("", []) and value is not False:  # which 0 equals
                 described.append(f"{name} {str(value).strip('[]')}")
     return f"{folder.name}, split {split}: {', '.join(described)}"
 

@@ -5,6 +5,7 @@ from PIL import Image
 from small_export import make_photos, run_export, the_error
 
 from mask_tools import inspect
+from mask_tools.region_report import inspect_regions
 
 
 @pytest.fixture
@@ -31,6 +32,13 @@ def test_inspect_counts_and_draws(tmp_path, photos, capsys):
     assert "300 to 1,000            8 ██" in text
     with Image.open(picture) as image:
         assert image.width > 900
+
+
+def test_parameters_that_are_zero_are_named(tmp_path, photos):
+    options = ("--scale", "100", "--min-size", "100", "--sigma", "0")
+    run_export(tmp_path / "out", f"folder:{photos}", "fh", *options)
+    title = inspect_regions(tmp_path / "out").title
+    assert title == "out, split train: fh, scale 100, min_size 100, sigma 0.0"
 
 
 def test_inspect_says_what_is_wrong(tmp_path, capsys):
