@@ -1,6 +1,7 @@
 """Shards made by several processes at once, one thread each, none of which outlives the run."""
 
 import concurrent.futures
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -42,7 +43,6 @@ def make_all(
         return
     context = multiprocessing.get_context("spawn")
     done = context.Value(ctypes.c_int64)
-    os.environ |= dict.fromkeys(_THREADS, "1")  # read by the processes when they load numpy
     pool = concurrent.futures.ProcessPoolExecutor(
         min(workers, len(numbers)), context, _start, (job, done)
     )
@@ -50,8 +50,9 @@ def make_all(
         yield from _collect(pool, numbers, done, advance)
         pool.shutdown()
     except BaseException as error:  # an interrupt, too, and being closed by the caller
+        processes = [*pool._processes.values()] if pool._processes else []  # forgets them next
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
+        for process in processes:
             process.kill()
         if isinstance(error, BrokenProcessPool):
             raise UserError(
@@ -68,7 +69,7 @@ def _collect(
     done: "Synchronized[int]",
     advance: Callable[[int], object],
 ) -> Iterator[Finished]:
-    with starting_workers():
+    with starting_workers(), _one_thread_each():
         waiting = {pool.submit(_make, number) for number in numbers}
     shown = 0
     while waiting:
@@ -79,6 +80,19 @@ def _collect(
         advance(count - shown)
         shown = count
         yield from (future.result() for future in finished)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Lets processes that are started within use one thread: they read it when they load numpy."""
+    before = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    os.environ |= dict.fromkeys(_THREADS, "1")
+    try:
+        yield
+    finally:
+        for name in _THREADS:
+            os.environ.pop(name, None)
+        os.environ |= before
 
 
 # What a worker process was started for: sent once, for a source may hold a million paths.
