@@ -39,9 +39,12 @@ def folder(one_process, tmp_path_factory):
     assert one_process(folder / "one") == 0
     # As if it had been killed in the second epoch, and its newest checkpoint damaged.
     as_of(folder / "one", 4, folder / "handed_over")
-    for path in (folder / "handed_over" / "checkpoints" / "4").rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    state = folder / "handed_over" / "checkpoints" / "4" / "state"
+    files = [path for path in state.rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1  # only the first process notices, by its checksum
+    largest.write_bytes(content)
     return folder
 
 

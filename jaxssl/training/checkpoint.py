@@ -8,12 +8,14 @@ one that cannot be read, or is not as it was written, is skipped for the one bef
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -27,6 +29,7 @@ from jaxssl.renamed import STATE_FIELDS
 from jaxssl.types import TrainState, Tree
 
 log = logging.getLogger("jaxssl")
+T = TypeVar("T")
 _MARGIN = 2**20  # bytes, for what goes with the arrays
 _CHECKSUMS = "checksums.json"  # of each item; checkpoints of earlier versions have none
 
@@ -46,6 +49,21 @@ def _passes(error: Exception) -> bool:
     """Whether an error may come from the disk or the memory of now, not from what a file holds."""
     of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
     return of_disk or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _together(read: Callable[[], T]) -> tuple[T | None, UserError | None]:
+    """What a function reads, and why that fails, if it does in any process."""
+    found, failed = None, None
+    try:
+        found = read()
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        if _passes(error):
+            raise
+        failed = UserError(" ".join(str(error).split())[:200] or repr(error))
+        failed.__cause__ = error
+    if distributed.any_process(failed is not None) and not failed:
+        failed = UserError("by another process")
+    return found, failed
 
 
 def newest_step(folder: pathlib.Path) -> int:
@@ -124,9 +142,12 @@ class Checkpoints:
             write_text(folder / _CHECKSUMS, json.dumps(checksums))
 
     def _check(self, step: int, item: str) -> bool:
-        """Whether an item is known to be as it was written; `UserError` if it is not."""
+        """Whether the first process knows that an item is as it was written.
+
+        There a `UserError` if it is not.
+        """
         path = self._folder / str(step) / _CHECKSUMS
-        if not path.is_file():
+        if not distributed.is_first() or not path.is_file():
             return False
         checksums = read_json(path, dict[str, int], advice="it is skipped")
         if checksums.get(item) != _checksum(path.with_name(item)):
@@ -156,24 +177,19 @@ class Checkpoints:
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         unreadable = []
         for step in reversed(self.steps()):
-            reason, whole = "", False
-            try:
-                whole = distributed.is_first() and self._check(step, item)
-                tree = self._read(step, item, shapes)
-            except Exception as error:  # whatever a damaged file makes the reader raise
-                if _passes(error):
-                    raise
-                reason = " ".join(str(error).split())[:200] or repr(error)
-                if whole and not self._read_only:  # one that is only read may vanish meanwhile
-                    raise UserError(
+            # Checked before any process reads: they do that together, or none does.
+            whole, error = _together(functools.partial(self._check, step, item))
+            if not error:
+                tree, error = _together(functools.partial(self._read, step, item, shapes))
+                if error and distributed.any_process(bool(whole)) and not self._read_only:
+                    raise UserError(  # one that is only read may vanish meanwhile
                         f"checkpoint {self._folder / str(step)} is as it was written and does not "
-                        f"fit this run ({reason}); go on with the jaxssl that wrote it, or give "
+                        f"fit this run ({error}); go on with the jaxssl that wrote it, or give "
                         "another --workdir"
                     ) from error
-            if distributed.any_process(bool(reason)):
-                reason = reason or "by another process"
-                unreadable.append((step, reason))
-                log.warning("checkpoint %d cannot be read (%s); trying an older one", step, reason)
+            if error:
+                unreadable.append((step, error))
+                log.warning("checkpoint %d cannot be read (%s); trying an older one", step, error)
                 continue
             self.restored = step
             if not self._read_only:
