@@ -17,6 +17,7 @@ from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.label_names import KNOWN
+from jaxssl.evaluation.pixels import maps_of
 from mask_tools.dataset_export import segment_dataset
 from mask_tools.segmenters.annotation import Annotation
 
@@ -68,7 +69,7 @@ def test_values_become_classes_and_void(tmp_path):
     )
     assert data.offers == {"images", "label maps"}
     pixels = data.label_maps
-    classes = ("1", "2", "4", "5", "6", "7", "8", "9", "10")
+    classes = ("1", "2", "4")
     assert pixels.classes == classes
     squares = data.label_squares.meaning(data.label_squares.test["semantic"])
     rows = ((np.arange(8) + 0.5) * 20 / 8).astype(int)
@@ -78,6 +79,22 @@ def test_values_become_classes_and_void(tmp_path):
         for truth, label in ((squares[i], values), (pixels.truth("test", i), maps["test", i])):
             for value, found in zip(label.ravel(), truth.ravel(), strict=True):
                 assert found == (VOID if value in (11, 255) else classes.index(str(value)))
+
+
+def test_a_value_that_is_no_class_adds_none(tmp_path):
+    write_folder(tmp_path, LAYOUTS[0], values=(0, 1, 2, 254))
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "c"), ignore_labels=(254,))
+    assert data.label_maps.classes == ("0", "1", "2")
+
+
+def test_label_maps_are_there_where_the_first_image_has_none(tmp_path):
+    drawn = [Scenes(2)[0], Scenes(2)[1]]
+    shard = write_shard(
+        tmp_path / shard_name("train", 0, 1),
+        [dataclasses.replace(drawn[0], semantic=None), drawn[1]],
+    )
+    write_info(tmp_path, Info(source="x", segmenter=None, splits={"train": (shard,)}))
+    assert maps_of(open_source(f"records:{tmp_path}")) == {"semantic"}
 
 
 def test_one_class_is_too_few(tmp_path):
@@ -124,7 +141,7 @@ def test_records_know_the_values_that_their_export_ignored(tmp_path, caplog):
         segment_dataset(source, classes, out, part=part, split=part, workers=1)
     (data,) = open_datasets([f"records:{out}"], 8, str(tmp_path / "cache"))
     with caplog.at_level("INFO", "jaxssl"):
-        assert data.label_maps.classes == tuple(map(str, range(1, 11)))
+        assert data.label_maps.classes == ("1", "2", "3")
     assert "label values 0, 11 are no class, as --ignore said" in caplog.text
     found = data.label_maps.truth("test", 0)
     np.testing.assert_array_equal(found == VOID, maps["test", 0] == 11)

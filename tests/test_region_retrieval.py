@@ -1,15 +1,19 @@
 """Retrieval of regions against plain loops."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxssl import sharding
+from jaxssl.data.label_maps import VOID
+from jaxssl.data.source import BrokenImage
+from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation import choose_tasks, match, run_tasks
 from jaxssl.evaluation import region_retrieval as module
-from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.pixels import read_pixels
+from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.region_retrieval import (
     load_regions,
     pool_regions,
@@ -109,11 +113,66 @@ def test_the_tasks_on_scenes(tiny_encoder):
 
 def test_classes_of_scenes_are_those_of_their_regions():
     (data,) = open_datasets(("scenes:40",), 96)
-    arrays = load_regions(data, 3).test
-    planes = [read_planes(arrays, row) for row in range(3)]
-    classes = region_classes(planes, [read_pixels(arrays, "semantic", row) for row in range(3)])
+    pixels = load_regions(data, 3)
+    planes = [read_planes(pixels.test, row) for row in range(3)]
+    classes = region_classes(planes, [pixels.truth("test", row) for row in range(3)])
     order = np.random.default_rng(0).permutation(10)[:3]
     for index, found in zip(order, classes, strict=True):
         example = data.test[int(index)]
         expected = [int(example.semantic[mask][0]) for mask in example.regions.masks()]
         assert sorted(found[found >= 0].tolist()) == sorted(expected)
+
+
+class Changed:
+    """Scenes of which some are changed: by the number of the image."""
+
+    def __init__(self, changes, spec="scenes:40"):
+        self._scenes, self._changes = Scenes(40), changes
+        self.spec, self.class_names, self.has_regions = spec, (), True
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return self._changes.get(index, lambda example: example)(self._scenes[index])
+
+    def fingerprint(self):
+        return self.spec
+
+
+def broken(example):
+    raise BrokenImage(f"{example.key}: cut short")
+
+
+def test_images_without_a_map_or_that_cannot_be_read_are_left_out():
+    without = {2: lambda example: dataclasses.replace(example, semantic=None), 5: broken}
+    source = Changed(without)
+    found = load_regions(DataSet("s", "s", source, source, 96), 500).test["image"]
+    assert len(found) == len(np.unique(found, axis=0)) == 6
+
+
+def test_classes_are_those_that_the_data_set_is_known_to_have():
+    """Of Cityscapes' 34 values 15 are no class, and the others count from 0."""
+    cityscapes = {i: lambda e: dataclasses.replace(e, semantic=e.semantic + 7) for i in range(8)}
+    source = Changed(cityscapes, "tfds:cityscapes")
+    pixels = load_regions(DataSet("c", "c", source, source, 96, ignore_labels=(8,)), 500)
+    values = {v for i in range(8) for v in np.unique(Scenes(40)[i].semantic).tolist()}
+    assert values == set(range(11))
+    # 7 is road, 8 is ignored, 9 and 10 are no class, 11 to 13 are building, wall and fence, ...
+    truth = np.unique(np.concatenate([pixels.truth("test", i).ravel() for i in range(8)]))
+    assert [pixels.classes[i] for i in truth if i != VOID] == [
+        "road",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+    ]
+
+
+def test_features_that_are_not_finite_are_refused(tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    variables = jax.tree.map(lambda x: x * jnp.nan, variables)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
+    datasets = open_datasets(("scenes:40",), 16, shorter=16)
+    with pytest.raises(ValueError, match="not finite"):
+        list(run_tasks(encoder, match(choose_tasks(("retrieval",)), datasets)))

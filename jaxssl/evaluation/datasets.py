@@ -67,7 +67,7 @@ class DataSet:
     @functools.cached_property
     def void(self) -> tuple[int, ...]:
         """Label values of pixels that are no class, besides 255."""
-        return self.ignore_labels or exported_void(self.train)
+        return (*(self.ignore_labels or exported_void(self.train)), *void_labels(self.train))
 
     @functools.cached_property
     def label_maps(self) -> Pixels:
@@ -96,7 +96,7 @@ class DataSet:
             (self.train, self.test),
             spec,
             shorter=self.shorter if isinstance(spec, CanvasSpec) else 0,
-            ignore_labels=(*self.void, *void_labels(self.train)),
+            ignore_labels=self.void,
             cache_dir=self.cache_dir,
         )
 

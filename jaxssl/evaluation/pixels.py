@@ -129,7 +129,7 @@ def read_pixels(arrays: Mapping[str, np.ndarray], name: str, row: int) -> np.nda
 
 
 def maps_of(source: Source) -> frozenset[str]:
-    """Those of "semantic" and "depth" that a source has a map of, by its first readable image."""
+    """Those of "semantic" and "depth" that a source has a map of, by the first image with one."""
     if isinstance(source, LabelFolder):
         return frozenset({"semantic"})
     for index in range(min(len(source), 10)):
@@ -138,7 +138,8 @@ def maps_of(source: Source) -> frozenset[str]:
         except BrokenImage:
             continue
         there = {"semantic": example.semantic, "depth": example.depth}
-        return frozenset(name for name, values in there.items() if values is not None)
+        if found := frozenset(name for name, values in there.items() if values is not None):
+            return found
     return frozenset()
 
 
@@ -186,30 +187,49 @@ def load_pixels(
         )
     if kind == "depth":
         return pixels
-    learned = _values(train)
-    found = learned | _values(test)
-    numbered = {v: str(v) for v in range(max(found - {VOID}, default=-1) + 1)}
-    meant = found - {VOID, *ignore_labels}
-    names = known_labels(parts[0], meant) or numbered
+    learned = label_values(train)
+    pixels = with_classes(pixels, parts[0], learned | label_values(test), ignore_labels)
+    seen = set(pixels.meaning(np.array([*learned], np.uint8)).tolist())
+    if unseen := [label for i, label in enumerate(pixels.classes) if i not in seen]:
+        log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
+    return pixels
+
+
+def with_classes(
+    pixels: Pixels, source: Source, found: set[int], ignore: tuple[int, ...]
+) -> Pixels:
+    """Pixels that know the classes of their label values.
+
+    Args:
+      pixels: with label maps.
+      source: of them, which says what they are if it is known.
+      found: label values of the images.
+      ignore: label values that are no class, besides 255.
+
+    Raises:
+      UserError: fewer than two classes are left, or values are of no class and not ignored.
+    """
+    meant = found - {VOID, *ignore}
+    numbered = {v: str(v) for v in range(max(meant, default=-1) + 1)}
+    names = known_labels(source, meant) or numbered
     if unknown := meant - set(names):
         raise UserError(
-            f"{name} has label values {sorted(unknown)}, which none of its classes has; if they "
-            "are no class, name them as --ignore-labels"
+            f"{pixels.name} has label values {sorted(unknown)}, which none of its classes has; if "
+            "they are no class, name them as --ignore-labels"
         )
-    names = {v: label for v, label in names.items() if label and v not in ignore_labels}
+    names = {v: label for v, label in names.items() if label and v not in ignore}
     if len(names) < 2:
-        raise UserError(f"{name} has label values {sorted(found)}: segmentation needs two classes")
+        raise UserError(
+            f"{pixels.name} has label values {sorted(found)}: segmentation needs two classes"
+        )
     class_of = np.full(256, VOID, np.uint8)
     class_of[list(names)] = np.arange(len(names))
-    unseen = [label for v, label in names.items() if v not in learned]
-    if unseen:
-        log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
     return dataclasses.replace(
-        pixels, classes=tuple(names.values()), class_of=class_of, ignore_labels=ignore_labels
+        pixels, classes=tuple(names.values()), class_of=class_of, ignore_labels=ignore
     )
 
 
-def _values(arrays: Mapping[str, np.ndarray]) -> set[int]:
+def label_values(arrays: Mapping[str, np.ndarray]) -> set[int]:
     """The values that label maps hold."""
     maps = (read_pixels(arrays, "semantic", row) for row in range(len(arrays["hw"])))
     counts = sum(np.bincount(labels.ravel(), minlength=256) for labels in maps)

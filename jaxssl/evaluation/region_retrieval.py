@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxssl.data.label_maps import VOID
-from jaxssl.data.loading import pick, stack_arrays
+from jaxssl.data.loading import find_arrays, pick, warn_broken
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
-from jaxssl.evaluation.dense.whole_images import grids_of
-from jaxssl.evaluation.pixels import Pixels, own_shape, read_pixels
+from jaxssl.evaluation.dense.grid_cells import labeled_grids
+from jaxssl.evaluation.pixels import Pixels, label_values, own_shape, with_classes
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.losses import unit
@@ -151,14 +151,13 @@ def _run(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> Tas
     pixels = load_regions(data, protocol.images)
     count = len(pixels.test["hw"])
     planes = [read_planes(pixels.test, row) for row in range(count)]
-    labels = [read_pixels(pixels.test, "semantic", row) for row in range(count)]
-    classes = region_classes(planes, labels)
+    classes = region_classes(planes, [pixels.truth("test", row) for row in range(count)])
     features: list[np.ndarray] = [np.empty(0)] * count
-    for row, grid in grids_of(encoder, pixels, "test", range(count)):
+    for row, grid, _ in labeled_grids(encoder, pixels, "test", np.arange(count)):
         features[row] = pool_regions(grid, planes[row])[classes[row] >= 0]
     image, region = np.nonzero(classes >= 0)
     results = retrieval(np.concatenate(features), classes[image, region], image)
-    return TaskResult(results, pixels.protocol | {"ignore_labels": data.void})
+    return TaskResult(results, pixels.protocol)
 
 
 def read_planes(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
@@ -169,13 +168,22 @@ def read_planes(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)  # for the next evaluation of the same training
 def load_regions(data: DataSet, images: int) -> Pixels:
-    """Canvases of some test images with `region_planes` and `semantic`."""
+    """Canvases of some test images with `region_planes` and `semantic`.
+
+    Images that cannot be read, or have no label map, are named and left out.
+    """
     order = np.random.default_rng(0).permutation(len(data.test))[:images]
     spec = own_shape((data.test,), "semantic")
     spec = dataclasses.replace(spec, planes=1, stride=STRIDE)
-    canvases = stack_arrays(data.test, order, spec)
-    canvases["semantic"][np.isin(canvases["semantic"], data.void)] = VOID
-    return Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
+    loaded = []
+    for index in order:
+        arrays, broken = find_arrays(data.test, int(index), spec)
+        for reason in broken.values():
+            warn_broken(reason)
+        loaded += [] if broken else [arrays]
+    canvases = {name: np.stack([arrays[name] for arrays in loaded]) for name in spec.arrays()}
+    pixels = Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
+    return with_classes(pixels, data.test, label_values(canvases), data.void)
 
 
 RETRIEVAL = Task(_run, Retrieval(), "labeled regions", seeded=False)
