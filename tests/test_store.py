@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import CHUNK, cache_folder, open_store, store_folder
@@ -162,6 +163,19 @@ def test_bytes_that_changed_in_a_complete_store_are_made_again(tmp_path, caplog,
     assert f"1 of 5 parts of the canvases in {file.parent} are damaged" in record.message
     assert_right(opened(source, tmp_path))
     assert source.reads == COUNT + (9 if place else CHUNK)
+
+
+def test_damage_behind_the_part_in_use_is_mended_once(tmp_path, caplog):
+    spec, source = CanvasSpec(1024, (4, 4)), Counted()
+    open_store(source, spec, tmp_path, show=False)
+    with (store_folder(source, spec, tmp_path) / "image").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)  # of an image of 3 x 3 pixels, far behind its own
+        assert file.read() == b"\0"
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    for _ in range(3):
+        open_store(source, spec, tmp_path, show=False)
+    assert [record.message.count("1 of 5 parts") for record in caplog.records] == [1]
 
 
 JOURNALS = [

@@ -167,6 +167,7 @@ def _fill(
 ) -> list[Chunk]:
     """Makes all chunks but those that are done. `OSError` if the disk does not take them."""
     count, done = len(source), list(done)
+    again = set(_noted(folder / "journal")) if done else set[int]()
     if not done:
         _make_empty(folder, source, spec)
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
@@ -180,7 +181,7 @@ def _fill(
         alone = threading.Lock()
 
         def make(number: int) -> None:
-            chunk = _decode(folder, source, spec, number)
+            chunk = _decode(folder, source, spec, number, again=number in again)
             with alone:  # noted at once, also where the run is being stopped
                 done.append(chunk)
                 journal.write(_line(chunk))
@@ -272,8 +273,13 @@ def _make_empty(folder: pathlib.Path, source: Source, spec: ArraySpec) -> None:
             file.truncate(len(source) * size)
 
 
-def _decode(folder: pathlib.Path, source: Source, spec: ArraySpec, number: int) -> Chunk:
-    """Decodes and writes a chunk, image by image: of a large budget one takes megabytes."""
+def _decode(
+    folder: pathlib.Path, source: Source, spec: ArraySpec, number: int, *, again: bool
+) -> Chunk:
+    """Decodes and writes a chunk, image by image: of a large budget one takes megabytes.
+
+    What is not in use stays a hole of the file, unless the chunk is made again: it may be damaged.
+    """
     checksum = 0
     broken: dict[int, str] = {}
     with contextlib.ExitStack() as stack:
@@ -284,7 +290,7 @@ def _decode(folder: pathlib.Path, source: Source, spec: ArraySpec, number: int) 
             used = spec.used(arrays)
             for name, size in row_bytes(spec).items():
                 array = arrays[name]
-                in_use = array[: used[name]] if name in used else array
+                in_use = array[: used[name]] if name in used and not again else array
                 files[name].seek(row * size)
                 files[name].write(in_use.tobytes())
                 checksum = crc32c(array.tobytes(), checksum)

@@ -75,7 +75,7 @@ def labeled_cells(
       pixels: with the images.
       rows: of the training part.
       seed: of the cells drawn of a grid that has more.
-      limit: cells, of all images.
+      limit: cells of all images; rounded up, so that each image has as many.
 
     Raises:
       UserError: features are not finite.
