@@ -188,7 +188,7 @@ _PARTS = {
 
 
 _KINDS = {int: "integers", float: "finite numbers", str: "texts", bool: "True or False"}
-_LIMITS = {int: MAX_INTEGER, float: 2.0**128}  # int64 and float32
+LIMITS = {int: MAX_INTEGER, float: 2.0**128}  # int64 and float32
 
 
 def fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
@@ -203,7 +203,7 @@ def fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
         parts = [float(part) if type(part) is int else part for part in parts]
     fixed = many and kind is float and default  # the ends of an interval, or a box
     fits = all(type(part) is kind for part in parts) and not (fixed and len(parts) != len(default))
-    if not fits or (kind in _LIMITS and not all(abs(part) < _LIMITS[kind] for part in parts)):
+    if not fits or (kind in LIMITS and not all(abs(part) < LIMITS[kind] for part in parts)):
         values = _KINDS[kind]
         raise UserError(f"{key} is {value!r:.60}; it takes {values}, as in its default {default!r}")
     return tuple(parts) if many else parts[0]

@@ -212,6 +212,13 @@ def test_features_of_some_rows(monkeypatch, in_memory):
     np.testing.assert_array_equal(found, images[rows, 0, 0])
 
 
+def test_features_of_no_image(tiny):
+    assert tiny(np.zeros((0, 16, 16, 3), np.uint8)).shape == (
+        0,
+        *tiny(np.zeros((1, 16, 16, 3), np.uint8)).shape[1:],
+    )
+
+
 def test_few_shot_mistakes():
     with pytest.raises(ValueError, match="'svm'; choose logistic or linear"):
         FewShot(classifier="svm")

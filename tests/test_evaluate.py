@@ -61,6 +61,8 @@ def test_settings_change_protocols():
         ("knn.temperature=nan", "give a finite number, as in knn.temperature=0.1"),
         ("knn.k=2,x", "give a whole number, or several, separated by commas, as in knn.k="),
         ("knn.k=3.9", "knn.k=3.9: give a whole number, or several"),
+        ("knn.k=" + 400 * "9", "knn.k=9{60}: give a whole number, or several, .*, below 2.63"),
+        ("knn.temperature=1e400", "give a finite number"),
         ("knn.k=", "must be > 0"),
         ("knn.temperature=0", "must be > 0"),
         ("finetune.epochs=1.5", "give a whole number, as in finetune.epochs="),

@@ -1,6 +1,7 @@
 """Pictures of a report."""
 
 import numpy as np
+import pytest
 from sklearn.decomposition import PCA
 
 from jaxssl.reporting.pictures import (
@@ -24,6 +25,10 @@ def test_neighbors_and_map():
     ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
     np.testing.assert_allclose(np.abs(ours), np.abs(sklearn), atol=1e-5)
     assert project(features, "tsne").shape == (20, 2)
+    assert project(features[:2], "pca").shape == project(features[:2], "tsne").shape == (2, 2)
+    for how in ("pca", "tsne"):
+        with pytest.raises(ValueError, match="one image alone"):
+            project(features[:1], how)
 
 
 def test_pictures_keep_the_aspect_of_images():

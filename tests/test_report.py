@@ -3,6 +3,7 @@
 import html.parser
 import json
 import statistics
+import types
 import xml.etree.ElementTree
 
 import jax
@@ -236,6 +237,18 @@ def test_what_is_missing_is_left_out_by_name(tmp_path, capsys):
     assert "Nothing measured yet." in text
     assert page.count("img") == 6 * 3  # the views of the run whose data are there
     assert "begun: no views: /nowhere" in capsys.readouterr().err
+
+
+def test_a_run_that_diverged_has_no_pictures_of_features(tmp_path, tiny_encoder):
+    def init(*arguments, **options):
+        return jax.tree.map(lambda x: x * jnp.nan, tiny_encoder.init(*arguments, **options))
+
+    encoder = types.SimpleNamespace(init=init)
+    page = make_page(tmp_path, make_run(tmp_path / "run", make_config(), encoder=encoder))
+    said = [text for text in page.text if text.startswith("Left out: ")]
+    assert [text.split()[4] for text in said] == ["objects:10", "objects:10", "scenes:12"]
+    assert all("are not finite; did training diverge?" in text for text in said)
+    assert page.count("img") == 6 * 3
 
 
 def test_a_run_alone_is_compared_with_the_defaults(tmp_path):

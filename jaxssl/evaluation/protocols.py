@@ -2,10 +2,10 @@
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxssl.config import LIMITS
 from jaxssl.errors import UserError
 from jaxssl.evaluation.task import Task
 from jaxssl.renamed import SETTINGS
@@ -69,10 +69,13 @@ def _parse(key: str, text: str, old: Any) -> Any:
     texts = [part for part in text.strip("()[]").split(",") if part] if many else [text]
     try:
         values = tuple(map(kind, texts))
-        if not all(map(math.isfinite, values)):
+        if not all(abs(value) < LIMITS[kind] for value in values):
             raise ValueError
     except ValueError:
         what = "a whole number" if kind is int else "a finite number"
         several = ", or several, separated by commas" if many else ""
-        raise UserError(f"--set {key}={text}: give {what}{several}, as in {key}={old}") from None
+        limit = ", below 2^63" if kind is int else ""
+        raise UserError(
+            f"--set {key}={text:.60}: give {what}{several}, as in {key}={old}{limit}"
+        ) from None
     return values if many else values[0]

@@ -156,7 +156,8 @@ def extract(
         some[:] = np.asarray(batch)[: len(some)]
 
     with Progress(len(rows), "features", show=show) as advance:
-        for start in range(0, len(rows), batch_size):
+        # Of no images one empty batch, which has the shape of an output.
+        for start in range(0, max(len(rows), 1), batch_size):
             batch = np.asarray(images[rows[start : start + batch_size]])
             missing = batch_size - len(batch)
             filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))

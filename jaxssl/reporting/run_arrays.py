@@ -14,6 +14,7 @@ from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.dense.whole_images import grid_of
+from jaxssl.evaluation.features import check_finite
 from jaxssl.evaluation.pixels import read_pixels
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.reporting.runs import Run
@@ -75,6 +76,7 @@ class RunArrays:
         spec = SquareSpec(config.eval.size or config.views.size)
         batch = stack_arrays(source, sample_indices(len(source), EMBEDDED), spec)
         pooled = self.encoder(batch["image"])
+        check_finite(pooled, source.spec)
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return EmbeddedImages(
             source.spec, batch["image"], batch["label"], source.class_names, features
@@ -97,6 +99,7 @@ class RunArrays:
             size = max(1, round(factor * width)), max(1, round(factor * height))
             image = np.asarray(Image.fromarray(kept).resize(size, Image.Resampling.BILINEAR))
             grid, covered = grid_of(self.encoder, image)
+            check_finite(grid, self.source.spec)
             heat = np.asarray(heat_map(jnp.asarray(grid), covered))
             pairs.append((image, heat[: size[1], : size[0]]))
         return pairs
@@ -116,6 +119,8 @@ def nearest_neighbors(features: np.ndarray, queries: int, k: int) -> np.ndarray:
 
 def project(features: np.ndarray, how: str) -> np.ndarray:
     """Features in two dimensions f32[n, 2]: their principal components, or t-SNE."""
+    if len(features) < 2:
+        raise UserError("one image alone has no place on a map")
     if how == "tsne":
         try:
             from sklearn.manifold import TSNE  # an extra: imported when asked for
