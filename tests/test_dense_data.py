@@ -16,7 +16,7 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.label_names import KNOWN
+from jaxssl.evaluation.label_names import KNOWN, data_set_name
 from jaxssl.evaluation.pixels import maps_of
 from mask_tools.dataset_export import segment_dataset
 from mask_tools.segmenters.annotation import Annotation
@@ -117,6 +117,22 @@ def test_scenes_name_their_shapes(tmp_path):
     shown = pixels.shown(dict.fromkeys(range(5), np.zeros((192, 192), np.uint8)))
     assert {k: len(v) for k, v in shown.items()} == {"image": 5, "truth": 5, "predicted": 5}
     np.testing.assert_array_equal(shown["image"][0], data.test[0].image)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("scenes:40", "scenes"),
+        ("objects:40", "objects"),
+        ("folder:data/2017", "2017"),
+        ("folder:2017", "2017"),
+        ("folder:2017?labels=a/b.csv", "2017"),
+        ("records:12", "12"),
+        ("tfds:stl10/train", "stl10"),
+    ],
+)
+def test_names_of_data_sets(spec, name):
+    assert data_set_name(spec) == name
 
 
 def test_records_carry_label_maps(tmp_path):

@@ -27,7 +27,7 @@ def data_set_name(spec: str) -> str:
     """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
     scheme, _, rest = spec.partition(":")
     parts = rest.partition("?labels=")[0].strip("/").split("/")
-    return scheme if rest.isdigit() else parts[0 if scheme == "tfds" else -1]
+    return scheme if scheme in ("scenes", "objects") else parts[0 if scheme == "tfds" else -1]
 
 
 def known_labels(source: Source, values: set[int]) -> dict[int, str]:
