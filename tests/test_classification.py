@@ -114,6 +114,13 @@ def test_known_features_give_sklearns_numbers(tints):
     assert abs(find(encoder, tints, "logistic").results["top1"] - theirs) <= 0.005
 
 
+@pytest.mark.parametrize(("c", "seeds"), [((1.0,), [0]), ((1e-6, 1.0), [0, 1, 2])])
+def test_regression_has_a_seed_where_it_chooses_c(colors, c, seeds):
+    task = TASKS["logistic"].changed(c=c)
+    pairs = match({"logistic": task}, [colors])
+    assert [r.seed for r in run_tasks(freeze(Thumbnail(), {}), pairs, range(3))] == seeds
+
+
 def test_few_shot_learns_from_a_part(tints):
     encoder = freeze(Thumbnail(), {})
     found = find(encoder, tints, "few_shot", fractions=(0.1, 1.0))

@@ -179,7 +179,7 @@ def run_tasks(
     for name, task, data in pairs:
         if bn_adapt and adapted_to is not data:
             encoder, adapted_to = adapt_batch_norm(given, data), data
-        for seed in seeds if task.seeded else seeds[:1]:
+        for seed in seeds if task.is_seeded else seeds[:1]:
             result = task.run(encoder, data, task.protocol, seed)
             common = {
                 "source": data.spec,

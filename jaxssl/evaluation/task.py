@@ -30,10 +30,16 @@ class Task:
     run: Callable[[Encoder, DataSet, Any, int], TaskResult]  # encoder, data, protocol, seed
     protocol: Any  # a frozen dataclass; all of it is saved beside the results
     needs: str  # of a data set: one of `DataSet.offers`
-    seeded: bool = True  # whether another seed may give another number
+    # Whether another seed may give another number; or of which protocols that is so.
+    seeded: bool | Callable[[Any], bool] = True
     # Raises before anything compiles; by default all that offers what the task needs will do.
     check: Callable[[DataSet, Any], None] = lambda data, protocol: None
     presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # protocols by name
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether another seed may give another number by this protocol."""
+        return self.seeded(self.protocol) if callable(self.seeded) else self.seeded
 
     def changed(self, **fields: Any) -> "Task":
         """The task with some fields of its protocol changed."""
