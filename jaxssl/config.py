@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -39,7 +39,16 @@ KNOWN: dict[str, Mapping[str, Any]] = {
 
 
 def defaults(section: str, name: str, **changes: Any) -> ConfigDict:
-    """The section of a config that builds `name`: every field with its default, some changed."""
+    """The section of a config that builds `name`: every field with its default, some changed.
+
+    Args:
+      section: encoder, method, sampler or optim.
+      name: of one of those that there are.
+      changes: of defaults.
+
+    Raises:
+      UserError: no such section, name or field.
+    """
     cls = _lookup(section, name)
     fields = {"name": name} | _fields(cls) | BESIDE.get(section, {})
     if unknown := set(changes) - set(fields):
@@ -55,6 +64,8 @@ def build(section: str, config: ConfigDict, **extra: Any) -> Any:
 
 
 def _lookup(section: str, name: str) -> Any:
+    if section not in KNOWN:
+        raise UserError(f"no section {section!r} has a name; choose one of {', '.join(KNOWN)}")
     if name not in KNOWN[section]:
         raise UserError(
             f"unknown {section}.name {name!r}; choose one of {', '.join(KNOWN[section])}"
@@ -64,15 +75,18 @@ def _lookup(section: str, name: str) -> Any:
 
 def _fields(cls: Any) -> dict[str, Any]:
     """Names and defaults of the fields a config can hold: plain values only."""
-    fixed: dict[str, Any] = {}
-    if isinstance(cls, functools.partial):
-        cls, fixed = cls.func, cls.keywords
+    fixed = cls.keywords if isinstance(cls, functools.partial) else {}
     plain = (bool, int, float, str, tuple)
     return {
         f.name: f.default
-        for f in dataclasses.fields(cls)
+        for f in _declared(cls)
         if isinstance(f.default, plain) and f.name not in {*fixed, "name", *FROM_TOP}
     }
+
+
+def _declared(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    declaring: Any = cls.func if isinstance(cls, functools.partial) else cls
+    return dataclasses.fields(declaring)
 
 
 # Keys of a section that are no field of what it builds.
@@ -178,13 +192,18 @@ def complete(config: ConfigDict | SavedConfig) -> ConfigDict:
     return full
 
 
-# Types of the parts of tuples that are empty by default.
-_PARTS = {
-    "eval.datasets": str,
-    "eval.ignore_labels": int,
-    "optim.constant_lr_for": str,
-    "optim.milestones": float,
-}
+def kind_of(key: str, default: Any) -> type:
+    """The type of the values of a key, or of their parts if they are tuples."""
+    if not isinstance(default, tuple):
+        return type(default)
+    if default:
+        return type(default[0])
+    section, _, name = key.rpartition(".")
+    fields = [f for cls in KNOWN.get(section, {}).values() for f in _declared(cls)]
+    declared = {f"{section}.{f.name}": f.type for f in fields if f.name == name}
+    declared |= {"eval.datasets": tuple[str, ...], "eval.ignore_labels": tuple[int, ...]}
+    kind: type = get_args(declared[key])[0]
+    return kind
 
 
 _KINDS = {int: "integers", float: "finite numbers", str: "texts", bool: "True or False"}
@@ -198,13 +217,13 @@ def fitting(key: str, value: Any, known: Mapping[str, Any]) -> Any:
     default = known[key]
     many = isinstance(default, tuple)
     parts = list(value) if many and isinstance(value, list | tuple) else [value]
-    kind = type(default) if not many else type(default[0]) if default else _PARTS[key]
+    kind = kind_of(key, default)
     if kind is float:
         parts = [float(part) if type(part) is int else part for part in parts]
     fixed = many and kind is float and default  # the ends of an interval, or a box
     fits = all(type(part) is kind for part in parts) and not (fixed and len(parts) != len(default))
     if not fits or (kind in LIMITS and not all(abs(part) < LIMITS[kind] for part in parts)):
-        values = _KINDS[kind]
+        values = f"{len(default)} {_KINDS[kind]}" if fixed else _KINDS[kind]
         raise UserError(f"{key} is {value!r:.60}; it takes {values}, as in its default {default!r}")
     return tuple(parts) if many else parts[0]
 
@@ -238,11 +257,23 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         method.freeze_prototypes method.teacher_warmup method.queue_start"""),
 )  # fmt: skip
 ALLOWED = {"dtype": ("float32", "bfloat16"), "data.input": ("auto", "device", "host", "stream")}
-TEXTS = ("eval.datasets", "optim.constant_lr_for")  # keys of several texts; others have numbers
+
+
+def check_sections(config: ConfigDict) -> None:
+    """Raises UserError where a section lacks keys of what its name says."""
+    for section in KNOWN:
+        name = config[section].name
+        if missing := set(defaults(section, name)) - set(config[section]):
+            raise UserError(
+                f"the config has {section}.name {name!r} without {', '.join(sorted(missing))}; "
+                f"where the name is set, write config.{section} = defaults({section!r}, {name!r}), "
+                "from jaxssl.config"
+            )
 
 
 def check(config: ConfigDict) -> ConfigDict:
     """The config, or an error if a value cannot be right whatever the data."""
+    check_sections(config)
     known = flatten(all_keys(config))
     flat = {key: fitting(key, value, known) for key, value in flatten(config).items()}
     for what, fits, keys in RANGES:

@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib.util
 import inspect
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import cast
@@ -11,7 +12,16 @@ from typing import cast
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl.config import KNOWN, TEXTS, all_keys, check, defaults, fitting, flatten
+from jaxssl.config import (
+    KNOWN,
+    all_keys,
+    check,
+    check_sections,
+    defaults,
+    fitting,
+    flatten,
+    kind_of,
+)
 from jaxssl.errors import UserError
 from jaxssl.renamed import CONFIG_KEYS
 
@@ -19,13 +29,13 @@ _SUCCESSORS = CONFIG_KEYS | {"data.canvas": "data.pixels"}  # a budget of pixels
 _NAMES = {"learning_rate": "lr"}  # of metrics, and of their keys
 
 
-def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(where: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of a file with `get_config()`, or of `path:variant`, changed and locked.
 
     Overrides are `--config.key=value` each. Setting `method.name` (or that of another section)
     resets the section to the defaults of what was chosen; the other overrides come after.
     """
-    path, _, variant = where.partition(":")
+    path, _, variant = os.fspath(where).partition(":")
     config = _get_config(path, variant)
     _check_file(config, path)
     overrides = _join_values(overrides)
@@ -43,7 +53,7 @@ def load_config(where: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def _changed(config: ConfigDict, override: str) -> ConfigDict:
-    values, argv = flags.FlagValues(), ["", _quote_texts(override)]
+    values, argv = flags.FlagValues(), ["", _quote_texts(config, override)]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
@@ -71,12 +81,20 @@ def _get_config(path: str, variant: str) -> ConfigDict:
         raise UserError(f"{path} defines no get_config(); see configs/quickstart.py")
     if variant and not inspect.signature(get_config).parameters:
         raise UserError(f"{path} has no variants; leave out ':{variant}'")
-    config: ConfigDict = get_config(*([variant] if variant else []))
+    config = get_config(*([variant] if variant else []))
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"get_config() of {path} returns {type(config).__name__}; it must return a config that "
+            "starts from base()"
+        )
     return config
 
 
 def _check_file(config: ConfigDict, path: str) -> None:
     """Raises UserError unless the file has set exactly the keys there are."""
+    for section in set(KNOWN) - set(config):
+        raise UserError(f"{path} leaves out {section}; start from base()")
+    check_sections(config)
     known, given = sorted(flatten(all_keys(config))), set(flatten(config))
     for key in sorted(given - set(known)):
         raise UserError(f"{path}: {_unknown_key(key, all_keys(config))}")
@@ -99,10 +117,12 @@ def _join_values(overrides: Sequence[str]) -> list[str]:
     return joined
 
 
-def _quote_texts(override: str) -> str:
-    """`--config.key=a,b` as `--config.key=('a', 'b')`, if the key holds texts."""
+def _quote_texts(config: ConfigDict, override: str) -> str:
+    """`--config.key=a,b` as `--config.key=('a', 'b')`, if the key holds several texts."""
     key, _, value = override.partition("=")
-    if key.removeprefix("--config.") not in TEXTS or "," not in value:
+    name = key.removeprefix("--config.")
+    default = flatten(all_keys(config))[name]
+    if not isinstance(default, tuple) or kind_of(name, default) is not str or "," not in value:
         return override
     try:
         ast.literal_eval(value)

@@ -1,10 +1,11 @@
 """What the command line does to a config, and what it says when it cannot."""
 
+import dataclasses
 import pathlib
 
 import pytest
 
-from jaxssl.config import base, build, complete, defaults, flatten
+from jaxssl.config import KNOWN, base, build, check, complete, defaults, flatten
 from jaxssl.config_file import format_config, load_config
 from jaxssl.errors import UserError
 from jaxssl.methods import SimCLR
@@ -55,7 +56,9 @@ def test_several_data_sets_are_separated_by_commas(value, datasets):
         ("method.hidden=(-8,)", "must be 1 or more"),
         ("views.size=-5", "must be 1 or more"),
         ("seed=18446744073709551616", "takes integers"),
-        ("views.scale=(None,1)", "takes finite numbers"),
+        ("views.scale=(None,1)", "takes 2 finite numbers"),
+        ("views.scale=0.2", r"views.scale is \(0.2,\); it takes 2 finite numbers"),
+        ("views.scale=(0.2,0.5,1)", "takes 2 finite numbers"),
         ("optim.clip_norm=inf", "takes finite numbers, as in its default 0.0"),
         ("optim.lr=1e39", "takes finite numbers"),
         ("method.temperature=0", "must be more than 0"),
@@ -73,6 +76,31 @@ def test_pretrain_checks_what_python_has_set(tmp_path):
     with pytest.raises(UserError, match="'checkpoint.every' is 0; it must be 1 or more"):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_name_set_alone_in_python_says_how_to_set_it(tmp_path):
+    config = load_config(QUICKSTART)
+    config.optim.name = "adamw"
+    with pytest.raises(UserError, match=r"defaults\('optim', 'adamw'\), from jaxssl.config"):
+        pretrain(config, tmp_path / "run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Several(RegionCrop):
+    pairs: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
+    fractions: tuple[float, ...] = ()
+
+
+def test_fields_of_a_new_part_become_keys(monkeypatch):
+    """Also tuples that are empty at first, whose parts are what the field declares."""
+    monkeypatch.setitem(KNOWN, "sampler", KNOWN["sampler"] | {"several": Several})
+    changes = ["name=several", "pairs=3,4", "words=a,b", "fractions=1,0.5"]
+    config = load_config(QUICKSTART, [f"--config.sampler.{change}" for change in changes])
+    expected = Several(pairs=(3, 4), words=("a", "b"), fractions=(1.0, 0.5))
+    assert build("sampler", check(config).sampler) == expected
+    with pytest.raises(UserError, match="sampler.pairs is .* it takes integers"):
+        load_config(QUICKSTART, ["--config.sampler.name=several", "--config.sampler.pairs=a"])
 
 
 def test_another_name_brings_its_own_defaults():
@@ -108,7 +136,7 @@ def test_defaults_and_build_are_inverse(tiny_encoder):
         ("--config.epochs=many", "epochs is 'many'; it takes integers, as in its default 100"),
         ("--config.batch_size=16.5", "batch_size is '16.5'; it takes integers"),
         ("--config.remat=5", "remat is '5'; it takes True or False"),
-        ("--config.views.scale=(0.2,", "views.scale is '(0.2,'; it takes finite numbers"),
+        ("--config.views.scale=(0.2,", "views.scale is '(0.2,'; it takes 2 finite numbers"),
         ("--config.epochs=0", "'epochs' is 0; it must be 1 or more"),
         ("--config.eval.health=1", "'eval.health' is 1; it must be 0, or 2 or more"),
         ("--config.epochs", "--config.epochs has no value"),
@@ -156,16 +184,26 @@ def test_naming_what_is_chosen_already_resets_nothing():
         ("config.method.temprature = 1.0", "Did you mean 'method.temperature'?"),
         ("del config.dtype", "leaves out dtype"),
         ("config.x = (", "does not load"),
+        (
+            "config.sampler.name = 'region_crop'",
+            "'region_crop' without expand, min_area; where the name is set, write config.sampler = "
+            "defaults('sampler', 'region_crop')",
+        ),
+        ("config.optim.name = 'adamw'", "write config.optim = defaults('optim', 'adamw')"),
+        ("del config.method", "leaves out method; start from base()"),
+        ("config = None", "returns NoneType; it must return a config"),
+        ("return {'epochs': 3}", "returns dict; it must return a config"),
+        ("config.optim = defaults('optimizer', 'adamw')", "no section 'optimizer' has a name"),
     ],
 )
 def test_mistakes_in_a_file(tmp_path, body, message):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from jaxssl.config import base\n\n\n"
+        "from jaxssl.config import base, defaults\n\n\n"
         f"def get_config():\n    config = base()\n    {body}\n    return config\n"
     )
     with pytest.raises(ValueError, match="^[^\n]*$") as error:
-        load_config(str(path))
+        load_config(path)
     assert message in str(error.value)
     path.write_text("x = 1\n")
     with pytest.raises(ValueError, match="defines no get_config"):
