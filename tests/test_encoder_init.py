@@ -69,6 +69,8 @@ def test_export_and_load(tmp_path, tiny_encoder, capsys):
     np.testing.assert_allclose(encoder(IMAGES), expected.pooled, rtol=1e-5)
     np.testing.assert_allclose(encoder.grid(IMAGES), expected.grid, rtol=1e-5)
     assert (encoder.size, encoder.metadata.step, encoder.metadata.method) == (32, 7, "simclr")
+    for others in (list(IMAGES), torch.tensor(IMAGES), jnp.asarray(IMAGES)):
+        np.testing.assert_array_equal(encoder(others), encoder(IMAGES))
     with pytest.raises(ValueError, match="give uint8"):
         encoder(IMAGES / 255)
 

@@ -180,6 +180,12 @@ def test_from_python(tmp_path, tiny_encoder):
     assert record.protocol["dtype"] == "float32"
     with pytest.raises(ValueError, match="unknown task 'fcnn'"):
         jaxssl.evaluate_encoder(encoder, ["objects:40"], ["fcnn"])
+    single = jaxssl.evaluate_encoder(
+        encoder, "objects:40", "knn", settings="knn.k=3,5", cache_dir=tmp_path
+    )
+    assert single[0].result.results == record.result.results
+    with pytest.raises(ValueError, match="'eval.size' is -3; it must be 0 or more"):
+        jaxssl.evaluate_encoder(encoder, "objects:40", size=-3)
 
 
 def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):

@@ -173,6 +173,7 @@ def test_sources_are_opened_by_name(tmp_path, monkeypatch):
         ("folder:one", "nothing", "'train', 'test' or None"),
         ("folder:", None, "give one such as folder:photos"),
         ("photos", None, "records:"),
+        (pathlib.Path("empty"), None, "'empty' is a folder; say what is in it: folder:empty"),
         ("empty", None, "'empty' is a folder; say what is in it: folder:empty"),
         ("records", None, "in it: records:records"),
         (

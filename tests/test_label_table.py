@@ -36,7 +36,10 @@ def test_tables(table, tmp_path):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("image,label\nz1.jpg,cat\n", "names none of the images, such as train/a1.jpg; its last"),
+        (
+            "image,label\nz1.jpg,cat\n",
+            "names none of the images, and not train/a1.jpg; a row .* is z1.jpg,cat",
+        ),
         (
             "image,x,y\na1.jpg,1,2\n",
             "has the columns image, x, y: call the one of the classes label",
@@ -44,7 +47,10 @@ def test_tables(table, tmp_path):
         ("a1.jpg,cat\na2.jpg,dog\na1.jpg,dog\n", "has two classes for a1.jpg, cat and dog"),
         ("image,label\na1.jpg,\na2.jpg,\n", "has no class for any image"),
         ("", "names none of the images"),
-        ("id,label\nz1,a1\nz2,x\nz3,y\nz4,z\n", "names 1 of 4 of the images, such as train/a1.jpg"),
+        (
+            "id,label\nz1,a1\nz2,x\nz3,y\nz4,z\n",
+            "names 1 of 4 of the images, and not .*; a row .* is z4,z",
+        ),
         (None, "cannot be read as a table"),
     ],
 )
@@ -53,6 +59,17 @@ def test_tables_that_say_nothing(table, said, tmp_path):
         (tmp_path / "t.csv").write_text(table)
     with pytest.raises(UserError, match=said):
         read_labels(tmp_path / "t.csv", KEYS)
+
+
+def test_rows_that_name_no_image_are_counted(tmp_path, caplog):
+    (tmp_path / "t.csv").write_text("image,label\na1.jpg,cat\ngone.jpg,cow\na2.jpg,dog\nx.jpg,y\n")
+    for _ in range(2):
+        assert read_labels(tmp_path / "t.csv", KEYS) == LABELS
+    (record,) = caplog.records
+    assert record.message.endswith("t.csv: 2 of 5 rows name no image, such as gone.jpg,cow")
+    (tmp_path / "all.csv").write_text("image,label\na1.jpg,cat\na2.jpg,dog\n")
+    assert read_labels(tmp_path / "all.csv", KEYS) == LABELS
+    assert len(caplog.records) == 1
 
 
 def test_a_folder_with_a_table(tmp_path):

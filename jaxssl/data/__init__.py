@@ -24,7 +24,7 @@ from jaxssl.errors import UserError
 __all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source"]
 
 
-def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
+def open_source(spec: str | os.PathLike[str], part: str | None = None, *, seed: int = 0) -> Source:
     """The source that a string names.
 
     Args:
@@ -37,6 +37,7 @@ def open_source(spec: str, part: str | None = None, *, seed: int = 0) -> Source:
     Raises:
       UserError: there is no such source, or nothing in it.
     """
+    spec = os.fspath(spec)
     scheme, _, rest = spec.partition(":")
     if scheme == "records" and rest:
         return Records(os.path.expanduser(rest), part)

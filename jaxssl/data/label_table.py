@@ -5,6 +5,8 @@ The classes are in the column called `label`, `class` or the like, or in the onl
 """
 
 import csv
+import functools
+import logging
 import pathlib
 from collections.abc import Sequence
 
@@ -12,45 +14,71 @@ from jaxssl.checked_files import naming_damage, read_text
 from jaxssl.data.name_matching import NameIndex
 from jaxssl.errors import UserError
 
+log = logging.getLogger("jaxssl.data")
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "class_id", "category", "target")
 
 
 def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
     """Names of the classes of those images of a folder that a table names.
 
-    Raises `UserError` if it names few of them, or does not tell which column the classes are in.
+    Rows that name no image are counted in a warning. Raises `UserError` if the table names fewer
+    than half of as many images as it could, or does not tell which column the classes are in.
     """
     rows = _read_rows(path)
     width = max(map(len, rows), default=0)
     rows = [row + [""] * (width - len(row)) for row in rows]
-    columns = [[*dict.fromkeys(row[i] for row in rows if row[i])] for i in range(width)]
-    found = [_match(names, keys) for names in columns]
-    column = max(range(width), key=lambda i: len(found[i]), default=0)
-    named = {key: columns[column][number] for key, number in found[column].items()} if rows else {}
-    fewer = min(len(keys), len(columns[column])) if rows else 0
-    if 2 * len(named) < fewer or not named:
-        shown = f"; its last row is {','.join(rows[-1])}" if rows else ""
-        some = f"{len(named)} of {len(keys)}" if named else "none"
-        raise UserError(f"{path} names {some} of the images, such as {keys[0]}{shown}")
+    column, named = _find_names(path, rows, keys)
+    called = set(named.values())
+    unused = [row for row in rows if row[column] not in called]
     header = [name.strip().lower() for name in rows[0]]
-    if rows[0][column] in named.values():  # it has none
+    if rows[0][column] in called:  # it has none
         header = [""] * width
+    elif unused and unused[0] is rows[0]:
+        unused = unused[1:]
+    if unused:
+        some = f"{len(unused)} of {len(rows)} rows name no image, such as"
+        _warn(f"{path}: {some} {','.join(unused[0])}")
     others = [i for i in range(width) if i != column]
-    called = [i for i in others if header[i] in _LABEL_COLUMNS] or others
-    if len(called) != 1:
+    classes = [i for i in others if header[i] in _LABEL_COLUMNS] or others
+    if len(classes) != 1:
         raise UserError(
             f"{path} has the columns {', '.join(rows[0])}: call the one of the classes label, in a "
             "first line"
         )
     table: dict[str, str] = {}
     for row in rows:
-        name, label = row[column], row[called[0]]
+        name, label = row[column], row[classes[0]]
         if table.setdefault(name, label) != label:
             raise UserError(f"{path} has two classes for {name}, {table[name]} and {label}")
     labels = {key: table[name] for key, name in named.items() if table[name]}
     if not labels:
         raise UserError(f"{path} has no class for any image: its column of classes is empty")
     return labels
+
+
+def _find_names(
+    path: pathlib.Path, rows: Sequence[Sequence[str]], keys: Sequence[str]
+) -> tuple[int, dict[str, str]]:
+    """The column that names images, and what it calls each of them."""
+    width = max(map(len, rows), default=0)
+    columns = [[*dict.fromkeys(row[i] for row in rows if row[i])] for i in range(width)]
+    found = [_match(names, keys) for names in columns]
+    column = max(range(width), key=lambda i: len(found[i]), default=0)
+    named = {key: columns[column][number] for key, number in found[column].items()} if rows else {}
+    fewer = min(len(keys), len(columns[column])) if rows else 0
+    if 2 * len(named) < fewer or not named:
+        called = set(named.values())
+        unused = [row for row in rows if row[column] not in called]
+        shown = f"; a row that names none of them is {','.join(unused[-1])}" if unused else ""
+        some = f"{len(named)} of {len(keys)}" if named else "none"
+        without = next(key for key in keys if key not in named)
+        raise UserError(f"{path} names {some} of the images, and not {without}{shown}")
+    return column, named
+
+
+@functools.cache  # both parts of a data set read it
+def _warn(message: str) -> None:
+    log.warning(message)
 
 
 def _match(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:

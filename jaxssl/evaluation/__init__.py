@@ -5,13 +5,14 @@ set), and its name in `TASKS`.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.config import base
+from jaxssl.config import base, check
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.few_shot import FEW_SHOT
 from jaxssl.evaluation.classification.finetune import FINETUNE
@@ -194,16 +195,16 @@ def run_tasks(
 
 def evaluate_encoder(
     encoder: Encoder,
-    datasets: Sequence[str],
-    tasks: Sequence[str] = ("knn",),
+    datasets: str | Sequence[str],
+    tasks: str | Sequence[str] = ("knn",),
     *,
-    presets: Sequence[str] = (),
-    settings: Sequence[str] = (),
+    presets: str | Sequence[str] = (),
+    settings: str | Sequence[str] = (),
     seeds: int = 1,
     size: int = 0,
     ignore_labels: tuple[int, ...] = (),
     bn_adapt: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> list[EvalRecord]:
     """Evaluates an encoder, as `python -m jaxssl.evaluate` does.
 
@@ -231,7 +232,13 @@ def evaluate_encoder(
       UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
     """
     config = base()
-    config.views.size, config.data.cache_dir = encoder.size, cache_dir or ""
-    config.eval.update(datasets=tuple(datasets), size=size, ignore_labels=ignore_labels)
-    pairs = plan(config, tasks, presets, settings)
+    config.views.size, config.data.cache_dir = encoder.size, os.fspath(cache_dir or "")
+    datasets, tasks, presets, settings = map(_several, (datasets, tasks, presets, settings))
+    config.eval.update(datasets=datasets, size=size, ignore_labels=tuple(ignore_labels))
+    pairs = plan(check(config), tasks, presets, settings)
     return list(run_tasks(encoder, pairs, range(seeds), bn_adapt=bn_adapt))
+
+
+def _several(given: str | Sequence[str]) -> tuple[str, ...]:
+    """A single text is one of several."""
+    return (given,) if isinstance(given, str) else tuple(given)

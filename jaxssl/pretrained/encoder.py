@@ -25,6 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
 from jaxssl import sharding
 from jaxssl.checked_files import naming_damage
@@ -67,11 +68,11 @@ class Encoder:
     # What evaluation remembers of this encoder; one made from it by `replace` starts anew.
     memory: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
-    def __call__(self, images: np.ndarray | Array) -> Float[np.ndarray, "b d"]:
-        """Pooled features of images u8[b, h, w, 3]."""
+    def __call__(self, images: ArrayLike) -> Float[np.ndarray, "b d"]:
+        """Pooled features of images u8[b, h, w, 3], an array of any library or a list of images."""
         return self.outputs("pooled", _checked(images))
 
-    def grid(self, images: np.ndarray | Array) -> Float[np.ndarray, "b i j d"]:
+    def grid(self, images: ArrayLike) -> Float[np.ndarray, "b i j d"]:
         """Features at each place of images u8[b, h, w, 3]."""
         return self.outputs("grid", _checked(images))
 
@@ -95,10 +96,11 @@ class Encoder:
         return _compile(self.mesh, function, self.network, self.normalization, *static)
 
 
-def _checked(images: np.ndarray | Array) -> np.ndarray:
+def _checked(images: ArrayLike) -> np.ndarray:
+    images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UserError(f"images are {images.dtype} of {images.shape}; give uint8 of [b, h, w, 3]")
-    return np.asarray(images)
+    return images
 
 
 @functools.cache
