@@ -63,8 +63,8 @@ def test_settings_change_protocols():
         ("knn.k=3.9", "knn.k=3.9: give a whole number, or several"),
         ("knn.k=" + 400 * "9", "knn.k=9{60}: give a whole number, or several, .*, below 2.63"),
         ("knn.temperature=1e400", "give a finite number"),
-        ("knn.k=", "must be > 0"),
-        ("knn.temperature=0", "must be > 0"),
+        ("knn.k=", r"--set knn.k=: k is \(\); give one or more numbers"),
+        ("knn.temperature=0", "--set knn.temperature=0: temperature is 0.0; it must be above 0"),
         ("finetune.epochs=1.5", "give a whole number, as in finetune.epochs="),
     ],
 )

@@ -213,7 +213,7 @@ def test_learning_rates():
     [
         ({"optimizer": "lamb"}, "choose one of sgd, adam"),
         ({"schedule": "step"}, "choose one of drops"),
-        ({"fraction": 0.0}, "fraction in"),
+        ({"fraction": 0.0}, "fraction is 0.0; it must be in"),
         ({"scale": (2.0, 1.0)}, "least and the largest"),
         ({"crop": 1025}, "give 8 to 1024 pixels"),
     ],

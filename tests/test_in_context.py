@@ -104,9 +104,9 @@ def test_mistakes(encoder, tmp_path):
     data = next(datasets(tmp_path))[0]
     with pytest.raises(ValueError, match=r"in_context needs k <= \d+, the labeled cells"):
         TASK.run(encoder, data, InContext(k=1000, memory=50), 0)
-    with pytest.raises(ValueError, match="give some in"):
+    with pytest.raises(ValueError, match=r"it must be in \(0, 1\]"):
         InContext(fractions=(2.0,))
-    with pytest.raises(ValueError, match="must be > 0"):
+    with pytest.raises(ValueError, match="it must be above 0"):
         InContext(temperature=0.0)
     with pytest.raises(ValueError, match="in_context needs label maps"):
         evaluate_encoder(encoder, ["objects:20"], ["in_context"])

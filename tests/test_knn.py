@@ -62,5 +62,5 @@ def test_unlabeled_images_change_nothing(data, mesh):
 def test_mistakes(data, mesh):
     with pytest.raises(ValueError, match=r"needs k <= 60, .*; k is 200"):
         knn(*data, Knn((20, 200)), num_classes=4, mesh=mesh)
-    with pytest.raises(ValueError, match=r"must be > 0"):
+    with pytest.raises(ValueError, match=r"k is \(20, 0\); it must be 1 or more"):
         Knn((20, 0))

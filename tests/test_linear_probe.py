@@ -103,7 +103,7 @@ def test_mistakes():
     few = LabeledFeatures(np.eye(3, dtype=np.float32), np.arange(3))
     with pytest.raises(ValueError, match="no class has two images"):
         linear_probe(few, few, LinearProbe(), num_classes=3)
-    with pytest.raises(ValueError, match=r"linear.epochs is 0"):
+    with pytest.raises(ValueError, match=r"epochs is 0; it must be 1 or more"):
         LinearProbe(epochs=0)
-    with pytest.raises(ValueError, match="give some above 0"):
+    with pytest.raises(ValueError, match="it must be above 0"):
         LinearProbe(lr=(0.1, 0.0))

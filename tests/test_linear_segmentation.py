@@ -86,5 +86,5 @@ def test_void_pixels_are_not_learned_from():
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match=r"segmentation\.steps is 0"):
+    with pytest.raises(ValueError, match=r"steps is 0"):
         Segmentation(steps=0)

@@ -42,5 +42,5 @@ def test_c_is_chosen_on_a_part_of_the_training_images():
     options = {"num_classes": 4}
     _, chosen = logistic_regression(train, test, Logistic((1e-6, 1.0)), **options)
     assert chosen == 1.0
-    with pytest.raises(ValueError, match=r"logistic.c is \(1.0, 0.0\)"):
+    with pytest.raises(ValueError, match=r"c is \(1.0, 0.0\); it must be above 0"):
         Logistic((1.0, 0.0))

@@ -78,5 +78,5 @@ def test_mistakes(tmp_path):
     data = DataSet("odd", "odd", Odd(4), Odd(2), 16, cache_dir=str(tmp_path))
     with pytest.raises(ValueError, match="makes 500 clusters and the test images of odd have"):
         TASK.run(make_encoder(), data, Overclustering(), 0)
-    with pytest.raises(ValueError, match="iterations and restarts of 1 or more"):
+    with pytest.raises(ValueError, match="restarts is 0; it must be 1 or more"):
         Overclustering(restarts=0)

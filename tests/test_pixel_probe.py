@@ -167,7 +167,7 @@ def test_as_a_task(encoder, preset, tmp_path):
     assert found.protocol["epochs"] == (2 if preset == "neco" else 1)
     assert found.protocol["size"] == 32
     assert 0 < found.results["miou"] < 1
-    with pytest.raises(ValueError, match="dropout below 1"):
+    with pytest.raises(ValueError, match=r"dropout is 1.0; it must be in \[0, 1\)"):
         dataclasses.replace(protocol, dropout=1.0)
     with pytest.raises(ValueError, match="--compare random"):
         dataclasses.replace(protocol, scratch=True)

@@ -28,6 +28,7 @@ from jaxssl.data.source import Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.losses import unit
 from jaxssl.pretrained.encoder import Encoder
@@ -153,8 +154,8 @@ class Health:
     scale: tuple[float, float] = (0.2, 1.0)
 
     def __post_init__(self) -> None:
-        if self.images < 2:
-            raise UserError(f"health.images is {self.images}; it must be 2 or more")
+        check_numbers(self, {"2 or more": "images"})
+        ViewConfig(scale=self.scale, recipe=self.recipe)  # which checks both
 
 
 def check_health(data: DataSet, protocol: Health) -> None:

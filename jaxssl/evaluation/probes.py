@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxssl.config import LINEAR_EPOCHS
-from jaxssl.errors import UserError
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.optim import Sgd
 from jaxssl.types import Leaf, Tree
 
@@ -41,13 +41,8 @@ class LinearProbe:
     best_on_test: bool = False  # report the best epoch too, as the paper did
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size) < 1:
-            raise UserError(
-                f"linear.epochs is {self.epochs} and linear.batch_size {self.batch_size}; "
-                "both must be 1 or more"
-            )
-        if not self.lr or min(self.lr) <= 0:
-            raise UserError(f"linear.lr is {self.lr}; give some above 0")
+        ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "init_std"}
+        check_numbers(self, ranges | {"from 0 to 1": "end_factor milestones"})
 
     def sgd(self) -> Sgd:
         """The optimizer at learning rate 1."""

@@ -52,7 +52,10 @@ def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task
             raise UserError(f"unknown setting {key!r} of the tasks chosen; {hint}")
         name, _, field = key.partition(".")
         value = _parse(key, text, getattr(changed[name].protocol, field))
-        changed[name] = changed[name].changed(**{field: value})
+        try:
+            changed[name] = changed[name].changed(**{field: value})
+        except UserError as error:
+            raise UserError(f"--set {setting:.60}: {error}") from error
     return changed
 
 

@@ -11,6 +11,7 @@ from jaxssl.evaluation.classification.logistic import Logistic, logistic_regress
 from jaxssl.evaluation.datasets import DataSet, check_labels, stratified
 from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.probes import LinearProbe
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 
@@ -25,11 +26,8 @@ class FewShot:
 
     def __post_init__(self) -> None:
         if self.classifier not in ("logistic", "linear"):
-            raise UserError(
-                f"few_shot.classifier is {self.classifier!r}; choose logistic or linear"
-            )
-        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise UserError(f"few_shot.fractions is {self.fractions}; give some in (0, 1]")
+            raise UserError(f"classifier is {self.classifier!r}; choose logistic or linear")
+        check_numbers(self, {"in (0, 1]": "fractions", "above 0": "c"})
 
 
 def _run(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskResult:

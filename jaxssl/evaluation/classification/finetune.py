@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxssl.errors import DivergenceError, UserError
+from jaxssl.errors import DivergenceError
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.augmented_images import TrainingImages, random_views
 from jaxssl.evaluation.datasets import (
@@ -23,6 +23,7 @@ from jaxssl.evaluation.datasets import (
 )
 from jaxssl.evaluation.fine_tuning import fine_tune
 from jaxssl.evaluation.probes import cross_entropy
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Classifier
 from jaxssl.optim import Sgd
@@ -41,10 +42,8 @@ class FineTune:
     fraction: float = 1.0  # of the training images of each class
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size) < 1:
-            raise UserError("finetune.epochs and finetune.batch_size must be 1 or more")
-        if not self.lr or min(self.lr) <= 0:
-            raise UserError(f"finetune.lr is {self.lr}; give some above 0")
+        ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "weight_decay"}
+        check_numbers(self, ranges | {"in (0, 1]": "fraction"})
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer at the first learning rate."""

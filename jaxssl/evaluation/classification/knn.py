@@ -21,6 +21,7 @@ from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.datasets import DataSet, labeled_rows
 from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.neighbors import Neighbors, nearest
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Tree
@@ -36,8 +37,7 @@ class Knn:
     temperature: float = KNN_TEMPERATURE
 
     def __post_init__(self) -> None:
-        if not self.k or min(self.k) < 1 or not self.temperature > 0:
-            raise UserError(f"knn.k {self.k} and knn.temperature {self.temperature} must be > 0")
+        check_numbers(self, {"1 or more": "k", "above 0": "temperature"})
 
 
 def knn(

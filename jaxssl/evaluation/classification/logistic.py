@@ -13,10 +13,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.datasets import DataSet, check_labels, choose_held_out
 from jaxssl.evaluation.features import LabeledFeatures, labeled_features
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Tree
@@ -31,8 +31,8 @@ class Logistic:
     tolerance: float = 1e-4  # ends when no derivative of the mean loss is larger
 
     def __post_init__(self) -> None:
-        if not self.c or min(self.c) <= 0:
-            raise UserError(f"logistic.c is {self.c}; give one or more numbers above 0")
+        ranges = {"above 0": "c", "1 or more": "iterations", "0 or more": "tolerance"}
+        check_numbers(self, ranges)
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "iterations"))

@@ -24,6 +24,7 @@ from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
 from jaxssl.evaluation.dense.whole_images import MapScores, predict_whole
 from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.dense import Dense, FcnHead
 from jaxssl.pretrained.encoder import Encoder
@@ -43,6 +44,11 @@ class Fcn(CropRecipe):
     head_channels: int = 256
     head_dilation: int = 6
     head_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges = {"from 0 to 3": "dilated_stages", "1 or more": "head_channels head_dilation"}
+        check_numbers(self, ranges | {"0 or more": "head_convs", "in [0, 1)": "head_dropout"})
 
 
 def cross_entropy(

@@ -36,6 +36,7 @@ from jaxssl.evaluation.dense.grid_cells import labeled_cells
 from jaxssl.evaluation.dense.whole_images import MapScores, Whole, encode_grids, whole_images
 from jaxssl.evaluation.neighbors import Neighbors, nearest
 from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.files import temporary_file
 from jaxssl.models.padded import is_inside, resize_within
@@ -56,10 +57,8 @@ class InContext:
     fractions: tuple[float, ...] = (1.0,)  # of the training images; the first is the main one
 
     def __post_init__(self) -> None:
-        if min(self.k, self.memory) < 1 or not self.temperature > 0:
-            raise UserError(f"{self}: k, temperature and memory must be > 0")
-        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise UserError(f"in_context.fractions is {self.fractions}; give some in (0, 1]")
+        ranges = {"1 or more": "k memory", "above 0": "temperature", "in (0, 1]": "fractions"}
+        check_numbers(self, ranges)
 
 
 class Memory(NamedTuple):

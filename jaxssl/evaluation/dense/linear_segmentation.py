@@ -29,6 +29,7 @@ from jaxssl.evaluation.dense.pixel_probe import DINO_V3, NECO, PixelProbe, run_p
 from jaxssl.evaluation.dense.whole_images import MapScores, encode_grids, whole_images
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.probes import LinearProbe, Probes, Schedule, init_probes, scan_updates
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.models.padded import resize_within
 from jaxssl.pretrained.encoder import Encoder
@@ -49,11 +50,8 @@ class Segmentation:
     fractions: tuple[float, ...] = (1.0,)  # of the training images; the first is the main one
 
     def __post_init__(self) -> None:
-        for field, value in dataclasses.asdict(self).items():
-            if field != "fractions" and value < 1:
-                raise UserError(f"segmentation.{field} is {value}; it must be 1 or more")
-        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise UserError(f"segmentation.fractions is {self.fractions}; give some in (0, 1]")
+        whole = "steps batch_size images cells"
+        check_numbers(self, {"1 or more": whole, "in (0, 1]": "fractions"})
 
 
 def _predict(

@@ -27,6 +27,7 @@ from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.grid_cells import class_counts, labeled_grids
 from jaxssl.evaluation.k_means import assign, k_means
 from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.progress import Progress
@@ -43,10 +44,8 @@ class Overclustering:
     restarts: int = 5
 
     def __post_init__(self) -> None:
-        if not self.clusters or min(self.iterations, self.restarts) < 1:
-            raise UserError(f"{self}: give clusters, and iterations and restarts of 1 or more")
-        if min(*self.clusters, self.components, self.cells) < 0:
-            raise UserError(f"{self}: clusters, components and cells must be 0 or more")
+        ranges = {"0 or more": "clusters components cells", "1 or more": "iterations restarts"}
+        check_numbers(self, ranges)
 
 
 def standardized(features: Float[np.ndarray, "n d"], components: int) -> Float[np.ndarray, "n c"]:

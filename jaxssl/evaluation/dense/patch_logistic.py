@@ -24,6 +24,7 @@ from jaxssl.evaluation.dense.confusion import scores, summarize
 from jaxssl.evaluation.dense.grid_cells import class_counts
 from jaxssl.evaluation.features import check_finite
 from jaxssl.evaluation.pixels import Pixels
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
 
@@ -40,8 +41,8 @@ class PatchLogistic:
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not self.c or min(*self.c, self.size, self.iterations) <= 0:
-            raise UserError(f"{self}: give c, size and iterations above 0")
+        ranges = {"1 or more": "size iterations", "above 0": "c", "0 or more": "tolerance"}
+        check_numbers(self, ranges)
 
 
 class Patches(NamedTuple):

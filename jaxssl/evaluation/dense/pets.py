@@ -42,7 +42,7 @@ class Pets(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.head_input not in ("map", "gap"):
-            raise UserError(f"pets.head_input is {self.head_input!r}; choose map or gap")
+            raise UserError(f"head_input is {self.head_input!r}; choose map or gap")
 
 
 def check_pets(data: DataSet, protocol: Pets) -> None:

@@ -28,6 +28,7 @@ from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import confusion_matrix, summarize
 from jaxssl.evaluation.dense.fcn import cross_entropy, measure
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.models.dense import Dense, LinearHead
 from jaxssl.pretrained.encoder import Encoder
@@ -46,10 +47,8 @@ class PixelProbe(CropRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 1 or min(self.iterations, self.points) < 0 or not 0 <= self.dropout < 1:
-            raise UserError(
-                f"{self}: size must be above 0, iterations and points 0 or more, dropout below 1"
-            )
+        ranges = {"1 or more": "size", "0 or more": "iterations points", "in [0, 1)": "dropout"}
+        check_numbers(self, ranges)
         if self.scratch:
             raise UserError(
                 "the encoder of this preset is frozen, so there is nothing to train from scratch; "

@@ -19,6 +19,7 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.canvas_batches import CanvasBatches
 from jaxssl.evaluation.fine_tuning import Change, Loss, fine_tune
 from jaxssl.evaluation.pixels import CROPS, Pixels
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
 from jaxssl.image.boxes import random_box, whole_box
@@ -54,8 +55,8 @@ class Recipe:
         ):
             if (value := getattr(self, field)) not in allowed:
                 raise UserError(f"unknown {field} {value!r}; choose one of {', '.join(allowed)}")
-        if not (self.epochs > 0 and self.batch_size > 0 and 0 < self.fraction <= 1):
-            raise UserError(f"{self}: epochs and batch_size must be > 0, fraction in (0, 1]")
+        ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "weight_decay"}
+        check_numbers(self, ranges | {"from 0 to 1": "milestones warmup", "in (0, 1]": "fraction"})
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer, for batches of so many images and epochs of so many steps."""
@@ -83,6 +84,7 @@ class CropRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_numbers(self, {"from 0 to 1": "flip", "above 0": "scale"})
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"scale is {self.scale}; give the least and the largest factor")
         if self.area and not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
