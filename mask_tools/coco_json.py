@@ -45,6 +45,10 @@ class CocoFile:
         """Annotations of each image, i64[n]."""
         return self.extents[:, 1] - self.extents[:, 0]
 
+    def paths(self, number: int) -> list[str]:
+        """The files, beside this one, from which the annotations of an image are read."""
+        return []
+
     def read(self, number: int, example: Example) -> list[Region]:
         """The annotations of an image."""
         begin, end = self.extents[number].tolist()

@@ -21,6 +21,10 @@ class PanopticFile(CocoFile):
 
     pngs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by the image's name
 
+    def paths(self, number: int) -> list[str]:
+        """The file of an image's masks."""
+        return [self.pngs[self.names[number]]]
+
     def read(self, number: int, example: Example) -> list[Region]:
         """The segments of an image."""
         path = pathlib.Path(self.pngs[self.names[number]])

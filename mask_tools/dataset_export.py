@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.checked_files import read_json
-from jaxssl.data.records import Info, read_info, write_info
+from jaxssl.data.records import Info, write_info
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
 from jaxssl.progress import Progress
@@ -27,10 +27,12 @@ from mask_tools.export_fingerprint import (
     Settings,
     describe,
     describe_segmenter,
-    flatten,
+    identify_content,
+    previous,
     refuse_difference,
+    refuse_other_annotations,
 )
-from mask_tools.matching import MIN_MATCHED, Faults, MatchReport, identify_images
+from mask_tools.matching import MIN_MATCHED, Faults, MatchReport, annotation_files
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
 from mask_tools.segmenters import Segmenter
 from mask_tools.shards import WORK, Finished, Job, recall
@@ -135,40 +137,18 @@ def segment_dataset(
         given = f"--shard-index {shard_index} of --num-shards {num_shards}"
         raise UserError(f"{given}: give one from 0 to {num_shards - 1}")
     numbers = matched.matches.number_of if matched else None
-    job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards, numbers)
+    files = annotation_files(opened, matched)
+    job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards, numbers, files)
     settings = describe(job, source, part)
     job = dataclasses.replace(job, made_from=settings["made_from"])
-    info = _previous(job, settings)
-    if info is None or split not in info.splits:
+    info = previous(job, settings)
+    if info is not None and split in info.splits:
+        refuse_other_annotations(job, info)
+    else:
         _begin(job, settings)
         own = range(shard_index, shards, num_shards)
         _make_missing(job, own, (max_broken, min_matched), workers=workers, ray=ray)
     return dataclasses.replace(_finish(job, settings, (max_broken, min_matched)), matched=matched)
-
-
-def _previous(job: Job, settings: Settings) -> Info | None:
-    """The folder's `info.json`, if it is there; `UserError` if the new split does not fit it."""
-    if not (job.folder / "info.json").exists():
-        return None
-    info = read_info(job.folder)
-    if info.segmenter is None:
-        raise UserError(f"{job.folder} holds records without regions; give another --out")
-    before = {**flatten(info.segmenter), "classes": list(info.class_names)}
-    if set(info.splits) != {job.split}:
-        # Each split has its own annotations: only the last's are noted.
-        del before["path_sha256"], before["images_sha256"]
-    shards = info.splits.get(job.split)
-    if shards is not None:
-        broken = info.segmenter.get("broken", {}).get(job.split, [])
-        before["shards"] = len(shards)
-        if settings["source"] not in info.source.split(", "):
-            before["source"] = info.source
-        before["images"] = sum(shard.count for shard in shards) + len(broken)
-        if identity := info.segmenter.get("content", {}).get(job.split):
-            before["content"] = identity
-            settings = settings | {"content": identify_images(job.source)}
-    refuse_difference(job.folder, before, settings)
-    return info
 
 
 def _begin(job: Job, settings: Settings) -> None:
@@ -212,7 +192,7 @@ def _make_missing(
 def _finish(job: Job, settings: Settings, limits: tuple[float, float]) -> ExportResult:
     """Writes `info.json` if all shards are there: whichever job of an array comes to it last."""
     with locked(job.folder, "finishes"):
-        info = _previous(job, settings)
+        info = previous(job, settings)
         if info is not None and job.split in info.splits:
             _clear_work(job)  # in case that the run that completed it was killed before it did
             return ExportResult(job.folder, job.split, job.shards, job.shards)
@@ -277,7 +257,7 @@ def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finis
     shards = tuple(finished.info for finished in results)
     described = describe_segmenter(job)
     described["broken"] = before.get("broken", {}) | {job.split: _broken(results)}
-    described["content"] = before.get("content", {}) | {job.split: identify_images(job.source)}
+    described["content"] = before.get("content", {}) | {job.split: identify_content(job)}
     if job.numbers is not None:
         described["left_out"] = before.get("left_out", {}) | {job.split: _faults(results).count}
     return Info(

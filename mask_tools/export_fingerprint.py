@@ -3,22 +3,30 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxssl.data.records import SegmenterInfo
+from jaxssl.data.identity import identify_files
+from jaxssl.data.records import Info, SegmenterInfo, read_info
 from jaxssl.errors import UserError
+from mask_tools.matching import identify_images
 from mask_tools.segmenters import EXACT, SEGMENTERS
 from mask_tools.segmenters.hugging_face import Transformers
 from mask_tools.shards import Job
 
 Settings = dict[str, Any]
 
-_FILES = ("checkpoint", "path", "images")  # options of segmenters that name what they read
+_log = logging.getLogger("jaxssl.data")
+
+_ANNOTATIONS = ("path", "images")
+_FILES = ("checkpoint", *_ANNOTATIONS)  # options of segmenters that name what they read
 # May differ between two runs: of files the checksums count, the others only affect the speed.
 _FREE = (*_FILES, "model", "revision", "device", "points_per_batch", "images_per_batch")
+
+_AND = " annotations:"  # between the identities of a split's images and its annotations
 
 
 def describe_segmenter(job: Job) -> SegmenterInfo:
@@ -72,16 +80,74 @@ def describe(job: Job, source: str, part: str) -> Settings:
         "content": job.source.fingerprint(),  # of the source's files
     }
     # Copies of annotations have other times: that is no other setting, but shards are made again.
-    named = [pathlib.Path(path) for n in _FILES if (path := getattr(job.segmenter, n, ""))]
-    times = [file.stat().st_mtime_ns for path in named for file in _files(path)]
-    made_from = hashlib.sha256(json.dumps([settings, times]).encode()).hexdigest()
+    stats = [file.stat() for file in job.files if file.is_file()]
+    states = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    made_from = hashlib.sha256(json.dumps([settings, states]).encode()).hexdigest()
     return settings | {"made_from": made_from}
+
+
+def previous(job: Job, settings: Settings) -> Info | None:
+    """The folder's `info.json`, if it is there; `UserError` if the new split does not fit it."""
+    if not (job.folder / "info.json").exists():
+        return None
+    info = read_info(job.folder)
+    if info.segmenter is None:
+        raise UserError(f"{job.folder} holds records without regions; give another --out")
+    before = {**flatten(info.segmenter), "classes": list(info.class_names)}
+    if set(info.splits) != {job.split}:
+        # Each split has its own annotations: only the last's are noted.
+        del before["path_sha256"], before["images_sha256"]
+    shards = info.splits.get(job.split)
+    if shards is not None:
+        broken = info.segmenter.get("broken", {}).get(job.split, [])
+        before["shards"] = len(shards)
+        if settings["source"] not in info.source.split(", "):
+            before["source"] = info.source
+        before["images"] = sum(shard.count for shard in shards) + len(broken)
+        if images := _noted(info, job.split)[0]:
+            before["content"] = images
+            settings = settings | {"content": identify_images(job.source)}
+    refuse_difference(job.folder, before, settings)
+    return info
+
+
+def identify_content(job: Job) -> str:
+    """The identity of the images, and behind it that of what annotates them, if files do."""
+    files = _annotation_files(job)
+    return identify_images(job.source) + (_AND + identify_files(files) if files else "")
+
+
+def _annotation_files(job: Job) -> list[pathlib.Path]:
+    """Those that options name, and those of single images."""
+    named = [path for option in _ANNOTATIONS if (path := getattr(job.segmenter, option, ""))]
+    return [*(path for path in map(pathlib.Path, named) if path.is_file()), *job.files]
+
+
+def _noted(info: Info, split: str) -> tuple[str, str]:
+    """The identities of a split's images and annotations, "" where `info.json` has none."""
+    identity = info.segmenter.get("content", {}).get(split, "") if info.segmenter else ""
+    images, _, annotations = identity.partition(_AND)
+    return images, annotations
+
+
+def refuse_other_annotations(job: Job, info: Info) -> None:
+    """Raises `UserError` if a complete split was made from annotations of another content."""
+    noted, files = _noted(info, job.split)[1], _annotation_files(job)
+    if noted:
+        key = "content of annotations"
+        refuse_difference(job.folder, {key: noted}, {key: identify_files(files)})
+    elif job.files or (files and len(info.splits) > 1):  # else `path_sha256` is of the content
+        _log.warning(
+            "%s is taken as it is, since its export noted no contents of annotations; if they have "
+            "changed since, give another --out",
+            job.folder,
+        )
 
 
 def refuse_difference(folder: pathlib.Path, before: Settings, now: Settings) -> None:
     """Raises `UserError`, naming the settings that differ from those of an earlier run, if any."""
     different = [
-        key if key == "content" else f"{key} ({before[key]} before, {now[key]} now)"
+        key if key.startswith("content") else f"{key} ({before[key]} before, {now[key]} now)"
         for key in now
         if key in before and before[key] != now[key] and key != "made_from"
     ]

@@ -71,6 +71,13 @@ class MaskFiles:
                         "has, name them KEY/0.png, KEY/1.png, ..."
                     )
 
+    def paths(self, number: int) -> list[str]:
+        """The files from which the annotations of an image are read."""
+        files = [*self.files[number]]
+        if self.reader is _read_pngs and _scores_beside(files).is_file():
+            files.append(str(_scores_beside(files)))
+        return files
+
     def read(self, number: int, example: Example) -> list[Region]:
         """The annotations of an image."""
         return self.reader(self.files[number], example)
@@ -241,10 +248,15 @@ def _read_yolo(files: Sequence[str], example: Example) -> list[Region]:
     return found
 
 
+def _scores_beside(files: Sequence[str]) -> pathlib.Path:
+    """The table that SAM writes beside the masks of an image."""
+    return pathlib.Path(files[0]).parent / "metadata.csv"
+
+
 def _read_pngs(files: Sequence[str], example: Example) -> list[Region]:
     """A mask in each file; in SAM's metadata.csv beside them there may be their scores."""
     scores: dict[str, float] = {}
-    table = pathlib.Path(files[0]).parent / "metadata.csv"
+    table = _scores_beside(files)
     if table.is_file():
         with broken_by(example), naming_damage(table, "copy it again, or delete it"):
             rows = csv.DictReader(table.read_text("utf-8-sig").splitlines())

@@ -6,11 +6,12 @@ named, and too many of them are an error.
 
 import dataclasses
 import os
+import pathlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxssl.data.identity import InFiles, identify
+from jaxssl.data.identity import InFiles, files_beside, identify
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
 from jaxssl.data.source import Example, Keyed, Source
 from jaxssl.errors import UserError
@@ -238,4 +239,17 @@ def choose(source: Source, keys: Collection[str] | Mapping[str, int]) -> Source:
 
 def identify_images(source: Source) -> str:
     """The identity of a source, the whole one of chosen images; see `identify`."""
-    return identify(source.source if isinstance(source, Chosen) else source)
+    return identify(_whole(source))
+
+
+def annotation_files(source: Source, matched: MatchReport | None) -> tuple[pathlib.Path, ...]:
+    """The files of annotations, label maps and classes of images, but those that options name."""
+    files = files_beside(_whole(source))
+    if matched:
+        for number in sorted({*matched.matches.number_of.values()}):
+            files += map(pathlib.Path, matched.opened.paths(number))
+    return tuple(files)
+
+
+def _whole(source: Source) -> Source:
+    return source.source if isinstance(source, Chosen) else source

@@ -1,15 +1,20 @@
 """Tells whether a source has the images that it had before, wherever they are now."""
 
+import concurrent.futures
 import hashlib
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxssl.data.folder import Folder
+from jaxssl.data.label_maps import LabelFolder
 from jaxssl.data.source import Source
 
 _SAMPLED, _ENDS = 1000, 2**16  # files that are looked into, bytes at either end
+_THREADS = 8
 
 
 @runtime_checkable
@@ -42,3 +47,29 @@ def identify(source: Source) -> str:
         except OSError:  # it will be named when it is to be read
             digest.update(os.fsencode(f"{name}\0missing\0"))
     return digest.hexdigest()
+
+
+def files_beside(source: Source) -> list[pathlib.Path]:
+    """The files that say what the images are of: label maps, in their order, or a table."""
+    if isinstance(source, LabelFolder):
+        return [source._root / file for file in source._files]
+    return [source._table] if isinstance(source, Folder) and source._table else []
+
+
+def identify_files(files: Sequence[pathlib.Path]) -> str:
+    """Changes with any byte of these files, which are small beside images, or with their order."""
+    shares = [files[start::_THREADS] for start in range(_THREADS)]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:  # a disk may be far away
+        checksums = threads.map(_checksums, shares)
+        return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
+
+
+def _checksums(files: Sequence[pathlib.Path]) -> str:
+    found = []
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError:
+            found.append("missing")
+    return " ".join(found)
