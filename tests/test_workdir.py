@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from PIL import Image
 from jaxssl.config import base
 from jaxssl.data import open_source
 from jaxssl.errors import UserError
+from jaxssl.training import workdir as workdir_module
 from jaxssl.training.workdir import (
     Environment,
     check_images,
     check_workdir,
     create_workdir,
+    environment,
     read_environment,
 )
 
@@ -133,3 +136,23 @@ def test_a_run_goes_on_in_less_memory(tmp_path):
     start(run, **encoder, **{"encoder.remat_expansions": True, "remat": True})
     with pytest.raises(UserError, match=r"encoder.width: 1.0 -> 0.5"):
         start(run, **encoder, **{"encoder.width": 0.5})
+
+
+def test_the_revision_is_that_of_the_code_alone(tmp_path, monkeypatch):
+    """Not that of the user's repository, in which an environment may lie."""
+
+    def git(*words):
+        named = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *named, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    for folder in ("venv/jaxssl", "jaxssl"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(workdir_module.__file__, tmp_path / folder)
+    (tmp_path / ".gitignore").write_text("venv/")
+    git("add", ".")
+    git("commit", "-m", "first")
+    git("tag", "-m", "one", "v1")
+    for folder, revision in (("venv/jaxssl", None), ("jaxssl", "v1")):
+        monkeypatch.setattr(workdir_module, "__file__", str(tmp_path / folder / "workdir.py"))
+        assert environment()["git"] == revision

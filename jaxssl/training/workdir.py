@@ -245,14 +245,15 @@ def _version(package: str) -> str | None:
 
 def _revision() -> str | None:
     """The git revision of the code that runs, if it is a checkout and there is git."""
+    file = pathlib.Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=pathlib.Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # What is installed into an environment inside a repository is none of its files.
+        return (git("ls-files", file.name) and git("describe", "--always", "--dirty")) or None
     except OSError:
         return None
-    return described.stdout.strip() or None
