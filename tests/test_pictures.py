@@ -1,9 +1,13 @@
 """Pictures of a report."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from jaxssl.data.rle import encode_mask
+from jaxssl.data.source import Regions
 from jaxssl.reporting.pictures import (
     color,
     draw_boxes,
@@ -41,6 +45,33 @@ def test_pictures_keep_the_aspect_of_images():
     assert right[112:].all()
     ((shown, heated),) = heat_rows([(image, np.zeros((50, 100), np.float32))])
     assert (shown.width, shown.height) == (heated.width, heated.height) == (100, 50)
+
+
+def test_only_the_regions_that_are_drawn_are_decoded():
+    count, side = 200, 400
+    masks = np.zeros((count, side, side), bool)
+    for n in range(count):  # bands, the first ones the largest
+        masks[n, 8 * (n % 50) : 8 * (n % 50) + 8, : side - n] = True
+    regions = Regions(
+        size=(side, side),
+        box=np.zeros((count, 4), np.float32),
+        area=masks.sum(axis=(1, 2)),
+        object=np.arange(count),
+        score=np.ones(count, np.float32),
+        level=np.zeros(count, np.int64),
+        rle=tuple(map(encode_mask, masks)),
+    )
+    image = np.zeros((side, side, 3), np.uint8)
+    draw_regions(image, regions)
+    tracemalloc.start()
+    drawn = np.asarray(draw_regions(image, regions))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < masks.nbytes / 4
+    tinted = drawn.any(axis=(1, 2))
+    assert tinted[: 24 * 8 * 224 // 400].all()
+    assert not tinted[24 * 8 * 224 // 400 + 1 :].any()
+    assert (drawn[2, 2] == np.rint(0.28 * np.array(color(0))).astype(np.uint8)).all()
 
 
 def test_masks_have_no_bars_and_name_what_they_show():

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from jaxssl.data import Source
 from jaxssl.data.label_maps import VOID
+from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Regions
 from jaxssl.errors import UserError
 from jaxssl.preview import CutViews
@@ -110,10 +111,9 @@ def draw_regions(image: np.ndarray, regions: Regions | None) -> Image.Image:
     if regions is None or not len(regions):
         return base
     pixels = np.asarray(base).astype(np.float32)
-    masks, order = regions.masks(), np.argsort(-regions.area, kind="stable")[:DRAWN_REGIONS]
-    for number, index in enumerate(order):
-        small = Image.fromarray(masks[index]).resize(size, Image.Resampling.NEAREST)
-        mask = np.asarray(small)
+    for number, counts in enumerate(regions.largest(DRAWN_REGIONS)):
+        whole = Image.fromarray(decode_mask(counts, regions.size))
+        mask = np.asarray(whole.resize(size, Image.Resampling.NEAREST))
         edge = mask & ~(np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1)
                         & np.roll(mask, -1, 1))  # fmt: skip
         pixels[mask] = 0.72 * pixels[mask] + 0.28 * np.array(color(number))
