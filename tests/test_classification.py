@@ -18,8 +18,9 @@ from jaxssl.evaluation.classification.augmented_images import TrainingImages
 from jaxssl.evaluation.classification.few_shot import FewShot
 from jaxssl.evaluation.classification.knn import Knn
 from jaxssl.evaluation.datasets import open_datasets
-from jaxssl.evaluation.features import adapt_batch_norm
-from jaxssl.evaluation.probes import LinearProbe
+from jaxssl.evaluation.dense.overclustering import standardized
+from jaxssl.evaluation.features import adapt_batch_norm, standardizer
+from jaxssl.evaluation.probes import LinearProbe, Schedule, init_probes
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import encoder as encoder_module
 from jaxssl.pretrained.encoder import Encoder
@@ -217,6 +218,25 @@ def test_features_of_some_rows(monkeypatch, in_memory):
     rows = np.array([6, 0, 3, 2, 5])
     found = encoder_module.extract(lambda batch: jnp.float32(batch[:, 0, 0]), images, 2, rows=rows)
     np.testing.assert_array_equal(found, images[rows, 0, 0])
+
+
+def test_features_are_standardized_by_one_rule():
+    rows = np.random.default_rng(0).normal(3, [0.5, 2, 1e-3, 1, 1], (9000, 5)).astype(np.float32)
+    rows[:, 3], rows[:, 4] = 0.1, 0
+    scaler = StandardScaler().fit(rows.astype(np.float64))
+    for found, theirs in zip(standardizer(rows), (scaler.mean_, scaler.scale_), strict=True):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, theirs, rtol=1e-6)
+
+
+def test_a_constant_of_many_rows_is_one_for_every_task():
+    """In float32 the mean of so many rows is 0.0969 and their deviation 0.0031."""
+    constant = np.full((3_000_000, 1), 0.1, np.float32)
+    schedule = Schedule(LinearProbe(), 256, 1)
+    every = np.arange(len(constant))
+    probes = init_probes(jax.random.key(0), schedule, (0.1,), constant, every, num_classes=2)
+    assert (float(probes.mean[0]), float(probes.std[0])) == (np.float32(0.1), 1)
+    assert not standardized(constant, 1).any()
 
 
 def test_features_of_no_image(tiny):

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxssl.config import LINEAR_EPOCHS
+from jaxssl.evaluation.features import standardizer
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.optim import Sgd
 from jaxssl.types import Leaf, Tree
@@ -104,8 +105,7 @@ def init_probes(
     weight, bias = jnp.tile(first[None], (len(rates), 1, 1)), jnp.zeros((len(rates), num_classes))
     mean, std = jnp.zeros(shape[0]), jnp.ones(shape[0])
     if protocol.standardize:
-        learned = features[rows]
-        mean, std = jnp.asarray(learned.mean(axis=0)), jnp.asarray(learned.std(axis=0) + 1e-6)
+        mean, std = map(jnp.asarray, standardizer(features[rows]))
     opt_state = jax.vmap(schedule.optimizer().init)((weight, bias))
     return Probes(weight, bias, opt_state, jnp.array(rates), mean, std)
 

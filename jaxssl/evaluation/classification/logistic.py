@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.datasets import DataSet, check_labels, choose_held_out
-from jaxssl.evaluation.features import LabeledFeatures, labeled_features
+from jaxssl.evaluation.features import LabeledFeatures, labeled_features, standardizer
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
@@ -104,7 +104,7 @@ def logistic_regression(
 
     def fit(rows: np.ndarray, c: float, of: np.ndarray) -> np.ndarray:
         features = train.features[rows]
-        mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
+        mean, std = standardizer(features)
         weight, bias = minimize(
             (features - mean) / std,
             train.labels[rows],

@@ -25,6 +25,7 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.grid_cells import class_counts, labeled_grids
+from jaxssl.evaluation.features import standardizer
 from jaxssl.evaluation.k_means import assign, k_means
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.ranges import check_numbers
@@ -52,8 +53,8 @@ def standardized(features: Float[np.ndarray, "n d"], components: int) -> Float[n
     """Features of mean 0 and deviation 1, on their first principal axes; with 0 as they are."""
     if not components:
         return features
-    mean, std = features.mean(axis=0), features.std(axis=0)
-    features = (features - mean) / np.where(std > 0, std, 1)
+    mean, std = standardizer(features)
+    features = (features - mean) / std
     _, axes = np.linalg.eigh(features.T @ features)  # the largest last
     return features @ axes[:, ::-1][:, :components]
 

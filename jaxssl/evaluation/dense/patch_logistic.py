@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.logistic import minimize
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import scores, summarize
 from jaxssl.evaluation.dense.grid_cells import class_counts
-from jaxssl.evaluation.features import check_finite
+from jaxssl.evaluation.features import check_finite, standardizer
 from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import TaskResult
@@ -78,13 +78,6 @@ def patches_of(encoder: Encoder, pixels: Pixels, part: str, rows: np.ndarray) ->
     total = np.concatenate([total.ravel() for _, total in of_each])
     features = np.asarray(grids, np.float32).reshape(-1, grids.shape[3])
     return Patches(features, counts, total - counts.sum(axis=1))
-
-
-def standardizer(features: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each dimension; 1 for one that does not vary."""
-    std = features.std(axis=0, dtype=np.float64)
-    mean = features.mean(axis=0, dtype=np.float64)
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
 def predict(
