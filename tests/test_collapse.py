@@ -1,9 +1,12 @@
 """Measures of health against plain numpy, what they say of a collapse, and the advice on it."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.config import base, defaults, flatten
 from jaxssl.evaluation.collapse import (
     advise,
     alignment,
@@ -13,6 +16,8 @@ from jaxssl.evaluation.collapse import (
     regions_used,
     uniformity,
 )
+from jaxssl.methods import DINO, METHODS
+from jaxssl.optim import OPTIMIZERS
 from jaxssl.samplers import RandomCrop, RegionCrop
 
 RNG = np.random.default_rng(0)
@@ -62,19 +67,28 @@ def test_a_collapse_is_seen_and_advised_on():
         return {name: float(value) for name, value in health(z, z, z).items()}
 
     healthy = measure(spread)
-    assert advise(healthy, "simclr", max_rank=d) == []
+    assert advise(healthy, "", max_rank=d) == []
     assert healthy["std"] / healthy["std_if_even"] == pytest.approx(1, abs=0.02)
     for collapsed in (line, point):
-        (said,) = advise(measure(collapsed), "dino", max_rank=d)
+        (said,) = advise(measure(collapsed), DINO.remedies, max_rank=d)
         assert "they use 1.0 of 16 directions" in said
         assert "method.teacher_temperature" in said
-    (said,) = advise(measure(point), "moco", max_rank=d)
-    assert "method.temperature" in said
     assert measure(point)["uniformity"] == pytest.approx(0, abs=1e-4)
-    assert advise(measure(point), "moco", max_rank=d, trained=False) == []
-    (said,) = advise(measure(point) | {"no_region": 0.6}, "simclr", max_rank=d, trained=False)
+    assert advise(measure(point), "", max_rank=d, trained=False) == []
+    (said,) = advise(measure(point) | {"no_region": 0.6}, "", max_rank=d, trained=False)
     assert said.startswith("60% of the images")
     assert "sampler.min_area" in said
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_advised_can_be_set(name):
+    config = base()
+    config.method = defaults("method", name)
+    words = re.findall(r"\b(?:optim|method|views|sampler)\.\w+|batch_size", METHODS[name].remedies)
+    assert words
+    # Of the optimizer, any has its options.
+    keys = {*flatten(config), *(f"optim.{key}" for o in OPTIMIZERS for key in defaults("optim", o))}
+    assert set(words) <= keys
 
 
 def test_regions_used():

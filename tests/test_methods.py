@@ -26,6 +26,11 @@ BATCH_SIZE, IMAGES, CANVAS = 16, 64, 24
 VIEWS = ViewConfig(size=16, num_local=1, local_size=8, recipe="none")
 SMALL = {"hidden": (8,), "dim": 6, "predictor_hidden": (4,), "queue_size": 32, "temperature": 0.5}
 
+# What is sent between devices, how often a step: negatives, and in DetCon the regions that they
+# show; keys that join a queue. A method that is not named sends sums alone.
+GATHERED = {"simclr": 1, "moco": 1, "swav": 1, "detcon_s": 2, "detcon_b": 2}
+WITH_TARGET = ("moco", "byol", "dino", "detcon_b")  # a second network, in which nothing is dropped
+
 
 def small(name, encoder):
     """The method, as small as its options allow."""
@@ -158,16 +163,12 @@ def test_eight_devices_equal_one(started, after_one, eight):
     jax.tree.map(close, after_one, after_eight)
 
 
-# Of the negatives, and in DetCon of the regions that they show; of the keys that join a queue.
-GATHERED = {"simclr": 1, "moco": 1, "swav": 1, "detcon_s": 2, "detcon_b": 2}
-
-
 def test_devices_send_each_other_sums_and_negatives_alone(eight):
     """What is split over the devices, images, views, features, stays where it is."""
     name = next(name for name, cls in METHODS.items() if type(eight.method) is cls)
     sent = collectives(eight.program.as_text())
     assert sent.pop("all-reduce") > 0
-    assert sent == ({"all-gather": GATHERED[name]} if name in GATHERED else {})
+    assert sent == ({"all-gather": GATHERED[name]} if name in GATHERED else {}), "see GATHERED"
 
 
 def test_encoder_and_what_evaluation_loads_move(one, started, after_one):
@@ -207,9 +208,8 @@ def test_the_trained_network_draws_and_its_target_does_not(name, tiny_encoder):
     state = jax.eval_shape(method.init, key, views)
     drew.clear()
     jax.eval_shape(functools.partial(method.loss, key=key, t=t), *state, views)
-    has_target = name in ("moco", "byol", "dino", "detcon_b")
     assert any(drew)
-    assert all(drew) != has_target
+    assert all(drew) != (name in WITH_TARGET), "see WITH_TARGET"
 
 
 @pytest.mark.parametrize(

@@ -45,22 +45,6 @@ MIN_RANK = 1 / 8  # RankMe, as a share of the most it can be
 CHUNK = 64  # images whose views are cut at once
 DEAD = 1e-3  # std of a dimension, as a share of that of even directions
 MAX_WITHOUT = 0.5  # share of images without a usable region
-# What to change, by what the authors and users of each method report, and by our own runs.
-REMEDIES = {
-    "byol": "set optim.name=sgd or lars, raise method.momentum towards 1, lower optim.lr, train "
-    "for more and smaller batches",
-    "simsiam": "set optim.name=sgd, lower optim.lr or batch_size, set "
-    "optim.constant_lr_for=('predictor',)",
-    "dino": "lower method.teacher_temperature (0.02), lower method.num_outputs, set "
-    "method.head_batch_norm=True, move method.momentum within 0.9 to 0.9995",
-    "swav": "lower method.epsilon (0.03), lower method.num_prototypes, raise "
-    "method.freeze_prototypes, lower optim.lr",
-    "detcon_b": "raise method.momentum towards 1, lower optim.lr, look at the regions",
-}
-CONTRASTIVE = (
-    "lower optim.lr or raise optim.warmup_epochs, lower method.temperature, raise batch_size, and "
-    "look whether two views still show the same thing (views.scale)"
-)
 
 
 def dimension_std(z: Float[Array, "n d"]) -> Float[Array, " d"]:
@@ -119,13 +103,13 @@ def regions_used(canvases: Batch, sampler: Sampler) -> np.ndarray:
 
 
 def advise(
-    measures: Mapping[str, float], method: str, *, max_rank: int, trained: bool = True
+    measures: Mapping[str, float], remedies: str, *, max_rank: int, trained: bool = True
 ) -> list[str]:
     """A line for each thing that is wrong with a run, and what to change; [] if nothing is.
 
     Args:
       measures: those of `health`, with `no_region` where training reads regions.
-      method: name of the method.
+      remedies: of the method, against a collapse.
       max_rank: the smaller of the number of images and of dimensions.
       trained: whether the encoder is; before, its features tell nothing.
     """
@@ -134,7 +118,7 @@ def advise(
     if trained and (spread < MIN_SPREAD or rank < MIN_RANK * max_rank):
         lines.append(
             f"the features are collapsing: they use {rank:.1f} of {max_rank} directions (RankMe) "
-            f"and spread {spread:.0%} as far as even ones; {REMEDIES.get(method, CONTRASTIVE)}"
+            f"and spread {spread:.0%} as far as even ones; {remedies}"
         )
     if measures.get("no_region", 0.0) > MAX_WITHOUT:
         lines.append(

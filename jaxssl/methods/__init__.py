@@ -24,9 +24,12 @@ Metrics = dict[str, Any]  # name -> f32[]
 
 @runtime_checkable
 class Method(Protocol):
-    """A check and four pure functions. `t` is the progress of training, in [0, 1]."""
+    """Two constants, a check and four pure functions. `t` is the progress, in [0, 1]."""
 
     needs_regions: bool  # whether it reads `View.planes`: the regions of every view
+    # What to change if its features collapse, as its authors and users say, and our own runs: the
+    # end of a warning.
+    remedies: str
 
     @property
     def encoder(self) -> nn.Module:

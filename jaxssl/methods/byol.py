@@ -51,6 +51,10 @@ class BYOL:
     """
 
     needs_regions: ClassVar[bool] = False
+    remedies: ClassVar[str] = (
+        "set optim.name=sgd or lars, raise method.momentum towards 1, lower optim.lr, train for "
+        "more and smaller batches"
+    )
 
     encoder: nn.Module
     hidden: tuple[int, ...] = (4096,)  # widths of the hidden layers of g and of q

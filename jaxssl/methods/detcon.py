@@ -47,6 +47,10 @@ class DetCon:
     """Options of both variants, and what they compute alike."""
 
     needs_regions: ClassVar[bool] = True
+    remedies: ClassVar[str] = (
+        "lower optim.lr or raise optim.warmup_epochs, lower method.temperature, raise batch_size, "
+        "and look at the regions (python -m mask_tools.inspect)"
+    )
 
     encoder: nn.Module
     temperature: float = 0.1

@@ -12,6 +12,7 @@ has batch statistics of its own; the regions of a view are the same for both net
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -37,6 +38,11 @@ class State:
 @dataclasses.dataclass(frozen=True)
 class DetConB(DetCon):
     """Hyperparameters: those of `DetCon`, and of the target."""
+
+    remedies: ClassVar[str] = (
+        "raise method.momentum towards 1, lower optim.lr, and look at the regions (python -m "
+        "mask_tools.inspect)"
+    )
 
     hidden: tuple[int, ...] = (4096,)  # of g and of q
     dim: int = 256

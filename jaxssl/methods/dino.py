@@ -49,6 +49,10 @@ class DINO:
     """
 
     needs_regions: ClassVar[bool] = False
+    remedies: ClassVar[str] = (
+        "lower method.teacher_temperature (0.02), lower method.num_outputs, set "
+        "method.head_batch_norm=True, move method.momentum within 0.9 to 0.9995"
+    )
 
     encoder: nn.Module
     hidden: tuple[int, ...] = (2048, 2048)  # widths of the hidden layers of the MLP

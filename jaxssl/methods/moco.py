@@ -55,6 +55,11 @@ class MoCo:
     """
 
     needs_regions: ClassVar[bool] = False
+    remedies: ClassVar[str] = (
+        "lower optim.lr or raise optim.warmup_epochs, lower method.temperature, keep "
+        "method.queue_size within an epoch, and look whether two views still show the same thing "
+        "(views.scale)"
+    )
 
     encoder: nn.Module
     temperature: float = 0.2

@@ -35,6 +35,10 @@ class SimCLR:
     """Hyperparameters; the defaults are those of SAMCLR's paper and code."""
 
     needs_regions: ClassVar[bool] = False
+    remedies: ClassVar[str] = (
+        "lower optim.lr or raise optim.warmup_epochs, lower method.temperature, raise batch_size, "
+        "and look whether two views still show the same thing (views.scale)"
+    )
 
     encoder: nn.Module
     temperature: float = 0.07

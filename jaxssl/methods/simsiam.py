@@ -31,6 +31,9 @@ class SimSiam:
     """
 
     needs_regions: ClassVar[bool] = False
+    remedies: ClassVar[str] = (
+        "set optim.name=sgd, lower optim.lr or batch_size, set optim.constant_lr_for=('predictor',)"
+    )
 
     encoder: nn.Module
     hidden: tuple[int, ...] = (2048, 2048)  # widths of the hidden layers of g

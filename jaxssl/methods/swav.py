@@ -43,6 +43,10 @@ class SwAV:
     """
 
     needs_regions: ClassVar[bool] = False
+    remedies: ClassVar[str] = (
+        "lower method.epsilon (0.03), lower method.num_prototypes, raise method.freeze_prototypes, "
+        "lower optim.lr"
+    )
 
     encoder: nn.Module
     hidden: tuple[int, ...] = (2048,)  # widths of the hidden layers of g

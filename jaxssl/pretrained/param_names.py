@@ -218,7 +218,7 @@ def _others(
 
     One that belongs to a layer like those of the encoder is an error: of another architecture.
     """
-    word = re.compile(r"(?:params/|batch_stats/)?([a-z]+|\d+)")
+    word = re.compile(r"(?:params/|batch_stats/)?([A-Za-z]+|\d+)")
     prefixes = {name.removesuffix(NAMINGS[naming](path)) for path, name in names.items()}
     layers = {word.match(NAMINGS[naming](path))[1] for path in names}  # type: ignore[index]
     others = []

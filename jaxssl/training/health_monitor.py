@@ -31,11 +31,11 @@ class HealthMonitor:
 
         Nothing is of a single training image, either: the measures compare images.
         """
-        self._method, self._trainer = config.method.name, trainer
-        self._sampler, self._pipeline = trainer.step.sampler, trainer.pipeline
+        self._trainer, self._pipeline = trainer, trainer.pipeline
+        self._method, self._sampler = trainer.step.method, trainer.step.sampler
         views = dataclasses.replace(trainer.step.views, num_global=2, num_local=0)
         self._encode = sharding.jit_over_rows(
-            make_encode_fn(trainer.step.method.encoder, self._sampler, views),
+            make_encode_fn(self._method.encoder, self._sampler, views),
             trainer.mesh,
             seldom=True,
         )
@@ -66,7 +66,8 @@ class HealthMonitor:
                 "no_region": float(np.mean(regions == 0)),
             }
         max_rank, trained = min(features[0].shape), step > 0
-        for advice in advise(measures, self._method, max_rank=max_rank, trained=trained):
+        remedies = self._method.remedies
+        for advice in advise(measures, remedies, max_rank=max_rank, trained=trained):
             log.warning("step %d: %s", step, advice)
         return {f"health/{name}": value for name, value in measures.items()}
 
