@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, get_args
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
-from jaxssl.renamed import CONFIG_KEYS, REMOVED_KEYS
+from jaxssl.renamed import CONFIG_KEYS, REMOVED_KEYS, SavedConfig
 from jaxssl.samplers import SAMPLERS, Sampler
 from jaxssl.views import ViewConfig
 
@@ -39,15 +39,9 @@ KNOWN: dict[str, Mapping[str, Any]] = {
 
 
 def defaults(section: str, name: str, **changes: Any) -> ConfigDict:
-    """The section of a config that builds `name`: every field with its default, some changed.
+    """The section encoder, method, sampler or optim that builds `name`; some fields changed.
 
-    Args:
-      section: encoder, method, sampler or optim.
-      name: of one of those that there are.
-      changes: of defaults.
-
-    Raises:
-      UserError: no such section, name or field.
+    Raises UserError if there is no such section, name or field.
     """
     cls = _lookup(section, name)
     fields = {"name": name} | _fields(cls) | BESIDE.get(section, {})
@@ -85,8 +79,7 @@ def _fields(cls: Any) -> dict[str, Any]:
 
 
 def _declared(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
-    declaring: Any = cls.func if isinstance(cls, functools.partial) else cls
-    return dataclasses.fields(declaring)
+    return dataclasses.fields(getattr(cls, "func", cls))
 
 
 # Keys of a section that are no field of what it builds.
@@ -151,21 +144,6 @@ def choose(variant: str, variants: Sequence[str]) -> str:
         hint = f"did you mean {near[0]!r}? There are" if near else "choose one of"
         raise UserError(f"no variant {variant!r} of this config; {hint} {', '.join(variants)}")
     return variant
-
-
-class Named(TypedDict):
-    """A section that is one class out of several."""
-
-    name: str
-
-
-class SavedConfig(TypedDict):
-    """The keys that the saved config of a run has, whichever version wrote it."""
-
-    encoder: Named
-    method: Named
-    sampler: Named
-    optim: Named
 
 
 def all_keys(config: ConfigDict | SavedConfig) -> ConfigDict:

@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.config import BESIDE, Named
+from jaxssl.config import BESIDE
 from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
@@ -34,6 +34,7 @@ from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.pretrained.metadata import Metadata, preprocessing_of
 from jaxssl.pretrained.model_card import model_card, torch_code, use_in_torch
 from jaxssl.pretrained.weight_files import write_weights
+from jaxssl.renamed import Named
 from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.training.results import read_results, restore_encoder
 from jaxssl.training.workdir import environment, read_config

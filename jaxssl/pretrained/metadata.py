@@ -7,9 +7,9 @@ import typing
 from collections.abc import Mapping
 
 from jaxssl.checked_files import parse_json
-from jaxssl.config import Named
 from jaxssl.errors import UserError
 from jaxssl.image.augment import NORMALIZE
+from jaxssl.renamed import Named
 
 AGAIN = "export it again"  # what to do about a damaged file
 _NEEDED = {"encoder", "preprocessing", "step"}

@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed
 from jaxssl.checked_files import damage_of, read_json
-from jaxssl.config import SavedConfig, build_method, check, complete, flatten
+from jaxssl.config import build_method, check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import holder, lock, write_text
-from jaxssl.renamed import REMOVED_KEYS
+from jaxssl.renamed import REMOVED_KEYS, SavedConfig
 from jaxssl.training.checkpoint import newest_step
 
 # Keys that may differ from the saved config when a run is continued: they change how fast, how long
