@@ -27,12 +27,18 @@ from mask_tools.export_fingerprint import (
     Settings,
     describe,
     describe_segmenter,
-    identify_content,
+    identify_annotations,
     previous,
     refuse_difference,
     refuse_other_annotations,
 )
-from mask_tools.matching import MIN_MATCHED, Faults, MatchReport, annotation_files
+from mask_tools.matching import (
+    MIN_MATCHED,
+    Faults,
+    MatchReport,
+    annotation_files,
+    identify_images,
+)
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
 from mask_tools.segmenters import Segmenter
 from mask_tools.shards import WORK, Finished, Job, recall
@@ -257,7 +263,8 @@ def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finis
     shards = tuple(finished.info for finished in results)
     described = describe_segmenter(job)
     described["broken"] = before.get("broken", {}) | {job.split: _broken(results)}
-    described["content"] = before.get("content", {}) | {job.split: identify_content(job)}
+    described["content"] = before.get("content", {}) | {job.split: identify_images(job.source)}
+    described["annotations"] = before.get("annotations", {}) | identify_annotations(job)
     if job.numbers is not None:
         described["left_out"] = before.get("left_out", {}) | {job.split: _faults(results).count}
     return Info(

@@ -26,8 +26,6 @@ _FILES = ("checkpoint", *_ANNOTATIONS)  # options of segmenters that name what t
 # May differ between two runs: of files the checksums count, the others only affect the speed.
 _FREE = (*_FILES, "model", "revision", "device", "points_per_batch", "images_per_batch")
 
-_AND = " annotations:"  # between the identities of a split's images and its annotations
-
 
 def describe_segmenter(job: Job) -> SegmenterInfo:
     """The entry of `info.json` on the segmenter, in the types that JSON gives back."""
@@ -104,17 +102,11 @@ def previous(job: Job, settings: Settings) -> Info | None:
         if settings["source"] not in info.source.split(", "):
             before["source"] = info.source
         before["images"] = sum(shard.count for shard in shards) + len(broken)
-        if images := _noted(info, job.split)[0]:
+        if (images := info.segmenter.get("content", {}).get(job.split)) is not None:
             before["content"] = images
             settings = settings | {"content": identify_images(job.source)}
     refuse_difference(job.folder, before, settings)
     return info
-
-
-def identify_content(job: Job) -> str:
-    """The identity of the images, and behind it that of what annotates them, if files do."""
-    files = _annotation_files(job)
-    return identify_images(job.source) + (_AND + identify_files(files) if files else "")
 
 
 def _annotation_files(job: Job) -> list[pathlib.Path]:
@@ -123,20 +115,21 @@ def _annotation_files(job: Job) -> list[pathlib.Path]:
     return [*(path for path in map(pathlib.Path, named) if path.is_file()), *job.files]
 
 
-def _noted(info: Info, split: str) -> tuple[str, str]:
-    """The identities of a split's images and annotations, "" where `info.json` has none."""
-    identity = info.segmenter.get("content", {}).get(split, "") if info.segmenter else ""
-    images, _, annotations = identity.partition(_AND)
-    return images, annotations
+def identify_annotations(job: Job) -> dict[str, str]:
+    """The identity of what annotates the images, by the split; {} if no files do."""
+    files = _annotation_files(job)
+    return {job.split: identify_files(files)} if files else {}
 
 
 def refuse_other_annotations(job: Job, info: Info) -> None:
     """Raises `UserError` if a complete split was made from annotations of another content."""
-    noted, files = _noted(info, job.split)[1], _annotation_files(job)
-    if noted:
+    noted = info.segmenter.get("annotations", {}) if info.segmenter else {}
+    if job.split in noted:
         key = "content of annotations"
-        refuse_difference(job.folder, {key: noted}, {key: identify_files(files)})
-    elif job.files or (files and len(info.splits) > 1):  # else `path_sha256` is of the content
+        now = identify_annotations(job).get(job.split)
+        refuse_difference(job.folder, {key: noted[job.split]}, {key: now})
+    elif job.files or (_annotation_files(job) and len(info.splits) > 1):
+        # Else `path_sha256` is of the content.
         _log.warning(
             "%s is taken as it is, since its export noted no contents of annotations; if they have "
             "changed since, give another --out",

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxssl.data.identity import InFiles, files_beside, identify
+from jaxssl.data.identity import InFiles, LabeledInFiles, identify
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
 from jaxssl.data.source import Example, Keyed, Source
 from jaxssl.errors import UserError
@@ -244,7 +244,8 @@ def identify_images(source: Source) -> str:
 
 def annotation_files(source: Source, matched: MatchReport | None) -> tuple[pathlib.Path, ...]:
     """The files of annotations, label maps and classes of images, but those that options name."""
-    files = files_beside(_whole(source))
+    whole = _whole(source)
+    files = whole.label_files() if isinstance(whole, LabeledInFiles) else []
     if matched:
         for number in sorted({*matched.matches.number_of.values()}):
             files += map(pathlib.Path, matched.opened.paths(number))

@@ -142,6 +142,10 @@ class Folder:
         """Keys and files of the images."""
         return [(key, self._root / key) for key in self._keys]
 
+    def label_files(self) -> list[pathlib.Path]:
+        """The table of labels, if there is one."""
+        return [self._table] if self._table else []
+
     def fingerprint(self) -> str:
         # Classes of other parts, too, change the numbers of this one's.
         digest = hashlib.sha256(os.fsencode("\0".join(self.class_names)))

@@ -9,8 +9,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxssl.data.folder import Folder
-from jaxssl.data.label_maps import LabelFolder
 from jaxssl.data.source import Source
 
 _SAMPLED, _ENDS = 1000, 2**16  # files that are looked into, bytes at either end
@@ -23,6 +21,14 @@ class InFiles(Protocol):
 
     def files(self) -> list[tuple[str, pathlib.Path]]:
         """The files it reads, in order: the name in the source, and the path."""
+
+
+@runtime_checkable
+class LabeledInFiles(Protocol):
+    """A source that may have files which say what its images are of."""
+
+    def label_files(self) -> list[pathlib.Path]:
+        """Those: label maps, in the order of the images, or a table."""
 
 
 def identify(source: Source) -> str:
@@ -47,13 +53,6 @@ def identify(source: Source) -> str:
         except OSError:  # it will be named when it is to be read
             digest.update(os.fsencode(f"{name}\0missing\0"))
     return digest.hexdigest()
-
-
-def files_beside(source: Source) -> list[pathlib.Path]:
-    """The files that say what the images are of: label maps, in their order, or a table."""
-    if isinstance(source, LabelFolder):
-        return [source._root / file for file in source._files]
-    return [source._table] if isinstance(source, Folder) and source._table else []
 
 
 def identify_files(files: Sequence[pathlib.Path]) -> str:

@@ -150,6 +150,10 @@ class LabelFolder:
         files = self._images.files()
         return [files[number] for number in self._numbers]
 
+    def label_files(self) -> list[pathlib.Path]:
+        """The label maps of the images."""
+        return [self._root / file for file in self._files]
+
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""
         return self._images.image_size(self._numbers[index])

@@ -60,6 +60,7 @@ class SegmenterInfo(TypedDict):
     parameters: dict[str, Any]
     broken: NotRequired[dict[str, list[str]]]  # by split, a line for each image left out
     content: NotRequired[dict[str, str]]  # by split, the identity of the source's images
+    annotations: NotRequired[dict[str, str]]  # by split, that of the files that annotate them
     left_out: NotRequired[dict[str, dict[str, int]]]  # by split, annotations left out, by why
 
 
