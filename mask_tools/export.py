@@ -16,7 +16,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from jaxssl.data.records import read_info
 from jaxssl.data.splits import choose_splits
@@ -121,25 +121,37 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_segmenters(parser: argparse.ArgumentParser) -> None:
+    taken = {option for action in parser._actions for option in action.option_strings}
     groups = {
         name: parser.add_argument_group(f"--segmenter {name}", inspect.getdoc(kind))
         for name, kind in SEGMENTERS.items()
     }
     for field_name, names in _owners().items():
-        field = SEGMENTERS[names[0]].__dataclass_fields__[field_name]
-        default = str(field.default).replace("()", "none").strip("(,)") or "none"
+        fields = [SEGMENTERS[name].__dataclass_fields__[field_name] for name in names]
+        if _flag(field_name) in taken:
+            raise TypeError(f"{names[0]}: {field_name} is an option of the command; rename it")
+        if len({field.type for field in fields}) > 1:
+            raise TypeError(f"{' and '.join(names)}: {field_name} has several types; rename one")
+        default = str(fields[0].default).replace("()", "none").strip("(,)") or "none"
         also = f"; also of {', '.join(names[1:])}" if names[1:] else ""
-        settings: dict[str, Any] = {"action": "store_true"}
-        if not isinstance(field.default, bool):
-            settings = {"type": type(field.default), "metavar": "X"}
-        if isinstance(field.default, tuple):
-            settings = {"type": _numbers, "metavar": "A,B,..."}
         groups[names[0]].add_argument(
             _flag(field_name),
             default=argparse.SUPPRESS,
             help=f"default: {default}{also}",
-            **settings,
+            **_reading(f"{names[0]}: {field_name}", fields[0]),
         )
+
+
+def _reading(name: str, field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """How the command line gives a field."""
+    if field.default is False:
+        return {"action": "store_true"}
+    if isinstance(field.default, tuple):
+        kind = _texts if get_args(field.type)[0] is str else _numbers
+        return {"type": kind, "metavar": "A,B,..."}
+    if type(field.default) in (int, float, str):
+        return {"type": type(field.default), "metavar": "X"}
+    raise TypeError(f"{name} needs a number, a text, a tuple of these, or False as its default")
 
 
 def _owners() -> dict[str, list[str]]:
@@ -174,6 +186,10 @@ def _numbers(text: str) -> tuple[float | int, ...]:
         return tuple(int(part) if part.isdigit() else float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list like 500,1000") from None
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
