@@ -217,6 +217,10 @@ def test_coco_panoptic(tmp_path, labels, example):
     [
         (lambda p: Annotation(format="ade"), "no annotation format 'ade'; choose --format inst"),
         (lambda p: Annotation(), "--path (none) is not the folder of the annotations"),
+        (
+            lambda p: Annotation(path=write_json(p / "x.json", {})),
+            "x.json is not the folder of the annotations; of a file give --format coco or",
+        ),
         (lambda p: Annotation(format="coco", path=str(p)), "is not the .json file of the annot"),
         (lambda p: Proposals(), "--path (none) is neither COCO results"),
         (lambda p: Proposals(path=str(p), top=-1), "--top -1 is negative"),
