@@ -87,11 +87,9 @@ class Annotation:
         path, is_json = pathlib.Path(self.path), self.format in _JSON
         if not self.path or not (path.is_file() if is_json else path.is_dir()):
             what = "the .json file" if is_json else "the folder"
-            kinds = " or ".join(sorted(_JSON)) if path.is_file() else ""
-            hint = f"; for a .json file give --format {kinds}" if kinds and not is_json else ""
-            raise UserError(
-                f"--path {self.path or '(none)'} is not {what} of the annotations{hint}"
-            )
+            given, hint = self.path or "(none)", f"; of a file give --format {' or '.join(_JSON)}"
+            hint = hint if path.is_file() and not is_json else ""
+            raise UserError(f"--path {given} is not {what} of the annotations{hint}")
 
     def __call__(self, example: Example) -> list[Region]:
         """The annotated regions of the image, alone; those of many are matched at once first."""
