@@ -1,14 +1,14 @@
 """Configurations: what they hold, and what is built from them.
 
-A hyperparameter is declared once, as a field of the dataclass that uses it. `defaults(SimCLR)`
-turns the fields into a ConfigDict, `build(config.method, METHODS, encoder=...)` turns it back.
+A hyperparameter is declared once, as a field of the dataclass that uses it: `defaults("method",
+"simclr")` makes a ConfigDict of the fields, `build("method", config.method, ...)` the object.
 """
 
 import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
-from jaxssl.renamed import CONFIG_KEYS, REMOVED_KEYS, SavedConfig
+from jaxssl.renamed import CONFIG_KEYS, REMOVED_KEYS
 from jaxssl.samplers import SAMPLERS, Sampler
+from jaxssl.types import SavedConfig
 from jaxssl.views import ViewConfig
 
 # Protocols of the evaluation during training, and the defaults of these tasks.
@@ -180,8 +181,7 @@ def kind_of(key: str, default: Any) -> type:
     fields = [f for cls in KNOWN.get(section, {}).values() for f in _declared(cls)]
     declared = {f"{section}.{f.name}": f.type for f in fields if f.name == name}
     declared |= {"eval.datasets": tuple[str, ...], "eval.ignore_labels": tuple[int, ...]}
-    kind: type = get_args(declared[key])[0]
-    return kind
+    return cast(type, get_args(declared[key])[0])
 
 
 _KINDS = {int: "integers", float: "finite numbers", str: "texts", bool: "True or False"}
@@ -225,8 +225,8 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         method.hidden method.predictor_hidden method.bottleneck method.num_outputs
         method.num_prototypes method.iterations"""),
     ("0 or more", lambda x: x >= 0, """
-        seed data.pixels data.workers eval.every eval.size eval.in_context sampler.min_area"""),
-    ("0, or 2 or more", lambda x: x == 0 or x >= 2, "eval.health"),
+        seed data.pixels data.workers eval.every eval.size eval.health eval.in_context
+        sampler.min_area"""),
     ("more than 0", lambda x: x > 0, """
         eval.knn_temperature method.temperature method.student_temperature method.loss_scale
         method.teacher_temperature method.teacher_temperature_start method.epsilon"""),

@@ -34,11 +34,10 @@ from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.pretrained.metadata import Metadata, preprocessing_of
 from jaxssl.pretrained.model_card import model_card, torch_code, use_in_torch
 from jaxssl.pretrained.weight_files import write_weights
-from jaxssl.renamed import Named
 from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.training.results import read_results, restore_encoder
 from jaxssl.training.workdir import environment, read_config
-from jaxssl.types import Tree
+from jaxssl.types import Named, Tree
 
 FORMATS = ("torchvision", "timm", "flax", "detectron2")
 CHECKED = 4  # images on which outputs are compared

@@ -1,7 +1,5 @@
 """Names of earlier versions: runs that were saved under them are read by those of today."""
 
-from typing import TypedDict
-
 # Keys of configs.
 CONFIG_KEYS = {
     "eval.void": "eval.ignore_labels",
@@ -42,18 +40,3 @@ def current_result(key: str) -> str:
     """The name of today for a key of results, such as `eval/objects/chance`."""
     place, slash, name = key.rpartition("/")
     return place + slash + RESULTS.get(name, name)
-
-
-class Named(TypedDict):
-    """A section that is one class out of several."""
-
-    name: str
-
-
-class SavedConfig(TypedDict):
-    """The keys that the saved config of a run has, whichever version wrote it."""
-
-    encoder: Named
-    method: Named
-    sampler: Named
-    optim: Named

@@ -1,7 +1,7 @@
-"""The trees of arrays that everything passes around."""
+"""What everything passes around: trees of arrays, and configs as they are saved."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import flax.struct
 import jax
@@ -51,3 +51,18 @@ class TrainState:
     opt_state: Tree
     method_state: Tree  # what else a method keeps: batch statistics, target network, queue, center
     sampler_state: Tree  # what a sampler keeps: () or one entry per image of the data set
+
+
+class Named(TypedDict):
+    """A section that is one class out of several."""
+
+    name: str
+
+
+class SavedConfig(TypedDict):
+    """The keys that the saved config of a run has, whichever version wrote it."""
+
+    encoder: Named
+    method: Named
+    sampler: Named
+    optim: Named

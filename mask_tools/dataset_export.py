@@ -143,7 +143,7 @@ def segment_dataset(
         given = f"--shard-index {shard_index} of --num-shards {num_shards}"
         raise UserError(f"{given}: give one from 0 to {num_shards - 1}")
     numbers = matched.matches.number_of if matched else None
-    files = annotation_files(opened, matched)
+    files = annotation_files(matched)
     job = Job(opened, segmenter, max_side, pathlib.Path(out), split, shards, numbers, files)
     settings = describe(job, source, part)
     job = dataclasses.replace(job, made_from=settings["made_from"])
@@ -214,6 +214,11 @@ def _finish(job: Job, settings: Settings, limits: tuple[float, float]) -> Export
             raise UserError(
                 f"none of {len(rows)} images has a region: their annotations are empty, or options "
                 "leave all of them out"
+            )
+        if describe(job, settings["source"], settings["part"])["made_from"] != job.made_from:
+            raise UserError(
+                f"images or annotations have changed while {job.folder} was made of them; give "
+                "another --out"
             )
         write_info(job.folder, _add_split(info, job, settings["source"], complete))
         _clear_work(job)

@@ -12,7 +12,7 @@ from typing import Any
 from jaxssl.data.identity import identify_files
 from jaxssl.data.records import Info, SegmenterInfo, read_info
 from jaxssl.errors import UserError
-from mask_tools.matching import identify_images
+from mask_tools.matching import identify_images, label_files
 from mask_tools.segmenters import EXACT, SEGMENTERS
 from mask_tools.segmenters.hugging_face import Transformers
 from mask_tools.shards import Job
@@ -78,9 +78,11 @@ def describe(job: Job, source: str, part: str) -> Settings:
         "content": job.source.fingerprint(),  # of the source's files
     }
     # Copies of annotations have other times: that is no other setting, but shards are made again.
-    stats = [file.stat() for file in job.files if file.is_file()]
-    states = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
-    made_from = hashlib.sha256(json.dumps([settings, states]).encode()).hexdigest()
+    named = [pathlib.Path(path) for n in _FILES if (path := getattr(job.segmenter, n, ""))]
+    beside = [file for file in job.files if not any(map(file.is_relative_to, named))]
+    files = [*(file for path in named for file in _files(path)), *filter(os.path.isfile, beside)]
+    times = [file.stat().st_mtime_ns for file in files]
+    made_from = hashlib.sha256(json.dumps([settings, times]).encode()).hexdigest()
     return settings | {"made_from": made_from}
 
 
@@ -109,10 +111,15 @@ def previous(job: Job, settings: Settings) -> Info | None:
     return info
 
 
+def _named(job: Job) -> list[pathlib.Path]:
+    """The annotations in one file that options name."""
+    named = (getattr(job.segmenter, option, "") for option in _ANNOTATIONS)
+    return [pathlib.Path(path) for path in named if path and os.path.isfile(path)]
+
+
 def _annotation_files(job: Job) -> list[pathlib.Path]:
-    """Those that options name, and those of single images."""
-    named = [path for option in _ANNOTATIONS if (path := getattr(job.segmenter, option, ""))]
-    return [*(path for path in map(pathlib.Path, named) if path.is_file()), *job.files]
+    """Those that options name, those of single images, and labels of the source."""
+    return [*_named(job), *job.files, *label_files(job.source)]
 
 
 def identify_annotations(job: Job) -> dict[str, str]:
@@ -128,7 +135,7 @@ def refuse_other_annotations(job: Job, info: Info) -> None:
         key = "content of annotations"
         now = identify_annotations(job).get(job.split)
         refuse_difference(job.folder, {key: noted[job.split]}, {key: now})
-    elif job.files or (_annotation_files(job) and len(info.splits) > 1):
+    elif (files := _annotation_files(job)) and (files != _named(job) or len(info.splits) > 1):
         # Else `path_sha256` is of the content.
         _log.warning(
             "%s is taken as it is, since its export noted no contents of annotations; if they have "

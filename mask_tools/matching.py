@@ -242,14 +242,18 @@ def identify_images(source: Source) -> str:
     return identify(_whole(source))
 
 
-def annotation_files(source: Source, matched: MatchReport | None) -> tuple[pathlib.Path, ...]:
-    """The files of annotations, label maps and classes of images, but those that options name."""
+def label_files(source: Source) -> list[pathlib.Path]:
+    """The files, if there are any, that say what the images of a source are of."""
     whole = _whole(source)
-    files = whole.label_files() if isinstance(whole, LabeledInFiles) else []
-    if matched:
-        for number in sorted({*matched.matches.number_of.values()}):
-            files += map(pathlib.Path, matched.opened.paths(number))
-    return tuple(files)
+    return whole.label_files() if isinstance(whole, LabeledInFiles) else []
+
+
+def annotation_files(matched: MatchReport | None) -> tuple[pathlib.Path, ...]:
+    """The files of the annotations of single images."""
+    if matched is None:
+        return ()
+    numbers = sorted({*matched.matches.number_of.values()})
+    return tuple(pathlib.Path(p) for number in numbers for p in matched.opened.paths(number))
 
 
 def _whole(source: Source) -> Source:

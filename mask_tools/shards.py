@@ -40,7 +40,7 @@ class Job:
     split: str
     shards: int
     numbers: Mapping[str, int] | None = None  # of the annotations of each image, by its key
-    files: tuple[pathlib.Path, ...] = ()  # see `annotation_files`
+    files: tuple[pathlib.Path, ...] = ()  # of annotations of single images
     made_from: str = ""  # a digest of all this and of the files it names
 
     @property

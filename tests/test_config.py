@@ -138,7 +138,7 @@ def test_defaults_and_build_are_inverse(tiny_encoder):
         ("--config.remat=5", "remat is '5'; it takes True or False"),
         ("--config.views.scale=(0.2,", "views.scale is '(0.2,'; it takes 2 finite numbers"),
         ("--config.epochs=0", "'epochs' is 0; it must be 1 or more"),
-        ("--config.eval.health=1", "'eval.health' is 1; it must be 0, or 2 or more"),
+        ("--config.eval.health=-1", "'eval.health' is -1; it must be 0 or more"),
         ("--config.epochs", "--config.epochs has no value"),
         ("--config.method=simclr", "'method' is a section; set one of its keys"),
         ("--config.method.name=simclear", "unknown method.name 'simclear'; choose one of simclr"),

@@ -103,7 +103,7 @@ def test_one_class_is_too_few(tmp_path):
     (data,) = open_datasets(
         [f"folder:{tmp_path}"], 8, str(tmp_path / "cache"), ignore_labels=ignore_labels
     )
-    with pytest.raises(ValueError, match=r"label values \[0, 11\]: segmentation needs two"):
+    with pytest.raises(ValueError, match=r"label values \[0, 11\]: two classes are needed"):
         _ = data.label_maps
 
 

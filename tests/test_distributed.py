@@ -38,8 +38,14 @@ def folder(one_process, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
     assert one_process(folder / "one") == 0
     # As if it had been killed in the second epoch, and its newest checkpoint damaged.
-    as_of(folder / "one", 4, folder / "handed_over")
-    # A file more, which no reader minds: only the first process knows, by its checksums.
+    as_of(folder / "one", 6, folder / "handed_over")
+    # One that no process can read, and one with a file more, which no reader minds: of that only
+    # the first process knows, by its checksums.
+    unreadable = folder / "handed_over" / "checkpoints" / "6"
+    (unreadable / "checksums.json").unlink()
+    for path in (unreadable / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (folder / "handed_over" / "checkpoints" / "4" / "state" / "more").write_text("x")
     return folder
 

@@ -11,6 +11,7 @@ from PIL import Image
 import mask_tools
 from jaxssl.data.records import Records
 from jaxssl.errors import UserError
+from mask_tools import dataset_export
 
 LABELS = np.zeros((12, 16), np.uint8)
 LABELS[2:6, 3:9] = 1
@@ -173,3 +174,18 @@ def test_an_export_under_way_makes_files_again_where_annotations_have_changed(tm
     assert not run(1).is_complete
     assert run(0).is_complete
     assert [len(example.regions) for example in Records(tmp_path / "out")] == [1, 2]
+
+
+def test_annotations_that_change_while_an_export_is_made(made, monkeypatch, tmp_path):
+    """Its records are of the former ones, so it is never complete."""
+    run, path, content = made
+    make = dataset_export._make_missing
+
+    def make_and_change(*args, **options):
+        make(*args, **options)
+        save(path, content, seconds=2)
+
+    monkeypatch.setattr(dataset_export, "_make_missing", make_and_change)
+    with pytest.raises(UserError, match="have changed while .*out was made of them"):
+        run()
+    assert not (tmp_path / "out/info.json").exists()

@@ -151,6 +151,15 @@ def test_images_without_a_map_or_that_cannot_be_read_are_left_out():
     assert len(found) == len(np.unique(found, axis=0)) == 6
 
 
+def test_many_images_in_a_row_without_a_map(tmp_path):
+    source = Changed(dict.fromkeys(range(1, 8), lambda e: dataclasses.replace(e, semantic=None)))
+    assert len(load_regions(DataSet("s", "s", source, source, 96), 500).test["image"]) == 1
+    source = Changed(dict.fromkeys(range(8), broken), spec="none:8")
+    source.image_size = lambda index: (192, 192)
+    with pytest.raises(ValueError, match="none of 8 images has a label map"):
+        load_regions(DataSet("s", "s", source, source, 96), 500)
+
+
 def test_classes_are_those_that_the_data_set_is_known_to_have():
     """Of Cityscapes' 34 values 15 are no class, and the others count from 0."""
     cityscapes = {i: lambda e: dataclasses.replace(e, semantic=e.semantic + 7) for i in range(8)}

@@ -59,11 +59,12 @@ def identify_files(files: Sequence[pathlib.Path]) -> str:
     """Changes with any byte of these files, which are small beside images, or with their order."""
     shares = [files[start::_THREADS] for start in range(_THREADS)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:  # a disk may be far away
-        checksums = threads.map(_checksums, shares)
-        return hashlib.sha256("\n".join(checksums).encode()).hexdigest()
+        found = [*threads.map(_checksums, shares)]
+    ordered = (found[n % _THREADS][n // _THREADS] for n in range(len(files)))
+    return hashlib.sha256("\n".join(ordered).encode()).hexdigest()
 
 
-def _checksums(files: Sequence[pathlib.Path]) -> str:
+def _checksums(files: Sequence[pathlib.Path]) -> list[str]:
     found = []
     for path in files:
         try:
@@ -71,4 +72,4 @@ def _checksums(files: Sequence[pathlib.Path]) -> str:
                 found.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError:
             found.append("missing")
-    return " ".join(found)
+    return found

@@ -29,14 +29,11 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
     rows = [row + [""] * (width - len(row)) for row in rows]
     column, named = _find_names(path, rows, keys)
     called = set(named.values())
-    unused = [row for row in rows if row[column] not in called]
-    header = [name.strip().lower() for name in rows[0]]
-    if rows[0][column] in called:  # it has none
-        header = [""] * width
-    elif unused and unused[0] is rows[0]:
-        unused = unused[1:]
-    if unused:
-        some = f"{len(unused)} of {len(rows)} rows name no image, such as"
+    has_header = rows[0][column] not in called
+    header = [name.strip().lower() if has_header else "" for name in rows[0]]
+    body = rows[has_header:]
+    if unused := [row for row in body if row[column] not in called]:
+        some = f"{len(unused)} of {len(body)} rows name no image, such as"
         _warn(f"{path}: {some} {','.join(unused[0])}")
     others = [i for i in range(width) if i != column]
     classes = [i for i in others if header[i] in _LABEL_COLUMNS] or others
@@ -46,7 +43,7 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
             "first line"
         )
     table: dict[str, str] = {}
-    for row in rows:
+    for row in body:
         name, label = row[column], row[classes[0]]
         if table.setdefault(name, label) != label:
             raise UserError(f"{path} has two classes for {name}, {table[name]} and {label}")

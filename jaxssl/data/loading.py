@@ -86,16 +86,21 @@ def find_arrays(source: Source, index: int, spec: ArraySpec) -> tuple[Arrays, di
     for candidate in range(index, index + min(_TRIES, len(source))):
         candidate %= len(source)
         try:
-            if isinstance(source, Resizing):
-                return spec.make(*source.resized(candidate, spec.fit)), broken
-            example = source[candidate]
-            return spec.make(example, (example.image.shape[0], example.image.shape[1])), broken
+            return make_arrays(source, candidate, spec), broken
         except BrokenImage as error:
             broken[candidate] = str(error)
     raise UserError(
         f"{source.spec}: {len(broken)} images in a row cannot be read, the last for this reason: "
         f"{broken[candidate]}; check that the images are still there"
     )
+
+
+def make_arrays(source: Source, index: int, spec: ArraySpec) -> Arrays:
+    """The arrays of an image of a source; raises `BrokenImage` if it cannot be read."""
+    if isinstance(source, Resizing):
+        return spec.make(*source.resized(index, spec.fit))
+    example = source[index]
+    return spec.make(example, (example.image.shape[0], example.image.shape[1]))
 
 
 @functools.cache

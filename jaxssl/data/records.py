@@ -32,7 +32,6 @@ from jaxssl.files import atomic_write, write_text
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
-_READERS = 8  # threads, most of which wait for the disk
 
 _REPEAT = "copy it again or repeat the export"
 
@@ -192,7 +191,7 @@ class Records:
         self.class_names = info.class_names
         self.has_regions = info.segmenter is not None
         self._paths = [folder / shard.file for shard in shards]
-        with concurrent.futures.ThreadPoolExecutor(_READERS) as threads:
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
             extents = list(threads.map(_scan_shard, self._paths, shards))
         numbered = [np.insert(extent, 0, shard, axis=1) for shard, extent in enumerate(extents)]
         self._extent = np.concatenate([np.zeros((0, 3), np.int64), *numbered])
@@ -218,8 +217,7 @@ class Records:
 
     def keys(self) -> list[str]:
         """The keys of the images; reads all records."""
-        with concurrent.futures.ThreadPoolExecutor(_READERS) as threads:
-            return list(threads.map(lambda index: self._read(index, read_key), range(len(self))))
+        return [self._read(index, read_key) for index in range(len(self))]
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the upright image."""

@@ -7,7 +7,7 @@ set), and its name in `TASKS`.
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -60,6 +60,8 @@ _GIVES = {
     "and labels/train in it",
     "depth": "a tfds: source with depth maps, such as tfds:nyu_depth_v2",
 }
+
+Named: TypeAlias = str | os.PathLike[str]
 
 # The name of each task to run, the task, what to run it on.
 Pairs = Sequence[tuple[str, Task, DataSet]]
@@ -195,11 +197,11 @@ def run_tasks(
 
 def evaluate_encoder(
     encoder: Encoder,
-    datasets: str | Sequence[str],
-    tasks: str | Sequence[str] = ("knn",),
+    datasets: Named | Sequence[Named],
+    tasks: Named | Sequence[Named] = ("knn",),
     *,
-    presets: str | Sequence[str] = (),
-    settings: str | Sequence[str] = (),
+    presets: Named | Sequence[Named] = (),
+    settings: Named | Sequence[Named] = (),
     seeds: int = 1,
     size: int = 0,
     ignore_labels: tuple[int, ...] = (),
@@ -234,11 +236,12 @@ def evaluate_encoder(
     config = base()
     config.views.size, config.data.cache_dir = encoder.size, os.fspath(cache_dir or "")
     datasets, tasks, presets, settings = map(_several, (datasets, tasks, presets, settings))
-    config.eval.update(datasets=datasets, size=size, ignore_labels=tuple(ignore_labels))
+    config.eval.update(datasets=datasets, size=size, ignore_labels=tuple(map(int, ignore_labels)))
     pairs = plan(check(config), tasks, presets, settings)
     return list(run_tasks(encoder, pairs, range(seeds), bn_adapt=bn_adapt))
 
 
-def _several(given: str | Sequence[str]) -> tuple[str, ...]:
-    """A single text is one of several."""
-    return (given,) if isinstance(given, str) else tuple(given)
+def _several(given: Named | Sequence[Named]) -> tuple[str, ...]:
+    """A single name is one of several."""
+    names = [given] if isinstance(given, str | os.PathLike) else given
+    return tuple(os.fspath(name) for name in names)

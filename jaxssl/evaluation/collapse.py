@@ -138,7 +138,7 @@ class Health:
     scale: tuple[float, float] = (0.2, 1.0)
 
     def __post_init__(self) -> None:
-        check_numbers(self, {"2 or more": "images"})
+        check_numbers(self, {"2 or more": "images", "in (0, 1]": "scale"})
         ViewConfig(scale=self.scale, recipe=self.recipe)  # which checks both
 
 

@@ -219,9 +219,7 @@ def with_classes(
         )
     names = {v: label for v, label in names.items() if label and v not in ignore}
     if len(names) < 2:
-        raise UserError(
-            f"{pixels.name} has label values {sorted(found)}: segmentation needs two classes"
-        )
+        raise UserError(f"{pixels.name} has label values {sorted(found)}: two classes are needed")
     class_of = np.full(256, VOID, np.uint8)
     class_of[list(names)] = np.arange(len(names))
     return dataclasses.replace(

@@ -75,10 +75,9 @@ def _parse(key: str, text: str, old: Any) -> Any:
         if not all(abs(value) < LIMITS[kind] for value in values):
             raise ValueError
     except ValueError:
-        what = "a whole number" if kind is int else "a finite number"
+        what = "a whole number below 2^63" if kind is int else "a finite number"
         several = ", or several, separated by commas" if many else ""
-        limit = ", below 2^63" if kind is int else ""
         raise UserError(
-            f"--set {key}={text:.60}: give {what}{several}, as in {key}={old}{limit}"
+            f"--set {key}={text:.60}: give {what}{several}, as in {key}={old}"
         ) from None
     return values if many else values[0]

@@ -29,7 +29,7 @@ def check_numbers(protocol: Any, fields: Mapping[str, str]) -> None:
     for what, names in fields.items():
         for name in names.split():
             value = getattr(protocol, name)
-            numbers = value if isinstance(value, tuple) else (value,)
+            numbers = value if isinstance(value, tuple | list) else (value,)
             if not (numbers or name in MAY_BE_EMPTY):
                 raise UserError(f"{name} is (); give one or more numbers")
             if not all(number < math.inf and RANGES[what](number) for number in numbers):

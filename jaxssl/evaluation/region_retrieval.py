@@ -20,11 +20,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxssl.data.label_maps import VOID
-from jaxssl.data.loading import find_arrays, pick, warn_broken
+from jaxssl.data.loading import make_arrays, pick, warn_broken
+from jaxssl.data.source import BrokenImage
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.grid_cells import labeled_grids
 from jaxssl.evaluation.pixels import Pixels, label_values, own_shape, with_classes
+from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.losses import unit
@@ -142,8 +144,7 @@ class Retrieval:
     images: int = 500
 
     def __post_init__(self) -> None:
-        if self.images < 2:
-            raise UserError(f"retrieval.images is {self.images}; it must be 2 or more")
+        check_numbers(self, {"2 or more": "images"})
 
 
 def _run(encoder: Encoder, data: DataSet, protocol: Retrieval, seed: int) -> TaskResult:
@@ -177,10 +178,12 @@ def load_regions(data: DataSet, images: int) -> Pixels:
     spec = dataclasses.replace(spec, planes=1, stride=STRIDE)
     loaded = []
     for index in order:
-        arrays, broken = find_arrays(data.test, int(index), spec)
-        for reason in broken.values():
-            warn_broken(reason)
-        loaded += [] if broken else [arrays]
+        try:
+            loaded.append(make_arrays(data.test, int(index), spec))
+        except BrokenImage as error:
+            warn_broken(str(error))
+    if not loaded:
+        raise UserError(f"{data.test.spec}: none of {len(order)} images has a label map")
     canvases = {name: np.stack([arrays[name] for arrays in loaded]) for name in spec.arrays()}
     pixels = Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
     return with_classes(pixels, data.test, label_values(canvases), data.void)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from jaxssl.checked_files import parse_json
 from jaxssl.errors import UserError
 from jaxssl.image.augment import NORMALIZE
-from jaxssl.renamed import Named
+from jaxssl.types import Named
 
 AGAIN = "export it again"  # what to do about a damaged file
 _NEEDED = {"encoder", "preprocessing", "step"}

@@ -59,8 +59,8 @@ def _together(read: Callable[[], T]) -> tuple[T | None, UserError | None]:
     except Exception as error:  # whatever a damaged file makes the reader raise
         if _passes(error):
             raise
+        # Without its traceback, which holds what was read.
         failed = UserError(" ".join(str(error).split())[:200] or repr(error))
-        failed.__cause__ = error
     if distributed.any_process(failed is not None) and not failed:
         failed = UserError("by another process")
     return found, failed
@@ -186,7 +186,7 @@ class Checkpoints:
                         f"checkpoint {self._folder / str(step)} is as it was written and does not "
                         f"fit this run ({error}); go on with the jaxssl that wrote it, or give "
                         "another --workdir"
-                    ) from error
+                    )
             if error:
                 unreadable.append((step, error))
                 log.warning("checkpoint %d cannot be read (%s); trying an older one", step, error)

@@ -21,8 +21,9 @@ from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import holder, lock, write_text
-from jaxssl.renamed import REMOVED_KEYS, SavedConfig
+from jaxssl.renamed import REMOVED_KEYS
 from jaxssl.training.checkpoint import newest_step
+from jaxssl.types import SavedConfig
 
 # Keys that may differ from the saved config when a run is continued: they change how fast, how long
 # and in how much memory it runs and what is reported, not what a step computes.

@@ -165,11 +165,12 @@ def run_cells(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int
         for some, truth, predicted in predict_maps(encoder, probes, pixels, "test", test):
             maps.add(some, truth, predicted[:, 0])
         found.append((maps, chosen))
-    (maps, first), *others = found
+    (maps, chosen), *others = found
     results, details = summarize(maps.confusion, pixels.classes)
     for fraction, (of_fraction, _) in zip(protocol.fractions[1:], others, strict=True):
         results[f"miou_{fraction:.3g}"] = scores(of_fraction.confusion)["miou"]
-    chosen = {name: [of_each[name] for _, of_each in found] for name in first}
+    if others:
+        chosen = {name: [of_each[name] for _, of_each in found] for name in chosen}
     return TaskResult(results, pixels.protocol | chosen, details, maps.shown())
 
 
