@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.config import base, check
+from jaxssl.config import base
 from jaxssl.errors import UserError
 from jaxssl.evaluation.classification.few_shot import FEW_SHOT
 from jaxssl.evaluation.classification.finetune import FINETUNE
@@ -233,11 +233,13 @@ def evaluate_encoder(
     Raises:
       UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
     """
+    if size < 0:
+        raise UserError(f"size is {size}; it must be 0 or more")
     config = base()
     config.views.size, config.data.cache_dir = encoder.size, os.fspath(cache_dir or "")
     datasets, tasks, presets, settings = map(_several, (datasets, tasks, presets, settings))
     config.eval.update(datasets=datasets, size=size, ignore_labels=tuple(map(int, ignore_labels)))
-    pairs = plan(check(config), tasks, presets, settings)
+    pairs = plan(config, tasks, presets, settings)
     return list(run_tasks(encoder, pairs, range(seeds), bn_adapt=bn_adapt))
 
 
