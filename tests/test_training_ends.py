@@ -21,9 +21,9 @@ def newest(workdir):
 def test_stopped_while_canvases_are_filled(tmp_path, monkeypatch, capsys, number):
     decode, decoded = store._decode, []
 
-    def interrupted(folder, source, spec, chunk):
+    def interrupted(folder, source, spec, chunk, again):
         decoded.append(chunk)
-        done = decode(folder, source, spec, chunk)
+        done = decode(folder, source, spec, chunk, again=again)
         if chunk == 1:
             os.kill(os.getpid(), number)
         return done
