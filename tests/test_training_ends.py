@@ -21,9 +21,9 @@ def newest(workdir):
 def test_stopped_while_canvases_are_filled(tmp_path, monkeypatch, capsys, number):
     decode, decoded = store._decode, []
 
-    def interrupted(folder, source, spec, chunk, again):
+    def interrupted(folder, source, spec, chunk, **options):
         decoded.append(chunk)
-        done = decode(folder, source, spec, chunk, again=again)
+        done = decode(folder, source, spec, chunk, **options)
         if chunk == 1:
             os.kill(os.getpid(), number)
         return done
@@ -36,7 +36,12 @@ def test_stopped_while_canvases_are_filled(tmp_path, monkeypatch, capsys, number
     (journal,) = tmp_path.glob("cache/*/journal")
     kept = len(journal.read_text().splitlines())
     assert 1 <= kept < 9
-    monkeypatch.setattr(store, "_decode", lambda *args: decoded.append(None) or decode(*args))
+
+    def counted(*args, **options):
+        decoded.append(None)
+        return decode(*args, **options)
+
+    monkeypatch.setattr(store, "_decode", counted)
     decoded.clear()
     assert run(tmp_path / "run", **options) == 0
     assert len(decoded) == 9 - kept
