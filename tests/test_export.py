@@ -1,6 +1,5 @@
 """Exports from end to end: what the records hold, and what happens when something goes wrong."""
 
-import dataclasses
 import errno
 import io
 import os
@@ -19,7 +18,6 @@ from jaxssl import files
 from jaxssl.data import open_source
 from jaxssl.data.records import Records, read_info
 from mask_tools import inspect, shards
-from mask_tools.export import _parse, _take_segmenter
 from mask_tools.hierarchy import objects
 from mask_tools.segmenters import SEGMENTERS
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
@@ -230,36 +228,6 @@ def test_mistakes_get_one_line(tmp_path, photos, capsys, source, options, messag
     assert run_export(tmp_path / "out", *words) == 1
     assert message.replace("PHOTOS", str(photos)) in the_error(capsys)
     assert contents(tmp_path) == before
-
-
-@dataclasses.dataclass(frozen=True)
-class Named(Grid):
-    spaces: tuple[str, ...] = ("rgb",)
-
-
-def segmenter_with(name, kind, default):
-    return dataclasses.make_dataclass("New", [(name, kind, default)], bases=(Grid,), frozen=True)
-
-
-def test_a_new_segmenter_has_its_fields_as_options(monkeypatch):
-    monkeypatch.setitem(SEGMENTERS, "named", Named)
-    options = vars(_parse(["--source", "x", "--segmenter", "named", "--spaces", "lab,hsv"]))
-    assert _take_segmenter(options) == Named(spaces=("lab", "hsv"))
-
-
-@pytest.mark.parametrize(
-    ("new", "message"),
-    [
-        (("split", int, 4), "new: split is an option of the command; rename it"),
-        (("min_size", int, 16), "fh and new: min_size has several types; rename one"),
-        (("connected", bool, True), "new: connected needs a number, a text, a tuple of these, or"),
-        (("space", str | None, None), "new: space needs a number"),
-    ],
-)
-def test_fields_that_are_no_options_are_named(monkeypatch, new, message):
-    monkeypatch.setitem(SEGMENTERS, "new", segmenter_with(*new))
-    with pytest.raises(TypeError, match=message):
-        _parse(["--source", "x", "--segmenter", "fh"])
 
 
 def test_full_disk_gets_one_line(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
-"""The segmenters that need no network: partitions of any image, however small."""
+"""Segmenters that need no network, partitions of any image, and the options of new ones."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Example
+from mask_tools.export import _parse, _take_segmenter
 from mask_tools.regions import collect
 from mask_tools.segmenters import SEGMENTERS
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
@@ -99,3 +101,33 @@ def test_fh_minimum_size_is_the_scale_unless_given():
 def test_bad_parameters_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Grid):
+    spaces: tuple[str, ...] = ("rgb",)
+
+
+def segmenter_with(name, kind, default):
+    return dataclasses.make_dataclass("New", [(name, kind, default)], bases=(Grid,), frozen=True)
+
+
+def test_a_new_segmenter_has_its_fields_as_options(monkeypatch):
+    monkeypatch.setitem(SEGMENTERS, "named", Named)
+    options = vars(_parse(["--source", "x", "--segmenter", "named", "--spaces", "lab,hsv"]))
+    assert _take_segmenter(options) == Named(spaces=("lab", "hsv"))
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (("split", int, 4), "new: split is an option of the command; rename it"),
+        (("min_size", int, 16), "fh and new: min_size has several types; rename one"),
+        (("connected", bool, True), "new: connected needs a number, a text, a tuple of these, or"),
+        (("space", str | None, None), "new: space needs a number"),
+    ],
+)
+def test_fields_that_are_no_options_are_named(monkeypatch, new, message):
+    monkeypatch.setitem(SEGMENTERS, "new", segmenter_with(*new))
+    with pytest.raises(TypeError, match=message):
+        _parse(["--source", "x", "--segmenter", "fh"])
