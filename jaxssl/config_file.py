@@ -92,7 +92,7 @@ def _get_config(path: str, variant: str) -> ConfigDict:
 
 def _check_file(config: ConfigDict, path: str) -> None:
     """Raises UserError unless the file has set exactly the keys there are."""
-    for section in set(KNOWN) - set(config):
+    for section in sorted(set(KNOWN) - set(config)):
         raise UserError(f"{path} leaves out {section}; start from base()")
     check_sections(config)
     known, given = sorted(flatten(all_keys(config))), set(flatten(config))
@@ -121,7 +121,7 @@ def _quote_texts(config: ConfigDict, override: str) -> str:
     """`--config.key=a,b` as `--config.key=('a', 'b')`, if the key holds several texts."""
     key, _, value = override.partition("=")
     name = key.removeprefix("--config.")
-    default = flatten(all_keys(config))[name]
+    default = flatten(config)[name]
     if not isinstance(default, tuple) or kind_of(name, default) is not str or "," not in value:
         return override
     try:

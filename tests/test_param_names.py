@@ -3,6 +3,7 @@
 import functools
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,3 +188,19 @@ def test_layer_scale_and_other_sizes_of_a_vit_are_refused():
 
 def zeros(net):
     return jax.tree.map(lambda s: np.zeros(s.shape, np.float32), variable_shapes(net, 32))
+
+
+class Own(nn.Module):
+    """An encoder of one's own, whose layers have the names that Flax gives them."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        return nn.Conv(4, (3, 3))(images)
+
+
+def test_layers_named_by_flax_come_back_from_torch():
+    variables = jax.device_get(Own().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)
+    loaded = from_tensors(to_torch(variables), shapes)
+    found = {name: loaded.variables[name] for name in variables}  # and no statistics beside them
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
