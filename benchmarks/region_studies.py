@@ -29,6 +29,8 @@ METHODS = ("moco", "byol", "simsiam", "dino", "swav", "detcon_s", "detcon_b")
 SCALES = ((0.08, 1.0), (0.2, 1.0), (0.6, 1.0))  # SimCLR's, the quickstart's; MoCo's; narrow
 LOCAL = ("--config.views.num_local=6", "--config.views.local_size=16")  # SAMCLR's code: 128, 64
 TILES = 6  # a side of a mosaic
+# Of the area of a photograph: a mean of 5 %, as views of the regions by `FH` have.
+SMALL = "--config.views.scale=(0.006,0.1)"
 FH = mask_tools.Felzenszwalb(scale=(300.0,), min_size=(1000,))  # of photographs
 
 
@@ -238,12 +240,10 @@ def streets(inputs: Inputs) -> Arms:
     another = RegionsOfAnother(source, ahead=len(open_source(source)) // 2, segmenter=FH)
     data = inputs.records("another", source, another)
     grid = inputs.records("grid", source, mask_tools.Grid(4, 4))
-    # Of the area of the image: a mean of 5 %, as views of the regions by `fh` have.
-    small = "--config.views.scale=(0.006,0.1)"
     return arms | {
         "region_crop, fh of another": (*arms["region_crop, fh"], data),
         "region_crop, grid of 4 x 4": (*arms["region_crop, fh"], grid),
-        "random_crop, as large as regions": (*arms["random_crop"], small),
+        "random_crop, as large as regions": (*arms["random_crop"], SMALL),
     }
 
 
@@ -252,9 +252,11 @@ def dense(inputs: Inputs) -> Arms:
 
     Trained on photographs and asked for label maps of photographs. Crowded scenes tell nothing
     here: two thirds of their pixels are ground and a shape has 3 %, so a cell is called ground
-    until its shape is all but certain, and no probe tells the shape of a cell of objects.
+    until its shape is all but certain, and no probe tells the shape of a cell of objects. Small
+    crops from anywhere and the cells of a grid are controls, as for `streets`.
     """
     data, regions = of_photographs(inputs)
+    grid = inputs.records("grid", f"folder:{inputs.photographs}", mask_tools.Grid(4, 4))
     words = (*data, f"--config.eval.datasets={inputs.evaluate}", "--config.eval.size=0")
     if inputs.ignore_labels:
         words += (f"--config.eval.ignore_labels={inputs.ignore_labels}",)
@@ -263,10 +265,13 @@ def dense(inputs: Inputs) -> Arms:
     words += ("--config.epochs=124", "--config.optim.warmup_epochs=4")  # 992 steps of 567 images
     return {
         "simclr, random_crop": ("simclr", *words),
+        "simclr, random_crop, as large as regions": ("simclr", *words, SMALL),
         "simclr, region_crop": ("simclr", *words, *regions),
+        "simclr, region_crop, grid of 4 x 4": ("simclr", *words, *regions, grid),
         "detcon_s": ("detcon_s", *words),
         "byol, random_crop": ("byol", *words),
         "detcon_b": ("detcon_b", *words),
+        "detcon_b, grid of 4 x 4": ("detcon_b", *words, grid),
     }
 
 
