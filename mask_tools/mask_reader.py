@@ -5,7 +5,7 @@ before its EXIF orientation, and refuses it if it has another size.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ SCORES = (
     *("iou_preds", "iou_scores", "iou_score", "iou", "confidence", "conf", "stability_score"),
 )
 _TOLERATED = 0.1  # fraction of a side by which points may lie outside
+_NEAR = 4  # below the largest value: what JPEG makes of it
 _NO_SCORE = float("nan")
 _EMPTY = "has a mask that covers no pixel"
 
@@ -138,7 +139,8 @@ def read_array(
     """The regions of an array of masks, in whatever order of axes, of one of these sizes.
 
     bool, 0 and one other value, soft masks in [0, 1] (over 0.5), 8-bit ones (over 127), or logits
-    (over 0); a single plane of whole numbers is a label map, 0 is no region.
+    (over 0); a single plane of whole numbers is a label map unless its edges are soft, 0 is no
+    region.
 
     Raises:
       UserError: it is none of these.
@@ -157,7 +159,7 @@ def read_array(
     planes = np.moveaxis(values, (axis, axis + 1), (-2, -1)).reshape(-1, *size)
     if values.shape[-1] == len(planes) == 3 and (planes == planes[0]).all():
         planes = planes[:1]  # one mask or label map in the colors of an image
-    if len(planes) == 1 and planes.dtype.kind in "iu" and len(np.unique(planes)) > 2:
+    if len(planes) == 1 and _is_label_map(planes[0]):
         return from_labels(planes[0].astype(np.int64).clip(0), ignore=(0,))  # below 0: void
     masks = to_masks(planes)
     if scores is None:
@@ -171,6 +173,28 @@ def read_array(
         else dataclasses.replace(region, fault="has a score that is no number")
         for region in regions
     ]
+
+
+def _is_label_map(plane: np.ndarray) -> bool:
+    if plane.dtype.kind not in "iu" or len(found := np.unique(plane)) <= 2:
+        return False
+    return not looks_soft(found.tolist(), *flat_pixels(plane, 0, 255))
+
+
+def flat_pixels(values: np.ndarray, above: int, below: int) -> tuple[int, int]:
+    """How many pixels [..., h, w] lie between two values, and how many of them in a flat place.
+
+    There they are like their neighbors above and to the left, as most are in a label map, and few
+    where the edges of a mask are soft.
+    """
+    inner, own = (values > above) & (values < below), values[..., 1:, 1:]
+    alike = (own == values[..., :-1, 1:]) & (own == values[..., 1:, :-1])
+    return int(inner.sum()), int((inner[..., 1:, 1:] & alike).sum())
+
+
+def looks_soft(found: Collection[int], between: int, flat: int) -> bool:
+    """Whether values are those of 8-bit masks with soft edges, by their `flat_pixels`."""
+    return max(found, default=0) in range(128, 256) and len(found) > 5 and 2 * flat < between
 
 
 def to_masks(values: np.ndarray) -> np.ndarray:
@@ -187,7 +211,9 @@ def to_masks(values: np.ndarray) -> np.ndarray:
     if np.isin(values, (0, most)).all():
         return values > 0
     if values.dtype == np.uint8 and most > 127:
-        return values > 127
+        between, flat = flat_pixels(values, int(least), int(most) - _NEAR)
+        if 2 * flat <= between:
+            return values > 127
     raise UserError(
         f"has values from {least} to {most}: neither masks, logits nor shares of 1 (label maps are "
         "for --segmenter annotation)"

@@ -223,6 +223,46 @@ def test_a_label_map_with_a_palette_and_transparency_is_its_indices():
     np.testing.assert_array_equal(decode.decode_label_map(encoded, "k"), labels)
 
 
+def test_white_is_inside_wherever_it_is_in_a_palette():
+    mask = np.zeros((6, 9), np.uint8)
+    mask[1:3, 2:5] = 255
+    for image in (
+        Image.fromarray(mask).quantize(2),  # 0 is white there
+        Image.fromarray(mask).convert("P", palette=Image.Palette.ADAPTIVE),
+        Image.fromarray(mask).convert("P"),
+    ):
+        for as_gray in (False, True):
+            found = decode.decode_label_map(encode(image), "k", as_gray=as_gray)
+            np.testing.assert_array_equal(found > 0, mask > 0)
+
+
+def test_a_mask_is_gray_by_the_colors_of_its_palette_and_a_label_map_its_indices():
+    image = Image.fromarray((np.arange(54) % 3).astype(np.uint8).reshape(6, 9), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0, 0, 128, 0])
+    np.testing.assert_array_equal(decode.decode_label_map(encode(image), "k"), np.asarray(image))
+    gray = decode.decode_label_map(encode(image), "k", as_gray=True)
+    np.testing.assert_array_equal(gray, np.asarray(image.convert("RGB").convert("L")))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_a_file_of_several_label_maps_is_refused(kind):
+    first, second = (Image.fromarray(np.full((6, 9), value, np.uint8)) for value in (1, 2))
+    several = encode(first, kind, save_all=True, append_images=[second])
+    with pytest.raises(BrokenImage, match="it has 2 pages; save each as a file of its own"):
+        decode.decode_label_map(several, "k")
+    smaller = encode(first, "TIFF", save_all=True, append_images=[second.resize((4, 3))])
+    assert (decode.decode_label_map(smaller, "k") == 1).all()
+
+
+def test_values_of_a_label_map_are_not_cut():
+    deep = np.full((4, 5, 3), 300, np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, deep, photometric="rgb")
+    with pytest.raises(BrokenImage, match="colors of 16 bits, of which 8 would be read"):
+        decode.decode_label_map(buffer.getvalue(), "k")
+    assert (decode.decode_label_map(encode(Image.fromarray(deep[..., 0])), "k") == 300).all()
+
+
 def test_one_pixel_is_an_image():
     assert decode_image(encode(Image.new("RGB", (1, 1), (1, 2, 3))), "k").tolist() == [[[1, 2, 3]]]
 

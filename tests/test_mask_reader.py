@@ -10,7 +10,14 @@ from jaxssl.data.decode import decode_image
 from jaxssl.data.rle import decode_mask, encode_mask, run_ends
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
-from mask_tools.mask_reader import fit, read_array, read_entry, read_segmentation, stored_frame
+from mask_tools.mask_reader import (
+    fit,
+    read_array,
+    read_entry,
+    read_segmentation,
+    stored_frame,
+    to_masks,
+)
 from mask_tools.regions import Region
 
 SIZE = (6, 8)
@@ -126,6 +133,40 @@ def test_a_plane_of_numbers_is_a_label_map_or_a_mask():
 def test_arrays_that_are_no_masks(values, message):
     with pytest.raises(UserError, match=message):
         read_array(values, [SIZE], None)
+
+
+def disc(size=(60, 80)) -> np.ndarray:
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.hypot(y - 30, x - 35)
+
+
+def test_a_single_mask_with_soft_edges_is_one_mask():
+    soft = (255 * (20.5 - disc()).clip(0, 1)).astype(np.uint8)
+    blurred = (255 / (1 + np.exp((disc() - 20) / 3))).astype(np.uint8)
+    for values in (soft, blurred):
+        for given in (values, values[None], np.stack([values] * 2)):
+            for region in read_array(given, [values.shape], None):
+                np.testing.assert_array_equal(decode_mask(region.rle, region.size), values > 127)
+        assert len(read_array(values[None], [values.shape], None)) == 1
+
+
+@pytest.mark.parametrize("classes", [(1, 2, 255), (3, 20, 140), (0, 7, 26, 33, 200)])
+def test_label_maps_are_no_masks(classes):
+    rings = np.array(classes, np.uint8)[(disc() // 8).astype(int) % len(classes)]
+    for values in (rings, rings[None]):  # each class is a region of an array
+        found = read_array(values, [rings.shape], None)
+        assert len(found) == np.count_nonzero(classes)
+    with pytest.raises(UserError, match=r"neither masks.* \(label maps are for --segmenter annot"):
+        to_masks(rings)
+
+
+def test_a_mask_that_was_saved_as_jpeg_is_one():
+    mask = np.where(disc() < 20, 255, 0).astype(np.uint8)
+    for quality in (30, 75, 95):
+        buffer = io.BytesIO()
+        Image.fromarray(mask).save(buffer, "JPEG", quality=quality)
+        found = to_masks(np.asarray(Image.open(buffer)))
+        assert (found == (mask > 0)).mean() > 0.99
 
 
 def test_scores_of_another_number():

@@ -84,6 +84,8 @@ def test_arrays_of_masks(tmp_path, labels, example):
         assert_values(Proposals(path=str(tmp_path), min_score=least)(example), labels, *values)
     np.savez(tmp_path / "street_1.npz", **given)
     assert_values(Proposals(path=str(tmp_path))(example), labels, 1, 2)
+    for chosen in ({"top": 1}, {"min_score": 0.1}):
+        assert faults(Proposals(path=str(tmp_path), **chosen)(example)) == ["has no score"] * 2
     small = Example("street_1.jpg", np.zeros((5, 5, 3), np.uint8))
     (faulty,) = Proposals(path=str(tmp_path))(small)
     assert faulty.fault == "has an array of (2, 12, 16) for an image of (5, 5)"

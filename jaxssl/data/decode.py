@@ -122,15 +122,19 @@ def read_encoded(path: pathlib.Path, key: str) -> bytes:
 def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.ndarray:
     """The values [h, w] or [h, w, 3] of a label map or mask, as they are in its file.
 
-    Where some pixels are transparent these are 0. `as_gray` makes one channel of colors.
+    Where some pixels are transparent these are 0. `as_gray` makes one channel of colors, also of a
+    palette's, as a palette of white and black is read anyway: white may come first in it.
     """
 
     def read(image: Image.Image) -> np.ndarray:
         _check_pixels(image, MAX_DECODED)
+        _check_one_map(image)
         visible = None
         if image.mode in ("RGBA", "LA", "PA"):
             visible = np.asarray(image.getchannel("A")) > 0
             image = image.convert(image.mode[:-1])
+        if image.mode == "P" and (as_gray or _white_is_first(image)):
+            image = image.convert("RGB").convert("L")
         if len(image.getbands()) > 1:  # CMYK, say
             image = image.convert("RGB")
         values = np.asarray(image.convert("L") if as_gray and image.mode == "RGB" else image)
@@ -139,6 +143,26 @@ def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.n
         return values * (visible if values.ndim == 2 else visible[..., None])
 
     return _open(encoded, key, read)
+
+
+def _check_one_map(image: Image.Image) -> None:
+    """Raises UserError if a file holds several maps, or values that Pillow would cut."""
+    first, pages = image.size, 1
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        pages += image.size == first  # smaller ones are the first's, for display
+    image.seek(0)
+    if pages > 1:
+        raise UserError(f"it has {pages} pages; save each as a file of its own")
+    raw = str(image.tile[0].args) if isinstance(image, ImageFile.ImageFile) and image.tile else ""
+    if ";16" in raw and len(image.getbands()) > 1:
+        raise UserError("it has colors of 16 bits, of which 8 would be read; save it as gray")
+
+
+def _white_is_first(image: Image.Image) -> bool:
+    """Whether 0 stands for white and 1 for black, and no other value is used."""
+    palette = image.getpalette() or []
+    return palette[:6] == [255, 255, 255, 0, 0, 0] and image.getextrema()[1] <= 1
 
 
 def read_orientation(encoded: bytes) -> int:

@@ -283,6 +283,8 @@ def read_label_map(path: pathlib.Path, key: str, *, ids: bool = False) -> np.nda
     values = decode_label_map(read_encoded(path, key), f"{key}: {path}")
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         raise BrokenImage(f"{key}: {path} has fractions, where a label map has whole numbers")
+    if values.dtype.kind == "f" and not (np.abs(values) < 2.0**31).all():
+        raise BrokenImage(f"{key}: {path} has values beyond those of 32 bits")
     whole = values.astype(np.int32)
     if whole.ndim == 2:
         return whole

@@ -21,7 +21,7 @@ from jaxssl.errors import UserError
 from mask_tools.coco_json import open_instances
 from mask_tools.coco_panoptic import open_panoptic
 from mask_tools.mask_files import MaskFiles, broken_by, group
-from mask_tools.mask_reader import fit, stored_frame
+from mask_tools.mask_reader import fit, flat_pixels, looks_soft, stored_frame
 from mask_tools.mat_files import read_mat
 from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
@@ -123,16 +123,14 @@ class Annotation:
     def _check_values(self, files: Sequence[Sequence[str]]) -> None:
         """Raises `UserError` if the maps look like masks: 255 is the object, or edges are soft."""
         values: set[int] = set()
-        between, flat = 0, 0  # pixels from 1 to 254; those that are like their neighbors
+        between, flat = 0, 0  # `flat_pixels` from 1 to 254
         for few in files[:: len(files) // _SAMPLED + 1]:
             with contextlib.suppress(BrokenImage):  # it is named when it is to be used
                 labels = read_label_map(pathlib.Path(few[0]), "")
                 values.update(np.unique(labels).tolist())
-                inner = (labels > 0) & (labels < 255)
-                alike = (labels[1:, 1:] == labels[:-1, 1:]) & (labels[1:, 1:] == labels[1:, :-1])
-                between += int(inner.sum())
-                flat += int((inner[1:, 1:] & alike).sum())
-        if max(values, default=0) in range(128, 256) and len(values) > 5 and 4 * flat < between:
+                here = flat_pixels(labels, 0, 255)
+                between, flat = between + here[0], flat + here[1]
+        if looks_soft(values, between, flat):
             raise UserError(
                 f"label maps in {self.path} have values that differ from pixel to pixel, as masks "
                 "with soft edges do: give --segmenter proposals if each file is one mask, which "

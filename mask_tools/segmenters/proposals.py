@@ -31,8 +31,9 @@ class Proposals:
 
     Masks are bool, 0 and 1, 0 and 255, fractions (above 0.5 is inside) or logits (above 0). If
     min-score is not 0, masks whose score is below it are left out, and, if top is not 0, all but
-    the best so many of an image. The option stored says that masks are of images as they are
-    stored, before their EXIF orientation, where their size does not tell.
+    the best so many of an image; either leaves out those without a score. The option stored says
+    that masks are of images as they are stored, before their EXIF orientation, where their size
+    does not tell.
     """
 
     needs_original_size: ClassVar[bool] = True
@@ -63,8 +64,9 @@ class Proposals:
     def read(self, number: int, example: Example) -> list[Region]:
         """The masks of the image, from those of that number."""
         frame = stored_frame(example) if self.stored else example
+        chosen_by_score = self.min_score != 0 or self.top != 0
         found = [
-            fit(region, example, stored=self.stored, needs_score=self.min_score != 0)
+            fit(region, example, stored=self.stored, needs_score=chosen_by_score)
             for region in self._opened.read(number, frame)
         ]
         faulty = [region for region in found if region.fault]
