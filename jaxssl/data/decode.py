@@ -162,7 +162,7 @@ def _check_one_map(image: Image.Image) -> None:
 def _white_is_first(image: Image.Image) -> bool:
     """Whether 0 stands for white and 1 for black, and no other value is used."""
     palette = image.getpalette() or []
-    return palette[:6] == [255, 255, 255, 0, 0, 0] and image.getextrema()[1] <= 1
+    return palette[:6] == [255, 255, 255, 0, 0, 0] and int(np.asarray(image).max()) <= 1
 
 
 def read_orientation(encoded: bytes) -> int:
