@@ -1,6 +1,9 @@
 """Which folders of a tree are splits, and which classes."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -30,6 +33,15 @@ def test_declared_splits(tmp_path):
     assert keys["test"] == ["val/dog/3.png", "val/eel/4.png"]
     assert Folder(tmp_path).class_names == Folder(tmp_path, "test").class_names
     assert [Folder(tmp_path, "test")[i].label for i in range(2)] == [1, 2]
+
+
+def test_of_two_years_the_newer_is_read_whatever_the_hash_seed():
+    code = "from jaxssl.data.splits import declared_splits; "
+    code += "print(*sorted(declared_splits(('train2014', 'val2014', 'train2017', 'val2017'))))"
+    for seed in range(4):
+        environment = os.environ | {"PYTHONHASHSEED": str(seed)}
+        found = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+        assert found == "train2017 val2017\n"
 
 
 def test_a_class_called_train_is_no_split(tmp_path):

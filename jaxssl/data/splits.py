@@ -40,10 +40,12 @@ def split_of(name: str) -> tuple[str, str]:
 def declared_splits(names: Collection[str]) -> set[str]:
     """The folders, of those side by side, that are splits of one data set, "train" and another.
 
-    Their names differ in no other word. A class that is called "train" is none.
+    Their names differ in no other word. A class that is called "train" is none. Of several such
+    groups that of the shortest names is taken, of equally long ones the newest: `train2017`.
     """
     said = {name: split_of(name) for name in names}
-    for rest in sorted({rest for _, rest in said.values()}, key=len):
+    newest_first = sorted({rest for _, rest in said.values()}, reverse=True)
+    for rest in sorted(newest_first, key=len):
         found = {name for name in names if said[name] in ((s, rest) for s in SPLITS)}
         kinds = {said[name][0] for name in found}
         if "train" in kinds and (len(kinds) > 1 or len(names) == 1):
