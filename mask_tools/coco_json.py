@@ -84,7 +84,7 @@ def open_results(path: str, images: str) -> CocoFile:
     Raises:
       UserError: results have no image_id, or only the number of an image.
     """
-    listed = read_listed(path)
+    listed = read_listed(path, by_name=not images)
     if listed.images:
         return listed.open("COCO instances", crowds=False)
     if not listed.slots:
@@ -110,7 +110,7 @@ class Listed:
 
     path: str
     images: list[dict[str, Any]]
-    slots: dict[str, int]  # the number of each image_id
+    slots: dict[str, int]  # the number of each image_id, as `id_of` has it
     written: list[str]  # the image_ids, as they are in the file
     order: np.ndarray  # i64[m]: annotations, those of one image after another
     first: np.ndarray  # i64[slots + 1]: where in `order` those of each image begin
@@ -119,6 +119,11 @@ class Listed:
     total: int
     number: Any  # the first image_id that is a number
     files: dict[int, str]  # of panoptic annotations; other kinds have none
+    by_name: bool  # whether an image_id is the name of its image, as it is written
+
+    def id_of(self, given: Any) -> str:
+        """An image_id as text."""
+        return str(given) if self.by_name else plain_id(given)
 
     def open(self, kind: str, crowds: bool, *, panoptic: bool = False) -> CocoFile:
         """The annotations of the images; `UserError` if there are none of this kind."""
@@ -127,7 +132,7 @@ class Listed:
         owned: dict[str, str] = {}
         for image in self.images:
             name = next((str(image[key]) for key in _NAMES if image.get(key)), None)
-            number = plain_id(image.get("id"))
+            number = self.id_of(image.get("id"))
             if name is None or owned.get(number) == name:
                 continue
             if number in owned:
@@ -173,8 +178,12 @@ class Listed:
                 yield from [image] * int(self.first[slot + 1] - self.first[slot])
 
 
-def read_listed(path: str) -> Listed:
-    """Reads a file through once; returns what it lists."""
+def read_listed(path: str, *, by_name: bool = False) -> Listed:
+    """Reads a file through once; returns what it lists.
+
+    With `by_name` an image_id may be the name of its image, if the file lists no images: then "1"
+    and "01" are two.
+    """
     images: list[dict[str, Any]] = []
     slots: dict[str, int] = {}
     written: list[str] = []
@@ -195,9 +204,10 @@ def read_listed(path: str) -> Listed:
             number = image
         if "segments_info" in entry:
             files[len(owners)] = str(entry.get("file_name", ""))
-        owners.append(slots.setdefault(plain_id(image), len(slots)))
+        exact = image if isinstance(image, str) else plain_id(image)
+        owners.append(slots.setdefault(exact, len(slots)))
         if len(slots) > len(written):
-            written.append(str(image))
+            written.append(exact)
         bounds.extend((start, end))
         parts = segments_of(entry) or [] if "segments_info" in entry else [entry]
         flagged += sum(_is_set(part.get("iscrowd")) for part in parts)
@@ -205,6 +215,11 @@ def read_listed(path: str) -> Listed:
     if nameless >= 0 and len(slots) == 1:
         raise _no_coco(path, nameless)
     slot_of = np.array(owners, np.int64)
+    by_name = by_name and not images
+    if not by_name:
+        plain: dict[str, int] = {}
+        merged = [plain.setdefault(plain_id(text), len(plain)) for text in slots]
+        slot_of, slots = np.array(merged, np.int64)[slot_of], plain
     order = np.argsort(slot_of, kind="stable")
     return Listed(
         path=path,
@@ -218,6 +233,7 @@ def read_listed(path: str) -> Listed:
         total=total,
         number=number,
         files=files,
+        by_name=by_name,
     )
 
 

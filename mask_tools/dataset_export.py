@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl.checked_files import read_json
+from jaxssl.checked_files import is_plain_name, read_json
 from jaxssl.data.records import Info, write_info
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
@@ -28,6 +28,7 @@ from mask_tools.export_fingerprint import (
     describe,
     describe_segmenter,
     identify_annotations,
+    noted_sources,
     previous,
     refuse_difference,
     refuse_other_annotations,
@@ -37,6 +38,7 @@ from mask_tools.matching import (
     Faults,
     MatchReport,
     annotation_files,
+    check_fraction,
     identify_images,
 )
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
@@ -132,6 +134,9 @@ def segment_dataset(
         it or an earlier call on the same folder, too many images are broken, or annotations do not
         match.
     """
+    if not is_plain_name(split) or not split.isprintable() or set("*?[].") & set(split):
+        raise UserError(f"--split {split!r}: give a plain name, such as train")
+    check_fraction("--max-broken", max_broken)
     opened, matched = open_matched(
         source, segmenter, part, unannotated=unannotated, min_matched=min_matched
     )
@@ -163,7 +168,7 @@ def _begin(job: Job, settings: Settings) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
     with locked(job.folder, "begins in"):
         # A run that has completed no shard binds nobody: its options may have been a mistake.
-        if note.is_file() and any(note.parent.glob(f"{job.split}-*.tfrecord.json")):
+        if note.is_file() and any(note.parent.glob(f"{job.files_of_split}.json")):
             advice = f"delete {note.parent} to make its files again"
             before = read_json(note, dict[str, Any], advice=advice)
             refuse_difference(job.folder, before, settings)
@@ -263,7 +268,7 @@ def _check_results(job: Job, results: Sequence[Finished], limits: tuple[float, f
 
 def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finished]) -> Info:
     """The content of `info.json` with this split added to the others."""
-    sources = info.source.split(", ") if info else []
+    sources = noted_sources(info, source) if info else []
     before = info.segmenter if info and info.segmenter else {"name": "", "parameters": {}}
     shards = tuple(finished.info for finished in results)
     described = describe_segmenter(job)
@@ -285,7 +290,7 @@ def _clear_work(job: Job) -> None:
     """Removes what only unfinished splits need, once `info.json` has this one."""
     work = job.folder / WORK
     notes = [job.settings, *map(job.note, range(job.shards))]
-    for path in [*notes, *job.folder.glob(f".{job.split}-*.tfrecord.tmp")]:
+    for path in [*notes, *job.folder.glob(f".{job.files_of_split}.tmp")]:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # another split is being written, or it is gone
         work.rmdir()

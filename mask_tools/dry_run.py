@@ -16,6 +16,7 @@ from mask_tools.matching import (
     Faults,
     Matched,
     MatchReport,
+    check_fraction,
     choose,
     keys_of,
     match,
@@ -47,6 +48,7 @@ def open_matched(
     Raises:
       UserError: the source cannot be opened or has no regions to keep, or annotations do not match.
     """
+    check_fraction("--min-matched", min_matched)
     opened = open_source(source, None if part == "all" else part)
     if segmenter is None and not opened.has_regions:
         choices = " or ".join(SEGMENTERS)
@@ -82,10 +84,9 @@ class DryRun:
     def __str__(self) -> str:
         kinds = ", ".join(f"{ending} {count}" for ending, count in self.endings.items())
         texts = {"images": f"{sum(self.endings.values())} in {self.source} ({kinds})"}
-        if self.matched:
-            texts |= self.matched.texts() | {
-                f"regions of {self.tried} images tried": str(self.regions or "none")
-            }
+        texts |= self.matched.texts() if self.matched else {}
+        if self.tried:
+            texts[f"regions of {self.tried} images tried"] = str(self.regions or "none")
         texts |= self.faults.texts()
         if self.broken:
             texts["broken"] = f"{len(self.broken)}; first: {self.broken[0]}"
@@ -117,9 +118,9 @@ def check_dataset(
     )
     keys = [*matched.matches.number_of, *matched.lonely_images] if matched else keys_of(images)
     endings = Counter(pathlib.PurePath(key).suffix.lower() or "no ending" for key in keys)
-    if matched is None or not isinstance(segmenter, Annotated):
+    if not isinstance(segmenter, Annotated):
         return DryRun(source, dict(endings), None)
-    read = Matched(segmenter, matched.matches.number_of)
+    read = Matched(segmenter, matched.matches.number_of if matched else None)
     counts, broken = [], []
     tried = np.unique(np.linspace(0, len(images) - 1, min(TRIED, len(images))).astype(int))
     for index in tried.tolist():

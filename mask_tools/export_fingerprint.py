@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from jaxssl.data.folder import find_files
 from jaxssl.data.identity import identify_files
 from jaxssl.data.records import Info, SegmenterInfo, read_info
 from jaxssl.errors import UserError
@@ -37,25 +38,33 @@ def describe_segmenter(job: Job) -> SegmenterInfo:
     described = {"name": name, "parameters": parameters, "max_side": job.max_side}
     for option in _FILES:
         path = parameters.get(option)
-        described[f"{option}_sha256"] = _checksum(pathlib.Path(path)) if path else None
+        described[f"{option}_sha256"] = _checksum(pathlib.Path(path), job.folder) if path else None
     if isinstance(job.segmenter, Transformers):
         described |= {f"{name}_sha256": sha for name, sha in job.segmenter.checksums().items()}
     plain: SegmenterInfo = json.loads(json.dumps(described))
     return plain
 
 
-def _checksum(path: pathlib.Path) -> str:
-    """The sha256 of a file's content, or of the names and sizes of the files in a folder."""
+def _checksum(path: pathlib.Path, out: pathlib.Path) -> str:
+    """The sha256 of a file's content, or of the names and sizes of `_files` in a folder."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    lines = [f"{file.relative_to(path)} {file.stat().st_size}\n" for file in _files(path)]
+    lines = [f"{file.relative_to(path)} {file.stat().st_size}\n" for file in _files(path, out)]
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
-def _files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The files in a folder."""
-    return sorted(file for file in path.rglob("*") if file.is_file())
+def _files(path: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder, as annotations are looked for there, without those that are written.
+
+    Records may be made beside the annotations.
+    """
+    if not path.is_dir():
+        return []
+    written = os.path.join(os.path.abspath(out), "")
+    found = sorted(path / file for file in find_files(path, ("",)))
+    kept = [file for file in found if not os.path.abspath(file).startswith(written)]
+    return [file for file in kept if file.is_file()]
 
 
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
@@ -80,7 +89,8 @@ def describe(job: Job, source: str, part: str) -> Settings:
     # Copies of annotations have other times: that is no other setting, but shards are made again.
     named = [pathlib.Path(path) for n in _FILES if (path := getattr(job.segmenter, n, ""))]
     beside = [file for file in job.files if not any(map(file.is_relative_to, named))]
-    files = [*(file for path in named for file in _files(path)), *filter(os.path.isfile, beside)]
+    inside = [file for path in named for file in _files(path, job.folder)]
+    files = [*inside, *filter(os.path.isfile, beside)]
     times = [file.stat().st_mtime_ns for file in files]
     made_from = hashlib.sha256(json.dumps([settings, times]).encode()).hexdigest()
     return settings | {"made_from": made_from}
@@ -101,7 +111,7 @@ def previous(job: Job, settings: Settings) -> Info | None:
     if shards is not None:
         broken = info.segmenter.get("broken", {}).get(job.split, [])
         before["shards"] = len(shards)
-        if settings["source"] not in info.source.split(", "):
+        if settings["source"] not in noted_sources(info, settings["source"]):
             before["source"] = info.source
         before["images"] = sum(shard.count for shard in shards) + len(broken)
         if (images := info.segmenter.get("content", {}).get(job.split)) is not None:
@@ -109,6 +119,13 @@ def previous(job: Job, settings: Settings) -> Info | None:
             settings = settings | {"content": identify_images(job.source)}
     refuse_difference(job.folder, before, settings)
     return info
+
+
+def noted_sources(info: Info, source: str) -> list[str]:
+    """The sources that a folder was made from, of which one may be `source`, whatever its text."""
+    before, found, after = f", {info.source}, ".partition(f", {source}, ")
+    texts = [*before.split(", "), source, *after.split(", ")] if found else info.source.split(", ")
+    return [text for text in texts if text]
 
 
 def _named(job: Job) -> list[pathlib.Path]:

@@ -40,12 +40,21 @@ def read_lists(path: str) -> Iterator[Element]:
 
 
 def read_spans(path: str, spans: list[list[int]]) -> list[Any]:
-    """The elements at these starts and ends, parsed."""
+    """The elements at these starts and ends, parsed.
+
+    Raises:
+      UserError: they are no longer there.
+    """
     with open(path, "rb") as file:
         found = []
         for start, end in spans:
             file.seek(start)
-            found.append(json.loads(file.read(end - start)))
+            try:
+                found.append(json.loads(file.read(end - start)))
+            except ValueError:
+                raise UserError(
+                    f"{path} has changed while it was read; repeat the command"
+                ) from None
         return found
 
 
@@ -69,8 +78,10 @@ def _walk(text: str) -> Generator[Element, None, int]:
         raise ValueError("it holds neither a list nor an object")
     at = _skip(text, at + 1)
     while text[at : at + 1] != "}":
-        key, at = _decode(text, at)
-        at = _skip(text, at)
+        key, end = _decode(text, at)
+        if not text[at:end].isascii():
+            key = json.loads(text[at:end].encode("latin-1"))
+        at = _skip(text, end)
         if not isinstance(key, str) or text[at : at + 1] != ":":
             raise ValueError(f"a key or its colon is missing at byte {at}")
         at = _skip(text, at + 1)

@@ -35,6 +35,9 @@ class Annotated(Protocol):
     def read(self, number: int, example: Example) -> list[Region]:
         """The regions of an example, from the annotations of that number."""
 
+    def __call__(self, example: Example) -> list[Region]:
+        """The regions of an example, alone."""
+
 
 @dataclasses.dataclass(frozen=True)
 class MatchReport:
@@ -71,6 +74,8 @@ class MatchReport:
         ):
             if few:
                 texts[name] = f"{len(few)}; first: {few[0]}"
+        if self.lonely_images and self.opened.omits_empty:
+            texts["images without"] += "; they are kept, with no region"
         return texts | {f"note {i}": note for i, note in enumerate(self.opened.notes, 1)}
 
 
@@ -120,14 +125,17 @@ class Matched:
     """
 
     segmenter: Annotated
-    numbers: Mapping[str, int]  # by the key of the image
+    numbers: Mapping[str, int] | None  # by the key of the image; None: examples carry them
     faults: Faults = dataclasses.field(default_factory=Faults)
     needs_original_size: bool = True
 
     def __call__(self, example: Example) -> list[Region]:
         """The regions of an image."""
-        number = self.numbers.get(example.key)
-        found = [] if number is None else self.segmenter.read(number, example)
+        if self.numbers is None:
+            found = self.segmenter(example)
+        else:
+            number = self.numbers.get(example.key)
+            found = [] if number is None else self.segmenter.read(number, example)
         self.faults.add(Faults.of(found, example.key))
         return found
 
@@ -256,5 +264,14 @@ def annotation_files(matched: MatchReport | None) -> tuple[pathlib.Path, ...]:
     return tuple(pathlib.Path(p) for number in numbers for p in matched.opened.paths(number))
 
 
+def check_fraction(option: str, value: float) -> None:
+    """Raises `UserError` if the value of an option is no fraction."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{option} {value:g}: give a fraction, 0 to 1")
+
+
 def _whole(source: Source) -> Source:
-    return source.source if isinstance(source, Chosen) else source
+    """The source, of chosen images that from which they are, perhaps in several steps."""
+    while isinstance(source, Chosen):
+        source = source.source
+    return source

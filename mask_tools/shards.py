@@ -48,6 +48,11 @@ class Job:
         """The note on the settings of the split, there until the split is complete."""
         return self.folder / WORK / f"{self.split}.json"
 
+    @property
+    def files_of_split(self) -> str:
+        """A pattern of the names of its shards, however many there are."""
+        return f"{self.split}-{5 * '[0-9]'}-of-{5 * '[0-9]'}.tfrecord"
+
     def path(self, number: int) -> pathlib.Path:
         """The file of a shard."""
         return self.folder / shard_name(self.split, number, self.shards)

@@ -153,6 +153,8 @@ def results(folder, *images):
 def test_results_are_of_names_or_of_the_numbers_in_a_file(tmp_path):
     named = open_results(results(tmp_path, "a", "b/a.jpg", "007"), "")
     assert (named.names, named.counts.tolist()) == (("a", "b/a.jpg", "007"), [1, 1, 1])
+    numbered = open_results(results(tmp_path, "1", "01", "1"), "")
+    assert (numbered.names, numbered.counts.tolist()) == (("1", "01"), [2, 1])
     path = results(tmp_path, 2, "1", 2)
     with pytest.raises(UserError, match=r"are of the image 2: give .* --images FILE.json"):
         open_results(path, "")
@@ -169,6 +171,21 @@ def test_masks_by_name_in_one_object_and_files_with_images(tmp_path):
     opened = open_results(write(tmp_path, by_name), "")
     assert (opened.names, opened.counts.tolist()) == (("a.jpg", "b.jpg"), [2, 1])
     assert open_results(instances(tmp_path, [{"image_id": 1}]), "").names == ("a.jpg",)
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_names_that_are_keys_may_have_any_letter(tmp_path, ensure_ascii):
+    by_name = {"größe_é.jpg": [{"segmentation": SQUARE}]}
+    (tmp_path / "a.json").write_text(json.dumps(by_name, ensure_ascii=ensure_ascii))
+    assert open_results(str(tmp_path / "a.json"), "").names == ("größe_é.jpg",)
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_named(tmp_path):
+    path = instances(tmp_path, [{"image_id": 1}])
+    opened = open_instances(path)
+    (tmp_path / "file.json").write_text("[" + "x" * 500)
+    with pytest.raises(UserError, match=r"file.json has changed while it was read; repeat the com"):
+        opened.read(0, EXAMPLE)
 
 
 @pytest.mark.parametrize("content", [[{"segmentation": SQUARE}], [7], [], {}, {"images": []}])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import mask_tools
-from jaxssl.data.records import Records
+from jaxssl.data.records import Records, read_info
 from jaxssl.errors import UserError
 from mask_tools import dataset_export
 
@@ -174,6 +174,99 @@ def test_an_export_under_way_makes_files_again_where_annotations_have_changed(tm
     assert not run(1).is_complete
     assert run(0).is_complete
     assert [len(example.regions) for example in Records(tmp_path / "out")] == [1, 2]
+
+
+def export_halves(folder, segmenter, out="out"):
+    """Two jobs of an array, as two functions."""
+
+    def run(index):
+        return mask_tools.segment_dataset(
+            f"folder:{folder}/images",
+            segmenter,
+            folder / out,
+            shards=2,
+            workers=0,
+            num_shards=2,
+            shard_index=index,
+        )
+
+    return functools.partial(run, 0), functools.partial(run, 1)
+
+
+def test_annotations_in_linked_folders_count_and_hidden_files_do_not(tmp_path):
+    for name in ("1", "2"):
+        save(tmp_path / f"images/{name}.png", LABELS * 99)
+        save(tmp_path / f"elsewhere/{name}.png", LABELS)
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/train").symlink_to(tmp_path / "elsewhere")
+    first, second = export_halves(tmp_path, mask_tools.Annotation(path=f"{tmp_path}/maps"))
+    first()
+    for name in ("1", "2"):
+        save(tmp_path / f"elsewhere/{name}.png", OTHERS, seconds=1)
+    assert not second().is_complete  # the first half is of the former ones
+    assert first().is_complete
+    assert [len(example.regions) for example in Records(tmp_path / "out")] == [1, 1]
+    (tmp_path / "maps/.DS_Store").write_text("of a Mac")
+    assert first().is_complete
+
+
+def test_records_may_be_made_beside_the_annotations(tmp_path):
+    for name in ("1", "2"):
+        save(tmp_path / f"images/{name}.jpg", LABELS * 99)
+        save(tmp_path / f"images/{name}_mask.png", LABELS)
+    segmenter = mask_tools.Annotation(path=str(tmp_path))
+    first, second = export_halves(tmp_path, segmenter, "images/records")
+    first()
+    assert second().is_complete
+    assert first().statistics is None
+    assert [len(example.regions) for example in Records(tmp_path / "images/records")] == [2, 2]
+
+
+def test_splits_whose_names_begin_alike_and_sources_with_commas(tmp_path):
+    for name in ("1", "2", "3"):
+        save(tmp_path / f"a, b/{name}.png", LABELS * 99)
+        save(tmp_path / f"c/{name}.png", LABELS * 99)
+
+    def run(source, split, grid=2, index=0):
+        return mask_tools.segment_dataset(
+            f"folder:{tmp_path}/{source}",
+            mask_tools.Grid(grid, grid),
+            tmp_path / "out",
+            split=split,
+            shards=2,
+            workers=0,
+            num_shards=2,
+            shard_index=index,
+        )
+
+    assert not run("c", "train-extra").is_complete
+    open_file = tmp_path / "out/.train-extra-00001-of-00002.tfrecord.tmp"
+    open_file.write_text("another run's")
+    for index in (0, 1):
+        run("a, b", "train", grid=2, index=index)
+    assert open_file.exists()
+    assert run("c", "train-extra", index=1).is_complete
+    for source, split in (("a, b", "train"), ("c", "train-extra")):
+        assert run(source, split).statistics is None
+    assert read_info(tmp_path / "out").source == f"folder:{tmp_path}/a, b, folder:{tmp_path}/c"
+
+
+def test_images_chosen_twice_are_known_again(tmp_path):
+    """Maps lie among the images, and one image has none."""
+    for name in ("1", "2", "3"):
+        save(tmp_path / f"set/photos/{name}.png", LABELS * 99)
+    for name in ("1", "2"):
+        save(tmp_path / f"set/regions/{name}.png", LABELS)
+
+    def run():
+        segmenter = mask_tools.Annotation(path=f"{tmp_path}/set/regions")
+        out = tmp_path / "out"
+        return mask_tools.segment_dataset(f"folder:{tmp_path}/set", segmenter, out, workers=0)
+
+    assert run().statistics
+    for path in (tmp_path / "set/photos").iterdir():
+        os.utime(path, (5, 5))  # as of a copy
+    assert run().statistics is None
 
 
 def test_annotations_that_change_while_an_export_is_made(made, monkeypatch, tmp_path):

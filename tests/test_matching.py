@@ -123,11 +123,13 @@ def test_images_without_a_file_are_left_out_or_an_error(tmp_path, photos, capsys
     assert "matched by part of the name 2; first: b/3.jpg" in out
 
 
-def test_an_image_of_which_there_are_no_results_stays(tmp_path, photos):
+def test_an_image_of_which_there_are_no_results_stays(tmp_path, photos, capsys):
     masks = [{"image_id": name, "segmentation": SQUARE} for name in ("a/1", "2", "3.jpg")]
     (tmp_path / "r.json").write_text(json.dumps(masks))
     assert run(photos, "--segmenter", "proposals", "--path", str(tmp_path / "r.json")) == 0
     assert regions(tmp_path / "out") == {"a/1.jpg": 1, "a/2.jpg": 1, "b/3.jpg": 1, "b/4.jpg": 0}
+    out = " ".join(capsys.readouterr().out.split())
+    assert "images without 1; first: b/4.jpg; they are kept, with no region" in out
 
 
 def test_numbers_go_to_images_by_the_file_that_numbers_them(tmp_path, photos, capsys):
@@ -160,6 +162,40 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, photos, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "a.json"}
     assert export.main(["--source", f"folder:{photos}", *coco(photos)]) == 1
     assert "--out is missing" in capsys.readouterr().err
+
+
+def test_a_dry_run_tries_label_maps_of_the_source(tmp_path, photos, capsys):
+    source = ["--segmenter", "annotation", "--format", "source", "--dry-run"]
+    assert run(photos, *source) == 0
+    assert "its source carries no label map" in capsys.readouterr().out
+    assert export.main(["--source", "scenes:3", *source]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"regions of 3 images tried \d", out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--format coco --path {}/a.json --ignore 1,2", "format coco has no use for --ignore"),
+        ("--format coco --path {}/a.json --components", "coco has no use for --components"),
+        ("--path {}/photos --crowds", "format instances has no use for --crowds"),
+        ("--format source --path {}/photos", "format source has no use for --path"),
+        ("--format coco --path {}/a.json --min-matched 50", "--min-matched 50: give a fraction"),
+        ("--format coco --path {}/a.json --min-matched nan", "--min-matched nan: give a fraction"),
+        ("--format coco --path {}/a.json --max-broken -1", "--max-broken -1: give a fraction"),
+        ("--format coco --path {}/a.json --split ../x", "--split '../x': give a plain name"),
+        ("--format coco --path {}/a.json --split a/b", "--split 'a/b': give a plain name"),
+        ("--format coco --path {}/a.json --split x*", "--split 'x[*]': give a plain name"),
+        ("--format coco --path {}/a.json --split=", "--split '': give a plain name"),
+    ],
+)
+def test_options_without_effect_and_out_of_range_are_refused(
+    tmp_path, photos, capsys, options, message
+):
+    write_coco(tmp_path / "a.json", [(1, SQUARE)] * 4)
+    assert run(photos, "--segmenter", "annotation", *options.format(tmp_path).split()) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

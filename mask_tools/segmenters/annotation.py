@@ -82,9 +82,17 @@ class Annotation:
             raise UserError(
                 f"no annotation format {self.format!r}; choose --format {', '.join(IGNORED)}"
             )
+        path, is_json = pathlib.Path(self.path), self.format in _JSON
+        for option, applies in (
+            ("ignore", not is_json),
+            ("components", not is_json),
+            ("crowds", is_json),
+            ("path", self.format != "source"),
+        ):
+            if getattr(self, option) and not applies:
+                raise UserError(f"--format {self.format} has no use for --{option}; leave it out")
         if self.format == "source":
             return
-        path, is_json = pathlib.Path(self.path), self.format in _JSON
         if not self.path or not (path.is_file() if is_json else path.is_dir()):
             what = "the .json file" if is_json else "the folder"
             given, hint = self.path or "(none)", f"; of a file give --format {' or '.join(_JSON)}"

@@ -49,6 +49,11 @@ class Proposals:
             raise UserError(
                 f"--path {self.path or '(none)'} is neither COCO results nor a folder of masks"
             )
+        if self.images and pathlib.Path(self.path).is_dir():
+            raise UserError(
+                f"--images is for COCO results in a file, and --path {self.path} is a folder; "
+                "leave it out"
+            )
         if self.top < 0:
             raise UserError(f"--top {self.top} is negative; give 0 for all masks")
 
