@@ -180,6 +180,18 @@ def test_declared_splits_are_parts(tmp_path):
     assert not Records(tmp_path).has_regions
 
 
+def test_splits_that_no_part_reads_are_said(tmp_path, caplog):
+    splits = {}
+    for split, count in (("train", 3), ("extra", 4), ("val", 1), ("test", 2)):
+        shard = write_shard(tmp_path / shard_name(split, 0, 1), map(make_example, range(count)))
+        splits[split] = (shard,)
+    write_info(tmp_path, Info("folder:photos", None, splits))
+    with caplog.at_level("INFO", "jaxssl.data"):
+        assert [len(Records(tmp_path, part)) for part in (None, "train", "test")] == [3, 3, 1]
+    said = f"records:{tmp_path}: splits left out: extra (4 images), test (2 images)"
+    assert caplog.messages == [said]
+
+
 def one_line(error: pytest.ExceptionInfo) -> str:
     message = str(error.value)
     assert "\n" not in message

@@ -15,7 +15,7 @@ import torchvision  # noqa: F401 - before TensorFlow: the other way round ends P
 from PIL import Image
 
 from jaxssl.data import open_source, tfrecord
-from jaxssl.data.source import BrokenImage
+from jaxssl.data.source import BrokenImage, report
 from jaxssl.data.tfds import Names, _reader, find_names
 from jaxssl.errors import UserError
 from mask_tools import export, inspect
@@ -69,6 +69,15 @@ def test_depth_is_in_meters_and_of_the_shape_of_the_image(data_dir):
     found = sorted((source[i].depth for i in range(2)), key=np.max)
     for i, depth in enumerate(found):
         np.testing.assert_array_equal(depth, plane() + i)
+
+
+def test_splits_that_no_part_reads_are_said(data_dir, caplog):
+    report.cache_clear()  # the data sets of both formats have the same names
+    with caplog.at_level("INFO", "jaxssl.data"):
+        for part in (None, "train", "test"):
+            open_source("tfds:small_depths", part)
+        open_source("tfds:small_depths/test")
+    assert caplog.messages == ["tfds:small_depths: splits left out: test (2 images)"]
 
 
 def test_panoptic_segments_are_regions(data_dir, tmp_path):

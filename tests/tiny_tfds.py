@@ -110,7 +110,7 @@ class SmallDepths(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(), "validation": self._generate_examples()}
+        return {split: self._generate_examples() for split in ("train", "validation", "test")}
 
     def _generate_examples(self):
         for i in range(2):

@@ -11,7 +11,6 @@ the largest value in a sample of all of them. Microscopes and X-ray cameras use 
 """
 
 import collections
-import functools
 import hashlib
 import logging
 import os
@@ -39,7 +38,7 @@ from jaxssl.data.decode import (
 )
 from jaxssl.data.label_table import read_labels, sort_classes
 from jaxssl.data.name_matching import masks_beside
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.source import BrokenImage, Example, report
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
 
@@ -79,7 +78,7 @@ class Folder:
         files = sorted(find_files(self._root, SUFFIXES, self.left_out))
         masks = masks_beside(files)
         keys = [file for file in files if file not in masks]
-        _report(self.spec, _describe(self.left_out, masks))
+        report(self.spec, _describe(self.left_out, masks))
         self._bits = _bits_in_use(self._root, keys, self.spec)
         self._table = self._root / labels if labels else None
         class_of = read_labels(self._table, keys) if self._table and keys else None
@@ -88,7 +87,7 @@ class Folder:
         above, splits, depth = find_splits(keys)
         chosen, by_key = choose_splits(splits, part)
         if splits:
-            _report(self.spec, describe_unread(keys, above, splits))
+            report(self.spec, describe_unread(keys, above, splits))
             keys = [key for key in keys if folder_at(key, above) in splits]
         if class_of is not None:
             self.class_names = sort_classes(set(class_of.values()))
@@ -110,7 +109,7 @@ class Folder:
     def _classes_by_folder(self, keys: list[str], depth: int, has_splits: bool) -> dict[str, str]:
         """The class of each image: its folder at that depth, or below splits again."""
         depth, self.class_names = find_classes(keys, depth)
-        _report(self.spec, describe_classes(keys, depth, self.class_names))
+        report(self.spec, describe_classes(keys, depth, self.class_names))
         if not has_splits:
             check_classes(self.class_names, self._root)
         return {key: folder_at(key, depth) for key in keys}
@@ -236,13 +235,6 @@ def _why_empty(divided: bool, left_out: str) -> str:
     return f"; it should hold files that end in {' '.join(SUFFIXES)}, in any folders{left_out}"
 
 
-@functools.cache
-def _report(spec: str, remark: str) -> None:
-    """Logs a remark on a folder the first time that it is opened."""
-    if remark:
-        _log.info("%s%s", spec, remark)
-
-
 def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
     """The number of bits in use of 16-bit channels, by a sample of all images; 16 without any."""
     deep = [key for key in keys if key.lower().endswith(_DEEP)]
@@ -256,9 +248,9 @@ def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
         except (OSError, BrokenImage):
             continue  # it is named when it is to be used
     if unread:
-        _report(spec, f": of TIFF files {' and '.join(sorted(unread))} are left out")
+        report(spec, f": of TIFF files {' and '.join(sorted(unread))} are left out")
     top = max((value for value in largest if value is not None), default=65535)
     bits = next(bits for bits in (8, 10, 12, 14, 16) if top < 2**bits)
     if bits < 16:
-        _report(spec, f": 16-bit images use {bits} bits, the range 0 to {2**bits - 1}")
+        report(spec, f": 16-bit images use {bits} bits, the range 0 to {2**bits - 1}")
     return bits

@@ -25,7 +25,7 @@ from jaxssl.data.record_codec import (
     read_key,
 )
 from jaxssl.data.source import BrokenImage, Example
-from jaxssl.data.splits import choose_splits, in_part
+from jaxssl.data.splits import choose_splits, in_part, report_unread
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write, write_text
 
@@ -188,6 +188,7 @@ class Records:
         splits, by_key = choose_splits(tuple(info.splits), part)
         shards = [shard for split in splits for shard in info.splits[split]]
         self.spec = f"records:{path}"
+        report_unread(self.spec, {s: sum(i.count for i in info.splits[s]) for s in info.splits})
         self.class_names = info.class_names
         self.has_regions = info.segmenter is not None
         self._paths = [folder / shard.file for shard in shards]

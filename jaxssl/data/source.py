@@ -1,6 +1,8 @@
 """Examples, an image each with its label and regions, and sources of them. Numpy only."""
 
 import dataclasses
+import functools
+import logging
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -8,6 +10,8 @@ import numpy as np
 
 from jaxssl.data.rle import decode_mask
 from jaxssl.errors import UserError
+
+_log = logging.getLogger("jaxssl.data")
 
 
 class BrokenImage(UserError):
@@ -110,3 +114,10 @@ class Resizing(Protocol):
         self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
     ) -> tuple[Example, tuple[int, int]]:
         """The example with its image resized to `fit(size)`; its true height and width."""
+
+
+@functools.cache
+def report(spec: str, remark: str) -> None:
+    """Logs a remark on a source the first time that it is opened."""
+    if remark:
+        _log.info("%s%s", spec, remark)

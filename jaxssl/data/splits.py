@@ -8,8 +8,9 @@ image's key decides, four to one: an image stays in its part when others are add
 import hashlib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from jaxssl.data.source import report
 from jaxssl.errors import UserError
 
 _WORDS = {
@@ -70,6 +71,13 @@ def choose_splits(splits: Collection[str], part: str | None) -> tuple[tuple[str,
     if evaluation is None:
         return (train[0],), part
     return ((evaluation if part == "test" else train)[0],), None
+
+
+def report_unread(spec: str, counts: Mapping[str, int]) -> None:
+    """Logs which splits of a source, given with their numbers of images, no part of it reads."""
+    read = {name for part in ("train", "test") for name in choose_splits(counts, part)[0]}
+    unread = [f"{name} ({count} images)" for name, count in counts.items() if name not in read]
+    report(spec, f": splits left out: {', '.join(unread)}" if unread else "")
 
 
 def in_part(key: str, part: str) -> bool:

@@ -24,7 +24,7 @@ from jaxssl.data import tfrecord
 from jaxssl.data.decode import PORTABLE, decode_image, decode_label_map
 from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
-from jaxssl.data.splits import choose_splits, in_part
+from jaxssl.data.splits import choose_splits, in_part, report_unread
 from jaxssl.errors import UserError
 
 T = TypeVar("T")
@@ -65,6 +65,7 @@ class Tfds:
             self._names = find_names(builder.info.features, name)
             declared = (split,) if split else tuple(builder.info.splits)
             splits, by_key = choose_splits(declared, part)
+            report_unread(self.spec, {s: builder.info.splits[s].num_examples for s in declared})
             instructions = [
                 (chosen.split("[")[0], instruction)
                 for chosen in splits
