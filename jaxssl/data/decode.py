@@ -54,7 +54,8 @@ PORTABLE = (b"\xff\xd8\xff", b"\x89PNG")  # the beginnings of JPEG and PNG files
 # Pillow's `open` refuses larger ones before it is known how much of them is to be decoded.
 _LARGE = {b"\xff\xd8": JpegImageFile, b"\x89P": PngImageFile}
 _TOO_LARGE = (
-    "save it as JPEG and shrink it, as mask_tools.export does with --max-side, or cut it up"
+    "save it as JPEG and shrink it, as mask_tools.export does with --max-side where it finds the "
+    "regions itself, or cut it up"
 )
 _OTHER_BYTE = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B"}
 _OTHER_BYTE |= {"RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "RGBA;16N": "RGBA;16B"}
