@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import jaxssl
 from jaxssl import sharding
 from jaxssl.evaluation import plan, run_tasks
-from jaxssl.evaluation.features import Encoder
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training.results import restore_encoder
 from jaxssl.training.workdir import environment
 
