@@ -92,5 +92,19 @@ def test_a_folder_with_a_table(tmp_path):
     assert len(open_source(spec)) == 30  # what to learn from is the part train/
 
 
+def test_images_without_a_class_are_counted_and_the_table_is_not_left_out(tmp_path, caplog):
+    for i in range(10):
+        Image.new("RGB", (3, 2)).save(tmp_path / f"{i}.png")
+    (tmp_path / "t.csv").write_text("id,label\n0,a\n1,b\n2,a\n3,b\n4,a\n5,\n")
+    (tmp_path / "more.csv").write_text("")
+    with caplog.at_level("INFO", "jaxssl.data"):
+        for part in (None, "train"):
+            source = open_source(f"folder:{tmp_path}?labels=t.csv", part)
+            assert source.left_out == {".csv": 1}
+    said = "t.csv: 5 of 10 images have no row with a class, such as 5.png; they have no label and"
+    assert [said in message for message in caplog.messages] == [False, True]
+    assert caplog.messages[0].endswith("files left out: 1 .csv")
+
+
 def test_classes_that_are_numbers_are_sorted_by_value():
     assert sort_classes({"10", "9", "b", "a"}) == ("9", "10", "a", "b")

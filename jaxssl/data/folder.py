@@ -76,6 +76,8 @@ class Folder:
             raise UserError(f"{path} {what}; give the folder that holds the images")
         self.left_out: collections.Counter[str] = collections.Counter()  # files by their ending
         files = sorted(find_files(self._root, SUFFIXES, self.left_out))
+        if labels:
+            self.left_out -= collections.Counter([_ending(labels)])  # it is read
         masks = masks_beside(files)
         keys = [file for file in files if file not in masks]
         report(self.spec, _describe(self.left_out, masks))
@@ -212,7 +214,11 @@ def find_files(
             if name.lower().endswith(tuple(endings)):
                 yield (prefix / name).as_posix()
             elif left_out is not None:
-                left_out[os.path.splitext(name)[1].lower() or "no ending"] += 1
+                left_out[_ending(name)] += 1
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "no ending"
 
 
 def _describe(left_out: collections.Counter[str], masks: Mapping[str, str]) -> str:

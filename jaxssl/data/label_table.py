@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from jaxssl.checked_files import naming_damage, read_text
 from jaxssl.data.name_matching import NameIndex
+from jaxssl.data.source import report
 from jaxssl.errors import UserError
 
 log = logging.getLogger("jaxssl.data")
@@ -21,8 +22,9 @@ _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "class_id", "categor
 def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
     """Names of the classes of those images of a folder that a table names.
 
-    Rows that name no image are counted in a warning. Raises `UserError` if the table names fewer
-    than half of as many images as it could, or does not tell which column the classes are in.
+    Rows that name no image are counted in a warning, images without a class in a remark. Raises
+    `UserError` if the table names fewer than half of as many images as it could, or does not tell
+    which column the classes are in.
     """
     rows = _read_rows(path)
     width = max(map(len, rows), default=0)
@@ -50,6 +52,9 @@ def read_labels(path: pathlib.Path, keys: Sequence[str]) -> dict[str, str]:
     labels = {key: table[name] for key, name in named.items() if table[name]}
     if not labels:
         raise UserError(f"{path} has no class for any image: its column of classes is empty")
+    if without := [key for key in keys if key not in labels]:
+        some = f"{len(without)} of {len(keys)} images have no row with a class, such as"
+        report(str(path), f": {some} {without[0]}; they have no label and are not evaluated on")
     return labels
 
 
