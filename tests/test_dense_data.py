@@ -10,11 +10,13 @@ from PIL import Image
 from small_export import run_export
 
 from jaxssl.data import open_source
-from jaxssl.data.label_maps import VOID, find_images, open_label_maps
+from jaxssl.data.image_folders import find_images
+from jaxssl.data.label_maps import VOID, open_label_maps
 from jaxssl.data.records import Info, shard_name, write_info, write_shard
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.synthetic.scenes import Scenes
+from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.label_names import KNOWN, data_set_name
 from jaxssl.evaluation.pixels import maps_of
@@ -52,6 +54,18 @@ def test_folders_of_images_and_label_maps(layout, tmp_path):
         for i in range(count):
             assert source[i].image.shape == (20, 26, 3)
             np.testing.assert_array_equal(source[i].semantic, maps[part, i])
+
+
+def test_sixteen_bit_images_of_all_parts_are_scaled_alike(tmp_path):
+    write_folder(tmp_path, LAYOUTS[2])
+    ramp = np.linspace(0, 4095, 20 * 26).astype(np.uint16).reshape(20, 26)
+    for part, pixels in (("training", ramp), ("validation", ramp // 4)):
+        for path in (tmp_path / "images" / part).iterdir():
+            path.unlink()
+            Image.fromarray(pixels).save(path.with_suffix(".png"))
+    for part, pixels in {None: ramp, "train": ramp, "test": ramp // 4}.items():
+        image = open_source(f"folder:{tmp_path}", part)[0].image
+        np.testing.assert_array_equal(image[..., 0], pixels >> 4)
 
 
 def test_camvids_test_part_is_test_and_not_val(tmp_path):
@@ -300,6 +314,24 @@ def test_lists_of_pascal_voc(tmp_path):
     for part, listed in names.items():
         keys = open_source(f"folder:{tmp_path}", part).keys()
         assert keys == [f"{name}.jpg" for name in listed]
+
+
+def test_what_a_list_of_pascal_voc_leaves_out_is_said(tmp_path, caplog):
+    write_folder(tmp_path, ("JPEGImages", "SegmentationClass", "x", "y"))
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("0\n1\n")
+    (lists / "val.txt").write_text("3\n4\ngone\n")
+    assert len(open_source(f"folder:{tmp_path}", "train")) == 2
+    assert caplog.messages == []
+    (tmp_path / "SegmentationClass" / "4.png").unlink()
+    assert open_source(f"folder:{tmp_path}", "test").keys() == ["3.jpg"]
+    missing, without_map = caplog.messages
+    assert missing == f"{lists}/val.txt: 1 of 3 names have no image, such as gone"
+    assert "1 of 2 images in ImageSets/Segmentation/val.txt have a label map in" in without_map
+    (lists / "val.txt").write_text("2008_1\n")
+    with pytest.raises(UserError, match=r"val.txt names none of the 6 images, such as 0.jpg; its"):
+        open_source(f"folder:{tmp_path}", "test")
 
 
 def test_no_look_is_taken_at_each_file(tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ and the tools that only read images should start at once.
 import os
 
 from jaxssl.data.folder import Folder
-from jaxssl.data.label_maps import find_images, open_label_maps
+from jaxssl.data.image_folders import find_images
+from jaxssl.data.label_maps import open_label_maps
 from jaxssl.data.records import Records
 from jaxssl.data.source import BrokenImage, Example, Regions, Source
 from jaxssl.data.synthetic.scenes import Objects, Scenes

@@ -62,12 +62,18 @@ class Folder:
     has_regions = False
 
     def __init__(
-        self, path: str | os.PathLike[str], part: str | None = None, labels: str = ""
+        self,
+        path: str | os.PathLike[str],
+        part: str | None = None,
+        labels: str = "",
+        *,
+        alike: Sequence[pathlib.Path] = (),
     ) -> None:
         """Finds the images to learn from, or those of the part "train" or "test"; see `splits.py`.
 
         `labels` is a table in the folder that says the classes, not the folders; a part has no
-        images without. Raises `UserError` if there is no such folder, or nothing in it.
+        images without. `alike` are folders, this one among them, whose 16-bit images are scaled
+        alike. Raises `UserError` if there is no such folder, or nothing in it.
         """
         self.spec = f"folder:{path}" + (f"?labels={labels}" if labels else "")
         self._root = pathlib.Path(path)
@@ -81,7 +87,10 @@ class Folder:
         masks = masks_beside(files)
         keys = [file for file in files if file not in masks]
         report(self.spec, _describe(self.left_out, masks))
-        self._bits = _bits_in_use(self._root, keys, self.spec)
+        deep = [self._root / key for key in keys if key.lower().endswith(_DEEP)]
+        if alike:
+            deep = [f / file for f in alike if f.is_dir() for file in sorted(find_files(f, _DEEP))]
+        self._bits = _bits_in_use(deep, self.spec)
         self._table = self._root / labels if labels else None
         class_of = read_labels(self._table, keys) if self._table and keys else None
         if class_of is not None and part:
@@ -241,16 +250,15 @@ def _why_empty(divided: bool, left_out: str) -> str:
     return f"; it should hold files that end in {' '.join(SUFFIXES)}, in any folders{left_out}"
 
 
-def _bits_in_use(root: pathlib.Path, keys: Sequence[str], spec: str) -> int:
+def _bits_in_use(deep: Sequence[pathlib.Path], spec: str) -> int:
     """The number of bits in use of 16-bit channels, by a sample of all images; 16 without any."""
-    deep = [key for key in keys if key.lower().endswith(_DEEP)]
     largest = []
     unread: set[str] = set()
     for index in np.random.default_rng(0).permutation(len(deep))[:_SAMPLED]:
         try:
-            encoded = (root / deep[index]).read_bytes()
-            largest.append(largest_value(encoded, deep[index]))
-            unread.update(unread_parts(encoded, deep[index]))
+            encoded = deep[index].read_bytes()
+            largest.append(largest_value(encoded, deep[index].name))
+            unread.update(unread_parts(encoded, deep[index].name))
         except (OSError, BrokenImage):
             continue  # it is named when it is to be used
     if unread:

@@ -11,14 +11,15 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxssl.checked_files import read_text
 from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
-from jaxssl.data.folder import SUFFIXES, Folder, find_files
-from jaxssl.data.name_matching import IMAGE_FOLDERS, MASK_FOLDERS, NameIndex, describe_mismatch
+from jaxssl.data.folder import Folder, find_files
+from jaxssl.data.image_folders import folder_names, places
+from jaxssl.data.name_matching import NameIndex, describe_mismatch
 from jaxssl.data.record_codec import MAX_LABEL
 from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.data.splits import in_part, split_of
@@ -41,6 +42,7 @@ class Layout:
     endings: tuple[str, ...] = LABEL_MAPS
     void: tuple[int, ...] = ()  # values that are no class
     part_list: str = ""  # the file that names the images of the part
+    all_images: tuple[str, ...] = ()  # the folders of the images of all parts
 
 
 _LAYOUTS = (
@@ -80,23 +82,23 @@ class LabelFolder:
         """
         self.spec = f"folder:{path}"
         self._needs_maps, self._warned = needs_maps, False
-        self._images, self._root = Folder(root / layout.images), root / layout.maps
+        self._images, self._root = open_images(root, layout), root / layout.maps
         files = list(find_files(self._root, layout.endings))
         keys = self._images.keys()
         self.void = (*layout.void, *void_of(keys))
-        found = NameIndex(files).match(keys).number_of
-        if layout.part_list:
-            listed = _read_list(root / layout.part_list)
-            found = {key: file for key, file in found.items() if pathlib.Path(key).stem in listed}
+        file_of = NameIndex(files).match(keys).number_of
+        listed = _read_list(root / layout.part_list, keys) if layout.part_list else keys
+        found = [key for key in listed if key in file_of]
         if not found:
-            raise UserError(f"{path}: {describe_mismatch(keys, files)}")
+            raise UserError(f"{path}: {describe_mismatch(listed, files)}")
         kept = {key for key in found if by_key is None or in_part(key, by_key)}
         if not kept:
             raise UserError(f"{path} has too few images with label maps to keep some to test on")
         self._numbers = [number for number, key in enumerate(keys) if key in kept]
-        self._files = [files[found[keys[number]]] for number in self._numbers]
-        if len(found) < len(keys):
-            few = f"{len(found)} of {len(keys)} images have a label map in {self._root}"
+        self._files = [files[file_of[keys[number]]] for number in self._numbers]
+        if len(found) < len(listed):
+            of_part = f"images in {layout.part_list}" if layout.part_list else "images"
+            few = f"{len(found)} of {len(listed)} {of_part} have a label map in {self._root}"
             if not needs_maps:
                 raise UserError(few)
             _log.warning("%s: %s; the others are left out", self._images.spec, few)
@@ -185,7 +187,7 @@ def open_label_maps(path: str, part: str | None) -> Source | None:
     try:
         return LabelFolder(path, place, layout, needs_maps=False)
     except UserError as error:
-        images = Folder(place / layout.images)
+        images = open_images(place, layout)
         advice = _how_to_use(place / layout.maps)
         _log.info("%s: taken without label maps; %s; %s", images.spec, error, advice)
         return images
@@ -195,18 +197,24 @@ def _how_to_use(maps: pathlib.Path) -> str:
     return f"to make regions of those: --segmenter annotation --path {maps}"
 
 
+def open_images(place: pathlib.Path, layout: Layout) -> Folder:
+    """The images of a part, of which 16-bit ones are scaled as those of all parts are."""
+    return Folder(place / layout.images, alike=[place / name for name in layout.all_images])
+
+
 def find_layout(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Layout] | None:
     """The place and layout of the images of a part that have label maps; None if there are none.
 
     Of the part None, what to learn from, trees that list those with label maps are none.
     """
     kinds = ("test", "val") if part == "test" else ("train",)
-    names = functools.cache(_names)
-    for place, kind, layout in itertools.product(_places(root), kinds, _LAYOUTS):
+    names = functools.cache(folder_names)
+    for place, kind, layout in itertools.product(places(root), kinds, _LAYOUTS):
         if layout.part_list and part is None:
             continue
         above, _, ending = (layout.part_list or layout.images).partition("{}")
-        for split in names(place / above, ending if layout.part_list else ""):
+        splits = names(place / above, ending if layout.part_list else "")
+        for split in splits:
             if split_of(split)[0] != kind:
                 continue
             images, maps, listed = (
@@ -215,48 +223,28 @@ def find_layout(root: pathlib.Path, part: str | None) -> tuple[pathlib.Path, Lay
             )
             there = (place / images).is_dir() and (place / maps).is_dir()
             if there and any(find_files(place / maps, layout.endings)):
-                found = dataclasses.replace(layout, images=images, maps=maps, part_list=listed)
-                return place, found
+                of_each = {layout.images.replace("{}", s) for s in splits if split_of(s)[0]}
+                found = Layout(images, maps, layout.endings, layout.void, listed)
+                return place, dataclasses.replace(found, all_images=tuple(sorted(of_each)))
     return None
 
 
-def find_images(path: str) -> str | pathlib.Path:
-    """The folder of a data set's images, beside folders of annotations; else the path itself."""
-    for place in _places(pathlib.Path(path)):
-        folders = [name for name in _names(place) if not name.startswith(".")]
-        images = next((name for name in folders if name.casefold() in IMAGE_FOLDERS), None)
-        if images and any(name.casefold() in MASK_FOLDERS for name in folders):
-            others = [name for name in folders if name != images]
-            if any(name.lower().endswith(SUFFIXES) for name in os.listdir(place)):
-                others.append("the folder above")
-            _log.info("%s: the images are those in %s, not in %s", path, images, ", ".join(others))
-            return place / images
-    return path
+def _read_list(path: pathlib.Path, keys: Sequence[str]) -> list[str]:
+    """The keys of the images that a list of Pascal VOC names; those that it lacks are counted.
 
-
-def _places(root: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The root, and the folders that stand alone in it: VOCdevkit, VOCdevkit/VOC2012."""
-    for _ in range(3):
-        yield root
-        folders = _names(root)
-        if len(folders) != 1:
-            return
-        root /= folders[0]
-
-
-def _names(folder: pathlib.Path, ending: str = "") -> list[str]:
-    """The folders in a folder, or its files of an ending without it, the shortest name first."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:  # which knows folders without a look at each file
-        found = [e.name for e in entries if (e.name.endswith(ending) if ending else e.is_dir())]
-    return sorted((name.removesuffix(ending) for name in found), key=lambda name: (len(name), name))
-
-
-def _read_list(path: pathlib.Path) -> set[str]:
-    """The names in a list of Pascal VOC, of which some say " -1", "  0" or "  1" of each."""
+    Some lists say " -1", "  0" or "  1" of each name.
+    """
     lines = read_text(path, advice="copy it again").splitlines()
-    return {re.sub(r" -1$|  [01]$", "", line.strip()) for line in lines}
+    names = {re.sub(r" -1$|  [01]$", "", line.strip()) for line in lines} - {""}
+    key_of = {pathlib.Path(key).stem: key for key in keys}
+    missing = sorted(names - key_of.keys())
+    if len(missing) == len(names):
+        its = f"its first name is {missing[0]}" if missing else "it is empty"
+        raise UserError(f"{path} names none of the {len(keys)} images, such as {keys[0]}; {its}")
+    if missing:
+        some = f"{len(missing)} of {len(names)} names have no image, such as {missing[0]}"
+        _log.warning("%s: %s", path, some)
+    return [key for key in keys if pathlib.Path(key).stem in names]
 
 
 def void_labels(source: Source) -> tuple[int, ...]:
