@@ -217,7 +217,7 @@ def test_an_exported_encoder_is_evaluated_as_the_run_is(tmp_path, capsys):
         assert evaluate.main([*wrong, *options]) == 1
 
 
-def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, capsys):
+def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, capsys, caplog):
     known = {"resnet18": ResNet, "vit_small": functools.partial(ViT, dim=48, depth=2, heads=3)}
     monkeypatch.setitem(KNOWN, "encoder", known)
     rng = np.random.default_rng(0)
@@ -232,8 +232,12 @@ def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, cap
         )
         path = tmp_path / f"{file}.safetensors"
         tensors = {f"net.{k}": torch.tensor(v.copy()) for k, v in to_torch(variables).items()}
-        save_file(tensors, path)
+        save_file(tensors | {"queue": torch.ones(1), "fc.bias": torch.ones(1)}, path)
+        caplog.clear()
         encoder = load_encoder(path)
+        assert [r.message for r in caplog.records if "ignored" in r.message] == [
+            f"{path}: ignored queue"
+        ]
         assert (encoder.metadata.encoder["name"], encoder.size) == (name, size)
         assert encoder.normalization == "imagenet"
         jax.tree.map(np.testing.assert_array_equal, encoder.variables, variables)

@@ -141,6 +141,7 @@ def test_paths_and_half_precision(small_resnet):
 def test_classifiers_are_left_out_and_what_else_there_is_named(small_resnet):
     shapes, variables = small_resnet
     more = ("fc.weight", "bn1.num_batches_tracked", "head.bias", "projector.0.weight", "queue")
+    more += ("layer1.0.bn1.num_batches_tracked",)
     tensors = to_torch(variables) | {name: np.zeros(3) for name in more}
     assert from_tensors(tensors, shapes).ignored == ("projector.0.weight", "queue")
 
@@ -160,6 +161,9 @@ def without(tensors, name):
         (lambda t: t | {"conv1.weight": np.zeros((9, 3, 7, 7))}, r"conv1.weight is \(9, 3, 7, 7\)"),
         (lambda t: t | {"layer1.1.conv1.weight": np.zeros(1)}, "also has layer1.1.conv1.weight"),
         (lambda t: t | {"layer1.0.se.fc1.weight": np.zeros(1)}, "also has layer1.0.se.fc1.weight"),
+        # Words of classifiers excuse nothing in a layer: of SE-ResNets and of attention.
+        (lambda t: t | {"layer1.0.se.fc.0.weight": np.zeros(1)}, "also has layer1.0.se.fc.0"),
+        (lambda t: t | {"layer1.0.attn.head.bias": np.zeros(1)}, "also has layer1.0.attn.head"),
     ],
 )
 def test_another_architecture_is_refused_in_one_line(small_resnet, change, message):

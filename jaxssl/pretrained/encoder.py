@@ -242,9 +242,6 @@ def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
     loaded = _load(path, weights, shapes, config.encoder.init_prefix)
     count = len(jax.tree.leaves(shapes))
     log.info("%s: %d of %d tensors loaded, by %s names", path, count, count, loaded.naming)
-    if loaded.ignored:
-        more = f" and {len(loaded.ignored) - 5} more" if len(loaded.ignored) > 5 else ""
-        log.warning("%s: ignored %s%s", path, ", ".join(loaded.ignored[:5]), more)
     if loaded.naming == "haiku" and config.encoder.padding == "torch":
         log.warning("%s is of a network that pads otherwise: set encoder.padding=same", path)
     if "preprocessing" in weights.metadata:
@@ -259,6 +256,9 @@ def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") 
         loaded = from_tensors(weights.tensors, shapes, prefix)
     except UserError as error:
         raise UserError(f"{path} does not fit: {error}") from error
+    if loaded.ignored:
+        more = f" and {len(loaded.ignored) - 5} more" if len(loaded.ignored) > 5 else ""
+        log.warning("%s: ignored %s%s", path, ", ".join(loaded.ignored[:5]), more)
     if len(loaded.networks) > 1:
         names = [name.rstrip("./") or "the top" for name in loaded.networks]
         log.info(

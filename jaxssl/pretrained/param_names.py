@@ -23,8 +23,10 @@ _PREFERRED = ("teacher", "online", "encoder_q", "query", "base_encoder", "ema")
 _FOLLOWING = ("momentum", "target", "encoder_k", "key", "ema", "student", "moco_encoder")
 # MMEngine puts its averages into `state_dict`, and here what they are of.
 _SWAPPED = "ema_state_dict.steps"
-_CLASSIFIER = re.compile(
-    r"(^|[./])(fc|head|classifier|logits|num_batches_tracked|mask_token|masked_embed)([./]|$)"
+_CLASSIFIER = re.compile(r"(^|[./])(fc|head|classifier|logits)([./]|$)")
+# What features do not depend on, also in layers of the encoder.
+_UNUSED = re.compile(
+    r"(^|[./])(num_batches_tracked|mask_token|masked_embed|\w+_ema/(counter|hidden))$"
 )
 _REGISTERS = re.compile(r"(embeddings\.)?(reg_token|register_tokens)$")
 _QUERY = re.compile(r"^(.*[./])(query|q_proj)\.(weight|bias)$")
@@ -216,14 +218,15 @@ def _others(
 ) -> tuple[str, ...]:
     """Names of tensors that are neither the encoder's nor a classifier's.
 
-    One that belongs to a layer like those of the encoder is an error: of another architecture.
+    One that belongs to a layer like those of the encoder is an error, whatever it is called there:
+    of another architecture.
     """
     word = re.compile(r"(?:params/|batch_stats/)?([A-Za-z]+|\d+)")
     prefixes = {name.removesuffix(NAMINGS[naming](path)) for path, name in names.items()}
     layers = {word.match(NAMINGS[naming](path))[1] for path in names}  # type: ignore[index]
     others = []
     for name in sorted(set(tensors) - set(names.values())):
-        if _CLASSIFIER.search(name) or re.search(r"_ema/(counter|hidden)$", name):
+        if _UNUSED.search(name):
             continue
         for prefix in prefixes:
             if name.startswith(prefix) and _REGISTERS.match(name.removeprefix(prefix)):
@@ -235,5 +238,6 @@ def _others(
                     f"it also has {name}, which the encoder has not; set encoder.name, and for "
                     "DINOv2 layer_scale, to those of the file"
                 )
-        others.append(name)
+        if not _CLASSIFIER.search(name):
+            others.append(name)
     return tuple(others)
