@@ -1,5 +1,7 @@
 """Boxes against their authors' own numbers, crops against torchvision."""
 
+import fractions
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +109,23 @@ def test_grow_box_is_exact_in_tenths():
     hw = jnp.array([20000, 20000])
     grown = jax.vmap(lambda box: grow_box(box, 1.3, hw))(boxes.astype(np.float32))
     np.testing.assert_array_equal(grown[:, 0], 9000 - (side // 10 * 3) // 2)
+
+
+@pytest.mark.parametrize("expand", ["0.1", "0.5", "0.7", "1", "1.004", "1.25", "1.3", "2"])
+def test_grow_box_is_that_of_a_plain_loop(expand):
+    side = np.append(np.arange(1, 40), 1000)
+    boxes = np.stack([0 * side + 3, 0 * side + 2000, 3 + side, 2000 + side], axis=1)
+    hw = np.array([1020, 4000])
+    expected = []
+    for box in boxes.tolist():
+        length = box[2] - box[0]
+        margin = int((max(int(length * fractions.Fraction(expand)), 1) - length) / 2)
+        low = [max(0, place - margin) for place in box[:2]]
+        expected.append(low + [min(e + margin, m) for e, m in zip(box[2:], hw, strict=True)])
+    grow = jax.jit(jax.vmap(lambda box: grow_box(box, float(expand), jnp.array(hw))))
+    grown = np.array(grow(boxes.astype(np.float32)))
+    np.testing.assert_array_equal(grown, expected)
+    assert (grown[:, :2] < grown[:, 2:]).all()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

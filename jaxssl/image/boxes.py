@@ -25,14 +25,15 @@ def whole_box(hw: Int[Array, "2"]) -> Float[Array, "4"]:
 def grow_box(box: Float[Array, "4"], expand: float, hw: Int[Array, "2"]) -> Float[Array, "4"]:
     """`box` with height and width times `expand` about its center, each side cut at the image.
 
-    Rounds as benji2264/s3same does: whole pixels, the new side and the margin rounded down. A box
-    at the border is cut, not shifted.
+    Rounds as benji2264/s3same does: whole pixels, the new side and the margin rounded toward 0. A
+    box at the border is cut, not shifted. A side stays at least one pixel long.
     """
     # An exact fraction: in float32, 1.3 times a multiple of 10 may fall below the whole number.
-    numerator, denominator = fractions.Fraction(expand).limit_denominator(100).as_integer_ratio()
+    numerator, denominator = fractions.Fraction(expand).limit_denominator(1000).as_integer_ratio()
     low, high = box[:2].astype(jnp.int32), box[2:].astype(jnp.int32)
     side = high - low
-    margin = (side * numerator // denominator - side) // 2
+    longer = jnp.maximum(side * numerator // denominator, 1) - side  # below 0 if expand is below 1
+    margin = jnp.sign(longer) * (jnp.abs(longer) // 2)
     grown = jnp.concatenate([jnp.maximum(low - margin, 0), jnp.minimum(high + margin, hw)])
     return grown.astype(jnp.float32)
 
