@@ -13,7 +13,7 @@ from jaxssl.data.canvas import MAX_PIXELS, SMALL_SET_BYTES, CanvasSpec, choose_p
 from jaxssl.data.folder import Folder
 from jaxssl.data.loading import load_arrays, sample_sizes
 from jaxssl.data.records import Info, Records, shard_name, write_info, write_shard
-from jaxssl.data.rle import bit_planes, encode_mask, run_ends
+from jaxssl.data.rle import bit_planes, encode_mask, mask_boxes, run_ends
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.squares import SquareSpec
 
@@ -31,15 +31,15 @@ def blobs(height: int, width: int, number: int) -> np.ndarray:
 
 
 def regions_of(masks: np.ndarray, objects: np.ndarray | None = None) -> Regions:
-    count = len(masks)
+    count, rle = len(masks), tuple(encode_mask(mask) for mask in masks)
     return Regions(
         size=masks.shape[1:],
-        box=RNG.random((count, 4)).astype(np.float32) * 100,
+        box=mask_boxes(rle, masks.shape[1:]).astype(np.float32),
         area=masks.sum((1, 2)),
         object=np.arange(count) if objects is None else objects,
         score=np.ones(count, np.float32),
         level=np.zeros(count, np.int64),
-        rle=tuple(encode_mask(mask) for mask in masks),
+        rle=rle,
     )
 
 

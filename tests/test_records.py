@@ -19,7 +19,7 @@ from jaxssl.data.records import (
     write_info,
     write_shard,
 )
-from jaxssl.data.rle import encode_mask
+from jaxssl.data.rle import encode_mask, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.errors import UserError
 
@@ -35,6 +35,7 @@ def make_example(number: int, *, regions: int | None = 3, key: str | None = None
     rng = np.random.default_rng(number)
     height, width = 20 + number % 3, 30
     masks = rng.random((regions or 0, height, width)) < 0.5
+    rle = tuple(encode_mask(mask) for mask in masks)
     return Example(
         key=key or f"images/{number:03}.png",
         image=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
@@ -43,12 +44,12 @@ def make_example(number: int, *, regions: int | None = 3, key: str | None = None
         if regions is None
         else Regions(
             size=(height, width),
-            box=rng.random((regions, 4), dtype=np.float32) * 20,
+            box=mask_boxes(rle, (height, width)).astype(np.float32),
             area=masks.sum((1, 2)),
             object=np.arange(regions) // 2,
             score=rng.random(regions, dtype=np.float32),
             level=np.arange(regions) % 2,
-            rle=tuple(encode_mask(mask) for mask in masks),
+            rle=rle,
         ),
     )
 
@@ -261,6 +262,11 @@ DAMAGE = {
     "no height": {"image/height": np.zeros(0, np.int64)},
     "one box too few": {"regions/box": np.zeros(8, np.float32)},
     "boxes that are no numbers": {"regions/box": np.full(12, np.nan, np.float32)},
+    "an empty box": {"regions/box": np.array([*[0, 0, 9, 9] * 2, 4, 5, 4, 9], np.float32)},
+    "a box within a pixel": {"regions/box": np.tile(np.float32([4.1, 5, 4.9, 9]), 3)},
+    "an inverted box": {"regions/box": np.tile(np.float32([9, 5, 4, 9]), 3)},
+    "a box beyond the image": {"regions/box": np.tile(np.float32([0, 0, 21, 9]), 3)},
+    "a box before the image": {"regions/box": np.tile(np.float32([0, -1, 9, 9]), 3)},
     "no scores": {"regions/score": None},
     "whole numbers for scores": {"regions/score": np.ones(3, np.int64)},
     "areas below 0": {"regions/area": np.full(3, -1)},
@@ -284,6 +290,13 @@ def test_a_record_whose_features_do_not_fit_is_named(tmp_path, change):
     assert str(error.value).startswith(str(shard))
     one_line(error)
     assert not isinstance(error.value, BrokenImage)
+
+
+def test_a_box_of_no_pixels_may_be_anything():
+    features = tfrecord.decode_features(encode_example(make_example(0, regions=2)))
+    features["regions/area"] = np.array([0, 7])
+    features["regions/box"] = np.array([0, 0, 0, 0, 0, 0, 9, 9], np.float32)
+    assert decode_example(tfrecord.encode_features(features)).regions.area.tolist() == [0, 7]
 
 
 @pytest.mark.parametrize(

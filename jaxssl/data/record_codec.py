@@ -132,6 +132,11 @@ def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regio
     check_masks(regions.rle, size)
     if not np.isfinite(regions.box).all() or (regions.area < 0).any():
         raise UserError("a box or an area of it is no number of pixels")
+    low, high = np.floor(regions.box[:, :2]), np.floor(regions.box[:, 2:])
+    fits = ((low >= 0) & (low < high) & (regions.box[:, 2:] <= size)).all(axis=1)
+    if wrong := np.flatnonzero(~fits & (regions.area > 0)).tolist():
+        box = regions.box[wrong[0]].tolist()
+        raise UserError(f"its box {box} is empty or not in the image, of {size} pixels")
     return regions
 
 
