@@ -27,7 +27,14 @@ from jaxssl.evaluation.comparison import (
 from jaxssl.files import atomic_write, locked, write_text
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
-from jaxssl.terminal import Parser, format_table, one_line_errors, positive, whole_numbers
+from jaxssl.terminal import (
+    Parser,
+    format_table,
+    one_line_errors,
+    positive,
+    whole_numbers,
+    zero_or_more,
+)
 from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
 
@@ -36,12 +43,12 @@ def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+DEFAULT_TASKS = ("knn", "linear")
 LESS_MEMORY = "lower --batch-size, or --set TASK.batch_size of what is fine-tuned"
 _PRESETS = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
 FLAGS: dict[str, dict[str, Any]] = {
     "--tasks": {
         "type": _comma_separated,
-        "default": ("knn", "linear"),
         "help": f"separated by commas (default: knn,linear): {', '.join(TASKS)}",
     },
     "--datasets": {
@@ -49,9 +56,9 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "sources, separated by commas (default: the run's)",
     },
     "--size": {
-        "type": int,
+        "type": zero_or_more,
         "help": "side of the images in pixels (default: the run's); images with label maps or "
-        "depth keep their shape, and it is their shorter side (default: their own)",
+        "depth keep their shape, and it is their shorter side (default, or 0: their own)",
     },
     "--batch-size": {"type": positive, "help": "images at once (default: the run's)"},
     "--seeds": {"type": positive, "default": 1, "help": "number of seeds, 0, 1, ... (default: 1)"},
@@ -181,7 +188,8 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     """
     config, loaded = load_subject(args)
     check_writable(path)
-    pairs = plan(config, args.tasks, args.preset, args.set, from_scratch=args.from_scratch)
+    tasks = args.tasks or DEFAULT_TASKS
+    pairs = plan(config, tasks, args.preset, args.set, from_scratch=args.from_scratch)
     read_eval_records(path)  # a damaged one is found before the work, too
     encoder, step = restore(args, config, loaded)
     records: list[EvalRecord] = []
@@ -196,6 +204,12 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
 
 def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> None:
     """`run` for `--compare`: several encoders, a column of the table each."""
+    for flag in ("--tasks", "--preset", "--from-scratch"):
+        if getattr(args, flag.strip("-").replace("-", "_")):
+            raise UserError(
+                "--compare has tasks and protocols of its own, which only --set changes; "
+                f"leave out {flag}"
+            )
     config, loaded = load_subject(args)
     check_writable(path)
     pairs = plan_comparison(config, args.set)
@@ -204,7 +218,7 @@ def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> None:
     encoders = {"this": encoder} | load_others(args.compare, encoder)
     found: list[tuple[str, EvalRecord]] = []
     try:
-        for name, record in compare(encoders, pairs, range(args.seeds)):
+        for name, record in compare(encoders, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
             found.append((name, record))
             append(path, {"encoder": name, **as_entry(step if name == "this" else 0, record)})
     finally:

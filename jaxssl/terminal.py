@@ -37,8 +37,15 @@ class Parser(argparse.ArgumentParser):
 
 def positive(text: str) -> int:
     """An option's whole number above 0."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def zero_or_more(text: str) -> int:
+    """An option's whole number, which may be 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
     return int(text)
 
 

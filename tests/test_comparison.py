@@ -48,13 +48,15 @@ def test_one_table_of_three_encoders(tmp_path, capsys):
 
 
 def test_results_are_kept_when_an_encoder_fails(tmp_path, monkeypatch, capsys):
-    def compare(encoders, pairs, seeds):
+    def compare(encoders, pairs, seeds, *, bn_adapt):
+        assert bn_adapt
         for name, found in (("this", {"miou": 0.25, "miou_0.1": 0.125}), ("random", {"miou": 0.5})):
             yield name, EvalRecord("segmentation", "scenes", 0, TaskResult(found), {})
         raise UserError("features are not finite")
 
     make_run(tmp_path, "tiny")
     words = ["--workdir", str(tmp_path), "--datasets", "scenes:40", *SMALL, "--compare", "random"]
+    words += ["--bn-adapt"]
     monkeypatch.setattr(evaluate, "compare", compare)
     for times in (1, 2):
         assert evaluate.main(words) == 1
@@ -88,6 +90,9 @@ def test_mistakes(tmp_path, capsys):
         ),
         (["--datasets", "objects:60", "--compare", "random,random"], "have the same name"),
         (["--datasets", "objects:60", "--compare", "random", "--set", "knn.k=2"], "knn.k"),
+        (["--compare", "random", "--tasks", "knn"], "leave out --tasks"),
+        (["--compare", "random", "--preset", "simclr"], "leave out --preset"),
+        (["--compare", "random", "--from-scratch"], "leave out --from-scratch"),
     ):
         assert evaluate.main(["--workdir", str(tmp_path), *options]) == 1
         assert message in capsys.readouterr().err.strip().splitlines()[-1]

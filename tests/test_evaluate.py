@@ -164,6 +164,12 @@ def test_numbers_above_zero(capsys, option, value):
     assert said in capsys.readouterr().err
 
 
+def test_a_size_is_zero_or_more(capsys):
+    assert evaluate.main(["--encoder", "a", "--datasets", "objects:20", "--size=-5"]) == 1
+    said = "argument --size: '-5' is no whole number of 0 or more; see"
+    assert said in capsys.readouterr().err
+
+
 def test_metrics_of_training():
     assert entry("knn", 0.5).as_metrics() == {
         "eval/photos/knn_top1": 0.5,
@@ -189,6 +195,8 @@ def test_from_python(tmp_path, tiny_encoder):
     assert single[0].result.results == record.result.results
     with pytest.raises(ValueError, match="size is -3; it must be 0 or more"):
         jaxssl.evaluate_encoder(encoder, "objects:40", size=-3)
+    with pytest.raises(ValueError, match="seeds is 0; it must be 1 or more"):
+        jaxssl.evaluate_encoder(encoder, "objects:40", seeds=0)
 
 
 def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):

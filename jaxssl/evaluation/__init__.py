@@ -233,8 +233,9 @@ def evaluate_encoder(
     Raises:
       UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
     """
-    if size < 0:
-        raise UserError(f"size is {size}; it must be 0 or more")
+    for name, number, least in (("size", size, 0), ("seeds", seeds, 1)):
+        if number < least:
+            raise UserError(f"{name} is {number}; it must be {least} or more")
     config = base()
     config.views.size, config.data.cache_dir = encoder.size, os.fspath(cache_dir or "")
     datasets, tasks, presets, settings = map(_several, (datasets, tasks, presets, settings))

@@ -73,11 +73,11 @@ def with_random_weights(encoder: Encoder) -> Encoder:
 
 
 def compare(
-    encoders: dict[str, Encoder], pairs: Pairs, seeds: Sequence[int]
+    encoders: dict[str, Encoder], pairs: Pairs, seeds: Sequence[int], *, bn_adapt: bool = False
 ) -> Iterator[tuple[str, EvalRecord]]:
     """Runs the tasks with each encoder: its name and a record."""
     for name, encoder in encoders.items():
-        for record in run_tasks(encoder, pairs, seeds):
+        for record in run_tasks(encoder, pairs, seeds, bn_adapt=bn_adapt):
             yield name, record
 
 
