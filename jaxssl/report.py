@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from jaxssl.files import write_text
 from jaxssl.reporting.page import make_curve, make_page
-from jaxssl.reporting.runs import group_runs, read_run
+from jaxssl.reporting.runs import group_runs, read_runs
 from jaxssl.terminal import Parser, one_line_errors
-from jaxssl.training.workdir import find_runs
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        groups = group_runs([read_run(run) for folder in args.workdir for run in find_runs(folder)])
+        groups = group_runs(read_runs(args.workdir))
         title = args.title or ", ".join(group.name for group in groups)
         if args.curve:
             page = make_curve(groups, args.curve)

@@ -2,10 +2,13 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxssl
+from jaxssl import sharding
 from jaxssl.config import base, defaults, flatten
 from jaxssl.evaluation.collapse import (
     advise,
@@ -18,6 +21,7 @@ from jaxssl.evaluation.collapse import (
 )
 from jaxssl.methods import DINO, METHODS
 from jaxssl.optim import OPTIMIZERS
+from jaxssl.pretrained.encoder import Encoder
 from jaxssl.samplers import RandomCrop, RegionCrop
 
 RNG = np.random.default_rng(0)
@@ -99,3 +103,11 @@ def test_regions_used():
     assert regions_used(canvases, RegionCrop(min_area=64)).tolist() == [2, 0]
     assert regions_used(canvases, RandomCrop()).tolist() == [4, 0]
     assert regions_used({}, RandomCrop()).size == 0
+
+
+def test_features_that_are_not_finite_are_no_measures(tiny_encoder, tmp_path):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    variables = jax.tree.map(lambda x: x * np.nan, variables)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), size=16, show=False)
+    with pytest.raises(ValueError, match="features of objects are not finite"):
+        jaxssl.evaluate_encoder(encoder, "objects:20", "health", cache_dir=tmp_path)

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import statistics
 import types
 import xml.etree.ElementTree
@@ -17,10 +18,10 @@ from jaxssl.config import base, defaults
 from jaxssl.evaluate import save
 from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
-from jaxssl.reporting.page import render
+from jaxssl.reporting.page import make_card, render
 from jaxssl.reporting.pictures import Picture, color
-from jaxssl.reporting.runs import group_runs, read_run
-from jaxssl.reporting.tables import collect_results
+from jaxssl.reporting.runs import group_runs, read_run, read_runs
+from jaxssl.reporting.tables import collect_results, summarize
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
 
@@ -339,3 +340,46 @@ def test_names_of_groups(tmp_path):
     groups = group_runs([read_run(workdir) for workdir in (*seeds, other)])
     assert [group.name for group in groups] == ["samclr", f"samclr ({other})"]
     assert [len(group.runs) for group in groups] == [2, 1]
+
+
+def test_a_run_given_twice_counts_once_and_seeds_that_are_alike_are_warned_of(tmp_path, caplog):
+    run = make_run(tmp_path / "runs" / "a", make_config())
+    (tmp_path / "link").symlink_to(run)
+    runs = read_runs([run, run.parent, tmp_path / "link"])
+    assert [one.workdir for one in runs] == [run]
+    assert [r.message.split()[0] for r in caplog.records] == [str(run), str(tmp_path / "link")]
+    caplog.clear()
+    again = make_run(tmp_path / "again", make_config())
+    (group,) = group_runs(read_runs([run, again]))
+    assert len(group.runs) == 2
+    said = "a: several runs have the seed 0 and count as several seeds"
+    assert [r.message for r in caplog.records] == [said]
+
+
+def test_seeds_of_unequal_length_are_not_averaged(tmp_path):
+    runs = [
+        make_run(
+            tmp_path / f"run_{seed}",
+            make_config(seed),
+            knn=0.5 + 0.1 * seed,
+            entries=[entry("linear", 0.2 * seed) | {"step": 4 * min(seed, 2)}],
+        )
+        for seed in (1, 2, 3)
+    ]
+    lines = (runs[0] / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (runs[0] / "metrics.jsonl").write_text("".join(lines[:5]))  # the first of two epochs
+    page = make_page(tmp_path, *runs)
+    assert page.row("objects", "linear top-1", "50.0 ± 14.1 % ")[0] == "n 2"
+    assert page.row("objects", "linear top-1", "20.0 %")[0] == "step 4"
+    (group,) = group_runs(read_runs(runs))
+    card = make_card(group)
+    assert card["headline"].text == "75.0 ± 7.1 %"
+    assert card["measure"] == "kNN top-1 on objects at epoch 2"
+    assert card["facts"]["epochs"] == "1 to 2 of 2"
+
+
+def test_numbers_that_are_not_finite_are_counted():
+    for values in ([float("nan"), 0.5], [float("inf"), float("-inf")]):
+        bad = sum(not math.isfinite(value) for value in values)
+        assert summarize("knn_top1", values).text == f"not finite in {bad} of 2"
+    assert summarize("knn_top1", [0.5, 0.5]).text == "50.0 ± 0.0 %"

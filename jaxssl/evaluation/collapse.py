@@ -28,6 +28,7 @@ from jaxssl.data.source import Example
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.features import check_finite
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.losses import unit
@@ -158,7 +159,9 @@ def _run(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskRe
     parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     pairs = [cut_pairs(part, views, seed + n) for n, part in enumerate(parts)]
     view, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    measures = health(*(encoder(pixels) for pixels in (images, view, other)))
+    features = [encoder(pixels) for pixels in (images, view, other)]
+    check_finite(np.stack(features), data.name)
+    measures = health(*features)
     results = {name: float(measures[name]) for name in ("rank_me", *measures)}
     return TaskResult(results | {"images": float(len(images))})
 

@@ -109,25 +109,37 @@ def _lead(groups: Sequence[Group]) -> str:
 
 
 def make_card(group: Group) -> dict[str, Any]:
-    """A group in the summary: its last kNN accuracy or else its loss, and the facts of its runs."""
+    """A group in the summary: its last kNN accuracy or else its loss, and the facts of its runs.
+
+    The number is a mean over the runs that got farthest.
+    """
     run, config = group.first, group.first.config
+    done = [r.epochs_done for r in group.runs]
     facts = {
         "method": f"{config.method.name} · {config.sampler.name}",
         "encoder": f"{config.encoder.name} · {config.optim.name}",
         "data": config.data.source,
-        "epochs": f"{run.epochs_done:g} of {config.epochs}",
+        "epochs": f"{_span(done)} of {config.epochs}",
         "seeds": ", ".join(str(r.config.seed) for r in group.runs),
         "images/s": f"{speeds[-1][1]:,.0f}" if (speeds := run.curve("images_per_sec")) else "",
     }
     keys = dict.fromkeys(key for run in group.runs for line in run.lines for key in line)
     accuracies = [k for k in keys if k.startswith("eval/") and k.endswith("_top1")]
     for key in (*accuracies[:1], "loss"):
-        if last := [points[-1][1] for run in group.runs if (points := run.curve(key))]:
+        if last := [points[-1] for run in group.runs if (points := run.curve(key))]:
+            farthest = max(epoch for epoch, _ in last)
+            values = [value for epoch, value in last if epoch == farthest]
             _, dataset, name = key.split("/") if "/" in key else ("", "", key)
             measure = f"{spell(name)} on {dataset}" if dataset else name
-            headline = tables.summarize(name, last)
+            measure += f" at epoch {farthest:g}" if len(values) < len(last) else ""
+            headline = tables.summarize(name, values)
             return {"name": group.name, "headline": headline, "measure": measure, "facts": facts}
     return {"name": group.name, "headline": None, "facts": facts}
+
+
+def _span(values: Sequence[float]) -> str:
+    """The least and the largest of the values; one where they are the same."""
+    return " to ".join(f"{value:g}" for value in sorted({min(values), max(values)}))
 
 
 @dataclasses.dataclass(frozen=True)

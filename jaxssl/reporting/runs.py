@@ -1,8 +1,10 @@
 """The files of a run, and the groups of runs that differ in their seed alone."""
 
+import collections
 import dataclasses
 import itertools
 import json
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,9 @@ from ml_collections import ConfigDict
 from jaxssl.config import flatten
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.results import EvalEntry, read_eval_records
-from jaxssl.training.workdir import Environment, read_config, read_environment
+from jaxssl.training.workdir import Environment, find_runs, read_config, read_environment
+
+log = logging.getLogger("jaxssl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,16 @@ def read_run(workdir: pathlib.Path) -> Run:
     return Run(workdir, name, config, read_metrics(workdir), entries, read_environment(workdir))
 
 
+def read_runs(folders: Sequence[pathlib.Path]) -> list[Run]:
+    """The runs in folders, each once, however often and by whichever of its names it is given."""
+    found: dict[pathlib.Path, pathlib.Path] = {}
+    for workdir in (run for folder in folders for run in find_runs(folder)):
+        if workdir.resolve() in found:
+            log.warning("%s was given before; it counts once", workdir)
+        found.setdefault(workdir.resolve(), workdir)
+    return [read_run(workdir) for workdir in found.values()]
+
+
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups in the order of their first runs. The folder of caches is no difference."""
     groups: dict[str, list[Run]] = {}
@@ -72,6 +86,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         taken = {group.name for group in named}
         name = name if name not in taken else f"{name} ({members[0].workdir})"
         named.append(Group(name, members))
+        seeds = collections.Counter(run.config.seed for run in members)
+        for seed in (seed for seed, count in seeds.items() if count > 1):
+            log.warning("%s: several runs have the seed %d and count as several seeds", name, seed)
     return named
 
 

@@ -1,6 +1,7 @@
 """Tables: differences between configs, and results with their spread beside the papers'."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -70,7 +71,7 @@ class Measure:
 
     dataset: str
     name: str  # such as knn_top1
-    when: str = ""  # of those that training reported
+    when: str = ""  # of those that training reported, and of an earlier step than the group's
     protocol: tuple[str, ...] = ()  # of those of eval.json: an item for each key
     is_main: bool = dataclasses.field(default=True, compare=False)  # of its task
 
@@ -79,11 +80,15 @@ Results = dict[Measure, dict[str, list[float]]]  # by name of the group, one for
 
 
 def collect_results(groups: Sequence[Group]) -> Results:
-    """The last results that training reported, and those of the newest step in eval.json."""
+    """The last results that training reported, and those of the newest step in eval.json.
+
+    Runs of a group that were evaluated at an earlier step than others have rows of their own.
+    """
     found: Results = {}
     for group in groups:
+        newest = max(_newest_step(run) for run in group.runs)
         for run in group.runs:
-            for measure, value in (_reported(run) | _evaluated(run)).items():
+            for measure, value in (_reported(run) | _evaluated(run, newest)).items():
                 found.setdefault(measure, {}).setdefault(group.name, []).append(value)
     # By data set, majority baseline first; of the same measure, before training comes first.
     when = {"untrained": 0, "": 2}
@@ -94,12 +99,18 @@ def collect_results(groups: Sequence[Group]) -> Results:
     return {measure: found[measure] for measure in sorted(found, key=rank)}
 
 
-def _evaluated(run: Run) -> dict[Measure, float]:
-    """Results in eval.json, means over the seeds of the evaluation."""
+def _newest_step(run: Run) -> int:
+    """The newest step in eval.json."""
+    return max((entry["step"] for entry in run.entries), default=0)
+
+
+def _evaluated(run: Run, newest: int) -> dict[Measure, float]:
+    """Results in eval.json, means over the seeds of the evaluation; `newest` step of the group."""
     values: dict[Measure, dict[int, float]] = {}
-    newest = max((entry["step"] for entry in run.entries), default=0)
+    step = _newest_step(run)
+    when = "" if step == newest else f"step {step}"
     for entry in run.entries:
-        if entry["step"] == newest:
+        if entry["step"] == step:
             protocol = tuple(
                 f"{key} {_show(value)}"
                 for key, value in entry.get("protocol", {}).items()
@@ -107,9 +118,9 @@ def _evaluated(run: Run) -> dict[Measure, float]:
             )
             for number, (name, value) in enumerate(entry["results"].items()):
                 full_name, dataset = f"{entry['task']}_{name}", str(entry["dataset"])
-                measure = Measure(dataset, full_name, "", protocol, is_main=number == 0)
+                measure = Measure(dataset, full_name, when, protocol, is_main=number == 0)
                 values.setdefault(measure, {})[entry["seed"]] = value  # the last of a seed counts
-    return {measure: statistics.fmean(seeds.values()) for measure, seeds in values.items()}
+    return {measure: sum(seeds.values()) / len(seeds) for measure, seeds in values.items()}
 
 
 def _reported(run: Run) -> dict[Measure, float]:
@@ -163,6 +174,7 @@ def _how(measure: Measure, results: Results) -> str | Protocol:
     same = [m for m in results if (m.dataset, m.name) == (measure.dataset, measure.name)]
     others = [set(m.protocol) for m in same if m.protocol]
     apart = [item for item in measure.protocol if item not in set.intersection(*others)]
+    apart = [measure.when, *apart] if measure.when else apart
     return Protocol(", ".join(apart) or "protocol", ", ".join(measure.protocol))
 
 
@@ -170,6 +182,8 @@ def summarize(measure: str, values: Sequence[float]) -> Number:
     """Mean ± standard deviation of the values of several runs, in per cent if it is a share."""
     if not values:
         return Number("", 0)
+    if bad := sum(not math.isfinite(value) for value in values):
+        return Number(f"not finite in {bad} of {len(values)}", len(values))
     plain = measure in PLAIN or any(measure.endswith(f"_{name}") for name in PLAIN)
     digits, factor, unit = (3, 1, "") if plain else (1, 100, " %")
     text = f"{statistics.fmean(values) * factor:.{digits}f}"
