@@ -15,6 +15,7 @@ from jaxssl.data.packing import Packing, pack
 from jaxssl.data.pipeline import Pipeline, open_pipeline
 from jaxssl.data.rle import encode_mask
 from jaxssl.data.source import Example, Regions
+from jaxssl.errors import UserError
 
 SPEC = CanvasSpec(60, (4, 4), objects=2, planes=1)
 
@@ -222,6 +223,23 @@ def test_files_that_go_are_replaced_alike_in_every_mode(mode, tmp_path, caplog):
     reds = np.concatenate([batch["image"][:, 0] for batch in pipeline.sweep()])
     assert reds.tolist() == [*range(50), 51, *range(51, 120)]
     assert sum("050.png" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_counted_while_they_are_read(workers, tmp_path, caplog):
+    for number in range(200):
+        Image.new("RGB", (2, 2), (number, 0, 0)).save(tmp_path / f"{number:03}.png")
+    source, spec = Folder(tmp_path), CanvasSpec(4, (2, 2))
+    for number in (3, 4):
+        (tmp_path / f"{number:03}.png").write_bytes(b"torn")
+    pipeline = opened(source, None, "stream", spec, batch_size=50, workers=workers)
+    for _ in range(2):
+        assert all("skipped" not in batch for batch in pipeline.sweep())
+    said = [message.split(" cannot be read, ")[1] for message in caplog.messages]
+    assert [m[: m.index(".png")] for m in said] == ["1 of 200 so far: 003", "2 of 200 so far: 004"]
+    (tmp_path / "199.png").write_bytes(b"torn")
+    with pytest.raises(UserError, match="3 of 200 images cannot be read: .*; at most 1% may be"):
+        list(pipeline.sweep())
 
 
 def test_packed_rows_are_where_it_says_and_take_what_is_used():

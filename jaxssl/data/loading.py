@@ -16,6 +16,7 @@ Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 _log = logging.getLogger("jaxssl.data")
 _TRIES = 10  # images that may be broken in a row
+MAX_BROKEN = 0.01  # share of the images to learn from that may be broken
 
 
 @runtime_checkable
@@ -107,6 +108,46 @@ def make_arrays(source: Source, index: int, spec: ArraySpec) -> Arrays:
 def warn_broken(reason: str) -> None:
     """Names a broken image, the first time that it is met."""
     _log.warning("skipped an image that cannot be read: %s", reason)
+
+
+def describe_broken(source: Source, reasons: Sequence[str]) -> str:
+    """How many images of a source cannot be read, and why some of them cannot."""
+    some = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+    return f"{source.spec}: {len(reasons)} of {len(source)} images cannot be read: {some}"
+
+
+class BrokenImages:
+    """The images of a source that were found broken so far, by whichever process read them."""
+
+    def __init__(self, source: Source, spec: ArraySpec) -> None:
+        self._source, self._spec = source, spec
+        self._reasons: dict[int, str] = {}
+
+    def add(self, indices: np.ndarray, skipped: np.ndarray) -> None:
+        """Takes images by index, and how many after each, itself included, were skipped as broken.
+
+        Names those that are new; `UserError` if more than the share `MAX_BROKEN` are broken.
+        """
+        count = len(self._source)
+        skips = zip(indices.tolist(), skipped.tolist(), strict=True)
+        found = {(first + i) % count for first, number in skips for i in range(number)}
+        for index in sorted(found - self._reasons.keys()):
+            self._reasons[index] = self._why(index)
+            so_far = f"{len(self._reasons)} of {count} so far"
+            _log.warning(
+                "skipped an image that cannot be read, %s: %s", so_far, self._reasons[index]
+            )
+        if len(self._reasons) > MAX_BROKEN * count:
+            said = describe_broken(self._source, [*self._reasons.values()])
+            allowed = f"at most {MAX_BROKEN:.0%} may be broken"
+            raise UserError(f"{said}; {allowed}: repair or remove them")
+
+    def _why(self, index: int) -> str:
+        try:
+            make_arrays(self._source, index, self._spec)
+        except BrokenImage as error:
+            return str(error)
+        return f"number {index}, which can be read now"
 
 
 def read_map(

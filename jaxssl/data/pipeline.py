@@ -24,7 +24,7 @@ from absl import flags
 
 from jaxssl.data.batch_order import Order
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.loading import load_arrays, sample_sizes
+from jaxssl.data.loading import BrokenImages, find_arrays, sample_sizes
 from jaxssl.data.packing import DEVICE_SHARE, Packing, pack_varying
 from jaxssl.data.source import Source
 from jaxssl.data.store import is_complete, open_store, store_folder
@@ -47,6 +47,7 @@ class Pipeline:
     order: Order
     arrays: dict[str, np.ndarray] | None  # the whole store [n, ...]; None in mode "stream"
     workers: int
+    broken: BrokenImages  # that were met in mode "stream"
     split_pages: bool = False  # in mode "device": whether each device is to hold a part of them
 
     @property
@@ -80,7 +81,8 @@ class Pipeline:
         In mode "device" they hold the `index` i32[b] alone.
         """
         if self.arrays is None:
-            return _stream(self.source, self.spec, self.order, start_step, workers=self.workers)
+            canvases = _Canvases(self.source, self.spec, self.order, start_step)
+            return _stream(canvases, self.order.rows, self.broken, workers=self.workers)
         if self.mode == "host":
             return _gather_ahead(self.arrays, self.spec, self.order, start_step)
         return ({"index": self.order.indices(step)} for step in itertools.count(start_step))
@@ -148,7 +150,10 @@ def open_pipeline(
     chosen, reason = _choose(mode, canvases, size, folder, complete, device_bytes * devices)
     arrays = None if chosen == "stream" else open_store(source, spec, cache_dir, show=progress)
     split = size > DEVICE_SHARE * device_bytes
-    return Pipeline(chosen, reason, source, spec, order, arrays, workers, split and devices > 1)
+    broken = BrokenImages(source, spec)
+    return Pipeline(
+        *(chosen, reason, source, spec, order, arrays, workers, broken), split and devices > 1
+    )
 
 
 def _choose(
@@ -229,15 +234,16 @@ class _Canvases:
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         step, row = divmod(self._start + position, self._order.rows)
         index = self._order.indices(step)[row]
-        return load_arrays(self._source, int(index), self._spec) | {"index": np.asarray(index)}
+        arrays, broken = find_arrays(self._source, int(index), self._spec)
+        skipped = np.array(len(broken), np.int32)
+        return arrays | {"index": np.asarray(index), "skipped": skipped}
 
 
 def _stream(
-    source: Source, spec: CanvasSpec, order: Order, start_step: int, *, workers: int
+    source: _Canvases, size: int, broken: BrokenImages, *, workers: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches from `start_step` on; `workers` processes decode, or threads if it is 0."""
-    canvases = grain.MapDataset.source(_Canvases(source, spec, order, start_step))
-    size = order.rows
+    """Endless batches of `size` canvases; `workers` processes decode, or threads if it is 0."""
+    canvases = grain.MapDataset.source(source)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain reads some of its own, notebooks parse none
             flags.FLAGS.mark_as_parsed()
@@ -255,6 +261,7 @@ def _stream(
         with starting_workers() if workers else contextlib.nullcontext():
             begun = itertools.chain([next(batches)], batches)
         for batch in begun:
+            broken.add(batch["index"], batch.pop("skipped"))
             # Processes hand over shared memory, which goes when grain's own array does: copy it.
             yield {n: np.array(a) for n, a in batch.items()} if workers else batch
     finally:

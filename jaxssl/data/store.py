@@ -25,7 +25,14 @@ import numpy as np
 from crc32c import crc32c
 
 from jaxssl.checked_files import parse_json
-from jaxssl.data.loading import ArraySpec, find_arrays, row_bytes, sample_sizes
+from jaxssl.data.loading import (
+    MAX_BROKEN,
+    ArraySpec,
+    describe_broken,
+    find_arrays,
+    row_bytes,
+    sample_sizes,
+)
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
@@ -76,7 +83,7 @@ def open_store(
     spec: ArraySpec,
     cache_dir: str | os.PathLike[str] | None = None,
     *,
-    max_broken: float = 0.01,
+    max_broken: float = MAX_BROKEN,
     show: bool = True,
 ) -> dict[str, np.ndarray]:
     """The arrays of `spec.arrays()` for a whole source, each [n, ...], read-only, memory-mapped.
@@ -152,8 +159,7 @@ def _report_broken(
     reasons = [*_broken(chunks).values()]
     if not reasons:
         return
-    some = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
-    said = f"{source.spec}: {len(reasons)} of {len(source)} images cannot be read: {some}"
+    said = describe_broken(source, reasons)
     if len(reasons) > max_broken * len(source):
         raise UserError(
             f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
