@@ -3,17 +3,16 @@
 import argparse
 import dataclasses
 import io
-import json
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import sharding
+from jaxssl import sharding, terminal
 from jaxssl.config import base
 from jaxssl.errors import UserError
 from jaxssl.evaluation import TASKS, EvalRecord, plan, run_tasks
@@ -24,18 +23,16 @@ from jaxssl.evaluation.comparison import (
     plan_comparison,
     with_spread,
 )
-from jaxssl.files import atomic_write, locked, write_text
+from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
-from jaxssl.terminal import (
-    Parser,
-    format_table,
-    one_line_errors,
-    positive,
-    whole_numbers,
-    zero_or_more,
+from jaxssl.training.results import (
+    Details,
+    append_entry,
+    as_entry,
+    read_eval_records,
+    restore_encoder,
 )
-from jaxssl.training.results import Details, EvalEntry, read_eval_records, restore_encoder
 from jaxssl.training.workdir import read_config
 
 
@@ -56,20 +53,24 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "sources, separated by commas (default: the run's)",
     },
     "--size": {
-        "type": zero_or_more,
+        "type": terminal.zero_or_more,
         "help": "side of the images in pixels (default: the run's); images with label maps or "
         "depth keep their shape, and it is their shorter side (default, or 0: their own)",
     },
-    "--batch-size": {"type": positive, "help": "images at once (default: the run's)"},
-    "--seeds": {"type": positive, "default": 1, "help": "number of seeds, 0, 1, ... (default: 1)"},
+    "--batch-size": {"type": terminal.positive, "help": "images at once (default: the run's)"},
+    "--seeds": {
+        "type": terminal.positive,
+        "default": 1,
+        "help": "number of seeds, 0, 1, ... (default: 1)",
+    },
     "--ignore-labels": {
-        "type": whole_numbers,
+        "type": terminal.whole_numbers,
         "metavar": "VALUE,VALUE",
         "help": "values of label maps that are not classes, besides 255 (default: the run's; of "
         "records what --ignore said when they were exported)",
     },
     # its former name
-    "--void": {"dest": "ignore_labels", "type": whole_numbers, "help": argparse.SUPPRESS},
+    "--void": {"dest": "ignore_labels", "type": terminal.whole_numbers, "help": argparse.SUPPRESS},
     "--from-scratch": {
         "action": "store_true",
         "help": "fine-tune from random weights as well, and report the results as scratch_...",
@@ -109,7 +110,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags of this command."""
-    parser = Parser(
+    parser = terminal.Parser(
         prog="python -m jaxssl.evaluate",
         description="Evaluates the newest checkpoint of a run, or an exported encoder; appends to "
         "WORKDIR/eval.json or FILE.eval.json.",
@@ -171,7 +172,9 @@ def restore(
 
 
 def check_writable(path: pathlib.Path) -> None:
-    """Raises `UserError` if no file can be made beside `path`: before the work, not after it."""
+    """Raises `UserError` if no file can be made at `path`: before the work, not after it."""
+    if path.is_dir():
+        raise UserError(f"results go to a file and {path} is a folder; give --out FILE")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -196,7 +199,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     try:
         for record in run_tasks(encoder, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
             records.append(record)
-            save(path, step, record)
+            save(path, step, record, file_of(args))
     finally:
         if records:
             print(results_table(records))
@@ -220,44 +223,37 @@ def run_comparison(args: argparse.Namespace, path: pathlib.Path) -> None:
     try:
         for name, record in compare(encoders, pairs, range(args.seeds), bn_adapt=args.bn_adapt):
             found.append((name, record))
-            append(path, {"encoder": name, **as_entry(step if name == "this" else 0, record)})
+            is_this = name == "this"
+            entry = as_entry(step if is_this else 0, record, file_of(args) if is_this else "")
+            append_entry(path, {"encoder": name, **entry})
     finally:
         if found:
             print(comparison_table(found))
 
 
-def as_entry(step: int, record: EvalRecord) -> EvalEntry:
-    """A result as `eval.json` has it."""
-    return {
-        "step": step,
-        "task": record.task,
-        "dataset": record.dataset,
-        "seed": record.seed,
-        "results": record.result.results,
-        "protocol": record.protocol,
-    }
+def file_of(args: argparse.Namespace) -> str:
+    """The name of the file that the encoder is of; "": it is a run's."""
+    return args.encoder.name if args.encoder else ""
 
 
-def append(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
-    """Adds to the list in the file."""
-    with locked(path.parent, "saves results in"):
-        write_text(path, json.dumps([*read_eval_records(path), entry], indent=2) + "\n")
+def save(path: pathlib.Path, step: int, record: EvalRecord, file: str = "") -> None:
+    """Adds a result to the list in the file; predicted maps go to `predictions/` beside it.
 
-
-def save(path: pathlib.Path, step: int, record: EvalRecord) -> None:
-    """Adds a result to the list in the file; predicted maps go to `predictions/` beside it."""
+    Their names begin with that of the encoder's `file`, for there may be several in a folder.
+    """
     result = record.result
-    new = as_entry(step, record)
+    new = as_entry(step, record, file)
     if result.details:
         new["details"] = cast(Details, result.details)
-    append(path, new)
+    append_entry(path, new)
     if result.predictions:
         folder = path.with_name("predictions")
         folder.mkdir(exist_ok=True)
-        with atomic_write(folder / f"{record.dataset}_{record.task}.npz") as file:
+        name = "_".join(filter(None, (file, record.dataset, record.task)))
+        with atomic_write(folder / f"{name}.npz") as maps:
             archive = io.BytesIO()  # a zip goes back to its headers, which that file cannot
             np.savez_compressed(archive, allow_pickle=False, **result.predictions)
-            file.write(archive.getvalue())
+            maps.write(archive.getvalue())
 
 
 def results_table(records: Sequence[EvalRecord]) -> str:
@@ -270,19 +266,19 @@ def results_table(records: Sequence[EvalRecord]) -> str:
         for name in results[0]:
             beside += anchors(dataset, f"{task}_{name}")
             rows.append([dataset, task, name, with_spread([r[name] for r in results])])
-    table = format_table([["data set", "task", "result", "value"], *rows])
+    table = terminal.format_table([["data set", "task", "result", "value"], *rows])
     return "\n".join([table, *(f"compare {line}" for line in beside)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
-    with one_line_errors(less_memory=LESS_MEMORY) as status:
+    with terminal.one_line_errors(less_memory=LESS_MEMORY) as status:
         args = parse_arguments(argv)
         kind = "compare" if args.compare else "eval"
         path = args.out or (
             args.workdir / f"{kind}.json"
             if args.workdir
-            else args.encoder.with_suffix(f".{kind}.json")
+            else args.encoder.parent / f"{args.encoder.stem}.{kind}.json"
         )
         (run_comparison if args.compare else run)(args, path)
         print(f"written to {path}, with the protocol of each")

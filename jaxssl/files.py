@@ -23,8 +23,11 @@ _log = logging.getLogger("jaxssl.data")
 def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
     """A file to write beside `path`, which takes that name at the end unless something raises.
 
-    Raises `OSError` if another process goes on writing it, on this machine or another.
+    Raises `OSError` if `path` is a folder, and if another process goes on writing the file, on this
+    machine or another.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     aside = path.with_name(f".{path.name}.tmp")
     with naming(path), _opened_alone(aside, path) as file:  # closing it writes, too
         try:

@@ -212,9 +212,15 @@ def test_an_exported_encoder_is_evaluated_as_the_run_is(tmp_path, capsys):
     (of_run,) = json.loads((tmp_path / "eval.json").read_text())
     (of_file,) = json.loads((tmp_path / "a.eval.json").read_text())
     assert of_run["results"]["top1"] > 0
-    assert of_file == of_run
+    assert of_file == of_run | {"file": "a.safetensors"}
     for wrong in (["--encoder", "no.safetensors"], [], ["--encoder", "a", "--workdir", "b"]):
         assert evaluate.main([*wrong, *options]) == 1
+    for path in (".", "", "/", ".."):
+        capsys.readouterr()
+        assert evaluate.main(["--encoder", path, *options]) == 1
+        assert "no file of weights" in capsys.readouterr().err
+    assert evaluate.main(["--encoder", str(out), "--out", ".", *options]) == 1
+    assert "results go to a file and . is a folder" in capsys.readouterr().err
 
 
 def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, capsys, caplog):

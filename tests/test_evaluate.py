@@ -21,6 +21,7 @@ from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
+from jaxssl.training import results
 
 
 def entry(task, top1, seed=0, **extra):
@@ -120,6 +121,16 @@ def test_results_are_added_and_maps_go_beside(tmp_path):
         }
 
 
+def test_results_of_files_of_one_stem_are_told_apart(tmp_path):
+    maps = {"image": np.zeros((2, 4, 4, 3), np.uint8), "truth": np.zeros((2, 4, 4), np.uint8)}
+    for file in ("a.npz", "a.pth"):
+        save(tmp_path / "a.eval.json", 0, entry("fcn", 0.6, predictions=maps), file)
+    entries = json.loads((tmp_path / "a.eval.json").read_text())
+    assert [found["file"] for found in entries] == ["a.npz", "a.pth"]
+    names = sorted(path.name for path in (tmp_path / "predictions").iterdir())
+    assert names == ["a.npz_photos_fcn.npz", "a.pth_photos_fcn.npz"]
+
+
 def test_evaluations_at_once_keep_the_results_of_each(tmp_path):
     path = tmp_path / "eval.json"
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
@@ -149,7 +160,7 @@ def test_results_that_cannot_be_saved_are_printed(tmp_path, monkeypatch, capsys)
     def write_text(path, text):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(evaluate, "write_text", write_text)
+    monkeypatch.setattr(results, "write_text", write_text)
     assert evaluate.main([*words, str(tmp_path / "a.json")]) == 1
     said = capsys.readouterr()
     assert said.out.splitlines()[2].split()[:3] == ["objects", "knn", "top1"]

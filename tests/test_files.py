@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxssl import files
-from jaxssl.files import temporary_file
+from jaxssl.files import temporary_file, write_text
 from jaxssl.pretrained import encoder as encoder_module
 from jaxssl.pretrained.encoder import extract
 from jaxssl.training.workdir import occupied
@@ -25,6 +25,15 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
             file.write("a line")
     assert error.value.filename == str(path)
     assert files.is_full(error.value)
+
+
+@pytest.mark.parametrize("name", [".", "/", "folder"])
+def test_a_folder_is_no_file_to_write(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as raised:
+        write_text(pathlib.Path(name), "")
+    assert raised.value.filename == name
 
 
 def test_a_temporary_file_that_finds_no_room_says_where(monkeypatch):

@@ -1,7 +1,8 @@
 """Results of a run: its encoder, and what was measured of it."""
 
+import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from jax.sharding import Mesh
@@ -11,6 +12,8 @@ from jaxssl import sharding
 from jaxssl.checked_files import read_json
 from jaxssl.config import build_method
 from jaxssl.errors import UserError
+from jaxssl.evaluation import EvalRecord
+from jaxssl.files import locked, write_text
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.renamed import PROTOCOLS, current_result
@@ -47,6 +50,7 @@ class EvalEntry(TypedDict):
     results: dict[str, float]
     protocol: NotRequired[dict[str, Any]]
     details: NotRequired[Details]
+    file: NotRequired[str]  # the encoder's, if it is of one and not of a run
 
 
 def restore_encoder(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> tuple[Encoder, int]:
@@ -71,6 +75,27 @@ def read_eval_records(path: pathlib.Path) -> list[EvalEntry]:
         if "protocol" in entry:
             entry["protocol"] = {PROTOCOLS.get(k, k): v for k, v in entry["protocol"].items()}
     return entries
+
+
+def as_entry(step: int, record: EvalRecord, file: str = "") -> EvalEntry:
+    """A result as `eval.json` has it; `file` is the name of the encoder's, if it is of one."""
+    named: EvalEntry = {
+        "step": step,
+        "task": record.task,
+        "dataset": record.dataset,
+        "seed": record.seed,
+        "results": record.result.results,
+        "protocol": record.protocol,
+    }
+    if file:
+        named["file"] = file
+    return named
+
+
+def append_entry(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
+    """Adds an entry to an `eval.json`, also while others do."""
+    with locked(path.parent, "saves results in"):
+        write_text(path, json.dumps([*read_eval_records(path), entry], indent=2) + "\n")
 
 
 def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
