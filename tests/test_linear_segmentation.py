@@ -8,7 +8,11 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxssl.data.label_maps import VOID
 from jaxssl.evaluation.dense.grid_cells import Cells, class_shares
-from jaxssl.evaluation.dense.linear_segmentation import Segmentation, fit_cells
+from jaxssl.evaluation.dense.linear_segmentation import (
+    Segmentation,
+    counts_of_images,
+    fit_cells,
+)
 from jaxssl.evaluation.probes import cross_entropy, predict
 
 PROTOCOL = Segmentation(steps=100, batch_size=256)
@@ -83,6 +87,18 @@ def test_void_pixels_are_not_learned_from():
     truth[wrong.repeat(4, axis=1).repeat(4, axis=2)] = VOID
     found = classes_of(fit(train, truth), test)
     assert np.mean(found == expected[:, ::4, ::4]) > 0.6
+
+
+def test_fractions_are_of_the_images_that_are_learned_from(caplog):
+    caplog.set_level("INFO", "jaxssl")
+    fractions = (1.0, 0.1, 0.01)
+    few = Segmentation(fractions=fractions, images=200)
+    assert counts_of_images(few, "streets", 200) == [200, 20, 2]
+    assert not caplog.records
+    assert counts_of_images(few, "streets", 3000) == [200, 20, 2]
+    (record,) = caplog.records
+    assert "segmentation.images=200 of its 3000 training images" in record.message
+    assert counts_of_images(Segmentation(), "streets", 3000) == [2000]
 
 
 def test_mistakes():

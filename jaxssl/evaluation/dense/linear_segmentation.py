@@ -11,6 +11,7 @@ That is ours. The presets are those of papers: `pixel_probe.py`, `patch_logistic
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from jaxssl.models.padded import resize_within
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.types import Batch, Tree
 
+log = logging.getLogger("jaxssl")
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 MIN_TRAINING_IMAGES = 10
 
@@ -45,9 +47,9 @@ class Segmentation:
 
     steps: int = 1000
     batch_size: int = 1024  # cells
-    images: int = 2000  # to train on, at most
+    images: int = 2000  # to train on, at most; of more, so many are drawn
     cells: int = 2**18  # of them to train on, at most: their features are held in memory
-    fractions: tuple[float, ...] = (1.0,)  # of the training images; the first is the main one
+    fractions: tuple[float, ...] = (1.0,)  # of those images; the first is the main one
 
     def __post_init__(self) -> None:
         whole = "steps batch_size images cells"
@@ -151,6 +153,17 @@ def fit_images(
     return fit_cells(cells, (rate,), protocol, seed, rng), chosen
 
 
+def counts_of_images(protocol: Segmentation, name: str, count: int) -> list[int]:
+    """How many of the `count` training images of a data set are learned from, by fraction."""
+    most = min(protocol.images, count)
+    if most < count:
+        log.info(
+            "%s: segmentation.images=%d of its %d training images are all that is learned from",
+            *(name, most, count),
+        )
+    return [max(1, round(fraction * most)) for fraction in protocol.fractions]
+
+
 def run_cells(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> TaskResult:
     """Mean IoU over the pixels of the test images; miou_0.1 is that with a tenth of the labels."""
     pixels = data.label_maps
@@ -158,8 +171,7 @@ def run_cells(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int
     if count < MIN_TRAINING_IMAGES:
         raise UserError(f"the probe of the grid needs 10 training images; {data.name} has {count}")
     found = []
-    for fraction in protocol.fractions:
-        images = min(protocol.images, max(1, round(fraction * count)))
+    for images in counts_of_images(protocol, data.name, count):
         probes, chosen = fit_images(encoder, pixels, images, protocol, seed)
         maps, test = MapScores(pixels), np.arange(len(pixels.test["hw"]))
         for some, truth, predicted in predict_maps(encoder, probes, pixels, "test", test):
