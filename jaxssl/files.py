@@ -42,9 +42,9 @@ def atomic_write(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file as `atomic_write` does."""
+    r"""Writes a file as `atomic_write` does. Names that are no UTF-8 are in it as `\udce9`."""
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             page = make_page(groups, title=title, map_by=args.map)
         write_text(args.out, page)
-        print(f"{args.out}: {len(page.encode()) / 1e6:.1f} MB")
+        print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
     return status.code
 
 

@@ -6,7 +6,7 @@ from jaxssl.config import base, defaults
 from jaxssl.evaluate import results_table
 from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
-from jaxssl.reporting.published import anchors, published
+from jaxssl.reporting.published import _data_set, anchors, published
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,28 @@ def test_published_numbers(data, method, sampler, dataset, measure, value):
     assert best == found
     if found:
         assert ("best epoch on the test set" in found.source) == measure.startswith("linear")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("records:/mnt/imagenet/ade20k_fh", "ade20k"),  # the last part is what it is
+        ("folder:/home/pascal/photos", ""),
+        ("folder:/home/tiny/coco/train2017", "coco"),
+        ("folder:VOCdevkit/VOC2012/JPEGImages", "pascal"),
+        ("tfds:imagenet2012/train", "imagenet"),
+        ("tfds:cifar10/train", "cifar10"),
+        ("folder:tiny-imagenet-200/train", "tinyimagenet"),
+        ("imagenet_fh", "imagenet"),
+        ("ADEChallengeData2016", "ade20k"),
+        ("folder:/data/photos?labels=/imagenet/labels.csv", ""),
+        *((f"folder:data/imagenet{ending}", "") for ending in ("100", "-100", "-r", "_v2", "21k")),
+        *((name, "") for name in ("coconuts", "vocal_cords", "tiny_coco", "mini-imagenet")),
+        *((name, "") for name in ("imagenet-21k", "imagenet2012_real", "cifar10_corrupted")),
+    ],
+)
+def test_the_data_set_of_a_source(source, name):
+    assert _data_set(source) == name
 
 
 @pytest.mark.parametrize(

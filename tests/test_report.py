@@ -3,6 +3,7 @@
 import html.parser
 import json
 import math
+import os
 import statistics
 import types
 import xml.etree.ElementTree
@@ -21,7 +22,7 @@ from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.page import make_card, render
 from jaxssl.reporting.pictures import Picture, color
 from jaxssl.reporting.runs import group_runs, read_run, read_runs
-from jaxssl.reporting.tables import collect_results, summarize
+from jaxssl.reporting.tables import collect_results, result_tables, summarize
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
 
@@ -186,6 +187,25 @@ def test_names_are_text_whatever_they_hold(whole):
     assert f"{SCRIPT} as ring" in titles
     assert SCRIPT not in whole.source
     assert "a<b>" not in whole.source
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path):
+    run = make_run(tmp_path / os.fsdecode(b"caf\xe9"), make_config())
+    assert r"caf\udce9" in make_page(tmp_path, run).text
+
+
+def test_a_paper_is_not_beside_what_is_untrained(tmp_path):
+    config = make_config()
+    config.data.source = "tfds:cifar10/train"
+    config.method.name, config.sampler = "simclr", defaults("sampler", "random_crop")
+    run = make_run(tmp_path / "run", config)
+    log = (run / "metrics.jsonl").read_text().replace("objects/knn", "cifar10/linear")
+    (run / "metrics.jsonl").write_text(log)
+    tables = result_tables(group_runs([read_run(run)]))
+    found = {row[-1]: row[2].paper for row in tables["main"].rows if row[1] == "linear top-1"}
+    assert found.pop("untrained") == ""
+    assert all(paper.endswith(" %") for paper in found.values())
+    assert found
 
 
 def test_templates_escape_text_and_attributes():

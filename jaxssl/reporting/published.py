@@ -14,13 +14,23 @@ import re
 from ml_collections import ConfigDict
 
 TABLES = json.loads((pathlib.Path(__file__).parent / "published.json").read_text())
-# Names of the data sets by what their sources have in their names.
+# Names of the data sets by the names that their folders have.
 DATA_SETS = {
-    "cifar100": r"cifar-?100", "cifar10": r"cifar-?10(?!0)", "stl10": r"stl-?10",
-    "tinyimagenet": r"tiny", "imagenette": r"imagenette", "imagenet200": r"imagenet-?200",
-    "imagenet": r"imagenet(?!te|-?200|_resized)", "cityscapes": r"cityscapes|leftimg8bit",
-    "ade20k": r"ade(20k|chall)|scene_parse150", "pascal": r"voc|pascal", "coco": r"coco",
+    "cifar100": r"cifar-?100", "cifar10": r"cifar-?10", "stl10": r"stl-?10",
+    "tinyimagenet": r"tiny[-_]?imagenet([-_]?200)?", "imagenet200": r"imagenet[-_]?200",
+    "imagenette": r"imagenette2?([-_]?(160|320))?", "cityscapes": r"cityscapes|leftimg8bit",
+    "imagenet": r"imagenet([-_]?(1k|2012))?|ilsvrc[-_]?2012",
+    "ade20k": r"ade20k(_2021_17_01)?|adechallengedata2016|scene[-_]?parse[-_]?150",
+    "pascal": r"(pascal[-_]?)?voc[-_]?(devkit|20\d\d)?|pascal", "coco": r"(ms)?coco([-_]?20\d\d)?",
 }  # fmt: skip
+# Such a name is a word, and none of a part or a variant: mini-imagenet, ImageNet-100, ImageNet-R.
+_BEFORE = r"(?<![a-z0-9])(?<!tiny[-_])(?<!mini[-_])"
+_VARIANTS = (
+    r"\d|([acorx]|v2|lt|pi|sketch|resized|real|w?21k?|fewshot|multilabel|corrupted|subset|mini)"
+    r"(?![a-z0-9])"
+)
+_AFTER = rf"(?![a-z0-9])(?![-_.]({_VARIANTS}))"
+_PARTS = 3  # of a path, from its end, that may name its data set: coco/images/train2017
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +72,13 @@ def anchors(dataset: str, measure: str) -> list[str]:
 
 
 def _data_set(source: str) -> str:
-    """`records:data/ade20k_fh` is `ade20k`; "" if it is of no paper."""
-    found = (name for name, seen in DATA_SETS.items() if re.search(seen, source.lower()))
-    return next(found, "")
+    """`records:data/ade20k_fh` is `ade20k`; "" if it is of no paper.
+
+    The last part of a path that is the name of a data set counts, and no user's name.
+    """
+    path = re.sub(r"^(/home|/users)/[^/]+", "", source.lower().partition(":")[2] or source.lower())
+    for part in reversed(path.partition("?")[0].rstrip("/").split("/")[-_PARTS:]):
+        for name, seen in DATA_SETS.items():
+            if re.search(f"{_BEFORE}({seen}){_AFTER}", part):
+                return name
+    return ""

@@ -152,7 +152,7 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
     def cell(measure: Measure, group: Group) -> Number:
         number = summarize(measure.name, results[measure].get(group.name, []))
         paper = published(group.first.config, measure.dataset, measure.name)
-        if paper is None or not number.count:
+        if paper is None or not number.count or measure.when == "untrained":
             return number
         footnote = sources.setdefault(paper.source, len(sources) + 1)
         return dataclasses.replace(number, paper=f"{paper.value:.1f} %", footnote=footnote)
