@@ -26,7 +26,7 @@ from PIL import Image
 from jaxssl.config import base
 from jaxssl.data import open_source
 from jaxssl.data.records import Info, write_info, write_shard
-from jaxssl.data.rle import encode_mask
+from jaxssl.data.rle import encode_mask, mask_boxes
 from jaxssl.data.source import Example, Regions
 from jaxssl.errors import UserError
 from jaxssl.evaluate import save
@@ -59,9 +59,10 @@ def example(number: int = 0) -> Example:
     """An image with a label, three regions and a label map."""
     rng = np.random.default_rng(number)
     masks = rng.random((3, 20, 30)) < 0.3
+    rle = tuple(map(encode_mask, masks))
     regions = Regions(
-        (20, 30), rng.random((3, 4), np.float32), masks.sum((1, 2)), np.arange(3),
-        np.ones(3, np.float32), np.zeros(3, np.int64), tuple(map(encode_mask, masks)),
+        (20, 30), mask_boxes(rle, (20, 30)).astype(np.float32), masks.sum((1, 2)), np.arange(3),
+        np.ones(3, np.float32), np.zeros(3, np.int64), rle,
     )  # fmt: skip
     image = rng.integers(0, 256, (20, 30, 3), np.uint8)
     return Example(f"a/{number}.png", image, number, regions, masks[0].astype(np.int32))

@@ -197,7 +197,8 @@ def test_a_damaged_journal_costs_its_chunks(tmp_path, journal, kept):
     labels = opened(source, tmp_path)["label"].tolist()
     assert labels == [{3: 4, CHUNK: CHUNK + 1}.get(i, i) for i in range(COUNT)]
     assert json.loads((path.parent / "store.json").read_bytes())["broken"][0] == [3, "3.jpg: torn"]
-    assert source.reads == (COUNT + 2 if kept == 0 else COUNT - 2 * CHUNK)
+    # Broken images of the chunks that are kept are tried again.
+    assert source.reads == (COUNT + 2 if kept == 0 else COUNT - 2 * CHUNK + 2)
 
 
 def test_reasons_have_a_checksum_too(tmp_path):
@@ -225,6 +226,25 @@ def test_broken_images_are_replaced_and_named_in_one_warning(tmp_path, caplog):
         assert (labels[20], labels[CHUNK]) == (21, CHUNK + 1)
         (record,) = caplog.records
         assert f"2 of {COUNT} images cannot be read: 20.jpg: torn; 64.jpg: torn" in record.message
+
+
+@pytest.mark.parametrize("broken", [(20,), (CHUNK - 1, CHUNK)])
+def test_images_that_can_be_read_again_are_no_longer_broken(tmp_path, caplog, broken):
+    source = Counted(broken=(3 * CHUNK, *broken))
+    opened(source, tmp_path, max_broken=0.02)
+    source.broken, source.reads = (3 * CHUNK,), 0
+    source.fingerprint = Counted(broken=(3 * CHUNK, *broken)).fingerprint
+    caplog.clear()
+    with caplog.at_level("INFO", "jaxssl.data"):
+        labels = opened(source, tmp_path)["label"].tolist()
+    assert labels == [i + 1 if i == 3 * CHUNK else i for i in range(COUNT)]
+    assert source.reads == len(broken) * CHUNK + 2 * (1 + len(broken))
+    said, warned = caplog.messages
+    assert f"{len(broken)} images that could not be read before can be read now; their" in said
+    assert f"1 of {COUNT} images cannot be read" in warned
+    source.reads = 0
+    opened(source, tmp_path)
+    assert source.reads == 1  # the one that is still broken
 
 
 def test_too_many_broken_images_are_an_error(tmp_path):

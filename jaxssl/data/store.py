@@ -19,21 +19,21 @@ import pathlib
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
 
-from jaxssl.checked_files import parse_json
+from jaxssl.data.journal import Chunk, broken_images, line_of, noted_chunks, with_reasons
 from jaxssl.data.loading import (
     MAX_BROKEN,
     ArraySpec,
     describe_broken,
     find_arrays,
+    make_arrays,
     row_bytes,
     sample_sizes,
 )
-from jaxssl.data.source import Source
+from jaxssl.data.source import BrokenImage, Source
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
 from jaxssl.progress import Progress
@@ -43,14 +43,6 @@ _CHECKERS = 16  # threads, most of which wait for the disk
 _SHOWN_BYTES = 2e9  # of a store that takes a while to check
 STORE_VERSION = 2  # raise it when canvases of the same source and spec come out different
 _log = logging.getLogger("jaxssl.data")
-
-
-class Chunk(NamedTuple):
-    """A line of the journal."""
-
-    number: int
-    checksum: int  # of its rows in all arrays, and of the reasons
-    broken: list[tuple[int, str]]  # index and reason
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -119,20 +111,39 @@ def _complete(
     count, number, description = len(source), -(-len(source) // CHUNK), folder / "store.json"
     if is_complete(folder, spec, count):
         done = _kept(folder, spec, count, show=show)
-        if len(done) == number:
+        if len(done) == number and not _readable_now(source, spec, done):
             return done
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "fills"):
-        done = _kept(folder, spec, count, show=False)  # also by the run that held the lock before
+        kept = _kept(folder, spec, count, show=False)  # also by the run that held the lock before
+        readable = _readable_now(source, spec, kept)
+        done = [c for c in kept if readable.isdisjoint(index for index, _ in c.broken)]
         if description.is_file():
             if len(done) == number:
                 return done
-            damaged = f"{number - len(done)} of {number} parts of the canvases in {folder}"
-            _log.warning("%s are damaged; they are made again", damaged)
+            if len(kept) < number:
+                damaged = f"{number - len(kept)} of {number} parts of the canvases in {folder}"
+                _log.warning("%s are damaged; they are made again", damaged)
             description.unlink()
+        if readable:
+            some = f"{len(readable)} images that could not be read before can be read now"
+            _log.info("%s: %s; their canvases are made again", source.spec, some)
         done = _fill(folder, source, spec, done, show=show)
         _describe(folder, source, spec, done)
     return done
+
+
+def _readable_now(source: Source, spec: ArraySpec, chunks: Sequence[Chunk]) -> set[int]:
+    """Those of the broken images that can be read now: a disk or a decoder may have been missing.
+
+    The identity of the source does not tell: their files are what they were.
+    """
+    readable = set()
+    for index in broken_images(chunks):
+        with contextlib.suppress(BrokenImage):
+            make_arrays(source, index, spec)
+            readable.add(index)
+    return readable
 
 
 def _describe(
@@ -142,21 +153,16 @@ def _describe(
     for name in (*spec.arrays(), "journal"):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    broken = [*_broken(chunks).items()]
+    broken = [*broken_images(chunks).items()]
     content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
     write_text(folder / "store.json", json.dumps(content, indent=2))
-
-
-def _broken(chunks: Sequence[Chunk]) -> dict[int, str]:
-    """Indices of the images that could not be read, and why not."""
-    return dict(sorted({index: why for chunk in chunks for index, why in chunk.broken}.items()))
 
 
 def _report_broken(
     folder: pathlib.Path, source: Source, chunks: Sequence[Chunk], max_broken: float
 ) -> None:
     """Warns of images that were replaced, in one line; `UserError` if they are too many."""
-    reasons = [*_broken(chunks).values()]
+    reasons = [*broken_images(chunks).values()]
     if not reasons:
         return
     said = describe_broken(source, reasons)
@@ -173,12 +179,12 @@ def _fill(
 ) -> list[Chunk]:
     """Makes all chunks but those that are done. `OSError` if the disk does not take them."""
     count, done = len(source), list(done)
-    again = set(_noted(folder / "journal")) if done else set[int]()
+    again = set(noted_chunks(folder / "journal")) if done else set[int]()
     if not done:
         _make_empty(folder, source, spec)
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
-    write_text(folder / "journal", "".join(map(_line, done)))
+    write_text(folder / "journal", "".join(map(line_of, done)))
     with (
         (folder / "journal").open("a") as journal,
         Progress(count, f"decoding {source.spec}", done=there, show=show) as advance,
@@ -190,7 +196,7 @@ def _fill(
             chunk = _decode(folder, source, spec, number, again=number in again)
             with alone:  # noted at once, also where the run is being stopped
                 done.append(chunk)
-                journal.write(_line(chunk))
+                journal.write(line_of(chunk))
                 journal.flush()
                 advance(len(_rows(number, count)))
 
@@ -207,15 +213,11 @@ def _rows(number: int, count: int) -> range:
     return range(number * CHUNK, min((number + 1) * CHUNK, count))
 
 
-def _line(chunk: Chunk) -> str:
-    return json.dumps(chunk) + "\n"
-
-
 def _kept(folder: pathlib.Path, spec: ArraySpec, count: int, *, show: bool) -> list[Chunk]:
     """The chunks in the journal whose rows have their checksums."""
     if not (folder / "journal").is_file() or not _have_size(folder, spec, count):
         return []
-    noted = _noted(folder / "journal")
+    noted = noted_chunks(folder / "journal")
     chunks = [noted[number] for number in range(-(-count // CHUNK)) if number in noted]
     arrays = _mapped(folder, spec, count)
     show = show and count * sum(row_bytes(spec).values()) > _SHOWN_BYTES
@@ -226,7 +228,7 @@ def _kept(folder: pathlib.Path, spec: ArraySpec, count: int, *, show: bool) -> l
     ):
         checksums = threads.map(lambda c: _checksum(arrays, _rows(c.number, count)), chunks)
         for chunk, checksum in zip(chunks, checksums, strict=True):
-            if chunk.checksum == _with_reasons(checksum, chunk.broken):
+            if chunk.checksum == with_reasons(checksum, chunk.broken):
                 kept.append(chunk)
             advance(len(_rows(chunk.number, count)))
     return kept
@@ -240,26 +242,11 @@ def _checksum(arrays: Mapping[str, np.ndarray], rows: range) -> int:
     return checksum
 
 
-def _noted(journal: pathlib.Path) -> dict[int, Chunk]:
-    """The chunks in a journal by number, the last line of each; a damaged line is left out."""
-    noted: dict[int, Chunk] = {}
-    for line in journal.read_bytes().splitlines():
-        with contextlib.suppress(UserError):  # a kill may have cut the last line short
-            chunk = parse_json(line, Chunk, journal, advice="it is made again")
-            noted[chunk.number] = chunk
-    return noted
-
-
 def _mapped(folder: pathlib.Path, spec: ArraySpec, count: int) -> dict[str, np.ndarray]:
     return {
         name: np.asarray(np.memmap(folder / name, dtype, "r", shape=(count, *shape)))
         for name, (shape, dtype) in spec.arrays().items()
     }
-
-
-def _with_reasons(checksum: int, broken: Sequence[tuple[int, str]]) -> int:
-    """The checksum of a chunk's line, from that of its rows."""
-    return crc32c(json.dumps(broken).encode(), checksum) if broken else checksum
 
 
 def _make_empty(folder: pathlib.Path, source: Source, spec: ArraySpec) -> None:
@@ -301,4 +288,4 @@ def _decode(
                 files[name].write(in_use.tobytes())
                 checksum = crc32c(array.tobytes(), checksum)
     reasons = list(broken.items())
-    return Chunk(number, _with_reasons(checksum, reasons), reasons)
+    return Chunk(number, with_reasons(checksum, reasons), reasons)
