@@ -334,6 +334,17 @@ def test_what_a_list_of_pascal_voc_leaves_out_is_said(tmp_path, caplog):
         open_source(f"folder:{tmp_path}", "test")
 
 
+def test_a_label_map_whose_link_leads_nowhere_breaks_its_image_only(tmp_path):
+    write_folder(tmp_path, LAYOUTS[0])
+    before = open_source(f"folder:{tmp_path}", "train").fingerprint()
+    (tmp_path / "trainannot" / "2.png").unlink()
+    (tmp_path / "trainannot" / "2.png").symlink_to("/nowhere.png")
+    source = open_source(f"folder:{tmp_path}", "train")
+    assert source.fingerprint() != before
+    with pytest.raises(BrokenImage, match="2.png cannot be read: No such file"):
+        source[2]
+
+
 def test_no_look_is_taken_at_each_file(tmp_path, monkeypatch):
     for i in range(99):
         (tmp_path / f"{i}.jpg").write_bytes(b"")

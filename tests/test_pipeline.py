@@ -196,6 +196,10 @@ def test_auto_chooses_by_size_and_says_why(tmp_path, monkeypatch):
     mode, reason = choose(int(size / 0.3) + 10, free=0)
     assert mode == "device"
     assert "30% of the devices'" in reason
+    shutil.rmtree(tmp_path / "cache")
+    mode, reason = choose(int(size / 0.3) + 10, free=2 * size - 10)
+    assert mode == "stream"
+    assert f"exceed 50% of the {(2 * size - 10) / 1e9:.3g} GB free for" in reason
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):

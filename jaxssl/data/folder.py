@@ -160,12 +160,7 @@ class Folder:
         # Classes of other parts, too, change the numbers of this one's.
         digest = hashlib.sha256(os.fsencode("\0".join(self.class_names)))
         for key in self._keys:
-            try:
-                stat = (self._root / key).stat()
-                state = f"{stat.st_size} {stat.st_mtime_ns}"
-            except FileNotFoundError:  # between the listing and now: `__getitem__` will say so
-                state = "missing"
-            digest.update(os.fsencode(key) + b"\0" + state.encode() + b"\0")
+            digest.update(os.fsencode(key) + b"\0" + file_state(self._root / key).encode() + b"\0")
         if self._bits != 16:
             digest.update(str(self._bits).encode())
         if self._table:
@@ -191,6 +186,15 @@ class Folder:
             label=self._labels[index],
             encoded=encoded if as_it_is else None,
         )
+
+
+def file_state(path: pathlib.Path) -> str:
+    """Size and time of a file; "missing" if a link leads nowhere or it went: reading it says so."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return "missing"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def find_files(

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxssl.checked_files import read_text
 from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
-from jaxssl.data.folder import Folder, find_files
+from jaxssl.data.folder import Folder, file_state, find_files
 from jaxssl.data.image_folders import folder_names, places
 from jaxssl.data.name_matching import NameIndex, describe_mismatch
 from jaxssl.data.record_codec import MAX_LABEL
@@ -162,9 +162,7 @@ class LabelFolder:
 
     def fingerprint(self) -> str:
         state = [self._images.fingerprint(), str(self.void)]
-        for file in self._files:
-            stat = (self._root / file).stat()
-            state.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
+        state += [f"{file} {file_state(self._root / file)}" for file in self._files]
         return hashlib.sha256(os.fsencode("\0".join(state))).hexdigest()
 
 

@@ -165,16 +165,17 @@ def _choose(
     if mode != "auto":
         raise UserError(f"no input mode {mode!r}; choose auto, device, host or stream")
     memory = f"{DEVICE_SHARE:.0%} of the devices' {_gigabytes(device_bytes)}"
-    if size <= DEVICE_SHARE * device_bytes:
-        return "device", f"data.input auto is device: {canvases} fit in {memory}"
-    if complete:
-        return "host", f"data.input auto is host: {canvases} exceed {memory} and are in {folder}"
+    fit = size <= DEVICE_SHARE * device_bytes
     there = next(parent for parent in folder.parents if parent.exists())
     free = shutil.disk_usage(there).free
     disk = f"{_DISK_SHARE:.0%} of the {_gigabytes(free)} free for {folder.parent}"
-    if size <= _DISK_SHARE * free:
-        return "host", f"data.input auto is host: {canvases} exceed {memory} but fit in {disk}"
-    return "stream", f"data.input auto is stream: {canvases} exceed {memory} and {disk}"
+    if not complete and size > _DISK_SHARE * free:  # in mode "device" they are kept there, too
+        exceeded = disk if fit else f"{memory} and {disk}"
+        return "stream", f"data.input auto is stream: {canvases} exceed {exceeded}"
+    if fit:
+        return "device", f"data.input auto is device: {canvases} fit in {memory}"
+    place = f"and are in {folder}" if complete else f"but fit in {disk}"
+    return "host", f"data.input auto is host: {canvases} exceed {memory} {place}"
 
 
 def _gigabytes(size: int) -> str:
