@@ -148,8 +148,8 @@ def compare_features(
         pixels = (images.astype(np.float32) / 255 - mean) / std
         in_torch = float(_run_torch(code, out, pixels=pixels, features=np.asarray(features)))
         print(f"in {library}, features differ by {in_torch:.1e}")
-        difference = max(difference, in_torch)
-    if difference > TOLERANCE * largest:
+        difference = float(np.maximum(difference, in_torch))  # NaN if one of them is
+    if not difference <= TOLERANCE * largest:
         raise UserError(
             f"{out} gives other features: they differ by {difference:.1e}, the largest is "
             f"{largest:.3g}; load it by jaxssl.load_encoder only, and report this"
@@ -170,7 +170,10 @@ def _run_torch(code: str, out: pathlib.Path, **arrays: np.ndarray) -> str:
             check=False,
         )
     if run.returncode:
-        raise UserError(f"torch cannot load {out}: {run.stderr.strip().splitlines()[-1]}")
+        said = run.stderr.strip().splitlines() or [
+            f"its process ended with status {run.returncode}; is there too little memory?"
+        ]
+        raise UserError(f"torch cannot load {out}: {said[-1]}")
     return run.stdout
 
 

@@ -115,10 +115,15 @@ def test_dilated_stages_are_in_the_code_if_the_library_has_them(form, depth, sta
 
 def test_other_features_in_torch_are_an_error(tmp_path, monkeypatch, capsys):
     make_run(tmp_path, "tiny")
-    monkeypatch.setattr(export, "torch_code", lambda *_: "net = another")
-    monkeypatch.setattr(export, "_run_torch", lambda *_, **__: "9.3")
+    killed = "import os\nos.kill(os.getpid(), 9)\n"  # as for want of memory
+    monkeypatch.setattr(export, "torch_code", lambda *_: killed)
     assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 1
-    assert "a.safetensors gives other features: they differ by 9.3" in capsys.readouterr().err
+    assert "a.safetensors: its process ended with status -9;" in capsys.readouterr().err
+    for difference in ("9.3", "nan"):
+        monkeypatch.setattr(export, "_run_torch", lambda *_, said=difference, **__: said)
+        assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 1
+        said = f"a.safetensors gives other features: they differ by {difference}"
+        assert said in capsys.readouterr().err
 
 
 def test_the_card_has_results_of_the_same_step(tmp_path):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from jaxssl.data.canvas import CanvasSpec
@@ -171,3 +172,23 @@ def test_as_a_task(encoder, preset, tmp_path):
         dataclasses.replace(protocol, dropout=1.0)
     with pytest.raises(ValueError, match="--compare random"):
         dataclasses.replace(protocol, scratch=True)
+
+
+def test_a_class_that_is_squashed_away_keeps_its_number(encoder, tmp_path):
+    """Of three rows the middle one is kept, and the first alone is of the class 2."""
+    labels = np.zeros((36, 36), np.uint8)
+    labels[:, 18:] = 1
+    labels[::3] = 2
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 2)):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (36, 36, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / part / f"{i}.png")
+            Image.fromarray(labels).save(tmp_path / "labels" / part / f"{i}.png")
+    (data,) = open_datasets([f"folder:{tmp_path}"], 32, str(tmp_path / "cache"))
+    small = {"size": 12, "crop": 12, "points": 12, "batch_size": 2, "epochs": 1}
+    found = SEGMENTATION.run(encoder, data, dataclasses.replace(NECO, **small), 0)
+    assert list(found.details["classes"]) == ["0", "1", "2"]
+    assert np.sum(found.details["confusion"], axis=1).tolist() == [2 * 72, 2 * 72, 0]

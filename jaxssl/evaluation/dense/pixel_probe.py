@@ -28,6 +28,7 @@ from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import confusion_matrix, summarize
 from jaxssl.evaluation.dense.fcn import cross_entropy, measure
 from jaxssl.evaluation.dense.pixel_recipe import CropRecipe, train_on_crops
+from jaxssl.evaluation.pixels import Pixels
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.models.dense import Dense, LinearHead
@@ -112,13 +113,15 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
     if not protocol.points:
         results, details, shown = measure(trained, pixels)
         return TaskResult(results, pixels.protocol | chosen, details, shown)
-    return _test_on_points(trained[""], data, protocol.points, chosen)
+    # Squashed maps may have lost the last pixels of a class, and classes are those of the head.
+    same = {"classes": pixels.classes, "class_of": pixels.class_of}
+    squares = dataclasses.replace(data.label_squares, **same)
+    return _test_on_points(trained[""], squares, protocol.points, chosen)
 
 
 def _test_on_points(
-    tuned: Encoder, data: DataSet, points: int, chosen: dict[str, int]
+    tuned: Encoder, pixels: Pixels, points: int, chosen: dict[str, int]
 ) -> TaskResult:
-    pixels = data.label_squares
     predicted = np.asarray(tuned.outputs("class", pixels.test["image"]))
     truth = [pick(pixels.truth("test", row), (points, points)) for row in range(len(predicted))]
     confusion = confusion_matrix(np.stack(truth), predicted, len(pixels.classes))
