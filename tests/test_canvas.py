@@ -205,6 +205,21 @@ def test_planes_hold_the_largest_regions_of_all_objects():
         np.testing.assert_array_equal(plane >> np.uint32(bit) & np.uint32(1), masks[region])
 
 
+def test_what_the_caps_leave_out_is_said(tmp_path):
+    masks = np.tri(40, 4 * 40, dtype=bool).reshape(40, 4, 40)
+    example = Example("k", photo(4, 40), regions=regions_of(masks, np.arange(40) // 4))
+    shards = write_shard(tmp_path / shard_name("all", 0, 1), [example] * 2)
+    write_info(tmp_path, Info("", {"name": "tri", "parameters": {}}, {"all": (shards,)}))
+    source = Records(tmp_path)
+    assert CanvasSpec(60, objects=10, planes=2).describe_cut(source) == ""
+    assert CanvasSpec(60).describe_cut(source) == ""
+    assert CanvasSpec(60, objects=9, planes=1).describe_cut(source) == (
+        "up to 10 objects in an image, of which the 9 largest are kept (data.max_objects); up to "
+        "40 regions in an image, of which the 32 largest are kept (data.region_planes, of 32 each)"
+    )
+    assert CanvasSpec(60, objects=1).describe_cut(Patchy(set())) == ""
+
+
 def test_regions_of_another_size_are_refused():
     example = Example("photos/3.jpg", photo(10, 20), regions=regions_of(blobs(20, 10, 2)))
     with pytest.raises(ValueError, match=r"photos/3\.jpg: regions of \(20, 10\)"):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
 from jaxssl.data.rle import bit_planes
-from jaxssl.data.source import Example
+from jaxssl.data.source import Example, Source, WithCounts
 from jaxssl.errors import UserError
 
 # Of a budget that is chosen from the data: images as Cityscapes has them; more where all canvases,
@@ -175,6 +175,21 @@ class CanvasSpec:
             values = read_map(example, name, size, kept).ravel()
             canvas[name] = filled_up(values, self.pixels)
         return canvas
+
+    def describe_cut(self, source: Source) -> str:
+        """Says of how many objects or regions of an image only the largest are kept; else ""."""
+        if not isinstance(source, WithCounts):
+            return ""
+        cuts = (
+            (source.max_objects, self.objects, "objects", "data.max_objects"),
+            (source.max_regions, 32 * self.planes, "regions", "data.region_planes, of 32 each"),
+        )
+        said = [
+            f"up to {most} {what} in an image, of which the {kept} largest are kept ({key})"
+            for most, kept, what, key in cuts
+            if 0 < kept < most
+        ]
+        return "; ".join(said)
 
     def _pyramid(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The array `image` of an image that is kept at `size`."""

@@ -191,6 +191,8 @@ class Records:
         report_unread(self.spec, {s: sum(i.count for i in info.splits[s]) for s in info.splits})
         self.class_names = info.class_names
         self.has_regions = info.segmenter is not None
+        self.max_objects = max((shard.max_objects for shard in shards), default=0)
+        self.max_regions = max((shard.max_regions for shard in shards), default=0)
         self._paths = [folder / shard.file for shard in shards]
         with concurrent.futures.ThreadPoolExecutor(8) as threads:
             extents = list(threads.map(_scan_shard, self._paths, shards))

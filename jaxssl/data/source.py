@@ -107,6 +107,14 @@ class Sized(Protocol):
 
 
 @runtime_checkable
+class WithCounts(Protocol):
+    """A source that knows the largest numbers of objects and regions in an image of it."""
+
+    max_objects: int
+    max_regions: int
+
+
+@runtime_checkable
 class Resizing(Protocol):
     """A source that shrinks an image faster than by decoding all of it first."""
 

@@ -114,6 +114,8 @@ def open_data(config: ConfigDict, method: Method, device_bytes: int) -> Pipeline
         progress=distributed.is_first(),
     )
     log.info("%s: %d images; %s", source.spec, pipeline.num_examples, pipeline.reason)
+    if cut := canvas.describe_cut(source):
+        log.info("%s: %s", source.spec, cut)
     return pipeline
 
 
