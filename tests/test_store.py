@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.source import BrokenImage, Example, report
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import CHUNK, cache_folder, open_store, store_folder
 from jaxssl.files import locked
@@ -208,6 +208,24 @@ def test_reasons_have_a_checksum_too(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"torn", b"wont"))
     opened(source, tmp_path)
     assert b"wont" not in path.read_bytes()
+
+
+def test_other_stores_of_a_source_are_named_once_with_their_size(tmp_path, caplog):
+    with caplog.at_level("INFO", "jaxssl.data"):
+        for source in (Counted(), Counted(), Counted(broken=(3,))):
+            opened(source, tmp_path)
+    store, size = store_folder(Counted(), SPEC, tmp_path), 0
+    for name in ("image", "hw", "label", "journal", "store.json"):
+        size += 512 * (store / name).stat().st_blocks
+    (said,) = [message for message in caplog.messages if "other decoded" in message]
+    assert said.startswith(f"counted:1: {tmp_path} has other decoded images of it, {store.name} (")
+    assert f"({size / 1e9:.3g} GB); delete those that no run uses any more" in said
+    caplog.clear()
+    for damaged in (b"{}", b"[", b'{"source": "folder:x"}'):
+        (store / "store.json").write_bytes(damaged)
+        report.cache_clear()
+        opened(Counted(broken=(4,)), tmp_path)
+    assert "other decoded" not in caplog.text
 
 
 def test_two_runs_fill_a_store_once(tmp_path):

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from crc32c import crc32c
 
+from jaxssl.data.disk_use import describe_others
 from jaxssl.data.journal import Chunk, broken_images, line_of, noted_chunks, with_reasons
 from jaxssl.data.loading import (
     MAX_BROKEN,
@@ -33,7 +34,7 @@ from jaxssl.data.loading import (
     row_bytes,
     sample_sizes,
 )
-from jaxssl.data.source import BrokenImage, Source
+from jaxssl.data.source import BrokenImage, Source, report
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
 from jaxssl.progress import Progress
@@ -182,6 +183,7 @@ def _fill(
     again = set(noted_chunks(folder / "journal")) if done else set[int]()
     if not done:
         _make_empty(folder, source, spec)
+        report(source.spec, describe_others(folder, source.spec))
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
     write_text(folder / "journal", "".join(map(line_of, done)))
