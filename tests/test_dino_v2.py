@@ -33,11 +33,11 @@ OPTIONS = {"hidden_size": DIM, "num_hidden_layers": 1, "num_attention_heads": 2}
 OPTIONS |= {"image_size": SIDE, "patch_size": PATCH}
 
 
-def in_timm(registers):
+def in_timm(registers, scale=1e-5):
     more = {"reg_tokens": registers, "no_embed_class": True} if registers else {}
     return timm.models.vision_transformer.VisionTransformer(
         img_size=SIDE, patch_size=PATCH, embed_dim=DIM, depth=1, num_heads=2, num_classes=0,
-        init_values=1e-5, dynamic_img_size=True, **more,
+        init_values=scale, dynamic_img_size=True, **more,
     )  # fmt: skip
 
 
@@ -83,6 +83,22 @@ def test_features_are_theirs(tmp_path, make, registers):
         patches = expected[:, 1 + registers :].reshape(grid.shape)
         np.testing.assert_allclose(encoder(images), expected[:, 0], atol=1e-4)
         np.testing.assert_allclose(grid, patches, atol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "student.module.backbone.", "teacher.backbone."])
+def test_who_resizes_positions_shows_in_names(prefix, tmp_path, caplog):
+    """A ViT without layer scale is timm's, where its names are not of a checkpoint of DINO."""
+    caplog.set_level("INFO", "jaxssl")
+    net = randomized(in_timm(0, scale=None))
+    named = {prefix + name: value for name, value in net.state_dict().items()}
+    torch.save(named, tmp_path / "vit.pth")
+    encoder = load_encoder(tmp_path / "vit.pth", "vit")
+    assert encoder.network.pos_resize == ("offset" if prefix else "antialias")
+    who = "the releases of DINO" if prefix else "timm"
+    assert caplog.records[0].message.endswith(f"positions are resized as by {who}")
+    if not prefix:
+        for images in (IMAGES, LARGER):
+            np.testing.assert_allclose(encoder(images), tokens(net, images)[:, 0], atol=1e-4)
 
 
 def test_hugging_faces_files_have_other_names_than_its_models():

@@ -207,6 +207,32 @@ def test_encoders_that_cannot_be_loaded(tmp_path):
         load_encoder(out)
 
 
+@pytest.mark.parametrize(
+    ("odd", "shape"),
+    [
+        ("pos_embed", (17,)),
+        ("pos_embed", (1, 0, 48)),
+        ("patch_embed.proj.weight", (48, 3, 0, 0)),
+        ("reg_token", (4,)),
+        ("reg_token", ()),
+        ("conv1.weight", (64,)),
+        ("conv1.weight", ()),
+    ],
+)
+def test_tensors_of_odd_shapes_are_named(odd, shape, tmp_path, monkeypatch):
+    known = {"resnet18": ResNet, "vit": functools.partial(ViT, dim=48, depth=1, heads=3)}
+    monkeypatch.setitem(KNOWN, "encoder", known)
+    tensors = {"conv1.weight": np.ones((64, 3, 7, 7), np.float32)}
+    if odd != "conv1.weight":
+        net = ViT(dim=48, depth=1, heads=3, patch=8, image_size=32)
+        tensors = to_torch(
+            jax.tree.map(lambda s: np.ones(s.shape, np.float32), variable_shapes(net, 32))
+        )
+    np.savez(tmp_path / "a.npz", **tensors | {odd: np.ones(shape, np.float32)})
+    with pytest.raises(UserError, match=f"; {odd} is {re.escape(str(shape))}, of an encoder"):
+        load_encoder(tmp_path / "a.npz")
+
+
 def test_an_exported_encoder_is_evaluated_as_the_run_is(tmp_path, capsys):
     make_run(tmp_path, "tiny")
     out = tmp_path / "a.safetensors"

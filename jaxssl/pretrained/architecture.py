@@ -1,6 +1,7 @@
 """Finds the encoder of a file of weights that does not name it, by trying those that there are."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +15,17 @@ from jaxssl.config import KNOWN, build, defaults
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
 from jaxssl.models.vit import ViT
-from jaxssl.pretrained.param_names import find_tensors, from_tensors
+from jaxssl.pretrained.param_names import Found, find_tensors, from_tensors
 
 SIZE = 224  # side of the images that released ResNets are evaluated on
 FLOAT32: dict[str, Any] = {"dtype": jnp.dtype("float32"), "remat": False}
+# Of the tensors that tell options, by their paths.
+_DIMENSIONS = {("patch_embed", "kernel"): 4, ("pos_embed",): 3, ("reg_token",): 3}
+_DIMENSIONS |= {("conv1", "kernel"): 4}
+
+
+class OddShapeError(UserError):
+    """A tensor has the name of an encoder's and the shape of none."""
 
 
 def find_architecture(
@@ -35,20 +43,24 @@ def find_architecture(
     """
     known = [name] if name else list(KNOWN["encoder"])
     options: dict[type, dict[str, Any]] = {}  # by the kind of network
+    odd = ""
     for tried in known:
         network = build("encoder", defaults("encoder", tried), **FLOAT32)
-        if type(network) not in options:
-            options[type(network)] = _find_options(tensors, network, prefix)
         try:
+            if type(network) not in options:
+                options[type(network)] = _find_options(tensors, network, prefix)
             section = defaults("encoder", tried, **options[type(network)])
             size = section.get("image_size", SIZE)
             if not name:
                 network = build("encoder", section, **FLOAT32)
                 from_tensors(tensors, variable_shapes(network, size), prefix)
+        except OddShapeError as error:
+            odd = f"; {error}"
         except UserError:  # it is of another
             continue
-        return section, size
-    raise UserError(f"it fits none of {', '.join(known)}")
+        else:
+            return section, size
+    raise UserError(f"it fits none of {', '.join(known)}{odd}")
 
 
 def _find_options(
@@ -60,8 +72,12 @@ def _find_options(
     flat = flax.traverse_util.flatten_dict(variable_shapes(network, SIZE))
     found = find_tensors(tensors, list(flat), prefix)
     shape = {path[1:]: found.array(path).shape for path in found.names}
+    for path, dimensions in _DIMENSIONS.items():
+        if path in shape and (len(shape[path]) != dimensions or 0 in shape[path]):
+            name = found.names["params", *path]
+            raise OddShapeError(f"{name} is {found.tensors[name].shape}, of an encoder of no kind")
     if ("patch_embed", "kernel") in shape and ("pos_embed",) in shape:
-        return _vit_options(shape, found.naming)
+        return _vit_options(shape, found)
     if ("conv1", "kernel") in shape:
         side, *_, channels = shape["conv1", "kernel"]
         stem = "cifar" if side == 3 else "imagenet"
@@ -70,18 +86,22 @@ def _find_options(
     return {}
 
 
-def _vit_options(shape: Mapping[tuple[str, ...], tuple[int, ...]], naming: str) -> dict[str, Any]:
-    """The options of a Vision Transformer, by the shapes of its tensors; for DINOv2 by naming, too.
+def _vit_options(shape: Mapping[tuple[str, ...], tuple[int, ...]], found: Found) -> dict[str, Any]:
+    """The options of a Vision Transformer, by the shapes of its tensors and by their names.
 
-    Of DINOv2 without registers timm has the names of the release, and is taken for it.
+    Names tell who resizes its positional embeddings. timm's are those of the releases of DINO and
+    DINOv2: DINO's are told by their teacher and student, a DINOv2 without registers is taken for
+    the release, and all others for timm's.
     """
     patch, places = shape["patch_embed", "kernel"][0], shape[("pos_embed",)][1]
     side = math.isqrt(places - 1)  # one is the class token's, but in timm where there are registers
     side = side if side**2 == places - 1 else math.isqrt(places)
     options: dict[str, Any] = {"patch": patch, "image_size": patch * side}
     if ("blocks_0", "ls1", "gamma") not in shape:
-        return options
+        of_dino = any(re.search(r"\b(teacher|student)\b", prefix) for prefix in found.networks)
+        in_torch = "offset" if of_dino else "antialias"
+        return options | {"pos_resize": in_torch if found.naming == "torch" else "plain"}
     registers = shape.get(("reg_token",), (1, 0))[1]
-    others = "plain" if naming.startswith("transformers") else "offset"
+    others = "plain" if found.naming.startswith("transformers") else "offset"
     resize = "antialias" if registers else others
     return options | {"layer_scale": 1e-5, "registers": registers, "pos_resize": resize}

@@ -41,6 +41,12 @@ from jaxssl.pretrained.weight_files import Weights, read_weights
 from jaxssl.progress import Progress
 from jaxssl.types import Tree
 
+# What is said of a file of others that does not tell how positional embeddings are resized.
+_RESIZED = {
+    "plain": "; for images of other sizes positions are resized as by transformers",
+    "offset": "; for images of other sizes positions are resized as by the releases of DINO",
+    "antialias": "; for images of other sizes positions are resized as by timm",
+}
 IN_MEMORY = 2**30  # bytes that features may take
 # What may be asked of a network: of an encoder, or of one with a head.
 OUTPUTS: dict[str, Callable[[Any], Array]] = {
@@ -230,7 +236,8 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
             f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do: "
             f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
-    log.info("%s: taken as %s, for images normalized as ImageNet's", path, encoder.name)
+    resized = _RESIZED.get(encoder.get("pos_resize", ""), "")
+    log.info("%s: taken as %s, for images normalized as ImageNet's%s", path, encoder.name, resized)
     return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of("imagenet", size))
 
 

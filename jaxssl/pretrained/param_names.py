@@ -7,6 +7,7 @@ one file the one is read that the method's authors evaluate.
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -130,13 +131,14 @@ def from_tensors(tensors: Mapping[str, np.ndarray], shapes: Tree, prefix: str = 
     variables = {}
     for path, name in names.items():
         array = found.array(path)
-        if path[-1] == "pos_embed" and array.shape[1] + 1 == flat[path].shape[1]:
+        expected = flat[path].shape
+        if path[-1] == "pos_embed" and array.shape == (1, expected[1] - 1, expected[2]):
             # timm's of DINOv2 with registers: that of the class token is in the token
             array = np.pad(array, ((0, 0), (1, 0), (0, 0)))
-        if array.shape != flat[path].shape:
+        if array.shape != expected:
             raise UserError(
                 f"{name} is {found.tensors[name].shape}, which is {array.shape} here, where the "
-                f"encoder has {flat[path].shape}; set encoder.name, width, stem, patch and "
+                f"encoder has {expected}; set encoder.name, width, stem, patch and "
                 "image_size to those of the file"
             )
         variables[path] = array.astype(np.float32)
@@ -230,7 +232,7 @@ def _others(
             continue
         for prefix in prefixes:
             if name.startswith(prefix) and _REGISTERS.match(name.removeprefix(prefix)):
-                count = tensors[name].shape[1]
+                count = math.prod(tensors[name].shape[:-1])
                 raise UserError(f"it also has {name}; set encoder.registers={count}")
             first = word.match(name.removeprefix(prefix)) if name.startswith(prefix) else None
             if first and first[1] in layers:

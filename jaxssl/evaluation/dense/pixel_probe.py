@@ -114,8 +114,9 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
         results, details, shown = measure(trained, pixels)
         return TaskResult(results, pixels.protocol | chosen, details, shown)
     # Squashed maps may have lost the last pixels of a class, and classes are those of the head.
-    same = {"classes": pixels.classes, "class_of": pixels.class_of}
-    squares = dataclasses.replace(data.label_squares, **same)
+    squares = dataclasses.replace(
+        data.label_squares, classes=pixels.classes, class_of=pixels.class_of
+    )
     return _test_on_points(trained[""], squares, protocol.points, chosen)
 
 
