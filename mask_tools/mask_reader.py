@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.data.decode import Size, read_orientation, turn_upright
+from jaxssl.data.decode import Size
+from jaxssl.data.orientation import turn_upright
 from jaxssl.data.rle import coco, decode_mask, encode_mask, from_coco, mask_areas
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
@@ -225,7 +226,7 @@ def stored_frame(example: Example) -> Example:
 
     For masks that do not say their size.
     """
-    sideways = read_orientation(example.encoded or b"") > 4
+    sideways = example.orientation > 4
     return dataclasses.replace(example, image=example.image.swapaxes(0, 1)) if sideways else example
 
 
@@ -249,10 +250,9 @@ def fit(
         region = dataclasses.replace(region, fault=_EMPTY)
     if region.fault or (region.size == (height, width) and not stored):
         return region
-    orientation = read_orientation(example.encoded or b"")
-    sideways = orientation > 4
+    sideways = example.orientation > 4
     if region.size == ((width, height) if sideways else (height, width)) and (sideways or stored):
-        mask = turn_upright(decode_mask(region.rle, region.size), orientation)
+        mask = turn_upright(decode_mask(region.rle, region.size), example.orientation)
         return dataclasses.replace(region, rle=encode_mask(mask), size=(height, width))
     fault = f"is not of its image's size: {region.size[0]} x {region.size[1]}"
     return dataclasses.replace(region, rle=b"", size=(height, width), fault=fault)

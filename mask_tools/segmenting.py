@@ -163,7 +163,7 @@ def _attach(example: Example, found: list[Region] | None, max_side: int | None) 
         size = example.image.shape[0], example.image.shape[1]
         example = dataclasses.replace(example, regions=collect(found, size))
     example = shrink(example, max_side)
-    if example.encoded and decode.read_orientation(example.encoded) != 1:
+    if example.encoded and example.orientation != 1:
         return _encode_again(example, Image.fromarray(example.image))
     return example
 
@@ -177,7 +177,7 @@ def _encode_again(example: Example, picture: Image.Image) -> Example:
         picture.save(buffer, "PNG")
     encoded = buffer.getvalue()
     image = decode.decode_image(encoded, example.key)  # what a reader of the record will see
-    return dataclasses.replace(example, encoded=encoded, image=image)
+    return dataclasses.replace(example, encoded=encoded, image=image, orientation=1)
 
 
 def shrink(example: Example, max_side: int | None) -> Example:

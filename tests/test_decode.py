@@ -10,7 +10,14 @@ import tifffile
 from PIL import Image
 
 from jaxssl.data import decode
-from jaxssl.data.decode import decode_image, decode_resized, largest_value, read_size
+from jaxssl.data.decode import (
+    decode_image,
+    decode_resized,
+    decode_upright,
+    largest_value,
+    read_size,
+)
+from jaxssl.data.orientation import file_orientation, left_to_turn
 from jaxssl.data.source import BrokenImage
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -177,8 +184,28 @@ def test_the_orientation_of_a_png_is_found_before_and_after_its_pixels(monkeypat
             assert read_size(encoded, "k") == (9, 6)
             np.testing.assert_array_equal(decode_image(encoded, "k"), np.rot90(PIXELS, -1))
     monkeypatch.setattr(Image.core, "zip_decoder", None)  # pixels cannot be decoded
-    found = [decode.read_orientation(encoded) for encoded in (plain, turned, early)]
+    files = (plain, turned, early)
+    found = [file_orientation(Image.open(io.BytesIO(encoded)), encoded) for encoded in files]
     assert found == [1, 6, 6]
+
+
+def test_the_orientation_of_a_heic_file_is_known_though_its_pixels_are_turned():
+    image = rgb()
+    image.info["original_orientation"] = 6  # as pillow_heif notes it
+    assert file_orientation(image, b"") == 6
+    assert left_to_turn(image, 6) == 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6, 9])
+def test_the_orientation_of_each_kind_of_file_is_told(form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    rgb().save(buffer, form, exif=exif)
+    image, size, found = decode_upright(buffer.getvalue(), "k", lambda size: size)
+    assert found == (orientation if orientation in (3, 6) else 1)
+    assert image.shape[:2] == size == ((9, 6) if orientation == 6 else (6, 9))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -345,6 +345,26 @@ def test_a_label_map_whose_link_leads_nowhere_breaks_its_image_only(tmp_path):
         source[2]
 
 
+@pytest.mark.parametrize("form", ["jpg", "webp", "tif"])
+def test_label_maps_of_images_as_stored_are_turned_with_them(tmp_path, form, caplog):
+    maps = write_folder(tmp_path, LAYOUTS[0])
+    for number, orientation in enumerate((6, 8, 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / "train" / f"{number}.jpg"
+        image = Image.open(path).copy()
+        path.unlink()
+        image.save(path.with_suffix(f".{form}"), exif=exif)
+    with caplog.at_level("INFO", "jaxssl.data"):
+        source = open_source(f"folder:{tmp_path}", "train")
+        found = [source[i].semantic for i in range(3)]
+    np.testing.assert_array_equal(found[0], np.rot90(maps["train", 0], -1))
+    np.testing.assert_array_equal(found[1], np.rot90(maps["train", 1]))
+    np.testing.assert_array_equal(found[2], maps["train", 2])
+    said = f"label maps of image files that are turned by EXIF, such as 2.{form}, are taken as upri"
+    assert [said in message for message in caplog.messages] == [True]
+
+
 def test_no_look_is_taken_at_each_file(tmp_path, monkeypatch):
     for i in range(99):
         (tmp_path / f"{i}.jpg").write_bytes(b"")

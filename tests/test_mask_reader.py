@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.data.decode import decode_image
+from jaxssl.data.decode import decode_upright
+from jaxssl.data.folder import Folder
 from jaxssl.data.rle import decode_mask, encode_mask, run_ends
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
@@ -191,13 +192,13 @@ def test_masks_of_no_pixel_are_faults_and_no_masks_are_none(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("stored", [False, True])
-def test_masks_of_the_stored_image_are_turned_with_it(tmp_path, orientation, stored):
+@pytest.mark.parametrize("form", ["png", "webp", "tif"])
+def test_masks_of_the_stored_image_are_turned_with_it(tmp_path, form, orientation, stored):
     exif = Image.Exif()
     exif[0x0112] = orientation
     gray = Image.fromarray(MASK * np.uint8(255))
-    gray.save(tmp_path / "a.png", exif=exif)
-    encoded = (tmp_path / "a.png").read_bytes()
-    example = Example("a.png", decode_image(encoded, "a.png"), encoded=encoded)
+    gray.save(tmp_path / f"a.{form}", exif=exif, lossless=True)
+    example = Folder(tmp_path)[0]
     region = fit(Region(RLE, SIZE), example, stored=stored)
     found = decode_mask(region.rle, region.size)
     turned = example.image[..., 0] > 0
@@ -210,8 +211,8 @@ def test_polygons_without_a_size_are_of_the_stored_image_if_so_said(orientation)
     exif[0x0112] = orientation
     buffer = io.BytesIO()
     Image.fromarray(MASK * np.uint8(255)).save(buffer, "PNG", exif=exif)
-    encoded = buffer.getvalue()
-    example = Example("a.png", decode_image(encoded, "a.png"), encoded=encoded)
+    image, _, found = decode_upright(buffer.getvalue(), "a.png", lambda size: size)
+    example = Example("a.png", image, orientation=found)
     frame = stored_frame(example)
     assert frame.image.shape[:2] == SIZE
     (region,) = read_entry({"points": FLAT}, frame.image.shape[:2], "a")

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxssl.data import open_source
+from jaxssl.data.folder import Folder
 from jaxssl.data.source import BrokenImage
 from jaxssl.data.synthetic.scenes import Scenes
 from mask_tools.regions import from_mask
@@ -76,6 +78,16 @@ def test_others_find_regions_in_one_image_after_another(segmenter):
     source = open_source("scenes:10")
     counts = [25] * 3 if segmenter else [len(source[i].regions) for i in (0, 1, 3)]
     assert [found[i][1].regions for i in (0, 1, 3)] == counts
+
+
+@pytest.mark.parametrize(("orientation", "is_kept"), [(0, True), (1, True), (9, True), (3, False)])
+def test_files_are_encoded_again_only_if_they_are_turned(tmp_path, orientation, is_kept):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    example = segment(Folder(tmp_path)[0], None, None)
+    assert (example.encoded == (tmp_path / "a.jpg").read_bytes()) == is_kept
+    assert is_kept or example.orientation == 1
 
 
 def test_a_bug_says_in_which_images_it_was(monkeypatch):

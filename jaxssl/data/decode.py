@@ -7,7 +7,6 @@ orientation is applied. Floating-point and 32-bit integer pixels have no agreed 
 refused, as is an image of which more pixels than `MAX_DECODED` would have to be decoded.
 """
 
-import functools
 import io
 import pathlib
 import warnings
@@ -20,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from jaxssl.data.orientation import SIDEWAYS, UPRIGHT, file_orientation, left_to_turn
 from jaxssl.data.source import BrokenImage
 from jaxssl.errors import UserError
 
@@ -34,18 +34,6 @@ else:
 Size = tuple[int, int]  # height, width
 T = TypeVar("T")
 
-_ORIENTATION = 0x0112  # the EXIF tag, and what brings each of its values upright
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_EXIF_OF_PNG = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where it may be
-_SIDEWAYS = (5, 6, 7, 8)  # values with which height and width change places
 MAX_DECODED = 2 * 89_478_485  # Pillow's limit: 0.7 GB in its memory
 MAX_TO_SHRINK = 4 * MAX_DECODED  # of an image that is to be shrunk
 # Within these limits an image is fine; Pillow would warn of it from half of its own limit on.
@@ -70,7 +58,15 @@ def decode_image(encoded: bytes, key: str, bits: int = 16) -> np.ndarray:
 def decode_resized(
     encoded: bytes, key: str, fit: Callable[[Size], Size], bits: int = 16
 ) -> tuple[np.ndarray, Size]:
-    """The whole image resized to `fit(size)`, antialiased, u8[h, w, 3]; and its true size.
+    """The whole image resized to `fit(size)`, antialiased, u8[h, w, 3]; and its true size."""
+    image, size, _ = decode_upright(encoded, key, fit, bits)
+    return image, size
+
+
+def decode_upright(
+    encoded: bytes, key: str, fit: Callable[[Size], Size], bits: int = 16
+) -> tuple[np.ndarray, Size, int]:
+    """The whole image resized to `fit(size)`, its true size, and its file's EXIF orientation.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its frequencies out and takes
     as little as half of the time.
@@ -86,7 +82,7 @@ def decode_resized(
 
 def read_size(encoded: bytes, key: str) -> Size:
     """Height and width of the upright image, from the head of a file alone."""
-    return _open(encoded, key, lambda image: _upright_size(image, _orientation(image, encoded)))
+    return _open(encoded, key, lambda image: _upright_size(image, _to_turn(image, encoded)))
 
 
 def largest_value(encoded: bytes, key: str) -> int | None:
@@ -166,19 +162,6 @@ def _white_is_first(image: Image.Image) -> bool:
     return palette[:6] == [255, 255, 255, 0, 0, 0] and int(np.asarray(image).max()) <= 1
 
 
-def read_orientation(encoded: bytes) -> int:
-    """The EXIF orientation of an image file's bytes, 1 to 8; 1 is upright, as is what has none."""
-    return _open(encoded, "", lambda image: _orientation(image, encoded)) if encoded else 1
-
-
-def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels [h, w] of an image as its file stores it, as `decode_image` would turn them."""
-    if orientation not in _UPRIGHT:
-        return pixels
-    flipped = pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels
-    return np.rot90(flipped, {2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation])
-
-
 def _open(encoded: bytes, key: str, read: Callable[[Image.Image], T]) -> T:
     if not encoded:
         raise BrokenImage(f"{key}: the file is empty")
@@ -216,11 +199,12 @@ def _check_pixels(image: Image.Image, limit: int) -> None:
 
 def _read(
     image: Image.Image, fit: Callable[[Size], Size], encoded: bytes, bits: int
-) -> tuple[np.ndarray, Size]:
-    orientation = _orientation(image, encoded)
+) -> tuple[np.ndarray, Size, int]:
+    of_file = file_orientation(image, encoded)
+    orientation = left_to_turn(image, of_file)
     size = _upright_size(image, orientation)
     wanted = fit(size)
-    stored = wanted if orientation in _SIDEWAYS else wanted[::-1]  # width, height in the file
+    stored = wanted if orientation in SIDEWAYS else wanted[::-1]  # width, height in the file
     reduced = None
     if wanted != size:
         reduced = image.draft(None, (_OVERSAMPLING * stored[0], _OVERSAMPLING * stored[1]))
@@ -235,9 +219,9 @@ def _read(
         # The last row and column of a reduced image may be narrower than the rest: the box knows.
         box = reduced[1] if reduced else None
         pixels = pixels.resize(stored, Image.Resampling.BILINEAR, box)
-    if orientation in _UPRIGHT:
-        pixels = pixels.transpose(_UPRIGHT[orientation])
-    return np.asarray(pixels), size
+    if orientation in UPRIGHT:
+        pixels = pixels.transpose(UPRIGHT[orientation])
+    return np.asarray(pixels), size, of_file
 
 
 def _sixteen_bits(encoded: bytes) -> np.ndarray | None:
@@ -277,22 +261,13 @@ def _with_raw_mode(encoded: bytes, raw: str) -> ImageFile.ImageFile:
     return image
 
 
+def _to_turn(image: Image.Image, encoded: bytes) -> int:
+    return left_to_turn(image, file_orientation(image, encoded))
+
+
 def _upright_size(image: Image.Image, orientation: int) -> Size:
     width, height = image.size
-    return (width, height) if orientation in _SIDEWAYS else (height, width)
-
-
-def _orientation(image: Image.Image, encoded: bytes) -> int:
-    """The EXIF orientation by which to turn an image; 1 of a TIFF, which Pillow turns itself."""
-    if image.format == "TIFF":
-        return 1
-    exif = image.getexif
-    if isinstance(image, PngImageFile):
-        # It would decode all pixels to see whether there is an orientation behind them.
-        pixels = encoded.find(b"IDAT")
-        if all(encoded.find(name, pixels) < 0 for name in _EXIF_OF_PNG):
-            exif = functools.partial(Image.Image.getexif, image)
-    return int(exif().get(_ORIENTATION, 1))
+    return (width, height) if orientation in SIDEWAYS else (height, width)
 
 
 def _is_deep_gray(image: Image.Image) -> bool:

@@ -30,8 +30,7 @@ from jaxssl.data.class_folders import (
 from jaxssl.data.decode import (
     HAS_HEIF,
     PORTABLE,
-    decode_image,
-    decode_resized,
+    decode_upright,
     largest_value,
     read_size,
     unread_parts,
@@ -129,16 +128,25 @@ class Folder:
         return len(self._keys)
 
     def __getitem__(self, index: int) -> Example:
-        encoded = self._read(index)
-        return self._example(index, decode_image(encoded, self._keys[index], self._bits), encoded)
+        return self.resized(index, lambda size: size)[0]
 
     def resized(
         self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
     ) -> tuple[Example, tuple[int, int]]:
         """The example with its image resized to `fit(size)`; its true height and width."""
         encoded = self._read(index)
-        image, size = decode_resized(encoded, self._keys[index], fit, self._bits)
-        return self._example(index, image, encoded), size
+        image, size, orientation = decode_upright(encoded, self._keys[index], fit, self._bits)
+        # Readers of records would take the upper byte of 16-bit values.
+        rescaled = self._bits < 16 and encoded.startswith(b"\x89PNG") and encoded[24] == 16
+        as_it_is = encoded.startswith(PORTABLE) and not rescaled
+        example = Example(
+            key=self._keys[index],
+            image=image,
+            label=self._labels[index],
+            encoded=encoded if as_it_is else None,
+            orientation=orientation,
+        )
+        return example, size
 
     def keys(self) -> list[str]:
         """The keys of the images."""
@@ -175,17 +183,6 @@ class Folder:
             if not self._root.is_dir():
                 raise UserError(f"{self._root} is gone; put it back to continue") from error
             raise BrokenImage(f"{key}: cannot be read: {error.strerror}") from error
-
-    def _example(self, index: int, image: np.ndarray, encoded: bytes) -> Example:
-        # Readers of records would take the upper byte of 16-bit values.
-        rescaled = self._bits < 16 and encoded.startswith(b"\x89PNG") and encoded[24] == 16
-        as_it_is = encoded.startswith(PORTABLE) and not rescaled
-        return Example(
-            key=self._keys[index],
-            image=image,
-            label=self._labels[index],
-            encoded=encoded if as_it_is else None,
-        )
 
 
 def file_state(path: pathlib.Path) -> str:

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxssl.checked_files import read_text
-from jaxssl.data.decode import decode_label_map, read_encoded, read_orientation, turn_upright
+from jaxssl.data.decode import decode_label_map, read_encoded
 from jaxssl.data.folder import Folder, file_state, find_files
 from jaxssl.data.image_folders import folder_names, places
 from jaxssl.data.name_matching import NameIndex, describe_mismatch
+from jaxssl.data.orientation import turn_upright
 from jaxssl.data.record_codec import MAX_LABEL
-from jaxssl.data.source import BrokenImage, Example, Source
+from jaxssl.data.source import BrokenImage, Example, Source, report
 from jaxssl.data.splits import in_part, split_of
 from jaxssl.errors import UserError
 
@@ -131,8 +132,11 @@ class LabelFolder:
         """The label map of an image of that size; `BrokenImage` if its file holds none."""
         path = self._root / self._files[index]
         values = read_label_map(path, example.key)
-        if values.shape != size and example.encoded:
-            values = turn_upright(values, read_orientation(example.encoded))
+        if values.shape != size:
+            values = turn_upright(values, example.orientation)
+        elif example.orientation in range(2, 5 if size[0] != size[1] else 9):
+            such = f"image files that are turned by EXIF, such as {example.key}"
+            report(self.spec, f": label maps of {such}, are taken as upright: check one of them")
         if values.shape != size:
             raise BrokenImage(f"{example.key}: {path} has {values.shape} pixels, the image {size}")
         if values.min() < 0 or values.max() > MAX_LABEL:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import decode_label_map, decode_resized
+from jaxssl.data.decode import decode_label_map, decode_upright
 from jaxssl.data.rle import check_masks
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.errors import UserError
@@ -69,7 +69,7 @@ def decode_resized_example(
     """
     features = tfrecord.decode_features(data)
     key, encoded = _read_key(features), tfrecord.take(features, "image/encoded", bytes, 1)[0]
-    image, size = decode_resized(encoded, key, fit)
+    image, size, orientation = decode_upright(encoded, key, fit)
     recorded = _read_size(features)
     if size != recorded:
         raise BrokenImage(f"{key}: has {size} pixels where its record says {recorded}")
@@ -89,6 +89,7 @@ def decode_resized_example(
         regions=_decode_regions(features, size),
         semantic=semantic,
         encoded=encoded,
+        orientation=orientation,
     )
     return example, size
 

@@ -71,6 +71,7 @@ class Example:
     semantic: np.ndarray | None = None  # integer label map [h, w], where the source has one
     depth: np.ndarray | None = None  # f32[h, w], meters, 0 where it is not known
     encoded: bytes | None = None  # the file's own JPEG or PNG bytes, where there is a file
+    orientation: int = 1  # EXIF orientation of the file, from which the image was turned upright
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxssl.checked_files import damage_of, naming_damage
 from jaxssl.data import tfrecord
-from jaxssl.data.decode import PORTABLE, decode_image, decode_label_map
+from jaxssl.data.decode import PORTABLE, decode_label_map, decode_upright
 from jaxssl.data.rle import encode_labels, mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
 from jaxssl.data.splits import choose_splits, in_part, report_unread
@@ -64,7 +64,7 @@ class Tfds:
             builder, split = _open(name)
             self._names = find_names(builder.info.features, name)
             declared = (split,) if split else tuple(builder.info.splits)
-            splits, by_key = choose_splits(declared, part)
+            splits, self._part = choose_splits(declared, part)
             report_unread(self.spec, {s: builder.info.splits[s].num_examples for s in declared})
             instructions = [
                 (chosen.split("[")[0], instruction)
@@ -83,9 +83,8 @@ class Tfds:
         self._paths = [pathlib.Path(instruction.filename) for _, instruction in instructions]
         extents = [self._scan(i, instruction) for i, (_, instruction) in enumerate(instructions)]
         self._extent = np.concatenate([np.zeros((0, 3), np.int64), *extents])
-        self._part = by_key
-        if by_key:
-            mine = [in_part(key, by_key) for key in self.keys()]
+        if self._part:
+            mine = [in_part(key, self._part) for key in self.keys()]
             self._extent = self._extent[np.array(mine, bool)]
         if not len(self):
             raise UserError(f"{self.spec} has no images in part {part!r}; name another split")
@@ -99,7 +98,7 @@ class Tfds:
     def _example(self, index: int, features: Features) -> Example:
         names, key = self._names, self._key(index, features)
         encoded = tfrecord.take(features, names.image, bytes, 1)[0]
-        image = decode_image(encoded, key)
+        image, _, orientation = decode_upright(encoded, key, lambda size: size)
         size, semantic, depth = image.shape[:2], None, None
         if names.semantic:
             semantic = _decode_map(features, names.semantic, key, size)
@@ -117,6 +116,7 @@ class Tfds:
             semantic=semantic,
             depth=depth,
             encoded=encoded if encoded.startswith(PORTABLE) else None,
+            orientation=orientation,
         )
 
     def keys(self) -> list[str]:
