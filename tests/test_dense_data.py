@@ -348,7 +348,7 @@ def test_a_label_map_whose_link_leads_nowhere_breaks_its_image_only(tmp_path):
 @pytest.mark.parametrize("form", ["jpg", "webp", "tif"])
 def test_label_maps_of_images_as_stored_are_turned_with_them(tmp_path, form, caplog):
     maps = write_folder(tmp_path, LAYOUTS[0])
-    for number, orientation in enumerate((6, 8, 3)):
+    for number, orientation in enumerate((6, 8, 3, 2)):
         exif = Image.Exif()
         exif[0x0112] = orientation
         path = tmp_path / "train" / f"{number}.jpg"
@@ -357,7 +357,7 @@ def test_label_maps_of_images_as_stored_are_turned_with_them(tmp_path, form, cap
         image.save(path.with_suffix(f".{form}"), exif=exif)
     with caplog.at_level("INFO", "jaxssl.data"):
         source = open_source(f"folder:{tmp_path}", "train")
-        found = [source[i].semantic for i in range(3)]
+        found = [source[i].semantic for i in range(4)]
     np.testing.assert_array_equal(found[0], np.rot90(maps["train", 0], -1))
     np.testing.assert_array_equal(found[1], np.rot90(maps["train", 1]))
     np.testing.assert_array_equal(found[2], maps["train", 2])

@@ -22,7 +22,7 @@ from jaxssl.data.image_folders import folder_names, places
 from jaxssl.data.name_matching import NameIndex, describe_mismatch
 from jaxssl.data.orientation import turn_upright
 from jaxssl.data.record_codec import MAX_LABEL
-from jaxssl.data.source import BrokenImage, Example, Source, report
+from jaxssl.data.source import BrokenImage, Example, Source
 from jaxssl.data.splits import in_part, split_of
 from jaxssl.errors import UserError
 
@@ -82,7 +82,7 @@ class LabelFolder:
         but images without any are a `UserError`.
         """
         self.spec = f"folder:{path}"
-        self._needs_maps, self._warned = needs_maps, False
+        self._needs_maps, self._warned, self._told = needs_maps, False, False
         self._images, self._root = open_images(root, layout), root / layout.maps
         files = list(find_files(self._root, layout.endings))
         keys = self._images.keys()
@@ -135,8 +135,7 @@ class LabelFolder:
         if values.shape != size:
             values = turn_upright(values, example.orientation)
         elif example.orientation in range(2, 5 if size[0] != size[1] else 9):
-            such = f"image files that are turned by EXIF, such as {example.key}"
-            report(self.spec, f": label maps of {such}, are taken as upright: check one of them")
+            self._say_taken_as_upright(example.key)
         if values.shape != size:
             raise BrokenImage(f"{example.key}: {path} has {values.shape} pixels, the image {size}")
         if values.min() < 0 or values.max() > MAX_LABEL:
@@ -145,6 +144,13 @@ class LabelFolder:
                 f"{example.key}: {path} holds {held}, as colors do; classes are 0 to {MAX_LABEL}"
             )
         return np.where(np.isin(values, self.void), VOID, values) if self.void else values
+
+    def _say_taken_as_upright(self, key: str) -> None:
+        """Says once that the size of a map does not tell whether it is turned as the image was."""
+        if not self._told:
+            such = f"image files that are turned by EXIF, such as {key}"
+            _log.info("%s: label maps of %s, are taken as upright: check one", self.spec, such)
+        self._told = True
 
     def keys(self) -> list[str]:
         """The keys of the images."""
