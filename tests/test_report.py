@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jaxssl import evaluate, export, report
 from jaxssl.config import base, defaults
+from jaxssl.errors import UserError
 from jaxssl.evaluate import save
 from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.task import TaskResult
-from jaxssl.reporting.page import make_card, render
-from jaxssl.reporting.pictures import Picture, color
+from jaxssl.reporting.page import KINDS, make_card, render
+from jaxssl.reporting.pictures import Picture, class_table, color, confusion_matrix
 from jaxssl.reporting.runs import group_runs, read_run, read_runs
 from jaxssl.reporting.tables import collect_results, result_tables, summarize
 from jaxssl.training.checkpoint import Checkpoints
@@ -206,6 +208,32 @@ def test_a_paper_is_not_beside_what_is_untrained(tmp_path):
     assert found.pop("untrained") == ""
     assert all(paper.endswith(" %") for paper in found.values())
     assert found
+
+
+def test_broken_images_are_left_out_of_pictures_and_others_shown(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{i}.png")
+    for i in (3, 5):
+        (photos / f"{i}.png").write_bytes((photos / f"{i}.png").read_bytes()[:200])
+    config = make_config(sampler="random_crop")
+    config.data.source, config.eval.datasets = f"folder:{photos}", ()
+    views = [kind for kind in KINDS if kind.title == "Views"]
+    monkeypatch.setattr("jaxssl.reporting.page.KINDS", views)
+    page = make_page(tmp_path, make_run(tmp_path / "run", config))
+    shown = [a["alt"] for tag, a in page.tags if tag == "img" and "with its regions" in a["alt"]]
+    assert len(shown) == 6
+    assert "Left out" not in " ".join(page.text)
+
+
+def test_classes_without_names_are_told(tmp_path):
+    details = {"classes": ["a"], "confusion": [[1, 2], [3, 4]]}
+    for drawn in (confusion_matrix, class_table):
+        with pytest.raises(UserError, match="results of 2 classes and names of 1"):
+            drawn(details | {"per_class": [0.5, 0.5]})
 
 
 def test_templates_escape_text_and_attributes():

@@ -13,7 +13,7 @@ from jaxssl.checked_files import naming_damage, read_arrays
 from jaxssl.errors import UserError
 from jaxssl.preview import cut_views
 from jaxssl.reporting import curves, pictures, tables
-from jaxssl.reporting.run_arrays import RunArrays, project, sample_indices
+from jaxssl.reporting.run_arrays import RunArrays, project, sample_readable
 from jaxssl.reporting.runs import Group, spell
 
 log = logging.getLogger("jaxssl")
@@ -183,7 +183,7 @@ def attempt(kind: Kind, arrays: RunArrays, map_by: str) -> tuple[Markup, str]:
 
 def draw_views(arrays: RunArrays, map_by: str) -> Markup:
     config, source = arrays.run.config, arrays.source
-    indices = sample_indices(len(source), IMAGES)
+    indices = sample_readable(source, IMAGES)
     views = cut_views(config, source, indices, seed=config.seed)
     return render("rows.html", rows=pictures.view_rows(source, indices, views), caption="")
 

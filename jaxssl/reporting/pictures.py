@@ -191,13 +191,13 @@ def heat_rows(heated: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Row]:
 def confusion_matrix(details: Details) -> ConfusionMatrix:
     """Counts [true, predicted] of an entry of eval.json as shares of each row.
 
-    Raises `UserError` if there are not as many rows as columns.
+    Raises `UserError` if there are not as many rows as columns and as classes.
     """
     if {len(row) for row in details["confusion"]} != {len(details["confusion"])}:
         raise UserError("eval.json has a confusion matrix that is not square")
     counts = np.array(details["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    classes = [str(name) for name in details.get("classes", range(len(counts)))]
+    classes = _class_names(details, len(counts))
     if len(counts) <= NAMED_CLASSES:
         return ConfusionMatrix(classes, shares.tolist())
     gray = np.rint(255 * (1 - shares)).astype(np.uint8)
@@ -211,12 +211,20 @@ def class_table(details: Details) -> Table | None:
     """The result of each class, if an entry of eval.json has them."""
     if "per_class" not in details:
         return None
-    names = details.get("classes", range(len(details["per_class"])))
+    names = _class_names(details, len(details["per_class"]))
     rows: list[list[Any]] = [
-        [str(name), "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f} %"]
-        for name, value in zip(names, details["per_class"], strict=False)
+        [name, "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f} %"]
+        for name, value in zip(names, details["per_class"], strict=True)
     ]
     return Table(["class", "value"], rows)
+
+
+def _class_names(details: Details, count: int) -> list[str]:
+    """The names of `count` classes, their numbers if an entry of eval.json has no names."""
+    names = [str(name) for name in details.get("classes", range(count))]
+    if len(names) != count:
+        raise UserError(f"eval.json has results of {count} classes and names of {len(names)}")
+    return names
 
 
 def mask_rows(predictions: dict[str, np.ndarray], count: int) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from PIL import Image
 from jaxssl.data import Source, open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.loading import stack_arrays
+from jaxssl.data.source import BrokenImage
 from jaxssl.data.squares import SquareSpec
 from jaxssl.errors import UserError
 from jaxssl.evaluation.dense.whole_images import grid_of
@@ -22,6 +24,7 @@ from jaxssl.samplers.contrastive_crop import heat_map
 from jaxssl.sharding import make_mesh
 from jaxssl.training.results import restore_encoder
 
+log = logging.getLogger("jaxssl")
 BATCH = 64  # images encoded at once
 HEAT_MAP_SIDE = 256  # pixels: of a square with as many as an image that a heat map is made of
 EMBEDDED = 800  # images among which neighbors are searched
@@ -34,6 +37,22 @@ def sample_indices(count: int, size: int) -> list[int]:
     """
     order = np.random.default_rng(0).permutation(count)
     return sorted(order[:size].tolist())
+
+
+def sample_readable(source: Source, size: int) -> list[int]:
+    """Indices of at most `size` images as by `sample_indices`, others for those that are broken."""
+    found: list[int] = []
+    for index in np.random.default_rng(0).permutation(len(source))[: 10 * size].tolist():
+        if len(found) == size:
+            break
+        try:
+            source[index]
+            found.append(index)
+        except BrokenImage as error:
+            log.warning("left out of the pictures: %s", error)
+    if not found:
+        raise UserError(f"{source.spec}: none of the images looked at can be read; check them")
+    return sorted(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +93,7 @@ class RunArrays:
             source = open_source(config.eval.datasets[0], "test")
         source = source or self.source
         spec = SquareSpec(config.eval.size or config.views.size)
-        batch = stack_arrays(source, sample_indices(len(source), EMBEDDED), spec)
+        batch = stack_arrays(source, sample_readable(source, EMBEDDED), spec)
         pooled = self.encoder(batch["image"])
         check_finite(pooled, source.spec)
         features = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
@@ -89,7 +108,7 @@ class RunArrays:
         if that is larger: for a small view the grid may be a single cell.
         """
         budget = max(HEAT_MAP_SIDE, self.run.config.views.size) ** 2
-        indices = sample_indices(len(self.source), count)
+        indices = sample_readable(self.source, count)
         arrays = stack_arrays(self.source, indices, CanvasSpec(budget))
         pairs = []
         for row in range(len(indices)):
