@@ -22,6 +22,7 @@ from jaxssl.config import (
     flatten,
     kind_of,
 )
+from jaxssl.data import split_sources
 from jaxssl.errors import UserError
 from jaxssl.renamed import CONFIG_KEYS
 
@@ -127,7 +128,7 @@ def _quote_texts(config: ConfigDict, override: str) -> str:
     try:
         ast.literal_eval(value)
     except (SyntaxError, ValueError):
-        return f"{key}={tuple(value.split(','))}"
+        return f"{key}={split_sources(value)}"
     return override
 
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding, terminal
 from jaxssl.config import base
+from jaxssl.data import split_sources
 from jaxssl.errors import UserError
 from jaxssl.evaluation import TASKS, EvalRecord, plan, run_tasks
 from jaxssl.evaluation.comparison import (
@@ -49,7 +50,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": f"separated by commas (default: knn,linear): {', '.join(TASKS)}",
     },
     "--datasets": {
-        "type": _comma_separated,
+        "type": split_sources,
         "help": "sources, separated by commas (default: the run's)",
     },
     "--size": {

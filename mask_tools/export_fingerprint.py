@@ -84,16 +84,16 @@ def describe(job: Job, source: str, part: str) -> Settings:
         "part": part,
         "shards": job.shards,
         "images": len(job.source),
-        "content": job.source.fingerprint(),  # of the source's files
     }
-    # Copies of annotations have other times: that is no other setting, but shards are made again.
+    content = {"content": job.source.fingerprint()}  # with times, as earlier versions had it there
+    # Copies have other times: that is no other setting, but shards are made again.
     named = [pathlib.Path(path) for n in _FILES if (path := getattr(job.segmenter, n, ""))]
     beside = [file for file in job.files if not any(map(file.is_relative_to, named))]
     inside = [file for path in named for file in _files(path, job.folder)]
     files = [*inside, *filter(os.path.isfile, beside)]
     times = [file.stat().st_mtime_ns for file in files]
-    made_from = hashlib.sha256(json.dumps([settings, times]).encode()).hexdigest()
-    return settings | {"made_from": made_from}
+    made_from = hashlib.sha256(json.dumps([settings | content, times]).encode()).hexdigest()
+    return settings | {"content of images": identify_images(job.source), "made_from": made_from}
 
 
 def previous(job: Job, settings: Settings) -> Info | None:
@@ -115,8 +115,7 @@ def previous(job: Job, settings: Settings) -> Info | None:
             before["source"] = info.source
         before["images"] = sum(shard.count for shard in shards) + len(broken)
         if (images := info.segmenter.get("content", {}).get(job.split)) is not None:
-            before["content"] = images
-            settings = settings | {"content": identify_images(job.source)}
+            before["content of images"] = images
     refuse_difference(job.folder, before, settings)
     return info
 

@@ -180,8 +180,8 @@ def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -
     if len(opened.strays) > (1 - min_matched) * report.annotations:
         raise UserError(
             f"{len(opened.strays)} of {report.annotations} annotations in {opened.path} are of no "
-            f"image that it lists: image_id {opened.strays[0]}, where {opened.example}; at least "
-            f"--min-matched {min_matched:g} must be"
+            f"image that is listed, more than --min-matched {min_matched:g} allows: the first has "
+            f"the image_id {opened.strays[0]}, where {opened.example}"
         )
     return report
 

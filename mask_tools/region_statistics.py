@@ -78,9 +78,8 @@ class RegionStatistics:
             return ""
         return (
             f"warning: {self.unusable_images} of {self.images} images have no region of "
-            f"{self.min_area} px or more, and views of them are cropped from anywhere: give the "
-            "segmenter options that make larger regions, or train with a lower "
-            "--config.sampler.min_area"
+            f"{self.min_area} px or more, and views of them are cropped from anywhere: make larger "
+            "regions, or train with a lower --config.sampler.min_area"
         )
 
 

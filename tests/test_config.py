@@ -40,6 +40,8 @@ def test_overrides_take_the_type_of_the_value():
         ("objects:9,folder:a b", ("objects:9", "folder:a b")),
         ("('objects:9','folder:a')", ("objects:9", "folder:a")),
         ("'folder:a,b'", ("folder:a,b",)),
+        ("folder:a, b", ("folder:a, b",)),
+        ("folder:a,b, records:c,folder:d", ("folder:a,b", "records:c", "folder:d")),
         ("()", ()),
     ],
 )

@@ -221,3 +221,8 @@ def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):
         assert labeled_features(used, data) is found
         for part, same in zip(found, given, strict=True):
             np.testing.assert_array_equal(part.features, same.features)
+
+
+def test_a_comma_in_the_name_of_a_folder_separates_nothing():
+    args = evaluate.parse_arguments(["--encoder", "a", "--datasets", "folder:a, b,objects:20"])
+    assert args.datasets == ("folder:a, b", "objects:20")

@@ -210,6 +210,17 @@ def test_annotations_in_linked_folders_count_and_hidden_files_do_not(tmp_path):
     assert first().is_complete
 
 
+def test_an_export_under_way_goes_on_with_copies_of_its_images(tmp_path):
+    for name in ("1", "2"):
+        save(tmp_path / f"images/{name}.png", LABELS * 99)
+    first, second = export_halves(tmp_path, mask_tools.Grid())
+    first()
+    for name in ("1", "2"):
+        os.utime(tmp_path / f"images/{name}.png", (5, 5))
+    assert not second().is_complete  # the first half is made again
+    assert first().is_complete
+
+
 def test_records_may_be_made_beside_the_annotations(tmp_path):
     for name in ("1", "2"):
         save(tmp_path / f"images/{name}.jpg", LABELS * 99)

@@ -78,7 +78,7 @@ def test_what_was_left_out_is_counted_by_ending(tmp_path, caplog, monkeypatch):
     with caplog.at_level("INFO"):
         for part in (None, "train"):
             assert Folder(tmp_path, part).left_out == {".heic": 3, ".cr2": 1, "no ending": 1}
-    said = "files left out: 3 .heic, 1 .cr2, 1 no ending; for HEIC: pip install jaxssl[heif]"
+    said = "files left out: 3 .heic, 1 .cr2, 1 no ending; for HEIC: pip install 'jaxssl[heif]'"
     assert caplog.text.count(said) == 1
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(UserError, match=r"has no images; .* files left out: 3 \.heic"):

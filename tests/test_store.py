@@ -18,6 +18,7 @@ from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.source import BrokenImage, Example, report
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import CHUNK, cache_folder, open_store, store_folder
+from jaxssl.errors import UserError
 from jaxssl.files import locked
 from jaxssl.progress import Progress
 
@@ -95,6 +96,16 @@ def test_the_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXSSL_CACHE", "/scratch")
     assert cache_folder(None) == pathlib.Path("/scratch")
     assert cache_folder("~/here") == pathlib.Path("/home/someone/here")
+
+
+def test_without_a_home_the_cache_folder_is_to_be_given(monkeypatch):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("JAXSSL_CACHE", raising=False)
+    monkeypatch.setattr(pathlib.Path, "expanduser", no_home)
+    with pytest.raises(UserError, match=r"; set \$JAXSSL_CACHE, or --config.data.cache_dir"):
+        cache_folder(None)
 
 
 def stop_in_the_middle(folder: pathlib.Path) -> pathlib.Path:

@@ -12,6 +12,7 @@ and the tools that only read images should start at once.
 """
 
 import os
+import re
 
 from jaxssl.data.folder import Folder
 from jaxssl.data.image_folders import find_images
@@ -22,7 +23,18 @@ from jaxssl.data.synthetic.scenes import Objects, Scenes
 from jaxssl.data.tfds import Tfds
 from jaxssl.errors import UserError
 
-__all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source"]
+__all__ = ["BrokenImage", "Example", "Regions", "Source", "open_source", "split_sources"]
+
+_BEGINS = r"\s*(?:folder|records|tfds|scenes|objects):"
+
+
+def split_sources(text: str) -> tuple[str, ...]:
+    """Names of sources that commas separate; a comma in a path separates nothing.
+
+    Texts that are no sources are separated by each comma.
+    """
+    is_one = re.match(_BEGINS, text)
+    return tuple(part.strip() for part in re.split(f",(?={_BEGINS})" if is_one else ",", text))
 
 
 def open_source(spec: str | os.PathLike[str], part: str | None = None, *, seed: int = 0) -> Source:

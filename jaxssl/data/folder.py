@@ -239,7 +239,7 @@ def _describe(left_out: collections.Counter[str], masks: Mapping[str, str]) -> s
         of_masks = f"; masks of images, left out: {len(masks)}, such as {file} of {image}"
     counts = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[:9]
     files = ", ".join(f"{count} {ending}" for ending, count in counts)
-    heif = "; for HEIC: pip install jaxssl[heif]" if set(left_out) & {*_HEIF} else ""
+    heif = "; for HEIC: pip install 'jaxssl[heif]'" if set(left_out) & {*_HEIF} else ""
     records = "; records are given as records:PATH" if ".tfrecord" in left_out else ""
     return of_masks + (f"; files left out: {files}{heif}{records}" if files else "")
 

@@ -49,7 +49,13 @@ _log = logging.getLogger("jaxssl.data")
 def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
     """`cache_dir`, else `$JAXSSL_CACHE`, else `~/.cache/jaxssl`."""
     folder = cache_dir or os.environ.get("JAXSSL_CACHE") or "~/.cache/jaxssl"
-    return pathlib.Path(folder).expanduser()
+    try:
+        return pathlib.Path(folder).expanduser()
+    except RuntimeError as error:  # there is no $HOME, and the user has no entry
+        raise UserError(
+            f"no folder to keep decoded images in: nobody's home is known for {folder}; set "
+            "$JAXSSL_CACHE, or --config.data.cache_dir"
+        ) from error
 
 
 def store_folder(

@@ -269,7 +269,7 @@ def _load(path: pathlib.Path, weights: Weights, shapes: Tree, prefix: str = "") 
     if len(loaded.networks) > 1:
         names = [name.rstrip("./") or "the top" for name in loaded.networks]
         log.info(
-            "%s holds several networks: %s is read, for %s set encoder.init_prefix",
+            "%s holds several networks: %s is read; to read %s, set encoder.init_prefix",
             *(path, names[0], " or ".join(names[1:])),
         )
     return loaded
