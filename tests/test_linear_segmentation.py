@@ -89,15 +89,16 @@ def test_void_pixels_are_not_learned_from():
     assert np.mean(found == expected[:, ::4, ::4]) > 0.6
 
 
-def test_fractions_are_of_the_images_that_are_learned_from(caplog):
+def test_a_cap_of_the_images_that_are_learned_from_is_said(caplog):
     caplog.set_level("INFO", "jaxssl")
     fractions = (1.0, 0.1, 0.01)
     few = Segmentation(fractions=fractions, images=200)
     assert counts_of_images(few, "streets", 200) == [200, 20, 2]
     assert not caplog.records
-    assert counts_of_images(few, "streets", 3000) == [200, 20, 2]
+    assert counts_of_images(few, "streets", 3000) == [200, 200, 30]
     (record,) = caplog.records
-    assert "segmentation.images=200 of its 3000 training images" in record.message
+    assert "200, 200, 30 of its 3000 training images are learned from in place" in record.message
+    assert "in place of 3000, 300, 30; segmentation.images=200 is the most" in record.message
     assert counts_of_images(Segmentation(), "streets", 3000) == [2000]
 
 

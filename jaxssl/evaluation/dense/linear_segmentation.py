@@ -47,9 +47,9 @@ class Segmentation:
 
     steps: int = 1000
     batch_size: int = 1024  # cells
-    images: int = 2000  # to train on, at most; of more, so many are drawn
+    images: int = 2000  # to train on, at most; of more, so many are drawn, which is said
     cells: int = 2**18  # of them to train on, at most: their features are held in memory
-    fractions: tuple[float, ...] = (1.0,)  # of those images; the first is the main one
+    fractions: tuple[float, ...] = (1.0,)  # of the training images; the first is the main one
 
     def __post_init__(self) -> None:
         whole = "steps batch_size images cells"
@@ -155,13 +155,16 @@ def fit_images(
 
 def counts_of_images(protocol: Segmentation, name: str, count: int) -> list[int]:
     """How many of the `count` training images of a data set are learned from, by fraction."""
-    most = min(protocol.images, count)
-    if most < count:
+    wanted = [max(1, round(fraction * count)) for fraction in protocol.fractions]
+    used = [min(images, protocol.images) for images in wanted]
+    if used != wanted:
         log.info(
-            "%s: segmentation.images=%d of its %d training images are all that is learned from",
-            *(name, most, count),
+            "%s: %s of its %d training images are learned from in place of %s; "
+            "segmentation.images=%d is the most",
+            *(name, ", ".join(map(str, used)), count, ", ".join(map(str, wanted))),
+            protocol.images,
         )
-    return [max(1, round(fraction * most)) for fraction in protocol.fractions]
+    return used
 
 
 def run_cells(encoder: Encoder, data: DataSet, protocol: Segmentation, seed: int) -> TaskResult:
