@@ -212,18 +212,31 @@ def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
     return (data,), (REGIONS[0], "--config.sampler.min_area=1000")
 
 
-def photographs(inputs: Inputs, **annotation: object) -> Arms:
-    """Photographs as they are, with regions by `fh` and, given annotations, by people."""
+def by_fh(inputs: Inputs, method: str, epochs: int) -> Arms:
+    """Photographs as they are, and with regions by `fh`."""
     data, regions = of_photographs(inputs)
     evaluate = f"--config.eval.datasets={inputs.evaluate}"
-    # 5,964 steps of BSDS500's 500 images, or of the 468 in CamVid's train and val parts.
-    words = ("simclr", *data, evaluate, "--config.epochs=852")
+    words = (method, *data, evaluate, f"--config.epochs={epochs}")
     words += ("--config.views.recipe=moco_v2",)
-    arms = {"random_crop": words, "region_crop, fh": (*words, *regions)}
+    return {"random_crop": words, "region_crop, fh": (*words, *regions)}
+
+
+def photographs(inputs: Inputs, **annotation: object) -> Arms:
+    """SimCLR on photographs, with regions by `fh` and, given annotations, by people."""
+    # 5,964 steps of BSDS500's 500 images, or of the 468 in CamVid's train and val parts.
+    arms = by_fh(inputs, "simclr", epochs=852)
     if inputs.annotations is not None:
         people = mask_tools.Annotation(path=str(inputs.annotations), **annotation)
         data = inputs.records("annotated", f"folder:{inputs.photographs}", people)
-        arms["region_crop, people"] = (*words, *regions, data)
+        arms["region_crop, people"] = (*arms["region_crop, fh"], data)
+    return arms
+
+
+def photograph_methods(inputs: Inputs) -> Arms:
+    """The methods without regions of their own on photographs, for a third of those steps."""
+    arms: Arms = {}
+    for method in ("simclr", *METHODS[:5]):
+        arms |= named(method, by_fh(inputs, method, epochs=284))
     return arms
 
 
@@ -288,5 +301,6 @@ STUDIES: dict[str, Callable[[Inputs], Arms]] = {
     "mosaics": mosaics,
     "dense": dense,
     "photographs": lambda inputs: photographs(inputs, format="bsds"),
+    "photograph_methods": photograph_methods,
     "streets": streets,
 }
