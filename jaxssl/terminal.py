@@ -101,10 +101,11 @@ def one_line_errors(
             _report(error, f"the device is out of memory; {less_memory}", status)
         except KeyboardInterrupt as interrupt:
             print(interrupted, file=sys.stderr)
-            # While JAX cleans up, a second Ctrl-C would be a traceback.
-            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             status.code = 0 if saves and number != signal.SIGINT else 128 + number
+        finally:
+            # While JAX cleans up, Ctrl-C would be a traceback.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def _report(error: Exception, message: str, status: Status) -> None:

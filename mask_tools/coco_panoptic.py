@@ -26,26 +26,30 @@ class PanopticFile(CocoFile):
         return [self.pngs[self.names[number]]]
 
     def read(self, number: int, example: Example) -> list[Region]:
-        """The segments of an image."""
+        """The segments of an image; those that its PNG alone has are at fault, but for 0, void."""
         path = pathlib.Path(self.pngs[self.names[number]])
         labels = read_label_map(path, example.key, ids=True)
         size, masks = (labels.shape[0], labels.shape[1]), encode_labels(labels)
-        found = []
+        found, listed = [], {0}
         begin, end = self.extents[number].tolist()
         for entry in read_spans(self.path, self.spans[begin:end].tolist()):
             segments = segments_of(entry)
             if segments is None:
                 name = f"the annotation of image {entry.get('image_id')}"
-                found.append(Region(b"", size, fault="has no list segments_info", name=name))
-            for segment in segments or ():
+                return [*found, Region(b"", size, fault="has no list segments_info", name=name)]
+            for segment in segments:
                 given = plain_id(segment.get("id"))
-                rle, fault = masks.get(int(given), b"") if given.isdecimal() else b"", ""
+                value, fault = int(given) if given.isdecimal() else -1, ""
+                listed.add(value)
+                rle = masks.get(value, b"")
                 if self.is_crowd(segment):
                     fault = "is a crowd (iscrowd)"
                 elif not rle:
                     fault = "has a mask that covers no pixel"
                 found.append(Region(rle, size, fault=fault, name=f"segment {segment.get('id')}"))
-        return found
+        fault = "is in the PNG, and not in the JSON"
+        unlisted = [f"segment {value}" for value in masks if value not in listed]
+        return found + [Region(b"", size, fault=fault, name=name) for name in unlisted]
 
 
 def open_panoptic(path: str, *, crowds: bool = False) -> PanopticFile:

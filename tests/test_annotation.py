@@ -209,7 +209,9 @@ def test_coco_panoptic(tmp_path, labels, example):
     annotations = [{"image_id": 7, "segments_info": [{"id": 1000}, {"id": 2000}]}]
     content = {"images": images, "annotations": annotations}
     path = write_json(tmp_path / "panoptic_train.json", content)
-    assert_values(Annotation(format="panoptic", path=path)(example), labels, 1, 2)
+    *found, rest = Annotation(format="panoptic", path=path)(example)
+    assert_values(found, labels, 1, 2)
+    assert (rest.fault, rest.name) == ("is in the PNG, and not in the JSON", "segment 255000")
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,18 @@ def test_what_is_no_list_of_segments_is_a_fault_and_ids_may_be_text(tmp_path):
     assert [r.fault for r in open_panoptic(path).read(0, EXAMPLE)] == ["has no list segments_info"]
 
 
+def test_segments_that_the_file_does_not_list_are_counted_and_zero_is_void(tmp_path):
+    path = panoptic(tmp_path, [{"id": 5}, {"id": 0}])
+    listed, void, other = open_panoptic(path).read(0, EXAMPLE)
+    assert (listed.fault, void.fault) == ("", "")
+    assert (other.fault, other.name) == ("is in the PNG, and not in the JSON", "segment 256")
+
+
 def test_files_of_segments_of_one_name_are_told_apart_or_refused(tmp_path):
-    path = panoptic(tmp_path, [{"id": 5}], png="val/a.png")
+    path = panoptic(tmp_path, [{"id": 5}, {"id": 256}], png="val/a.png")
     (tmp_path / "file" / "train").mkdir()
     Image.new("RGB", (8, 6)).save(tmp_path / "file" / "train" / "a.png")
-    (region,) = open_panoptic(path).read(0, EXAMPLE)
-    assert not region.fault
+    assert [region.fault for region in open_panoptic(path).read(0, EXAMPLE)] == ["", ""]
     content = json.loads((tmp_path / "file.json").read_text())
     content["annotations"][0]["file_name"] = "a.png"
     with pytest.raises(UserError, match=r"'a.png' fits .* 'train/a.png' and 'val/a.png' equally"):
@@ -136,13 +142,12 @@ def test_a_file_of_another_kind_is_named(tmp_path):
 
 
 def test_segments_may_be_unpacked_into_a_folder_of_their_own(tmp_path):
-    path = panoptic(tmp_path, [{"id": 5}])
+    path = panoptic(tmp_path, [{"id": 5}, {"id": 256}])
     folder = tmp_path / "file"
     folder.rename(tmp_path / "archive")
     folder.mkdir()
     (tmp_path / "archive").rename(folder / "file")
-    (region,) = open_panoptic(path).read(0, EXAMPLE)
-    assert not region.fault
+    assert [region.fault for region in open_panoptic(path).read(0, EXAMPLE)] == ["", ""]
 
 
 def results(folder, *images):

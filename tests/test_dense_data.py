@@ -208,6 +208,14 @@ def test_values_of_no_class_are_named(tmp_path, monkeypatch):
     assert ignoring.label_maps.classes == ("ground", "disc")
 
 
+def test_values_to_ignore_that_no_pixel_has_are_said(tmp_path, caplog):
+    (data,) = open_datasets(["scenes:20"], 8, str(tmp_path), ignore_labels=(0, 77))
+    _ = data.label_maps
+    assert "to be ignored" not in caplog.text
+    _ = dataclasses.replace(data, ignore_labels=(-1, 77)).label_maps
+    assert "scenes: no pixel has a label value that is to be ignored: -1, 77" in caplog.text
+
+
 def test_a_map_that_does_not_fit():
     image = np.zeros((4, 6, 3), np.uint8)
     spec = SquareSpec(2, "squash", maps=("semantic",))

@@ -56,16 +56,19 @@ def test_ctrl_c_while_python_collects_garbage(capsys):
     assert status.code == 130
 
 
-def test_another_ctrl_c_at_the_very_end_is_no_traceback():
+@pytest.mark.parametrize(
+    ("last", "said"), [("os.kill(os.getpid(), signal.SIGINT)", "stopped\n"), ("pass", "")]
+)
+def test_ctrl_c_at_the_very_end_is_no_traceback(last, said):
     leaves = (
         "import atexit, os, signal\n"
         "from jaxssl.terminal import one_line_errors\n"
         "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"  # as JAX cleans up
         "with one_line_errors('stopped'):\n"
-        "    os.kill(os.getpid(), signal.SIGINT)"
+        f"    {last}"
     )
     ended = subprocess.run([sys.executable, "-c", leaves], cwd=ROOT, capture_output=True, text=True)
-    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "stopped\n")
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, said)
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,11 @@ def load_pixels(
     if kind == "depth":
         return pixels
     learned = label_values(train)
-    pixels = with_classes(pixels, parts[0], learned | label_values(test), ignore_labels)
+    found = learned | label_values(test)
+    pixels = with_classes(pixels, parts[0], found, ignore_labels)
+    if ignore_labels and not found & set(ignore_labels):
+        absent = ", ".join(map(str, ignore_labels))
+        log.warning("%s: no pixel has a label value that is to be ignored: %s", name, absent)
     seen = set(pixels.meaning(np.array([*learned], np.uint8)).tolist())
     if unseen := [label for i, label in enumerate(pixels.classes) if i not in seen]:
         log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
