@@ -30,7 +30,8 @@ class PanopticFile(CocoFile):
         path = pathlib.Path(self.pngs[self.names[number]])
         labels = read_label_map(path, example.key, ids=True)
         size, masks = (labels.shape[0], labels.shape[1]), encode_labels(labels)
-        found, listed = [], {0}
+        found: list[Region] = []
+        listed = {0}
         begin, end = self.extents[number].tolist()
         for entry in read_spans(self.path, self.spans[begin:end].tolist()):
             segments = segments_of(entry)
