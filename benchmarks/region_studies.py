@@ -212,19 +212,19 @@ def of_photographs(inputs: Inputs) -> tuple[Words, Words]:
     return (data,), (REGIONS[0], "--config.sampler.min_area=1000")
 
 
-def by_fh(inputs: Inputs, method: str, epochs: int) -> Arms:
-    """Photographs as they are, and with regions by `fh`."""
+def by_fh(inputs: Inputs, method: str, epochs: int, *change: str) -> Arms:
+    """A method on photographs as they are, and with regions by `fh`."""
     data, regions = of_photographs(inputs)
     evaluate = f"--config.eval.datasets={inputs.evaluate}"
     words = (method, *data, evaluate, f"--config.epochs={epochs}")
-    words += ("--config.views.recipe=moco_v2",)
+    words += ("--config.views.recipe=moco_v2", *change)
     return {"random_crop": words, "region_crop, fh": (*words, *regions)}
 
 
 def photographs(inputs: Inputs, **annotation: object) -> Arms:
     """SimCLR on photographs, with regions by `fh` and, given annotations, by people."""
     # 5,964 steps of BSDS500's 500 images, or of the 468 in CamVid's train and val parts.
-    arms = by_fh(inputs, "simclr", epochs=852)
+    arms = by_fh(inputs, "simclr", 852)
     if inputs.annotations is not None:
         people = mask_tools.Annotation(path=str(inputs.annotations), **annotation)
         data = inputs.records("annotated", f"folder:{inputs.photographs}", people)
@@ -236,7 +236,9 @@ def photograph_methods(inputs: Inputs) -> Arms:
     """Other methods, without regions of their own, on photographs for a third of those steps."""
     arms: Arms = {}
     for method in METHODS[:5]:
-        arms |= named(method, by_fh(inputs, method, epochs=284))
+        # The quickstart's queue has room for more keys than CamVid's two parts give in an epoch.
+        change = ("--config.method.queue_size=896",) if method == "moco" else ()
+        arms |= named(method, by_fh(inputs, method, 284, *change))
     return arms
 
 
