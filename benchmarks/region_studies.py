@@ -16,8 +16,7 @@ from PIL import Image
 
 import mask_tools
 from jaxssl.data import open_source
-from jaxssl.data.source import Example
-from mask_tools.matching import keys_of
+from jaxssl.data.source import Example, keys_of
 from mask_tools.regions import Region
 
 Words = tuple[str, ...]

@@ -30,8 +30,6 @@ T = TypeVar("T")
 MAX_EXPANSION = 20  # bytes that an archive may hold for each of its own ...
 MAX_SMALL_ARCHIVE = 2**30  # ... if it holds more than these
 MAX_PICKLE_STEPS = 2**20  # of the program that a pickle is; and values in what it makes
-MAX_POLYGON = 2**20  # pixels along an outline
-MAX_MASK = 2**31  # pixels of a mask: pycocotools counts with 32 bits
 MAX_INTEGER = 2**63
 
 _NAMES: dict[type, str] = {

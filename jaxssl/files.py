@@ -16,7 +16,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRITE_ERRORS = (*_FULL, errno.EIO)  # others are not the file's
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # of Lustre with `noflock`, say
 _unlocked: set[pathlib.Path] = set()  # what could not be locked
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 
 @contextlib.contextmanager
@@ -109,9 +109,7 @@ def locked(folder: pathlib.Path, purpose: str) -> Iterator[None]:
         try:
             lock(descriptor, folder)
         except BlockingIOError:
-            _log.warning(
-                "waiting for another run that %s %s%s", purpose, folder, holder(descriptor)
-            )
+            log.warning("waiting for another run that %s %s%s", purpose, folder, holder(descriptor))
             lock(descriptor, folder, wait=True)
         yield
     finally:
@@ -140,7 +138,7 @@ def lock(descriptor: int, path: pathlib.Path, *, wait: bool = False) -> None:
         if error.errno not in _NO_LOCKS:
             raise
         if not _unlocked:
-            _log.warning(
+            log.warning(
                 "%s: this disk locks no files (%s); let no two runs write to one folder",
                 *(path, error.strerror),
             )

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxssl.data.decode import Size
-from jaxssl.data.source import Example
+from jaxssl.data.source import Example, Size
 from jaxssl.errors import UserError
 from mask_tools.json_lists import read_lists, read_spans
 from mask_tools.mask_reader import read_entry
@@ -53,7 +52,7 @@ class CocoFile:
         """The annotations of an image."""
         begin, end = self.extents[number].tolist()
         entries = read_spans(self.path, self.spans[begin:end].tolist())
-        size = self.sizes[number] or (example.image.shape[0], example.image.shape[1])
+        size = self.sizes[number] or example.size
         found: list[Region] = []
         for place, entry in enumerate(entries):
             name = f"annotation {entry.get('id', place)}"

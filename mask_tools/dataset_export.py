@@ -22,7 +22,6 @@ from jaxssl.progress import Progress
 from jaxssl.terminal import format_table
 from mask_tools.backends.processes import make_all
 from mask_tools.backends.ray_cluster import make_on_ray
-from mask_tools.dry_run import open_matched
 from mask_tools.export_fingerprint import (
     Settings,
     describe,
@@ -33,14 +32,8 @@ from mask_tools.export_fingerprint import (
     refuse_difference,
     refuse_other_annotations,
 )
-from mask_tools.matching import (
-    MIN_MATCHED,
-    Faults,
-    MatchReport,
-    annotation_files,
-    check_fraction,
-    identify_images,
-)
+from mask_tools.images_to_segment import annotation_files, identify_images, open_matched
+from mask_tools.matching import MIN_MATCHED, Faults, MatchReport, check_fraction
 from mask_tools.region_statistics import MIN_AREA, RegionStatistics, summarize
 from mask_tools.segmenters import Segmenter
 from mask_tools.shards import WORK, Finished, Job, recall

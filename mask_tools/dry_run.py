@@ -6,67 +6,20 @@ from collections import Counter
 
 import numpy as np
 
-from jaxssl.data import Source, open_source
-from jaxssl.data.source import BrokenImage
-from jaxssl.errors import UserError
+from jaxssl.data.source import BrokenImage, keys_of
 from jaxssl.terminal import format_table
+from mask_tools.images_to_segment import open_matched
 from mask_tools.matching import (
     MIN_MATCHED,
     Annotated,
     Faults,
     Matched,
     MatchReport,
-    check_fraction,
-    choose,
-    keys_of,
-    match,
-    without_annotations,
 )
 from mask_tools.region_statistics import Spread
-from mask_tools.segmenters import SEGMENTERS, Segmenter
+from mask_tools.segmenters import Segmenter
 
 TRIED = 20  # images
-
-
-def open_matched(
-    source: str,
-    segmenter: Segmenter | None,
-    part: str,
-    *,
-    unannotated: str = "skip",
-    min_matched: float = MIN_MATCHED,
-) -> tuple[Source, MatchReport | None]:
-    """The images to segment, and what annotations there are of them if the segmenter reads some.
-
-    Args:
-      source: as for `segment_dataset`, like the others.
-      segmenter: finds the regions.
-      part: of the source.
-      unannotated: "skip" images that have no annotation, or "error".
-      min_matched: fraction of images and annotations that must match.
-
-    Raises:
-      UserError: the source cannot be opened or has no regions to keep, or annotations do not match.
-    """
-    check_fraction("--min-matched", min_matched)
-    opened = open_source(source, None if part == "all" else part)
-    if segmenter is None and not opened.has_regions:
-        choices = " or ".join(SEGMENTERS)
-        raise UserError(f"{source} carries no regions; choose --segmenter {choices}")
-    annotations = segmenter.opened() if isinstance(segmenter, Annotated) else None
-    if annotations is None:
-        return opened, None
-    opened = without_annotations(opened, annotations)
-    report = match(opened, annotations, min_matched=min_matched)
-    if report.lonely_images and unannotated == "error":
-        raise UserError(
-            f"{len(report.lonely_images)} of {report.images} images have no annotation in "
-            f"{annotations.path}: {report.lonely_images[0]!r} is one; --unannotated skip leaves "
-            "them out"
-        )
-    if annotations.omits_empty:
-        return opened, report
-    return choose(opened, report.matches.number_of), report
 
 
 @dataclasses.dataclass(frozen=True)

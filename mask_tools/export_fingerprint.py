@@ -13,14 +13,14 @@ from jaxssl.data.folder import find_files
 from jaxssl.data.identity import identify_files
 from jaxssl.data.records import Info, SegmenterInfo, read_info
 from jaxssl.errors import UserError
-from mask_tools.matching import identify_images, label_files
+from mask_tools.images_to_segment import identify_images, label_files
 from mask_tools.segmenters import EXACT, SEGMENTERS
 from mask_tools.segmenters.hugging_face import Transformers
 from mask_tools.shards import Job
 
 Settings = dict[str, Any]
 
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 _ANNOTATIONS = ("path", "images")
 _FILES = ("checkpoint", *_ANNOTATIONS)  # options of segmenters that name what they read
@@ -153,7 +153,7 @@ def refuse_other_annotations(job: Job, info: Info) -> None:
         refuse_difference(job.folder, {key: noted[job.split]}, {key: now})
     elif (files := _annotation_files(job)) and (files != _named(job) or len(info.splits) > 1):
         # Else `path_sha256` is of the content.
-        _log.warning(
+        log.warning(
             "%s is taken as it is, since its export noted no contents of annotations; if they have "
             "changed since, give another --out",
             job.folder,

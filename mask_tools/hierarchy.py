@@ -11,9 +11,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from jaxssl.data.rle import coco, mask_areas, mask_boxes
+from jaxssl.data.source import Size
 
 
-def objects(rle: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
+def objects(rle: Sequence[bytes], size: Size) -> np.ndarray:
     """The object of each of R masks: i64[R], 0 for the largest mask's object; -1 for an empty mask.
 
     Exact: masks are compared by counts of pixels, 10 |root & mask| > 9 |mask|. Equal areas keep

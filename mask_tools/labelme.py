@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl.data.decode import Size, decode_label_map
+from jaxssl.data.decode import decode_label_map
 from jaxssl.data.rle import check_masks
-from jaxssl.data.source import BrokenImage
+from jaxssl.data.source import BrokenImage, Size
 from mask_tools.regions import Region, from_mask
 
 

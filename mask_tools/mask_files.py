@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxssl.checked_files import naming_damage, read_json, read_npy, read_npz
-from jaxssl.data.decode import Size, decode_label_map, read_encoded
+from jaxssl.data.decode import decode_label_map, read_encoded
 from jaxssl.data.folder import SUFFIXES, find_files
 from jaxssl.data.name_matching import masks_beside
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.source import BrokenImage, Example, Size
 from jaxssl.errors import UserError
 from mask_tools.labelme import join_groups, read_patch
 from mask_tools.mask_reader import SCORES, read_array, read_entry, to_masks
@@ -163,7 +163,7 @@ _NO_PICKLES = (
 
 def _sizes(example: Example) -> tuple[Size, Size]:
     """Height and width of the image, and those if it is stored sideways."""
-    height, width = example.image.shape[:2]
+    height, width = example.size
     return (height, width), (width, height)
 
 

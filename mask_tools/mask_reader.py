@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.data.decode import Size
 from jaxssl.data.orientation import turn_upright
 from jaxssl.data.rle import coco, decode_mask, encode_mask, from_coco, mask_areas
-from jaxssl.data.source import Example
+from jaxssl.data.source import Example, Size
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels, from_mask
 
@@ -242,7 +241,7 @@ def fit(
         that are upside down, mirrored or square.
       needs_score: whether it is at fault without a score; else the score is 1.
     """
-    height, width = example.image.shape[:2]
+    height, width = example.size
     if np.isnan(region.score):
         fault = region.fault or ("has no score" if needs_score else "")
         region = dataclasses.replace(region, score=1.0, fault=fault)

@@ -5,15 +5,12 @@ named, and too many of them are an error.
 """
 
 import dataclasses
-import os
-import pathlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxssl.data.identity import InFiles, LabeledInFiles, identify
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
-from jaxssl.data.source import Example, Keyed, Source
+from jaxssl.data.source import Example, Source, keys_of
 from jaxssl.errors import UserError
 from mask_tools.coco_json import CocoFile
 from mask_tools.mask_files import MaskFiles
@@ -186,92 +183,7 @@ def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -
     return report
 
 
-def without_annotations(source: Source, opened: Opened) -> Source:
-    """The images without those files that are annotations: these may lie beside the images."""
-    if not (isinstance(source, InFiles) and isinstance(opened, MaskFiles)):
-        return source
-    maps = {os.path.abspath(file) for files in opened.files for file in files}
-    # Not all files are images: those of tensorflow-datasets hold many.
-    dropped = {key for key, file in source.files() if os.path.abspath(file) in maps}
-    if not dropped:
-        return source
-    kept = set(keys_of(source)) - dropped
-    if not kept:
-        raise UserError(
-            f"all images of {source.spec} are among the {opened.kind} in {opened.path}; give the "
-            "folder of the images and that of the annotations"
-        )
-    return choose(source, kept)
-
-
-def keys_of(source: Source) -> Sequence[str]:
-    """The keys of all images."""
-    if isinstance(source, Keyed):
-        return source.keys()
-    return [source[index].key for index in range(len(source))]
-
-
-@dataclasses.dataclass
-class Chosen:
-    """Some images of a source, as a source."""
-
-    source: Source
-    indices: tuple[int, ...]
-    spec: str
-    class_names: tuple[str, ...]
-    has_regions: bool
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.source[self.indices[index]]
-
-    def keys(self) -> list[str]:
-        """The keys of the images."""
-        keys = keys_of(self.source)
-        return [keys[index] for index in self.indices]
-
-    def fingerprint(self) -> str:
-        """The fingerprint of the whole source: the annotations decide which images are chosen."""
-        return self.source.fingerprint()
-
-
-def choose(source: Source, keys: Collection[str] | Mapping[str, int]) -> Source:
-    """The images of these keys; the source itself if that is all."""
-    indices = tuple(i for i, key in enumerate(keys_of(source)) if key in keys)
-    if len(indices) == len(source):
-        return source
-    return Chosen(source, indices, source.spec, source.class_names, source.has_regions)
-
-
-def identify_images(source: Source) -> str:
-    """The identity of a source, the whole one of chosen images; see `identify`."""
-    return identify(_whole(source))
-
-
-def label_files(source: Source) -> list[pathlib.Path]:
-    """The files, if there are any, that say what the images of a source are of."""
-    whole = _whole(source)
-    return whole.label_files() if isinstance(whole, LabeledInFiles) else []
-
-
-def annotation_files(matched: MatchReport | None) -> tuple[pathlib.Path, ...]:
-    """The files of the annotations of single images."""
-    if matched is None:
-        return ()
-    numbers = sorted({*matched.matches.number_of.values()})
-    return tuple(pathlib.Path(p) for number in numbers for p in matched.opened.paths(number))
-
-
 def check_fraction(option: str, value: float) -> None:
     """Raises `UserError` if the value of an option is no fraction."""
     if not 0 <= value <= 1:
         raise UserError(f"{option} {value:g}: give a fraction, 0 to 1")
-
-
-def _whole(source: Source) -> Source:
-    """The source, of chosen images that from which they are, perhaps in several steps."""
-    while isinstance(source, Chosen):
-        source = source.source
-    return source

@@ -158,7 +158,7 @@ def _draw_gallery(
 
 def _draw_regions(example: Example, levels: int, min_area: int) -> list[Image.Image]:
     """The image, the regions of each level on it, and its objects."""
-    height, width = example.image.shape[:2]
+    height, width = example.size
     size = PANEL, min(2 * PANEL, max(1, height * PANEL // width))
     image, regions = Image.fromarray(example.image).resize(size), example.regions
     if regions is None:
@@ -189,7 +189,7 @@ def _draw_views(views: Sequence[np.ndarray], colors: Sequence[Color]) -> Image.I
 
 
 def _caption(example: Example) -> str:
-    height, width = example.image.shape[:2]
+    height, width = example.size
     text = f"{example.key}   {width} x {height}"
     if example.regions is not None:
         objects = len(np.unique(example.regions.object))

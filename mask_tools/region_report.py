@@ -202,7 +202,7 @@ def _matching(
     def match(example: Example) -> Overlaps:
         found = annotate(example)
         faults.add(Faults.of(found, example.key))
-        annotated = collect(found, example.image.shape[:2])
+        annotated = collect(found, example.size)
         return compare(annotated, example.regions or collect([], annotated.size))
 
     return annotations, match

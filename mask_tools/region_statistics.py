@@ -85,7 +85,7 @@ class RegionStatistics:
 
 def measure(example: Example, *, min_area: int) -> Row:
     """The counts of one example."""
-    height, width = example.image.shape[:2]
+    height, width = example.size
     regions = example.regions
     if regions is None or not len(regions):
         return Row(0, 0, 0, 0, 0, height * width)

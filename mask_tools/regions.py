@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from jaxssl.data.rle import encode_labels, encode_mask, mask_areas, mask_boxes
-from jaxssl.data.source import Regions
+from jaxssl.data.source import Regions, Size
 from mask_tools.hierarchy import objects
 
 
@@ -15,7 +15,7 @@ class Region:
     """One mask of one image, as a segmenter found it: run lengths, for there may be thousands."""
 
     rle: bytes  # COCO compressed run lengths
-    size: tuple[int, int]  # height, width
+    size: Size
     score: float = 1.0  # the segmenter's confidence
     level: int = 0  # which of the segmenter's parameter sets found it
     fault: str = ""  # why an annotation is none: then it is counted, and left out
@@ -36,7 +36,7 @@ def from_labels(
     return [Region(rle, size, level=level) for value, rle in masks if value not in ignore]
 
 
-def collect(found: Sequence[Region], size: tuple[int, int]) -> Regions:
+def collect(found: Sequence[Region], size: Size) -> Regions:
     """The regions of an image of `size` (height, width), grouped into objects.
 
     Empty ones and those at fault are left out.

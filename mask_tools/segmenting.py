@@ -12,7 +12,7 @@ from PIL import Image
 from jaxssl.data import decode
 from jaxssl.data.loading import pick
 from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
-from jaxssl.data.source import BrokenImage, Example, Regions, Resizing, Source
+from jaxssl.data.source import BrokenImage, Example, Regions, Resizing, Size, Source
 from mask_tools.region_statistics import MIN_AREA, Row, measure
 from mask_tools.regions import Region, collect
 from mask_tools.segmenters import Batched, Segmenter
@@ -142,7 +142,7 @@ def _read(source: Source, index: int, segmenter: Segmenter | None, max_side: int
     if not isinstance(source, Resizing):
         return source[index]
 
-    def fit(size: tuple[int, int]) -> tuple[int, int]:
+    def fit(size: Size) -> Size:
         if size[0] * size[1] <= decode.MAX_DECODED or max(size) <= max_side:
             return size
         factor = min(2 * max_side, max(size) - 1) / max(size)  # `shrink` does the rest
@@ -160,8 +160,7 @@ def _prepare(example: Example, segmenter: Segmenter | None, max_side: int | None
 
 def _attach(example: Example, found: list[Region] | None, max_side: int | None) -> Example:
     if found is not None:
-        size = example.image.shape[0], example.image.shape[1]
-        example = dataclasses.replace(example, regions=collect(found, size))
+        example = dataclasses.replace(example, regions=collect(found, example.size))
     example = shrink(example, max_side)
     if example.encoded and example.orientation != 1:
         return _encode_again(example, Image.fromarray(example.image))
@@ -182,7 +181,7 @@ def _encode_again(example: Example, picture: Image.Image) -> Example:
 
 def shrink(example: Example, max_side: int | None) -> Example:
     """The example with no side over `max_side` pixels: image, regions and label map alike."""
-    height, width = example.image.shape[:2]
+    height, width = example.size
     if max_side is None or max(height, width) <= max_side:
         return example
     factor = max_side / max(height, width)
@@ -195,7 +194,7 @@ def shrink(example: Example, max_side: int | None) -> Example:
     )
 
 
-def _shrink_regions(regions: Regions, size: tuple[int, int]) -> Regions:
+def _shrink_regions(regions: Regions, size: Size) -> Regions:
     """The regions at another size; each stays in its object, those that vanish are left out."""
     shrunk = [encode_mask(pick(decode_mask(rle, regions.size), size)) for rle in regions.rle]
     kept = np.flatnonzero(mask_areas(shrunk))

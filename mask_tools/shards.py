@@ -26,7 +26,7 @@ from mask_tools.segmenters import Segmenter
 from mask_tools.segmenting import segment_images
 
 WORK = ".work"
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def recall(job: Job, number: int) -> Finished | None:
         if file != NoteFile.of(file.note):
             raise UserError(f"{job.note(number)} is damaged; the shard is made again")
     except UserError as error:
-        _log.warning("%s", error)
+        log.warning("%s", error)
         return None
     note = file.note
     info, count = note.info, len(note.rows)

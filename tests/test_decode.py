@@ -12,7 +12,6 @@ from PIL import Image
 from jaxssl.data import decode
 from jaxssl.data.decode import (
     decode_image,
-    decode_resized,
     decode_upright,
     largest_value,
     read_size,
@@ -139,13 +138,13 @@ def test_images_too_large_to_be_decoded_whole(monkeypatch):
     monkeypatch.setattr(decode, "MAX_TO_SHRINK", 4000)
     large, middle = (Image.fromarray(np.resize(PIXELS, (h, 2 * h, 3))) for h in (60, 40))
     for encoded in (encode(large, "JPEG"), encode(middle, "PNG")):
-        assert decode_resized(encoded, "k", lambda size: (8, 16))[0].shape == (8, 16, 3)
+        assert decode_upright(encoded, "k", lambda size: (8, 16))[0].shape == (8, 16, 3)
         assert read_size(encoded, "k") in ((60, 120), (40, 80))
         with pytest.raises(BrokenImage, match="exceeds limit of .* save it as JPEG .* --max-side"):
             decode_image(encoded, "k")
     for encoded in (encode(large, "PNG"), encode(middle, "TIFF")):
         with pytest.raises(BrokenImage, match="pixels.* exceeds limit"):
-            decode_resized(encoded, "k", lambda size: (8, 16))
+            decode_upright(encoded, "k", lambda size: (8, 16))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -165,7 +164,7 @@ def test_images_are_turned_upright(orientation):
     for kind in ("PNG", "TIFF"):
         encoded = encode(rgb(), kind, exif=exif)
         np.testing.assert_array_equal(decode_image(encoded, "k"), upright)
-        small, size = decode_resized(encoded, "k", lambda size: (2, 3))
+        small, size, _ = decode_upright(encoded, "k", lambda size: (2, 3))
         assert small.shape == (2, 3, 3)
         assert size == read_size(encoded, "k") == upright.shape[:2]
 
@@ -215,7 +214,7 @@ def test_a_large_jpeg_resized_fast_is_nearly_the_whole_one_resized(orientation):
     wave = 128 + 100 * np.sin(np.arange(601) / 30)[:, None] * np.cos(np.arange(897) / 40)
     encoded = encode(Image.fromarray(wave.astype(np.uint8)), "JPEG", exif=exif, quality=95)
     # From an eighth: 113 x 76 pixels
-    resized, size = decode_resized(encoded, "k", lambda size: (32, 24))
+    resized, size, _ = decode_upright(encoded, "k", lambda size: (32, 24))
     whole = decode_image(encoded, "k")
     assert size == whole.shape[:2] == ((601, 897) if orientation < 5 else (897, 601))
     expected = Image.fromarray(whole).resize((24, 32), Image.Resampling.BILINEAR)

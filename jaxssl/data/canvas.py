@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
 from jaxssl.data.rle import bit_planes
-from jaxssl.data.source import Example, Source, WithCounts
+from jaxssl.data.source import Example, Size, Source, WithCounts
 from jaxssl.errors import UserError
 
 # Of a budget that is chosen from the data: images as Cityscapes has them; more where all canvases,
@@ -99,7 +99,7 @@ class CanvasSpec:
         used |= {name: levels[..., 0, 1:].prod(axis=-1) for name in self.maps}
         return {name: np.asarray(count) for name, count in used.items()}
 
-    def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
+    def expected_bytes(self, sizes: Sequence[Size]) -> float:
         """Mean number of bytes in use, of images of these original sizes."""
         kept = [self.fit(size) for size in sizes]
         described = {
@@ -113,7 +113,7 @@ class CanvasSpec:
             for name, size in row_bytes(self).items()
         )
 
-    def fit(self, size: tuple[int, int]) -> tuple[int, int]:
+    def fit(self, size: Size) -> Size:
         """Height and width at which an image of `size` is kept."""
         height, width = size
         scale = min(1.0, math.sqrt(self.pixels / (height * width)))
@@ -123,15 +123,15 @@ class CanvasSpec:
                 return kept
             scale *= 0.98
 
-    def _holds(self, size: tuple[int, int]) -> bool:
+    def _holds(self, size: Size) -> bool:
         if math.prod(size) > self.pixels or math.prod(self._planes_hw(size)) > self._points:
             return False
         return sum(map(math.prod, self._halvings(size))) <= self._length
 
-    def _planes_hw(self, size: tuple[int, int]) -> tuple[int, int]:
+    def _planes_hw(self, size: Size) -> Size:
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
-    def _halvings(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+    def _halvings(self, size: Size) -> list[Size]:
         """Height and width of each level."""
         sizes = [size]
         while max(sizes[-1]) > 2 * self.views[0]:
@@ -139,14 +139,14 @@ class CanvasSpec:
             sizes.append((-(-height // 2), -(-width // 2)))
         return sizes
 
-    def _layout(self, size: tuple[int, int]) -> np.ndarray:
+    def _layout(self, size: Size) -> np.ndarray:
         """The array `levels` of an image that is kept at `size`."""
         sizes = np.array(self._halvings(size), np.int32)
         pixels = sizes.prod(axis=1)
         levels = np.column_stack([np.cumsum(pixels) - pixels, sizes]).astype(np.int32)
         return np.pad(levels, ((0, self._levels - len(levels)), (0, 0)), "edge")
 
-    def make(self, example: Example, size: tuple[int, int]) -> Arrays:
+    def make(self, example: Example, size: Size) -> Arrays:
         """The canvas of an example whose image, of the original `size`, may be resized already."""
         kept = self.fit(size)
         canvas = {
@@ -191,7 +191,7 @@ class CanvasSpec:
         ]
         return "; ".join(said)
 
-    def _pyramid(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def _pyramid(self, pixels: np.ndarray, size: Size) -> np.ndarray:
         """The array `image` of an image that is kept at `size`."""
         image = Image.fromarray(pixels)
         if image.size != size[::-1]:
@@ -213,7 +213,7 @@ def filled_up(values: np.ndarray, length: int) -> np.ndarray:
     return filled
 
 
-def choose_pixels(sizes: Sequence[tuple[int, int]], count: int) -> int:
+def choose_pixels(sizes: Sequence[Size], count: int) -> int:
     """The least budget that keeps 95 % of images of these sizes whole, at most `MAX_PIXELS`.
 
     A small set of large images, of `count` in all, may take more: `SMALL_SET_BYTES`.

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxssl.data.orientation import SIDEWAYS, UPRIGHT, file_orientation, left_to_turn
-from jaxssl.data.source import BrokenImage
+from jaxssl.data.source import BrokenImage, Size
 from jaxssl.errors import UserError
 
 try:
@@ -31,7 +31,6 @@ else:
     register_heif_opener()
     HAS_HEIF = True
 
-Size = tuple[int, int]  # height, width
 T = TypeVar("T")
 
 MAX_DECODED = 2 * 89_478_485  # Pillow's limit: 0.7 GB in its memory
@@ -52,24 +51,16 @@ _OVERSAMPLING = 2  # at which a JPEG decoded at less than its size looks the sam
 
 def decode_image(encoded: bytes, key: str, bits: int = 16) -> np.ndarray:
     """The pixels u8[h, w, 3] of an image file's bytes; `key` names it in a `BrokenImage`."""
-    return decode_resized(encoded, key, lambda size: size, bits)[0]
-
-
-def decode_resized(
-    encoded: bytes, key: str, fit: Callable[[Size], Size], bits: int = 16
-) -> tuple[np.ndarray, Size]:
-    """The whole image resized to `fit(size)`, antialiased, u8[h, w, 3]; and its true size."""
-    image, size, _ = decode_upright(encoded, key, fit, bits)
-    return image, size
+    return decode_upright(encoded, key, lambda size: size, bits)[0]
 
 
 def decode_upright(
     encoded: bytes, key: str, fit: Callable[[Size], Size], bits: int = 16
 ) -> tuple[np.ndarray, Size, int]:
-    """The whole image resized to `fit(size)`, its true size, and its file's EXIF orientation.
+    """The whole image u8[h, w, 3] resized to `fit(size)`, its true size, its EXIF orientation.
 
-    A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its frequencies out and takes
-    as little as half of the time.
+    It is antialiased. A large JPEG is decoded at 1/2, 1/4 or 1/8, which leaves most of its
+    frequencies out and takes as little as half of the time.
 
     Args:
       encoded: the bytes of the file.

@@ -37,7 +37,7 @@ from jaxssl.data.decode import (
 )
 from jaxssl.data.label_table import read_labels, sort_classes
 from jaxssl.data.name_matching import masks_beside
-from jaxssl.data.source import BrokenImage, Example, report
+from jaxssl.data.source import BrokenImage, Example, Size, report
 from jaxssl.data.splits import choose_splits, in_part
 from jaxssl.errors import UserError
 
@@ -52,7 +52,7 @@ _DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k")
 _HIDDEN = (".", "__MACOSX")  # what zip archives made on a Mac have besides
 _SAMPLED = 200  # images looked at for them
 
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 
 class Folder:
@@ -130,9 +130,7 @@ class Folder:
     def __getitem__(self, index: int) -> Example:
         return self.resized(index, lambda size: size)[0]
 
-    def resized(
-        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
-    ) -> tuple[Example, tuple[int, int]]:
+    def resized(self, index: int, fit: Callable[[Size], Size]) -> tuple[Example, Size]:
         """The example with its image resized to `fit(size)`; its true height and width."""
         encoded = self._read(index)
         image, size, orientation = decode_upright(encoded, self._keys[index], fit, self._bits)
@@ -152,7 +150,7 @@ class Folder:
         """The keys of the images."""
         return self._keys
 
-    def image_size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: int) -> Size:
         """Height and width of the upright image."""
         return read_size(self._read(index), self._keys[index])
 
@@ -206,7 +204,7 @@ def find_files(
     """
 
     def warn(error: OSError) -> None:
-        _log.warning("%s cannot be listed: %s", error.filename, error.strerror)
+        log.warning("%s cannot be listed: %s", error.filename, error.strerror)
 
     seen = set()
     for folder, subfolders, files in os.walk(root, onerror=warn, followlinks=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from jaxssl.data.folder import SUFFIXES
 from jaxssl.data.name_matching import IMAGE_FOLDERS, MASK_FOLDERS
 
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 
 def find_images(path: str) -> str | pathlib.Path:
@@ -20,7 +20,7 @@ def find_images(path: str) -> str | pathlib.Path:
             others = [name for name in folders if name != images]
             if any(name.lower().endswith(SUFFIXES) for name in os.listdir(place)):
                 others.append("the folder above")
-            _log.info("%s: the images are those in %s, not in %s", path, images, ", ".join(others))
+            log.info("%s: the images are those in %s, not in %s", path, images, ", ".join(others))
             return place / images
     return path
 

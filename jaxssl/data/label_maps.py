@@ -22,7 +22,7 @@ from jaxssl.data.image_folders import folder_names, places
 from jaxssl.data.name_matching import NameIndex, describe_mismatch
 from jaxssl.data.orientation import turn_upright
 from jaxssl.data.record_codec import MAX_LABEL
-from jaxssl.data.source import BrokenImage, Example, Source
+from jaxssl.data.source import BrokenImage, Example, Size, Source
 from jaxssl.data.splits import in_part, split_of
 from jaxssl.errors import UserError
 
@@ -31,7 +31,7 @@ VOID = 255  # the value of a pixel that is of no class
 
 # Of Cityscapes' labelIds those that are not evaluated: all but its 19 classes.
 _CITYSCAPES_VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class LabelFolder:
             few = f"{len(found)} of {len(listed)} {of_part} have a label map in {self._root}"
             if not needs_maps:
                 raise UserError(few)
-            _log.warning("%s: %s; the others are left out", self._images.spec, few)
+            log.warning("%s: %s; the others are left out", self._images.spec, few)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -110,9 +110,7 @@ class LabelFolder:
     def __getitem__(self, index: int) -> Example:
         return self.resized(index, lambda size: size)[0]
 
-    def resized(
-        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
-    ) -> tuple[Example, tuple[int, int]]:
+    def resized(self, index: int, fit: Callable[[Size], Size]) -> tuple[Example, Size]:
         """The example with its image, not its label map, resized; its true height and width."""
         example, size = self._images.resized(self._numbers[index], fit)
         try:
@@ -121,14 +119,14 @@ class LabelFolder:
             if self._needs_maps:
                 raise
             if not self._warned:
-                _log.warning(
+                log.warning(
                     "%s: images are taken without label maps that do not fit; %s; %s",
                     *(self.spec, error, _how_to_use(self._root)),
                 )
             values, self._warned = None, True
         return dataclasses.replace(example, label=-1, semantic=values), size
 
-    def _read_map(self, index: int, example: Example, size: tuple[int, int]) -> np.ndarray:
+    def _read_map(self, index: int, example: Example, size: Size) -> np.ndarray:
         """The label map of an image of that size; `BrokenImage` if its file holds none."""
         path = self._root / self._files[index]
         values = read_label_map(path, example.key)
@@ -149,7 +147,7 @@ class LabelFolder:
         """Says once that the size of a map does not tell whether it is turned as the image was."""
         if not self._told:
             such = f"image files that are turned by EXIF, such as {key}"
-            _log.info("%s: label maps of %s, are taken as upright: check one", self.spec, such)
+            log.info("%s: label maps of %s, are taken as upright: check one", self.spec, such)
         self._told = True
 
     def keys(self) -> list[str]:
@@ -166,7 +164,7 @@ class LabelFolder:
         """The label maps of the images."""
         return [self._root / file for file in self._files]
 
-    def image_size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: int) -> Size:
         """Height and width of the upright image."""
         return self._images.image_size(self._numbers[index])
 
@@ -186,7 +184,7 @@ def open_label_maps(path: str, part: str | None) -> Source | None:
     if part and not find_layout(root, "test"):
         found = find_layout(root, "train")
         if found and part == "test":
-            _log.info("%s: label maps to learn from only; one in five is for testing", path)
+            log.info("%s: label maps to learn from only; one in five is for testing", path)
         return LabelFolder(path, *found, by_key=part) if found else None
     found = find_layout(root, part)
     if part or not found:
@@ -197,7 +195,7 @@ def open_label_maps(path: str, part: str | None) -> Source | None:
     except UserError as error:
         images = open_images(place, layout)
         advice = _how_to_use(place / layout.maps)
-        _log.info("%s: taken without label maps; %s; %s", images.spec, error, advice)
+        log.info("%s: taken without label maps; %s; %s", images.spec, error, advice)
         return images
 
 
@@ -251,7 +249,7 @@ def _read_list(path: pathlib.Path, keys: Sequence[str]) -> list[str]:
         raise UserError(f"{path} names none of the {len(keys)} images, such as {keys[0]}; {its}")
     if missing:
         some = f"{len(missing)} of {len(names)} names have no image, such as {missing[0]}"
-        _log.warning("%s: %s", path, some)
+        log.warning("%s: %s", path, some)
     return [key for key in keys if pathlib.Path(key).stem in names]
 
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxssl.data.source import BrokenImage, Example, Resizing, Sized, Source
+from jaxssl.data.source import BrokenImage, Example, Resizing, Size, Sized, Source
 from jaxssl.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 _TRIES = 10  # images that may be broken in a row
 MAX_BROKEN = 0.01  # share of the images to learn from that may be broken
 
@@ -31,13 +31,13 @@ class ArraySpec(Protocol):
     def used(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """The number of entries, from the start, in use of each array of varying length."""
 
-    def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
+    def expected_bytes(self, sizes: Sequence[Size]) -> float:
         """Mean number of bytes in use, of images of these original sizes."""
 
-    def fit(self, size: tuple[int, int]) -> tuple[int, int]:
+    def fit(self, size: Size) -> Size:
         """Height and width to which an image of `size` is resized while it is decoded."""
 
-    def make(self, example: Example, size: tuple[int, int]) -> Arrays:
+    def make(self, example: Example, size: Size) -> Arrays:
         """The arrays of an example whose image, of the original `size`, may be resized already."""
 
 
@@ -60,7 +60,7 @@ def row_bytes(spec: ArraySpec) -> dict[str, int]:
     return {n: math.prod(shape) * dtype.itemsize for n, (shape, dtype) in spec.arrays().items()}
 
 
-def sample_sizes(source: Source) -> list[tuple[int, int]]:
+def sample_sizes(source: Source) -> list[Size]:
     """Height and width of up to 1,000 images, or 100 if they must be decoded; always the same ones.
 
     `UserError` if none of them can be read.
@@ -101,13 +101,13 @@ def make_arrays(source: Source, index: int, spec: ArraySpec) -> Arrays:
     if isinstance(source, Resizing):
         return spec.make(*source.resized(index, spec.fit))
     example = source[index]
-    return spec.make(example, (example.image.shape[0], example.image.shape[1]))
+    return spec.make(example, example.size)
 
 
 @functools.cache
 def warn_broken(reason: str) -> None:
     """Names a broken image, the first time that it is met."""
-    _log.warning("skipped an image that cannot be read: %s", reason)
+    log.warning("skipped an image that cannot be read: %s", reason)
 
 
 def describe_broken(source: Source, reasons: Sequence[str]) -> str:
@@ -134,7 +134,7 @@ class BrokenImages:
         for index in sorted(found - self._reasons.keys()):
             self._reasons[index] = self._why(index)
             so_far = f"{len(self._reasons)} of {count} so far"
-            _log.warning(
+            log.warning(
                 "skipped an image that cannot be read, %s: %s", so_far, self._reasons[index]
             )
         if len(self._reasons) > MAX_BROKEN * count:
@@ -150,9 +150,7 @@ class BrokenImages:
         return f"number {index}, which can be read now"
 
 
-def read_map(
-    example: Example, name: str, size: tuple[int, int], shape: tuple[int, int]
-) -> np.ndarray:
+def read_map(example: Example, name: str, size: Size, shape: Size) -> np.ndarray:
     """The values of a map at the centers of `shape` equal parts of the image.
 
     Args:
@@ -178,7 +176,7 @@ def read_map(
     return pick(values, shape).astype(MAPS[name])
 
 
-def pick(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def pick(values: np.ndarray, size: Size) -> np.ndarray:
     """Values [h, w, ...] at another size: each the one nearest to its center."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)

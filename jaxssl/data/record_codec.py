@@ -23,7 +23,7 @@ from PIL import Image
 from jaxssl.data import tfrecord
 from jaxssl.data.decode import decode_label_map, decode_upright
 from jaxssl.data.rle import check_masks
-from jaxssl.data.source import BrokenImage, Example, Regions
+from jaxssl.data.source import BrokenImage, Example, Regions, Size
 from jaxssl.errors import UserError
 
 MAX_LABEL = 65535  # of a label map in a record
@@ -31,7 +31,7 @@ MAX_LABEL = 65535  # of a label map in a record
 
 def encode_example(example: Example) -> bytes:
     """The bytes of one record; the same example always gives the same bytes."""
-    height, width = example.image.shape[:2]
+    height, width = example.size
     features: dict[str, tfrecord.Feature] = {
         "image/encoded": [example.encoded or _to_png(example.image)],
         "image/key": [os.fsencode(example.key)],
@@ -59,9 +59,7 @@ def decode_example(data: bytes) -> Example:
     return decode_resized_example(data, lambda size: size)[0]
 
 
-def decode_resized_example(
-    data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]
-) -> tuple[Example, tuple[int, int]]:
+def decode_resized_example(data: bytes, fit: Callable[[Size], Size]) -> tuple[Example, Size]:
     """The example with its image resized to `fit(size)`; its true height and width.
 
     Raises `BrokenImage` if the image cannot be decoded, and another `UserError` if a feature is
@@ -94,7 +92,7 @@ def decode_resized_example(
     return example, size
 
 
-def read_image_size(data: bytes) -> tuple[int, int]:
+def read_image_size(data: bytes) -> Size:
     """Height and width of the image in one record."""
     return _read_size(tfrecord.decode_features(data))
 
@@ -104,7 +102,7 @@ def read_key(data: bytes) -> str:
     return _read_key(tfrecord.decode_features(data))
 
 
-def _read_size(features: Mapping[str, Any]) -> tuple[int, int]:
+def _read_size(features: Mapping[str, Any]) -> Size:
     height, width = (
         int(tfrecord.take(features, f"image/{n}", np.int64, 1)[0]) for n in ("height", "width")
     )
@@ -117,7 +115,7 @@ def _read_key(features: Mapping[str, Any]) -> str:
     return os.fsdecode(tfrecord.take(features, "image/key", bytes, 1)[0])
 
 
-def _decode_regions(features: Mapping[str, Any], size: tuple[int, int]) -> Regions | None:
+def _decode_regions(features: Mapping[str, Any], size: Size) -> Regions | None:
     if "regions/rle" not in features:
         return None
     count = len(features["regions/rle"])

@@ -24,7 +24,7 @@ from jaxssl.data.record_codec import (
     read_image_size,
     read_key,
 )
-from jaxssl.data.source import BrokenImage, Example
+from jaxssl.data.source import BrokenImage, Example, Size
 from jaxssl.data.splits import choose_splits, in_part, report_unread
 from jaxssl.errors import UserError
 from jaxssl.files import atomic_write, write_text
@@ -212,9 +212,7 @@ class Records:
     def __getitem__(self, index: int) -> Example:
         return self._read(index, decode_example)
 
-    def resized(
-        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
-    ) -> tuple[Example, tuple[int, int]]:
+    def resized(self, index: int, fit: Callable[[Size], Size]) -> tuple[Example, Size]:
         """The example with its image resized to `fit(size)`; its true height and width."""
         return self._read(index, lambda data: decode_resized_example(data, fit))
 
@@ -222,7 +220,7 @@ class Records:
         """The keys of the images; reads all records."""
         return [self._read(index, read_key) for index in range(len(self))]
 
-    def image_size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: int) -> Size:
         """Height and width of the upright image."""
         return self._read(index, read_image_size)
 

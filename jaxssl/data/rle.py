@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jaxssl.checked_files import MAX_MASK, MAX_POLYGON
 from jaxssl.errors import UserError
 
+MAX_POLYGON = 2**20  # pixels along an outline
+MAX_MASK = 2**31  # pixels of a mask: pycocotools counts with 32 bits
 _DIGITS = 7  # of a number at most: 35 bits
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from jaxssl.data.rle import decode_mask
 from jaxssl.errors import UserError
 
-_log = logging.getLogger("jaxssl.data")
+Size = tuple[int, int]  # height, width
+
+log = logging.getLogger("jaxssl.data")
 
 
 class BrokenImage(UserError):
@@ -26,7 +28,7 @@ class Regions:
     its largest region.
     """
 
-    size: tuple[int, int]  # height, width
+    size: Size
     box: np.ndarray  # f32[R, 4]: y0 x0 y1 x1, end-exclusive
     area: np.ndarray  # i64[R]: pixels of the mask, not of the box
     object: np.ndarray  # i64[R]: id of the object the region belongs to
@@ -73,6 +75,11 @@ class Example:
     encoded: bytes | None = None  # the file's own JPEG or PNG bytes, where there is a file
     orientation: int = 1  # EXIF orientation of the file, from which the image was turned upright
 
+    @property
+    def size(self) -> Size:
+        """Height and width of the image as it is here."""
+        return self.image.shape[0], self.image.shape[1]
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -103,7 +110,7 @@ class Keyed(Protocol):
 class Sized(Protocol):
     """A source that knows the size of an image without decoding it."""
 
-    def image_size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: int) -> Size:
         """Height and width of the upright image; raises `BrokenImage` if it cannot be read."""
 
 
@@ -119,14 +126,19 @@ class WithCounts(Protocol):
 class Resizing(Protocol):
     """A source that shrinks an image faster than by decoding all of it first."""
 
-    def resized(
-        self, index: int, fit: Callable[[tuple[int, int]], tuple[int, int]]
-    ) -> tuple[Example, tuple[int, int]]:
+    def resized(self, index: int, fit: Callable[[Size], Size]) -> tuple[Example, Size]:
         """The example with its image resized to `fit(size)`; its true height and width."""
+
+
+def keys_of(source: Source) -> Sequence[str]:
+    """The keys of all images; a source that does not know them is decoded."""
+    if isinstance(source, Keyed):
+        return source.keys()
+    return [source[index].key for index in range(len(source))]
 
 
 @functools.cache
 def report(spec: str, remark: str) -> None:
     """Logs a remark on a source the first time that it is opened."""
     if remark:
-        _log.info("%s%s", spec, remark)
+        log.info("%s%s", spec, remark)

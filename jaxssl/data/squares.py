@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.loading import MAPS, Arrays, Shapes, check_maps, read_map, row_bytes
-from jaxssl.data.source import Example
+from jaxssl.data.source import Example, Size
 from jaxssl.errors import UserError
 
 
@@ -45,15 +45,15 @@ class SquareSpec:
         """No array varies in length: all squares have one size."""
         return {}
 
-    def expected_bytes(self, sizes: Sequence[tuple[int, int]]) -> float:
+    def expected_bytes(self, sizes: Sequence[Size]) -> float:
         """Number of bytes of an image, whatever its size."""
         return float(sum(row_bytes(self).values()))
 
-    def fit(self, size: tuple[int, int]) -> tuple[int, int]:
+    def fit(self, size: Size) -> Size:
         """Height and width to which an image of `size` is resized while it is decoded."""
         return (self.size, self.size) if self.fit_by == "squash" else size
 
-    def make(self, example: Example, size: tuple[int, int]) -> Arrays:
+    def make(self, example: Example, size: Size) -> Arrays:
         """The arrays of an example whose image, of the original `size`, may be resized already."""
         square = {
             "image": _resize(example.image, self.size, whole=self.fit_by == "squash"),

@@ -43,7 +43,7 @@ CHUNK = 64  # images
 _CHECKERS = 16  # threads, most of which wait for the disk
 _SHOWN_BYTES = 2e9  # of a store that takes a while to check
 STORE_VERSION = 2  # raise it when canvases of the same source and spec come out different
-_log = logging.getLogger("jaxssl.data")
+log = logging.getLogger("jaxssl.data")
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -130,11 +130,11 @@ def _complete(
                 return done
             if len(kept) < number:
                 damaged = f"{number - len(kept)} of {number} parts of the canvases in {folder}"
-                _log.warning("%s are damaged; they are made again", damaged)
+                log.warning("%s are damaged; they are made again", damaged)
             description.unlink()
         if readable:
             some = f"{len(readable)} images that could not be read before can be read now"
-            _log.info("%s: %s; their canvases are made again", source.spec, some)
+            log.info("%s: %s; their canvases are made again", source.spec, some)
         done = _fill(folder, source, spec, done, show=show)
         _describe(folder, source, spec, done)
     return done
@@ -178,7 +178,7 @@ def _report_broken(
             f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
             f"all are named in {folder / 'store.json'}"
         )
-    _log.warning("%s; the next readable image takes the place of each", said)
+    log.warning("%s; the next readable image takes the place of each", said)
 
 
 def _fill(

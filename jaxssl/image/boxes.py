@@ -235,8 +235,8 @@ def _kernel(distance: Float[Array, "..."], interpolation: str) -> Float[Array, "
 
 
 def flip(
-    key: PRNGKeyArray, image: Shaped[Array, "h w c"], prob: float, axis: int = 1
-) -> Shaped[Array, "h w c"]:
+    key: PRNGKeyArray, image: Shaped[Array, "h w *c"], prob: float, axis: int = 1
+) -> Shaped[Array, "h w *c"]:
     """Mirrors an image or a map at random.
 
     Args:

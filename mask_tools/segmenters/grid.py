@@ -28,7 +28,7 @@ class Grid:
 
     def __call__(self, example: Example) -> list[Region]:
         """The cells of the image, row by row."""
-        height, width = example.image.shape[:2]
+        height, width = example.size
         row = _cells(height, self.rows)
         column = _cells(width, self.cols)
         return from_labels(row[:, None] * self.cols + column[None, :])

@@ -82,11 +82,11 @@ class Transformers(PointOptions):
         longest = processor.size.longest_edge  # None: images are squashed to a square
         broken = {
             example.key: BrokenImage(
-                f"{example.key}: the model takes no image of {example.image.shape[:2]} pixels: at "
+                f"{example.key}: the model takes no image of {example.size} pixels: at "
                 "its own size nothing is left"
             )
             for example in examples
-            if longest and int(min(size := example.image.shape[:2]) * longest / max(size) + 0.5) < 1
+            if longest and int(min(size := example.size) * longest / max(size) + 0.5) < 1
         }
         whole = [example for example in examples if example.key not in broken]
         with enough_memory(" ".join(example.key for example in whole)):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxssl.data.rle import encode_changes
+from jaxssl.data.source import Size
 from mask_tools.regions import Region
 from mask_tools.segmenters.network import Network, autocast, to_float
 
@@ -39,7 +40,7 @@ class _Crop(NamedTuple):
     """A part of an image, or the whole of it."""
 
     image: int  # which of the images
-    size: tuple[int, int]  # height, width of the image
+    size: Size  # of the image
     box: tuple[int, int, int, int]  # x0 y0 x1 y1 in the image
     pixels: "Tensor"  # u8[3, h, w]
     points_per_side: int
@@ -225,7 +226,7 @@ def _encode(masks: "Tensor") -> list[bytes]:
     return [encode_changes(part, size) for part in parts[: len(masks)]]
 
 
-def _suppress(found: Sequence[_Masks], size: tuple[int, int], threshold: float) -> list[Region]:
+def _suppress(found: Sequence[_Masks], size: Size, threshold: float) -> list[Region]:
     """The masks of an image whose box no better one shares, best first."""
     import torch
     from torchvision.ops import nms

@@ -176,7 +176,7 @@ def _check_type(
 
 def _generate(generator: Any, example: Example) -> list[Region]:
     """The masks that a generator finds in the image."""
-    size = example.image.shape[0], example.image.shape[1]
+    size = example.size
     resize = generator.predictor.transform
     if min(resize.get_preprocess_shape(*size, resize.target_length)) < 1:  # very long and thin
         raise BrokenImage(

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from jaxssl.data.rle import encode_labels, mask_boxes
-from jaxssl.data.source import Example, Regions
+from jaxssl.data.source import Example, Regions, Size
 from jaxssl.data.synthetic.shapes import CLASS_NAMES, coverage, draw_outlines
 from jaxssl.data.synthetic.textures import draw_palette, draw_surface, expose
 from jaxssl.errors import UserError
@@ -55,7 +55,7 @@ class _Drawn:
     def __len__(self) -> int:
         return self._count
 
-    def image_size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: int) -> Size:
         """Height and width of every image."""
         return self.side, self.side
 

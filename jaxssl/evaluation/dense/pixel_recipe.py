@@ -22,7 +22,7 @@ from jaxssl.evaluation.pixels import CROPS, Pixels
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.image import pyramid
 from jaxssl.image.augment import normalize
-from jaxssl.image.boxes import random_box, whole_box
+from jaxssl.image.boxes import flip, random_box, whole_box
 from jaxssl.models.vit import ViT
 from jaxssl.optim import AdamW, Sgd
 from jaxssl.pretrained.encoder import Encoder
@@ -146,11 +146,8 @@ class RandomCrops:
         image = normalize(image, self.normalization)
         image = jnp.where(inside(self.size)[..., None], image, 0)
         truth = jnp.where(inside(side), truth, VOID if self.class_of else 0).astype(truth.dtype)
-        mirrored = jax.random.bernoulli(flip_key, self.recipe.flip)
-        return (
-            jnp.where(mirrored, jnp.flip(image, axis=1), image),
-            jnp.where(mirrored, jnp.flip(truth, axis=1), truth),
-        )
+        prob = self.recipe.flip
+        return flip(flip_key, image, prob), flip(flip_key, truth, prob)
 
     def box(self, key: PRNGKeyArray, canvas: Batch) -> Float[Array, "4"]:
         """The box to cut out of an image, in its original pixels; it may reach out of the image.
