@@ -106,7 +106,7 @@ def shapes(config: ConfigDict, step: TrainStep, pixels: int, mesh: Mesh) -> tupl
     planes = config.data.region_planes if method.needs_regions else 0
     spec = CanvasSpec(config.data.pixels or pixels, sides, objects, planes)
     arrays = {k: np.zeros((1, *s), t) for k, (s, t) in spec.arrays().items()}
-    arrays = sharding.as_read(arrays | {"index": np.zeros(1, np.int32)}, mesh)
+    arrays = sharding.in_device_layout(arrays | {"index": np.zeros(1, np.int32)}, mesh)
     size = config.batch_size
     batch = {k: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype) for k, a in arrays.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -130,11 +130,11 @@ def lower(config: ConfigDict, mesh: Mesh, pixels: int, which: str) -> Any:
     if which == "step":
         return jit_train_step(step, mesh).lower(state, batch, {}, key)
     if which == "views":
-        known = sharding.knowing(mesh, cut)
+        known = sharding.with_mesh(mesh, cut)
         jitted = jax.jit(known, in_shardings=(same, rows, same), out_shardings=rows)
         return jitted.lower(key, batch, state.sampler_state)
     views = jax.eval_shape(cut, key, batch, state.sampler_state)
-    update = sharding.knowing(mesh, step.update)
+    update = sharding.with_mesh(mesh, step.update)
     jitted = jax.jit(update, in_shardings=(same, rows, same), out_shardings=same)
     return jitted.lower(state, views, key)
 

@@ -126,14 +126,14 @@ def jit_step(step: Callable[..., Any], mesh: Mesh) -> Wrapped:
     """
     same, rows = replicated(mesh), split(mesh)
     return jax.jit(
-        knowing(mesh, step),
+        with_mesh(mesh, step),
         in_shardings=(same, rows, None, same),
         out_shardings=(same, same),
         donate_argnums=0,
     )
 
 
-def knowing(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+def with_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, whose loops over rows can tell which rows lie on one device.
 
     A loop over the rows of all devices would have each of them go through all.
@@ -158,7 +158,7 @@ def reads_words(name: str, mesh: Mesh) -> bool:
     return name == "image" and mesh.devices.flat[0].platform == "tpu"
 
 
-def as_read(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, np.ndarray]:
+def in_device_layout(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, np.ndarray]:
     """A batch of canvases as the devices read it."""
     return {n: as_words(v) if reads_words(n, mesh) else v for n, v in batch.items()}
 
@@ -193,26 +193,27 @@ def make_resident(
 
 def jit_init(init: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`init(...)`, jitted: what it returns lies on every device."""
-    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=_quickly())
+    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=_fast_compile_options())
 
 
-def _quickly() -> dict[str, int]:
+def _fast_compile_options() -> dict[str, int]:
     """Compiler options for functions that run so seldom that compiling takes most of the time."""
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
 def jit_over_rows(
-    function: Callable[..., Any], mesh: Mesh, *, seldom: bool = False
+    function: Callable[..., Any], mesh: Mesh, *, fast_compile: bool = False
 ) -> Callable[..., Any]:
     """`function(variables, rows)`, jitted: rows split over the devices, results on all.
 
     Rows are an array or a tree of them, the same in each process. Any number will do: they are
-    filled up to a multiple of the devices. What runs `seldom` is compiled quickly instead of well.
+    filled up to a multiple of the devices. With `fast_compile` it is compiled quickly instead of
+    well, for what runs seldom.
     """
     same = replicated(mesh)
-    options = _quickly() if seldom else {}
+    options = _fast_compile_options() if fast_compile else {}
     jitted = jax.jit(
-        knowing(mesh, function),
+        with_mesh(mesh, function),
         in_shardings=(same, split(mesh)),
         out_shardings=same,
         compiler_options=options,

@@ -46,7 +46,7 @@ def mesh():
 
 def jitted(mesh):
     same, rows = sharding.replicated(mesh), sharding.split(mesh)
-    known = sharding.knowing(mesh, cut)
+    known = sharding.with_mesh(mesh, cut)
     return jax.jit(known, in_shardings=(same, rows, None), out_shardings=rows)
 
 
@@ -87,7 +87,7 @@ def test_devices_that_read_words_make_the_same_views(arrays, mesh, monkeypatch):
     batch = {name: values[INDEX] for name, values in arrays[0].items()} | {"index": INDEX}
     expected = jitted(mesh)(key, sharding.make_global_batch(batch, mesh), {})
     monkeypatch.setattr(sharding, "reads_words", lambda name, mesh: name == "image")
-    words = sharding.make_global_batch(sharding.as_read(batch, mesh), mesh)
+    words = sharding.make_global_batch(sharding.in_device_layout(batch, mesh), mesh)
     resident = sharding.make_resident(arrays[1], mesh, split_pages=True)
     assert words["image"].dtype == resident["image"].pages.dtype == np.uint32
     index = sharding.make_global_batch({"index": INDEX}, mesh)

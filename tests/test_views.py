@@ -194,7 +194,7 @@ def test_in_parts_as_at_once(devices, monkeypatch):
 
     rows = sharding.split(mesh)
     shardings = {"in_shardings": (sharding.replicated(mesh), rows), "out_shardings": rows}
-    jitted = jax.jit(sharding.knowing(mesh, in_parts), **shardings)
+    jitted = jax.jit(sharding.with_mesh(mesh, in_parts), **shardings)
     for a, b in zip(at_once, jitted(jax.random.key(0), batch), strict=True):
         np.testing.assert_allclose(a.image, b.image, atol=1e-5)
     text = jitted.lower(jax.random.key(0), batch).compile().as_text()

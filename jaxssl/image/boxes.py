@@ -1,8 +1,8 @@
 """Boxes: how they are drawn, and the crops along them.
 
-A box is f32[4] = y0 x0 y1 x1 in pixels of the *original* image, end-exclusive. The image may lie
-squashed on a canvas of another size: only `crop` needs to know. Every function is for one
-image; the caller vmaps.
+A box is f32[4] = y0 x0 y1 x1 in pixels of the *original* image, end-exclusive. `crop` cuts it from
+a copy of the image of any size, as colors that come before the crop need it; other views
+are cut from a pyramid (`pyramid.crop`). Every function is for one image; the caller vmaps.
 """
 
 import fractions
@@ -163,13 +163,13 @@ def crop(
     Equals torchvision's crop followed by an antialiased resize.
 
     Args:
-        image: the canvas, bytes or floats in [0, 1], onto which the whole image was resized.
+        image: the whole image, resized to any size; bytes or floats in [0, 1].
         box: in pixels of the original image.
         hw: height and width of the original image.
         size: pixels.
         interpolation: "bilinear" or "bicubic".
     """
-    zoom = jnp.array(image.shape[:2], jnp.float32) / hw  # canvas pixels per original pixel
+    zoom = jnp.array(image.shape[:2], jnp.float32) / hw  # its pixels per original one
     y0, x0, y1, x1 = box * jnp.tile(zoom, 2)
     rows = kernel_weights(y0, y1, jnp.arange(image.shape[0]), size, interpolation)
     columns = kernel_weights(x0, x1, jnp.arange(image.shape[1]), size, interpolation)

@@ -54,6 +54,7 @@ class RefreshingSampler(Sampler, Protocol):
         """The memory, updated by the features of some images.
 
         Args:
+          memory: as `init` or the refresh before returned it.
           index: of the images in the data set.
           grid: their features, of the whole image without augmentation.
           size: side of the square that the encoder saw, pixels.

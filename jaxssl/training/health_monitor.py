@@ -35,9 +35,9 @@ class HealthMonitor:
         self._method, self._sampler = trainer.step.method, trainer.step.sampler
         views = dataclasses.replace(trainer.step.views, num_global=2, num_local=0)
         self._encode = sharding.jit_over_rows(
-            make_encode_fn(self._method.encoder, self._sampler, views),
+            make_features_fn(self._method.encoder, self._sampler, views),
             trainer.mesh,
-            seldom=True,
+            fast_compile=True,
         )
         wanted = min(config.eval.health, self._pipeline.num_examples)
         wanted -= wanted % CHUNK if wanted > CHUNK else 0  # chunks of one size, compiled once
@@ -78,7 +78,7 @@ class HealthMonitor:
         return stack_arrays(self._pipeline.source, index, spec)
 
 
-def make_encode_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable[..., Any]:
+def make_features_fn(encoder: nn.Module, sampler: Sampler, views: ViewConfig) -> Callable[..., Any]:
     """Returns `encode(variables, canvases)`, to be jitted: features of images and of two views.
 
     The image is whole, of the size of a view, without augmentation. The views are those that an

@@ -20,7 +20,7 @@ from jaxssl.views import ViewConfig, whole_images
 log = logging.getLogger("jaxssl")
 
 
-def make_encode_fn(
+def make_refresh_fn(
     encoder: nn.Module, sampler: RefreshingSampler, views: ViewConfig
 ) -> Callable[..., Any]:
     """Returns `encode(memory, variables, batch, resident) -> memory`, to be jitted.
@@ -47,7 +47,7 @@ class Refresh:
         self._trainer = trainer
         self._sampler = step.sampler if isinstance(step.sampler, RefreshingSampler) else None
         if self._sampler:
-            encode = make_encode_fn(step.method.encoder, self._sampler, step.views)
+            encode = make_refresh_fn(step.method.encoder, self._sampler, step.views)
             self._encode = sharding.jit_refresh(encode, trainer.mesh)
             if not any(map(self._sampler.refresh_due, range(epochs))):
                 log.warning(

@@ -15,7 +15,7 @@ WARM_UP = 5  # steps that no trace shows
 
 
 class TimeUse:
-    """Seconds of a run by what they were for; what is named nothing else went into steps."""
+    """Seconds of a run by what they were for; the rest are those of training steps."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

@@ -77,4 +77,6 @@ class Trainer:
         return self._on_devices(self.pipeline.sweep())
 
     def _on_devices(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[Batch]:
-        return sharding.prefetch((sharding.as_read(b, self.mesh) for b in batches), self.mesh)
+        return sharding.prefetch(
+            (sharding.in_device_layout(b, self.mesh) for b in batches), self.mesh
+        )

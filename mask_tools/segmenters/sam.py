@@ -118,7 +118,6 @@ def _generator(parameters: SamConfig) -> Any:
 
 def _load(parameters: SamConfig, build: Callable[[], Any]) -> Any:
     """The model with its weights, on its device; `UserError` if they are not of its type."""
-
     model = build()
     weights = _read(parameters)
     expected = model.state_dict()
