@@ -49,7 +49,7 @@ from jaxssl.models.resnet import BLOCKS, ResNet  # noqa: E402
 from jaxssl.models.vit import ViT  # noqa: E402
 from jaxssl.training.step import TrainStep  # noqa: E402
 from jaxssl.training.trainer import Trainer  # noqa: E402
-from jaxssl.types import Features  # noqa: E402
+from jaxssl.types import Features, View  # noqa: E402
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Files of over a minute come first: one that is begun last is waited for by one process alone.
@@ -84,6 +84,13 @@ def collectives(program):
     """How often devices exchange something in the text of a compiled program, by kind."""
     kinds = r"all-\w+|collective-\w+|reduce-scatter|ragged-all-to-all"
     return dict(collections.Counter(re.findall(rf" ({kinds})(?:-start)?\(", program)))
+
+
+@pytest.fixture(scope="session")
+def views():
+    """Three views of four images, as features."""
+    rng = np.random.default_rng(0)
+    return [View(image=rng.standard_normal((4, 1, 1, 5), np.float32)) for _ in range(3)]
 
 
 class GivenFeatures(nn.Module):

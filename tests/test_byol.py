@@ -15,13 +15,6 @@ from jaxssl.views import ViewConfig
 
 
 @pytest.fixture(scope="module")
-def views():
-    """Three views of four images, as features."""
-    rng = np.random.default_rng(0)
-    return [View(image=rng.standard_normal((4, 1, 1, 5), np.float32)) for _ in range(3)]
-
-
-@pytest.fixture(scope="module")
 def byol(given_features):
     return BYOL(given_features, hidden=(8,), dim=6)
 

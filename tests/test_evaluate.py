@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import errno
+import functools
 import json
 
 import jax
@@ -208,6 +209,19 @@ def test_from_python(tmp_path, tiny_encoder):
         jaxssl.evaluate_encoder(encoder, "objects:40", size=-3)
     with pytest.raises(ValueError, match="seeds is 0; it must be 1 or more"):
         jaxssl.evaluate_encoder(encoder, "objects:40", seeds=0)
+
+
+def test_from_python_with_a_protocol_of_a_paper_and_labels_to_ignore(tmp_path, tiny_encoder):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), size=16, show=False)
+    evaluate = functools.partial(jaxssl.evaluate_encoder, encoder, cache_dir=tmp_path)
+    own, dino = (evaluate("objects:40", "knn", presets=p)[0].protocol for p in ((), "knn=dino"))
+    assert [(p["k"], p["temperature"]) for p in (own, dino)] == [((40,), 0.1), ((20,), 0.07)]
+    adapted = evaluate("objects:40", "knn", bn_adapt=True)[0]
+    assert (own["bn_adapt"], adapted.protocol["bn_adapt"]) == (False, True)
+    settings = ("segmentation.epochs=1", "segmentation.lr=0.1")
+    (record,) = evaluate("scenes:20", "segmentation", settings=settings, ignore_labels=(0,))
+    assert record.protocol["ignore_labels"] == [0]
 
 
 def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):

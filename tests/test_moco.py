@@ -14,13 +14,6 @@ from jaxssl.types import Features, View
 from jaxssl.views import ViewConfig
 
 
-@pytest.fixture(scope="module")
-def views():
-    """Three views of four images, as features."""
-    rng = np.random.default_rng(0)
-    return [View(image=rng.standard_normal((4, 1, 1, 5), np.float32)) for _ in range(3)]
-
-
 class NormedFeatures(nn.Module):
     """The images are the features, but for a batch norm: MoCo's head has none."""
 
