@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from jaxssl import distributed
+from jaxssl import distributed, sharding
 from jaxssl.config_file import format_config, load_config
 from jaxssl.terminal import Parser, one_line_errors
-from jaxssl.training.pretrain import pretrain
+from jaxssl.training.pretrain import plan_run, pretrain
 from jaxssl.training.results import accuracy_table
 
 LESS_MEMORY = "lower --config.batch_size, set --config.remat=True or --config.data.input=host"
@@ -85,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         meeting = (args.coordinator, args.num_processes, args.process_id)
         if args.distributed or any(m is not None for m in meeting):
             distributed.initialize(*meeting)
+        if len(runs) > 1:  # no run waits for hours to hear that it cannot start
+            for workdir, config in runs.items():
+                plan_run(config, workdir, sharding.make_mesh())
         for workdir, config in runs.items():
             pretrain(config, workdir, profile=args.profile)
         if distributed.is_first():

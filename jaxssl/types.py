@@ -24,6 +24,7 @@ class ViewSpec:
     ratio: tuple[float, float]  # smallest and largest width / height
     crop_rule: str  # what to do with a box that does not fit: `boxes.random_box`
     color: Any  # `augment.Color`
+    is_global: bool = True
 
 
 @flax.struct.dataclass

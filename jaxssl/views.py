@@ -53,17 +53,22 @@ class ViewConfig:
                 )
         if self.num_global < 1 or self.num_local < 0:
             raise UserError("views.num_global must be 1 or more and views.num_local 0 or more")
+        if self.num_local and self.local_size > self.size:
+            raise UserError(
+                f"views.local_size is {self.local_size}, more than views.size, {self.size}: set "
+                f"--config.views.local_size={self.size // 2}"
+            )
 
     def specs(self) -> tuple[ViewSpec, ...]:
         """One entry for each view: the global ones, then the local ones."""
         recipe = RECIPES[self.recipe]
         last = len(recipe.views) - 1
         colors = [recipe.views[min(i, last)] for i in range(self.num_global)]
-        kinds = [(self.size, self.scale, c) for c in colors]
-        kinds += [(self.local_size, self.local_scale, recipe.local)] * self.num_local
+        kinds = [(self.size, self.scale, c, True) for c in colors]
+        kinds += [(self.local_size, self.local_scale, recipe.local, False)] * self.num_local
         return tuple(
-            ViewSpec(size, scale, recipe.ratio, recipe.crop_rule, self._keep(color))
-            for size, scale, color in kinds
+            ViewSpec(size, scale, recipe.ratio, recipe.crop_rule, self._keep(color), is_global)
+            for size, scale, color, is_global in kinds
         )
 
     def _keep(self, color: Color) -> Color:

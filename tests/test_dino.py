@@ -209,9 +209,9 @@ def test_the_teachers_encoder_is_evaluated_unless_said_otherwise(tiny_encoder, v
 @pytest.mark.parametrize(
     ("views", "options", "message"),
     [
-        (ViewConfig(num_global=1, num_local=6), {}, "compares global views: set .*=2"),
+        (ViewConfig(num_global=1, num_local=6), {}, "compares two global views .*: set .*=2"),
         (ViewConfig(num_global=2), {"needs_local": True}, "needs_local asks .* none: set"),
-        (ViewConfig(num_local=2, local_size=128), {"needs_local": True}, "smaller than the global"),
+        (ViewConfig(num_local=2, local_size=128), {}, "local views are as large: set .*_size=64"),
     ],
 )
 def test_views_that_do_not_do(views, options, message):

@@ -219,7 +219,7 @@ def test_from_python_with_a_protocol_of_a_paper_and_labels_to_ignore(tmp_path, t
     assert [(p["k"], p["temperature"]) for p in (own, dino)] == [((40,), 0.1), ((20,), 0.07)]
     adapted = evaluate("objects:40", "knn", bn_adapt=True)[0]
     assert (own["bn_adapt"], adapted.protocol["bn_adapt"]) == (False, True)
-    settings = ("segmentation.epochs=1", "segmentation.lr=0.1")
+    settings = ("segmentation.steps=2", "segmentation.lr=0.1")
     (record,) = evaluate("scenes:20", "segmentation", settings=settings, ignore_labels=(0,))
     assert record.protocol["ignore_labels"] == [0]
 

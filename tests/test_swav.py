@@ -178,7 +178,8 @@ def test_encoder_variables_are_the_encoders(method, started):
 @pytest.mark.parametrize(
     ("options", "views", "message"),
     [
-        ({}, ViewConfig(num_global=1, num_local=6), "compares global views: set .*=2"),
+        ({}, ViewConfig(num_global=1, num_local=6), "compares two global views .*: set .*=2"),
+        ({}, ViewConfig(num_local=6, local_size=128), "local views are as large: set .*_size=64"),
         (
             {"queue_size": 12},
             ViewConfig(),

@@ -48,6 +48,10 @@ pytestmark = pytest.mark.usefixtures("small_encoders")
             "views.local_size is 8: images of 8 x 8 pixels do not divide into patches of 16",
         ),
         ({"encoder__name": "vit", "encoder__image_size": 24}, "encoder.image_size 24 does not"),
+        ({"views__num_local": 6}, "views.local_size is 64, more than views.size, 16: set"),
+        ({"optim__scale_lr_by_batch": "x"}, "unknown optim.scale_lr_by_batch 'x'"),
+        ({"optim__constant_lr_for": "('predictor',)"}, "names predictor, which the method has not"),
+        ({"wandb": "scenes"}, "config.wandb needs: pip install"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, message):
@@ -58,11 +62,26 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, mess
         Image.new("RGB", (40, 40), (i, 0, 0)).save(photos / f"{i}.png")
     paths = {"empty": tmp_path / "empty", "photos": photos}
     changes = {k: v.format(**paths) if isinstance(v, str) else v for k, v in changes.items()}
-    assert run(tmp_path / "run", **changes) == 1
-    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
-    assert len(errors) == 1
-    assert message in errors[0]
+    assert run(tmp_path / "run", data__cache_dir=tmp_path / "cache", **changes) == 1
+    printed = capsys.readouterr().err
+    assert "decoding" not in printed or any(key.startswith("eval") for key in changes)
+    (error,) = [line for line in printed.splitlines() if line.startswith("error:")]
+    assert message in error
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_later_variant_cannot_do_is_known_before_the_first_is_trained(tmp_path, capsys):
+    assert run(tmp_path / "runs", variant="simclr,moco") == 1
+    assert "more than the 128 keys of an epoch" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_images_are_decoded(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(tmp_path / "file" / "run", data__cache_dir=tmp_path / "cache") == 1
+    printed = capsys.readouterr().err
+    assert "cannot write to --workdir" in printed
+    assert "decoding scenes" not in printed
 
 
 def command(*words, cwd):

@@ -28,7 +28,7 @@ from jaxssl import sharding
 from jaxssl.config import build_method
 from jaxssl.image.pyramid import look_up
 from jaxssl.training.metrics import read_metrics
-from jaxssl.training.pretrain import open_data, pretrain
+from jaxssl.training.pretrain import open_data, open_images, pretrain
 from jaxssl.training.step import make_train_step
 from jaxssl.training.trainer import Trainer, jit_train_step
 from jaxssl.types import Tree
@@ -44,7 +44,7 @@ class Setting:
     def __init__(self, config: ConfigDict):
         self.mesh, self.batch_size = sharding.make_mesh(), config.batch_size
         method, _ = build_method(config)
-        pipeline = open_data(config, method, sharding.memory_per_device())
+        pipeline = open_data(config, *open_images(config, method), sharding.memory_per_device())
         self.step = make_train_step(config, method, pipeline.steps_per_epoch)
         self.trainer = Trainer(self.step, pipeline, self.mesh, config.seed)
         self.state, self.resident = self.trainer.init(), self.trainer.resident

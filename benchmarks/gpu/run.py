@@ -30,7 +30,7 @@ from jaxssl.config import build_method
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.terminal import format_table
 from jaxssl.training.metrics import read_metrics
-from jaxssl.training.pretrain import open_data
+from jaxssl.training.pretrain import open_data, open_images
 from jaxssl.training.workdir import environment
 
 HERE = pathlib.Path(__file__).parent
@@ -42,12 +42,12 @@ def prepare(args: argparse.Namespace) -> None:
     """Draws and decodes what the cases and the pre-training read, while the accelerator is busy."""
     for name in args.cases:
         config = make_config(name, args.scratch, args.images, args.small)
-        open_data(config, build_method(config)[0], 0)
+        open_data(config, *open_images(config, build_method(config)[0]), 0)
     if args.cifar10:
         config = cifar10.get_config()
         config.data.source = f"folder:{args.cifar10}"
         config.data.cache_dir = str(args.scratch / "cache")
-        open_data(config, build_method(config)[0], 0)
+        open_data(config, *open_images(config, build_method(config)[0]), 0)
         (data,) = open_datasets([config.data.source], 32, config.data.cache_dir)
         _ = data.labeled
 

@@ -69,12 +69,6 @@ class Pipeline:
             return {}
         return pack_varying(self.arrays, self.spec.used(self.arrays))
 
-    def example_batch(self) -> dict[str, np.ndarray]:
-        """Zeros of the shapes and types of a whole batch, as the step sees it in every mode."""
-        size = self.order.batch_size
-        arrays = self.spec.arrays() | {"index": ((), np.dtype(np.int32))}
-        return {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in arrays.items()}
-
     def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless batches from a step on, or its share of them: those of `canvas.py` with `index`.
 
@@ -99,6 +93,12 @@ class Pipeline:
         """
         order = dataclasses.replace(self.order, shuffle=False)
         return itertools.islice(dataclasses.replace(self, order=order).batches(0), self.sweep_steps)
+
+
+def example_batch(spec: CanvasSpec, batch_size: int) -> dict[str, np.ndarray]:
+    """Zeros of the shapes and types of a whole batch, as the step sees it in every mode."""
+    arrays = spec.arrays() | {"index": ((), np.dtype(np.int32))}
+    return {n: np.zeros((batch_size, *shape), dtype) for n, (shape, dtype) in arrays.items()}
 
 
 def open_pipeline(

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, unit
 from jaxssl.methods.forward import Network, check_batch_size, forward_head_once, freeze
+from jaxssl.methods.pairs import check_multi_crop
 from jaxssl.models.heads import MLP, gelu, torch_uniform, weight_normed_scores
 from jaxssl.schedules import cosine, linear_warmup
 from jaxssl.types import Leaf, Tree, View, ViewSpec
@@ -87,10 +88,8 @@ class DINO:
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises UserError if the views cannot be compared."""
-        sizes = [v.size for v in views]
-        if sizes.count(max(sizes)) < 2:
-            raise UserError("DINO compares global views: set --config.views.num_global=2 or more")
-        if self.needs_local and len(set(sizes)) == 1:
+        check_multi_crop("DINO", views)
+        if self.needs_local and all(view.is_global for view in views):
             raise UserError(
                 "method.needs_local asks for views smaller than the global ones, and there are "
                 "none: set --config.views.num_local=6, or --config.method.needs_local=False"

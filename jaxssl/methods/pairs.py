@@ -16,8 +16,21 @@ def pairs(num_views: int, targets: tuple[int, ...] = (0, 1)) -> list[tuple[int, 
 
 def check_targets(method: str, views: tuple[ViewSpec, ...]) -> None:
     """Raises UserError unless there are two views and both are global."""
-    kinds = {(view.size, view.scale) for view in views[:2]}
-    if len(views) < 2 or len(kinds) > 1:
+    if sum(view.is_global for view in views) < 2:
         raise UserError(
             f"{method} compares two global views of an image: set --config.views.num_global=2"
+        )
+
+
+def check_multi_crop(method: str, views: tuple[ViewSpec, ...]) -> None:
+    """Raises UserError unless two views or more are global, and larger than the local ones.
+
+    By their size the method tells them apart.
+    """
+    check_targets(method, views)
+    size = views[0].size
+    if any(view.size >= size for view in views if not view.is_global):
+        raise UserError(
+            f"{method} takes views of {size} pixels for global ones, and local views are as large: "
+            f"set --config.views.local_size={size // 2}"
         )

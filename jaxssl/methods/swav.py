@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxssl.errors import UserError
 from jaxssl.losses import cross_entropy, embedding_std, sinkhorn, unit
 from jaxssl.methods.forward import Network, check_batch_size, forward_head_once, freeze
+from jaxssl.methods.pairs import check_multi_crop
 from jaxssl.models.heads import MLP, scores, torch_uniform
 from jaxssl.types import Leaf, Tree, View, ViewSpec
 
@@ -69,9 +70,7 @@ class SwAV:
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises UserError if views or images cannot be compared or the queue does not fit."""
         check_batch_size("SwAV", batch_size)
-        sizes = [v.size for v in views]
-        if sizes.count(max(sizes)) < 2:
-            raise UserError("SwAV compares global views: set --config.views.num_global=2 or more")
+        check_multi_crop("SwAV", views)
         if self.queue_size < 0 or self.queue_size % batch_size:
             near = max(round(self.queue_size / batch_size), 1) * batch_size
             raise UserError(

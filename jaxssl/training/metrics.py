@@ -95,16 +95,23 @@ class TensorBoardEvents:
             self._writer.flush()
 
 
-def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
+def import_wandb() -> Any:
+    """The package, which is an extra; `UserError` if it is not installed."""
     try:
-        import wandb  # an extra: imported when asked for
+        import wandb
     except ImportError:
         raise UserError("config.wandb needs: pip install 'jaxssl[wandb]'") from None
+    return wandb
+
+
+def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
     # One run there for each workdir, continued when the workdir is; folders may share their name.
     path = workdir / "wandb_id"
     if not path.exists():
         write_text(path, secrets.token_hex(4))
-    return wandb.init(project=project, name=workdir.name, id=path.read_text(), resume="allow")
+    return import_wandb().init(
+        project=project, name=workdir.name, id=path.read_text(), resume="allow"
+    )
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -122,7 +129,8 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
         except UserError as error:
             damaged.append((number, error))
     if damaged and damaged != [(len(texts), damaged[0][1])]:
-        log.warning("%s; so are %d other lines of it", damaged[0][1], len(damaged) - 1)
+        others = f"; so are {len(damaged) - 1} other lines of it" if damaged[1:] else ""
+        log.warning("%s%s", damaged[0][1], others)
     return lines
 
 

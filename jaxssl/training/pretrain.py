@@ -1,7 +1,9 @@
 """Pre-training from a config: what it names is checked and opened, then the loop runs."""
 
+import functools
 import logging
 import pathlib
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,32 +13,53 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed, sharding
 from jaxssl.config import build, build_method, canvas_for, check
-from jaxssl.data import open_source
-from jaxssl.data.pipeline import Pipeline, open_pipeline
+from jaxssl.data import Source, open_source
+from jaxssl.data.batch_order import Order
+from jaxssl.data.canvas import CanvasSpec
+from jaxssl.data.pipeline import Pipeline, example_batch, open_pipeline
 from jaxssl.data.store import cache_folder
 from jaxssl.errors import UserError
+from jaxssl.evaluation import Pairs
 from jaxssl.methods import Method
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import load_init_variables
 from jaxssl.training.checkpoint import newest_step
 from jaxssl.training.health_monitor import HealthMonitor
 from jaxssl.training.loop import Loop
+from jaxssl.training.metrics import import_wandb
 from jaxssl.training.periodic_evaluation import PeriodicEvaluation, open_evaluation
 from jaxssl.training.sampler_refresh import Refresh
-from jaxssl.training.step import count_parameters, make_train_step, with_pretrained_encoder
+from jaxssl.training.step import (
+    TrainStep,
+    count_parameters,
+    make_train_step,
+    with_pretrained_encoder,
+)
 from jaxssl.training.trainer import Trainer
-from jaxssl.training.workdir import check_images, check_workdir, open_workdir
-from jaxssl.types import TrainState
+from jaxssl.training.workdir import Images, check_images, check_workdir, open_workdir
+from jaxssl.types import TrainState, Tree
 from jaxssl.views import ViewConfig
 
 log = logging.getLogger("jaxssl")
+
+
+class Plan(NamedTuple):
+    """All of a run that is known before an image is decoded, but for a sample of them."""
+
+    source: Source
+    canvas: CanvasSpec
+    images: Images
+    step: TrainStep
+    shapes: TrainState  # and shardings
+    weights: Tree  # that the encoder is to have at first; None: random ones
+    evaluation: Pairs
 
 
 def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 0) -> None:
     """Trains to the end, or continues what was begun in `workdir`.
 
     On SIGTERM or Ctrl-C it saves a checkpoint and raises a KeyboardInterrupt with the signal's
-    number. What can be checked is checked before anything is compiled or written. `profile` is a
+    number. What can be checked is checked before anything is decoded or compiled. `profile` is a
     number of steps of which there is to be a trace, in the workdir.
     """
     if profile < 0:
@@ -47,34 +70,52 @@ def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 
     if not distributed.is_first():
         log.setLevel(logging.WARNING)
     device_bytes = distributed.process_min(sharding.memory_per_device())
+    plan = plan_run(config, workdir, mesh)
+    with open_workdir(workdir, config, plan.images):
+        with distributed.raise_together():  # which may take hours
+            pipeline = open_data(config, plan.source, plan.canvas, device_bytes)
+        trainer = Trainer(plan.step, pipeline, mesh, config.seed)
+
+        def init() -> TrainState:
+            state = trainer.init()
+            return with_pretrained_encoder(state, plan.weights) if plan.weights else state
+
+        evaluate = PeriodicEvaluation(config, trainer, plan.evaluation)
+        watch = HealthMonitor(config, trainer)
+        refresh = Refresh(trainer, config.epochs)
+        loop = Loop(config, workdir, trainer, (evaluate, watch), refresh, profile)
+        with distributed.exit_on_peer_failure():
+            log_start(workdir, mesh, plan.shapes)
+            stopped_by = loop.run(plan.shapes, init)
+    if stopped_by:
+        raise KeyboardInterrupt(stopped_by)
+
+
+def plan_run(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Plan:
+    """Opens what a config names, for a run that begins in `workdir` or goes on there.
+
+    Raises UserError, in all processes, for whatever can be wrong with them.
+    """
     with distributed.raise_together():
         sharding.check_batch_size(config.batch_size, mesh)
         check_workdir(workdir, check(config))
+        if config.wandb and distributed.is_first():
+            import_wandb()
         method, encoder = build_method(config)
         check_sizes(config, encoder)
         weights = None
         if config.encoder.init and not newest_step(workdir / "checkpoints"):
             weights = load_init_variables(config, encoder)
-        evaluation = open_evaluation(config)
-        pipeline = open_data(config, method, device_bytes)
-        images = check_images(workdir, config, pipeline.source)
-    distributed.check_same(config=config.to_json(), images=pipeline.num_examples)
-    step = make_train_step(config, method, pipeline.steps_per_epoch)
-    trainer = Trainer(step, pipeline, mesh, config.seed)
-    shapes = trainer.shapes()
-
-    def init() -> TrainState:
-        state = trainer.init()
-        return with_pretrained_encoder(state, weights) if weights is not None else state
-
-    measurements = (PeriodicEvaluation(config, trainer, evaluation), HealthMonitor(config, trainer))
-    refresh = Refresh(trainer, config.epochs)
-    loop = Loop(config, workdir, trainer, measurements, refresh, profile)
-    with open_workdir(workdir, config, images), distributed.exit_on_peer_failure():
-        log_start(workdir, mesh, shapes)
-        stopped_by = loop.run(shapes, init)
-    if stopped_by:
-        raise KeyboardInterrupt(stopped_by)
+        source, canvas = open_images(config, method)
+        images = check_images(workdir, config, source)
+        order = Order(len(source), config.batch_size, config.seed)
+        step = make_train_step(config, method, order.steps_per_epoch)
+        init = functools.partial(step.init, num_examples=len(source))
+        shapes = jax.eval_shape(init, jax.random.key(0), example_batch(canvas, config.batch_size))
+        evaluation = open_evaluation(config)  # which decodes images, so all else comes before
+    distributed.check_same(config=config.to_json(), images=len(source))
+    shapes = sharding.replicated_specs(shapes, mesh)
+    return Plan(source, canvas, images, step, shapes, weights, evaluation)
 
 
 def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:
@@ -91,15 +132,25 @@ def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:
             raise UserError(f"{key} is {size}: {error}") from error
 
 
-def open_data(config: ConfigDict, method: Method, device_bytes: int) -> Pipeline:
-    """The pipeline that yields batches of canvases, decoded where its mode wants that.
+def open_images(config: ConfigDict, method: Method) -> tuple[Source, CanvasSpec]:
+    """The images to learn from, and what is kept of each; nothing is decoded but a sample of them.
 
-    `device_bytes`, the memory of a device, decides on the mode "auto".
+    Raises UserError if the method cannot learn from them.
     """
     source = open_source(config.data.source, seed=config.seed)
     canvas = canvas_for(config, source, build("sampler", config.sampler), method)
     views = ViewConfig(**config.views.to_dict()).specs()
     method.check(batch_size=config.batch_size, num_examples=len(source), views=views)
+    return source, canvas
+
+
+def open_data(
+    config: ConfigDict, source: Source, canvas: CanvasSpec, device_bytes: int
+) -> Pipeline:
+    """The pipeline that yields batches of canvases, decoded where its mode wants that.
+
+    `device_bytes`, the memory of a device, decides on the mode "auto".
+    """
     pipeline = open_pipeline(
         source,
         canvas,

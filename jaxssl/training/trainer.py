@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jax.stages import Wrapped
 
 from jaxssl import sharding
-from jaxssl.data.pipeline import Pipeline
+from jaxssl.data.pipeline import Pipeline, example_batch
 from jaxssl.image.pyramid import look_up
 from jaxssl.methods import Metrics
 from jaxssl.training.step import TrainStep
@@ -42,15 +42,9 @@ class Trainer:
         draw_keys = sharding.jit_init(lambda: tuple(jax.random.split(jax.random.key(seed))), mesh)
         self._key_init, self._key_steps = draw_keys()
         self._jitted = jit_train_step(step, mesh)
-        example, number = pipeline.example_batch(), pipeline.num_examples
-        init = functools.partial(step.init, batch=example, num_examples=number)
+        example = example_batch(pipeline.spec, pipeline.order.batch_size)
+        init = functools.partial(step.init, batch=example, num_examples=pipeline.num_examples)
         self._init = sharding.jit_init(init, mesh)
-
-    def shapes(self) -> TrainState:
-        """Shapes and shardings of a state."""
-        shapes = jax.eval_shape(self._init, self._key_init)
-        specs: TrainState = sharding.replicated_specs(shapes, self.mesh)
-        return specs
 
     def init(self) -> TrainState:
         """The state before the first step."""
