@@ -225,8 +225,9 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         method.hidden method.predictor_hidden method.bottleneck method.num_outputs
         method.num_prototypes method.iterations"""),
     ("0 or more", lambda x: x >= 0, """
-        seed data.pixels data.workers eval.every eval.size eval.health eval.in_context
+        data.pixels data.workers eval.every eval.size eval.health eval.in_context
         sampler.min_area"""),
+    ("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32, "seed"),  # JAX would cut a larger one
     ("more than 0", lambda x: x > 0, """
         eval.knn_temperature method.temperature method.student_temperature method.loss_scale
         method.teacher_temperature method.teacher_temperature_start method.epsilon"""),

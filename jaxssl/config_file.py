@@ -33,7 +33,7 @@ _NAMES = {"learning_rate": "lr"}  # of metrics, and of their keys
 def load_config(where: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of a file with `get_config()`, or of `path:variant`, changed and locked.
 
-    Overrides are `--config.key=value` each. Setting `method.name` (or that of another section)
+    Overrides are `--config.key=value` each. Another `method.name` (or that of another section)
     resets the section to the defaults of what was chosen; the other overrides come after.
     """
     path, _, variant = os.fspath(where).partition(":")

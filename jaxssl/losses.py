@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int
 from jaxssl.errors import UserError
 from jaxssl.types import Tree
 
+MAX_ENTRIES = 2**26  # of a matrix of similarities that a device has in memory at once
+
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """The rows of x, scaled to length one. A zero row stays zero."""
@@ -27,7 +29,7 @@ def contrastive(
     positives_in_denominator: bool = True,
     local_negatives: bool = True,
     image: Int[Array, " n"] | None = None,
-    max_entries: int = 2**26,
+    max_entries: int = MAX_ENTRIES,
 ) -> Float[Array, ""]:
     """Each row of `p` must pick, among the rows of `z`, its own group seen in another view.
 

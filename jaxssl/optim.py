@@ -62,6 +62,9 @@ class OptimizerConfig:
         for field, value in dataclasses.asdict(self).items():
             if isinstance(value, float) and not value >= 0:
                 raise UserError(f"optim.{field} is {value}; it must be 0 or more")
+        for field in ("momentum", "b1", "b2"):  # at 1 old gradients would never fade
+            if not getattr(self, field, 0.0) < 1:
+                raise UserError(f"optim.{field} is {getattr(self, field)}; it must be below 1")
         if not all(0 < at < 1 for at in self.milestones):
             raise UserError(
                 f"optim.milestones is {self.milestones}; give fractions of training in (0, 1)"

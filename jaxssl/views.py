@@ -107,7 +107,7 @@ def crop_view(
     pixels = augment(key_color, pixels, spec.color)
     planes = None
     if "region_planes" in canvas:
-        points = spec.size // POINT
+        points = max(1, spec.size // POINT)
         shape = canvas["planes_hw"]
         planes = pyramid.crop_nearest(canvas["region_planes"], shape, box, hw, points)
         planes = flip(key_flip, planes, views.flip_prob(), spec.color.flip_axis)

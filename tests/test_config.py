@@ -140,6 +140,7 @@ def test_defaults_and_build_are_inverse(tiny_encoder):
         ("--config.remat=5", "remat is '5'; it takes True or False"),
         ("--config.views.scale=(0.2,", "views.scale is '(0.2,'; it takes 2 finite numbers"),
         ("--config.epochs=0", "'epochs' is 0; it must be 1 or more"),
+        ("--config.seed=4294967296", "'seed' is 4294967296; it must be from 0 to 2**32 - 1"),
         ("--config.eval.health=-1", "'eval.health' is -1; it must be 0 or more"),
         ("--config.epochs", "--config.epochs has no value"),
         ("--config.method=simclr", "'method' is a section; set one of its keys"),

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import collectives
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxssl.methods import DetConS
+from jaxssl import sharding
+from jaxssl.methods import DetConS, detcon
 from jaxssl.methods.detcon import Latents
 
 B, R = 8, 5
@@ -101,3 +103,33 @@ def test_devices_share_the_comparison(tiny_encoder):
     n = 2 * B * R
     assert f"{n // 8},{n}]" in program
     assert f"{n},{n}]" not in program
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_groups_may_be_compared_one_after_another(tiny_encoder, monkeypatch, devices):
+    """A device has the matrices of as many groups in memory at once as one large one may take."""
+    batch, compared = 256, 8  # on eight devices four groups each
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    images = NamedSharding(mesh, PartitionSpec(None, "data"))
+    rng = np.random.default_rng(0)
+    p, z = rng.normal(size=(2, 2, batch, R, 6)).astype(np.float32)
+    region = rng.integers(0, 4, (2, batch, R))
+    own = {"images_compared": compared}
+
+    def run(p, z, region):
+        loss = functools.partial(contrast, tiny_encoder, z=z, region=region, **own)
+        return jax.value_and_grad(loss)(p)
+
+    def compiled():
+        jitted = jax.jit(sharding.with_mesh(mesh, run), in_shardings=(images,) * 3)
+        return jitted.lower(p, z, region).compile()
+
+    together = compiled()
+    monkeypatch.setattr(detcon, "MAX_ENTRIES", (2 * compared * R) ** 2)
+    in_turn = compiled()
+    rows = [jax.device_put(x, images) for x in (p, z, region)]
+    for one, other in zip(together(*rows), in_turn(*rows), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-8)
+    used = [program.memory_analysis().temp_size_in_bytes for program in (together, in_turn)]
+    assert used[1] < used[0]
+    assert not collectives(in_turn.as_text()).keys() & {"all-gather", "all-to-all"}

@@ -51,6 +51,7 @@ pytestmark = pytest.mark.usefixtures("small_encoders")
         ({"views__num_local": 6}, "views.local_size is 64, more than views.size, 16: set"),
         ({"optim__scale_lr_by_batch": "x"}, "unknown optim.scale_lr_by_batch 'x'"),
         ({"optim__constant_lr_for": "('predictor',)"}, "names predictor, which the method has not"),
+        ({"epochs": 999999999}, "epochs is 999999999, 3999999996 steps: train for less than 2**31"),
         ({"wandb": "scenes"}, "config.wandb needs: pip install"),
     ],
 )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
 from jaxssl.errors import UserError
 
+MAX_EXPAND = 100  # beyond which the sides of a grown box might exceed 32 bits
 TRIES = 10  # of torchvision's RandomResizedCrop before it takes the center
 
 

@@ -17,6 +17,7 @@ Only the grid is trained: with a ViT, evaluate its mean and not the class token.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import flax.linen as nn
@@ -27,7 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxssl.errors import UserError
 from jaxssl.image import region_pooling
-from jaxssl.losses import contrastive, embedding_std
+from jaxssl.losses import MAX_ENTRIES, contrastive, embedding_std
 from jaxssl.methods.forward import forward, images, stack_views
 from jaxssl.models.heads import MLP
 from jaxssl.types import Features, Leaf, Tree, View, ViewSpec
@@ -194,7 +195,28 @@ class DetCon:
             )
 
         rows = (p, latents.z, group, latents.view, image)
-        return v * jax.vmap(loss)(*map(parts, rows)).mean()
+        return v * _each(loss, *map(parts, rows)).mean()
+
+
+def _each(loss: Callable[..., Array], *groups: Array) -> Array:
+    """The loss of each of many groups of rows, whose matrices a device need not have all at once.
+
+    Those of a device are taken one after another, as many as fit together into the memory that one
+    large one may have, and again in the backward pass.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    number, rows = groups[0].shape[:2]
+    devices = 1 if mesh.empty or number % mesh.size else mesh.size
+    at_once = max(1, MAX_ENTRIES // rows**2)
+    if number // devices <= at_once:
+        return jax.vmap(loss)(*groups)
+
+    def in_turn(groups: tuple[Array, ...]) -> Array:
+        one = jax.checkpoint(lambda group: loss(*group))
+        return jax.lax.map(one, groups, batch_size=at_once)
+
+    per_device = [x.reshape(devices, -1, *x.shape[1:]) for x in groups]
+    return jax.vmap(in_turn)(tuple(per_device))
 
 
 def report(latents: Latents) -> dict[str, Array]:

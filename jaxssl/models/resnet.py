@@ -22,6 +22,7 @@ from jaxssl.errors import UserError
 from jaxssl.models.cpu_gradients import convolve, max_pool
 from jaxssl.types import Features
 
+MAX_CHANNELS = 64 * 64  # of the stem; the last layer of a bottleneck has 32 times as many
 # Residual blocks per stage. From 50 layers on they are bottlenecks.
 BLOCKS = {
     18: (2, 2, 2, 2),
@@ -138,8 +139,11 @@ class ResNet(nn.Module):
             raise UserError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
         if self.padding not in ("torch", "same"):
             raise UserError(f"unknown encoder.padding {self.padding!r}; choose torch or same")
-        if round(64 * self.width) < 1:
-            raise UserError(f"encoder.width {self.width} leaves no channels; 1/64 leaves one")
+        if not 1 <= round(64 * min(self.width, 1e9)) <= MAX_CHANNELS:
+            raise UserError(
+                f"encoder.width is {self.width}; give a factor from 1/64, which leaves one "
+                f"channel, to {MAX_CHANNELS // 64}"
+            )
         if self.dilated_stages not in range(4):
             raise UserError(
                 f"encoder.dilated_stages is {self.dilated_stages}; 0 to 3 stages halve the grid"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxssl.errors import UserError
-from jaxssl.image.boxes import grow_box, whole_box
+from jaxssl.image.boxes import MAX_EXPAND, grow_box, whole_box
 from jaxssl.samplers.random_crop import boxes_within
 from jaxssl.types import Batch, Tree, ViewSpec
 
@@ -33,8 +33,8 @@ class RegionCrop:
     needs_regions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.expand > 0:
-            raise UserError(f"sampler.expand is {self.expand}; it must be above 0")
+        if not 0 < self.expand <= MAX_EXPAND:
+            raise UserError(f"sampler.expand is {self.expand}; give a factor up to {MAX_EXPAND}")
 
     def init(self, num_examples: int) -> Tree:
         """No memory."""

@@ -157,11 +157,13 @@ class Loop:
                     ended = self._steps(state, start, OpenRun(checkpoints, reporter, stop))
                     return 0 if ended else stop.first or signal.SIGTERM
                 except DivergenceError as error:
-                    newest = checkpoints.newest()
-                    earlier = f" (or, without {folder / str(newest)}, from the one before)"
+                    newest, earlier = checkpoints.newest(), ""
+                    if newest:
+                        before = "one before" if checkpoints.steps()[1:] else "start"
+                        earlier = f" (or, without {folder / str(newest)}, from the {before})"
                     raise DivergenceError(
                         f"{error}; the newest checkpoint is of step {newest}. To go on from there"
-                        f"{earlier if newest else ''} more slowly, give the same command with a "
+                        f"{earlier} more slowly, give the same command with a "
                         f"lower rate, --config.optim.lr={self._config.optim.lr / 2:g}; "
                         "optim.clip_norm and dtype=float32 may help, too, in another --workdir"
                     ) from error

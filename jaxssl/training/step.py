@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from ml_collections import ConfigDict
 
 from jaxssl.config import build
+from jaxssl.errors import UserError
 from jaxssl.methods import Method, Metrics
 from jaxssl.optim import LearningRate
 from jaxssl.samplers import Sampler
@@ -84,6 +85,9 @@ class TrainStep:
 
 def make_train_step(config: ConfigDict, method: Method, steps_per_epoch: int) -> TrainStep:
     """The step of a run of `config.epochs` epochs of so many steps."""
+    total = config.epochs * steps_per_epoch
+    if total >= 2**31:  # by which the state counts them
+        raise UserError(f"epochs is {config.epochs}, {total} steps: train for less than 2**31")
     optim = build("optim", config.optim)
     length = (config.batch_size, steps_per_epoch, config.epochs)
     return TrainStep(
@@ -92,7 +96,7 @@ def make_train_step(config: ConfigDict, method: Method, steps_per_epoch: int) ->
         views=ViewConfig(**config.views.to_dict()),
         optimizer=optim.transform(*length),
         learning_rate=optim.schedule(*length),
-        total_steps=config.epochs * steps_per_epoch,
+        total_steps=total,
     )
 
 
