@@ -224,9 +224,8 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         eval.linear_epochs checkpoint.every checkpoint.keep views.size views.local_size method.dim
         method.hidden method.predictor_hidden method.bottleneck method.num_outputs
         method.num_prototypes method.iterations"""),
-    ("0 or more", lambda x: x >= 0, """
-        data.pixels data.workers eval.every eval.size eval.health eval.in_context
-        sampler.min_area"""),
+    ("0 or more", lambda x: x >= 0, """data.pixels data.workers sampler.min_area
+        eval.every eval.size eval.health eval.in_context"""),
     ("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32, "seed"),  # JAX would cut a larger one
     ("more than 0", lambda x: x > 0, """
         eval.knn_temperature method.temperature method.student_temperature method.loss_scale

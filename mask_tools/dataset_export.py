@@ -255,7 +255,7 @@ def _check_results(job: Job, results: Sequence[Finished], limits: tuple[float, f
     if faults.empty_images > (1 - min_matched) * len(job.source):
         raise UserError(
             f"{faults.empty_images} of {len(job.source)} images have annotations and no region so "
-            f"far, less than --min-matched {min_matched:g} have: {faults}"
+            f"far, less than --min-matched {min_matched:g} have: {faults}{faults.advice()}"
         )
 
 

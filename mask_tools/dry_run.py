@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from jaxssl.data.source import BrokenImage, keys_of
+from jaxssl.errors import UserError
 from jaxssl.terminal import format_table
 from mask_tools.images_to_segment import open_matched
 from mask_tools.matching import (
@@ -33,6 +34,15 @@ class DryRun:
     regions: Spread | None = None  # in each of them
     faults: Faults = dataclasses.field(default_factory=Faults)
     broken: tuple[str, ...] = ()
+
+    def check(self, min_matched: float) -> None:
+        """Raises `UserError` if so few of the images tried have a region that the export stops."""
+        if self.faults.empty_images > (1 - min_matched) * self.tried:
+            raise UserError(
+                f"the export would stop: {self.faults.empty_images} of {self.tried} images tried "
+                f"have annotations and no region, less than --min-matched {min_matched:g} have"
+                f"{self.faults.advice()}"
+            )
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{ending} {count}" for ending, count in self.endings.items())

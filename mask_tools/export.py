@@ -199,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         segmenter = _take_segmenter(options)
         if options.pop("dry_run"):
             names = ("source", "part", "unannotated", "min_matched")
-            print(check_dataset(segmenter=segmenter, **{name: options[name] for name in names}))
+            tried = check_dataset(segmenter=segmenter, **{name: options[name] for name in names})
+            print(tried)
+            tried.check(options["min_matched"])
             return status.code
         if options["out"] is None:
             raise UserError("--out is missing: the folder of the records; see --help")

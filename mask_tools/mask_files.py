@@ -235,13 +235,16 @@ def _read_yolo(files: Sequence[str], example: Example) -> list[Region]:
         except ValueError:
             values = np.zeros(0)
         points = values[1 : 1 + (len(values) - 1) // 2 * 2].reshape(-1, 2) * (width, height)
-        if len(points) == 2:
-            found.append(Region(b"", (height, width), fault="has no mask, a box only", name=name))
+        if len(points) == 2 and np.isfinite(points).all():
+            (center, sides), rest = points.tolist(), values[5:].tolist()
+            corner = [middle - side / 2 for middle, side in zip(center, sides, strict=True)]
+            entry: dict[str, Any] = {"bbox": [*corner, *sides], "score": next(iter(rest), None)}
+            found += read_entry(entry, (height, width), name)
         elif not len(points) or values[1:].min() < -0.5 or values[1:].max() > 1.5:
             fault = "is no line of a class and shares of width and height"
             found.append(Region(b"", (height, width), fault=fault, name=name))
         else:
-            entry: dict[str, Any] = {"points": points.ravel().tolist()}
+            entry = {"points": points.ravel().tolist()}
             if len(values) % 2 == 0:
                 entry["score"] = float(values[-1])
             found += read_entry(entry, (height, width), name)

@@ -27,28 +27,47 @@ _TOLERATED = 0.1  # fraction of a side by which points may lie outside
 _NEAR = 4  # below the largest value: what JPEG makes of it
 _NO_SCORE = float("nan")
 _EMPTY = "has a mask that covers no pixel"
+BOX_ONLY = "has no mask, a box only"
 
 
 def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
     """The region of an annotation: a dict with a segmentation and perhaps a score.
 
-    Without a score it is NaN. `size` is that of polygons; `name` is the annotation's.
+    Without a score it is NaN. `size` is that of polygons; `name` is the annotation's. A box alone
+    is at fault, but for `take_boxes`.
     """
+    fault = ""
     try:
         if not isinstance(entry, Mapping):
             raise UserError("is no annotation")
         given = next((entry[key] for key in _SEGMENTATION if entry.get(key)), None)
         if given is None:
-            raise UserError("has no mask, a box only" if entry.get("bbox") else "has no mask")
+            given, fault = _outline(entry.get("bbox")), BOX_ONLY
         score = next((entry[key] for key in SCORES if entry.get(key) is not None), None)
         if score is not None and not _is_score(score):
             raise UserError("has a score that is no number")
         rle, own = read_segmentation(given, size)
         if not mask_areas([rle])[0]:
             raise UserError(_EMPTY)
-    except UserError as fault:
-        return [Region(b"", size, fault=str(fault), name=name)]
-    return [Region(rle, own, _NO_SCORE if score is None else float(score), name=name)]
+    except UserError as error:
+        return [Region(b"", size, fault=str(error), name=name)]
+    score = _NO_SCORE if score is None else float(score)
+    return [Region(rle, own, score, fault=fault, name=name)]
+
+
+def _outline(box: Any) -> list[int | float]:
+    """The corners of COCO's box: x, y, width and height."""
+    if not box:
+        raise UserError("has no mask")
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_score, box))):
+        raise UserError("has a box that is not x, y, width and height")
+    x, y, width, height = box
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
+
+
+def take_boxes(regions: Sequence[Region]) -> list[Region]:
+    """The regions, those that are boxes alone among them: rectangles."""
+    return [dataclasses.replace(r, fault="") if r.fault == BOX_ONLY else r for r in regions]
 
 
 def _is_score(value: Any) -> bool:

@@ -14,6 +14,7 @@ from jaxssl.data.source import Example, Source, keys_of
 from jaxssl.errors import UserError
 from mask_tools.coco_json import CocoFile
 from mask_tools.mask_files import MaskFiles
+from mask_tools.mask_reader import BOX_ONLY
 from mask_tools.regions import Region
 
 MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
@@ -105,6 +106,10 @@ class Faults:
         return "; ".join(
             f"{fault}: {count} (first: {self.first[fault]})" for fault, count in self.count.items()
         )
+
+    def advice(self) -> str:
+        """What to do about them, where there is an option for it."""
+        return "; --boxes makes rectangles of boxes" if BOX_ONLY in self.count else ""
 
     def texts(self) -> dict[str, str]:
         """The lines of a table: texts by their names."""

@@ -145,6 +145,12 @@ def test_yolos_text(tmp_path):
     box, *others = (region.fault for region in find(tmp_path))
     assert box == "has no mask, a box only"
     assert others == ["is no line of a class and shares of width and height"] * 2
+    (tmp_path / "7.txt").write_text("0 0.5 0.5 0.2 0.4 0.9\n")
+    (taken,) = find(tmp_path, boxes=True)
+    rectangle = np.zeros((10, 20), bool)
+    rectangle[3:7, 8:12] = True
+    np.testing.assert_array_equal(decode_mask(taken.rle, taken.size), rectangle)
+    assert (taken.fault, taken.score) == ("", 0.9)
 
 
 @pytest.mark.parametrize("names", [("masks", "scores"), ("segmentation", "iou_predictions")])

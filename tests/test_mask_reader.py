@@ -17,6 +17,7 @@ from mask_tools.mask_reader import (
     read_entry,
     read_segmentation,
     stored_frame,
+    take_boxes,
     to_masks,
 )
 from mask_tools.regions import Region
@@ -56,10 +57,22 @@ def test_a_mask_in_every_form(given):
     assert (region.rle, region.size, region.score, region.fault) == (RLE, SIZE, 0.5, "")
 
 
+def test_a_box_alone_is_a_fault_unless_it_is_taken():
+    (region,) = read_entry({"bbox": [1, 2, 4, 3], "score": 0.5}, SIZE, "a")
+    assert region.fault == "has no mask, a box only"
+    crowd = Region(b"", SIZE, fault="is a crowd (iscrowd)")
+    taken, other = take_boxes([region, crowd])
+    rectangle = np.zeros(SIZE, bool)
+    rectangle[2:5, 1:5] = True
+    np.testing.assert_array_equal(decode_mask(taken.rle, SIZE), rectangle)
+    assert (taken.fault, taken.score, other) == ("", 0.5, crowd)
+
+
 @pytest.mark.parametrize(
     ("entry", "fault"),
     [
-        ({"bbox": [1, 1, 2, 2]}, "has no mask, a box only"),
+        ({"bbox": [1, 1, 2]}, "has a box that is not x, y, width and height"),
+        ({"bbox": [1, 1, -2, 0]}, "has a mask that covers no pixel"),
         ({"segmentation": []}, "has no mask"),
         ({"segmentation": None}, "has no mask"),
         ("entry", "is no annotation"),

@@ -64,6 +64,16 @@ def test_bad_annotations_are_left_out_and_the_images_stay(tmp_path, photos, caps
     assert read_info(tmp_path / "out").segmenter["left_out"] == {"train": left_out}
 
 
+def test_boxes_alone_are_regions_where_that_is_asked_for(tmp_path, photos, capsys):
+    write_coco(tmp_path / "a.json", [(i, None) for i in (1, 2, 3, 4)])
+    for command in (["--dry-run"], []):
+        assert run(photos, *coco(photos), *command) == 1
+        assert "--boxes makes rectangles of boxes" in capsys.readouterr().err
+        boxes = ["--boxes", "--out", str(tmp_path / "boxes")]
+        assert run(photos, *coco(photos), *boxes, *command) == 0
+    assert [*regions(tmp_path / "boxes").values()] == [1, 1, 1, 1]
+
+
 def test_images_all_of_whose_annotations_are_bad_are_an_error(tmp_path, photos, capsys):
     write_coco(tmp_path / "a.json", [(1, SQUARE), *((i, POINTS) for i in (2, 3, 4))])
     assert run(photos, *coco(photos)) == 1

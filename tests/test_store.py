@@ -221,19 +221,23 @@ def test_reasons_have_a_checksum_too(tmp_path):
     assert b"wont" not in path.read_bytes()
 
 
-def test_other_stores_of_a_source_are_named_once_with_their_size(tmp_path, caplog):
+def test_other_stores_of_a_source_are_named_once_with_their_size(tmp_path, caplog, monkeypatch):
     with caplog.at_level("INFO", "jaxssl.data"):
-        for source in (Counted(), Counted(), Counted(broken=(3,))):
+        for source in (Counted(), Counted(), Counted(broken=(4,))):
             opened(source, tmp_path)
-    store, size = store_folder(Counted(), SPEC, tmp_path), 0
+        assert "other decoded" not in caplog.text  # a process needs what it has opened itself
+        shutil.rmtree(store_folder(Counted(broken=(4,)), SPEC, tmp_path))
+        monkeypatch.setattr("jaxssl.data.store._used", set())
+        opened(Counted(broken=(3,)), tmp_path)
+    other, size = store_folder(Counted(), SPEC, tmp_path), 0
     for name in ("image", "hw", "label", "journal", "store.json"):
-        size += 512 * (store / name).stat().st_blocks
+        size += 512 * (other / name).stat().st_blocks
     (said,) = [message for message in caplog.messages if "other decoded" in message]
-    assert said.startswith(f"counted:1: {tmp_path} has other decoded images of it, {store.name} (")
+    assert said.startswith(f"counted:1: {tmp_path} has other decoded images of it, {other.name} (")
     assert f"({size / 1e9:.3g} GB); delete those that no run uses any more" in said
     caplog.clear()
-    for damaged in (b"{}", b"[", b'{"source": "folder:x"}'):
-        (store / "store.json").write_bytes(damaged)
+    for damaged in (b"{}", b"[", b'{"location": "folder:x"}'):
+        (other / "store.json").write_bytes(damaged)
         report.cache_clear()
         opened(Counted(broken=(4,)), tmp_path)
     assert "other decoded" not in caplog.text

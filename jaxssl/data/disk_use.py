@@ -1,6 +1,8 @@
 """The space that stores of canvases take, which are kept until someone deletes them."""
 
+import os
 import pathlib
+from collections.abc import Collection
 from typing import TypedDict
 
 from jaxssl.checked_files import read_json
@@ -8,17 +10,26 @@ from jaxssl.errors import UserError
 
 
 class _Description(TypedDict):
-    source: str
+    location: str
 
 
-def describe_others(folder: pathlib.Path, spec: str) -> str:
-    """A remark on complete stores beside one, of the same source string; "" if there are none.
+def location(spec: str) -> str:
+    """A source string that means the same in every folder; there may be many `folder:photos`."""
+    scheme, _, path = spec.partition(":")
+    if scheme not in ("folder", "records"):
+        return spec
+    return f"{scheme}:{os.path.abspath(os.path.expanduser(path))}"
 
-    They may be of an earlier state of its images, of other settings, or of another of its parts.
+
+def describe_others(folder: pathlib.Path, spec: str, used: Collection[pathlib.Path]) -> str:
+    """A remark on complete stores beside one, of the same source; "" if there are none.
+
+    They are of an earlier state of its images or of other settings. Those that this process has
+    `used` are of its other parts, or of another task.
     """
     sizes = {}
     for path in sorted(folder.parent.glob("canvases-*/store.json")):
-        if path.parent != folder and _source_of(path) == spec:
+        if path.parent not in (folder, *used) and _location_of(path) == location(spec):
             sizes[path.parent.name] = _bytes_on_disk(path.parent)
     if not sizes:
         return ""
@@ -29,10 +40,10 @@ def describe_others(folder: pathlib.Path, spec: str) -> str:
     )
 
 
-def _source_of(path: pathlib.Path) -> str:
-    """The source string in a `store.json`; "" if that is damaged, or was deleted meanwhile."""
+def _location_of(path: pathlib.Path) -> str:
+    """The source in a `store.json`; "" if that is damaged, or was deleted meanwhile."""
     try:
-        return read_json(path, _Description, advice="")["source"]
+        return read_json(path, _Description, advice="")["location"]
     except (UserError, OSError):
         return ""
 

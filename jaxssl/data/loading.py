@@ -1,5 +1,6 @@
 """Examples brought to arrays of fixed shapes, so that they stack, cache and gather."""
 
+import contextlib
 import functools
 import logging
 import math
@@ -16,7 +17,7 @@ Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 log = logging.getLogger("jaxssl.data")
 _TRIES = 10  # images that may be broken in a row
-MAX_BROKEN = 0.01  # share of the images to learn from that may be broken
+MAX_BROKEN = 0.01  # share of the images to learn from that may be broken; one image may anyway
 
 
 @runtime_checkable
@@ -104,10 +105,28 @@ def make_arrays(source: Source, index: int, spec: ArraySpec) -> Arrays:
     return spec.make(example, example.size)
 
 
+def readable_now(source: Source, broken: Iterable[int], spec: ArraySpec) -> set[int]:
+    """Those of the broken images that can be read now: a disk or a decoder may have been missing.
+
+    The identity of the source does not tell: their files are what they were.
+    """
+    readable = set()
+    for index in broken:
+        with contextlib.suppress(BrokenImage):
+            make_arrays(source, index, spec)
+            readable.add(index)
+    return readable
+
+
 @functools.cache
 def warn_broken(reason: str) -> None:
     """Names a broken image, the first time that it is met."""
     log.warning("skipped an image that cannot be read: %s", reason)
+
+
+def too_many(broken: int, images: int, share: float = MAX_BROKEN) -> bool:
+    """Whether so many of the images are broken that something else must be wrong."""
+    return broken > max(1, share * images)
 
 
 def describe_broken(source: Source, reasons: Sequence[str]) -> str:
@@ -137,7 +156,7 @@ class BrokenImages:
             log.warning(
                 "skipped an image that cannot be read, %s: %s", so_far, self._reasons[index]
             )
-        if len(self._reasons) > MAX_BROKEN * count:
+        if too_many(len(self._reasons), count):
             said = describe_broken(self._source, [*self._reasons.values()])
             allowed = f"at most {MAX_BROKEN:.0%} may be broken"
             raise UserError(f"{said}; {allowed}: repair or remove them")

@@ -23,18 +23,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from crc32c import crc32c
 
-from jaxssl.data.disk_use import describe_others
+from jaxssl.data.disk_use import describe_others, location
 from jaxssl.data.journal import Chunk, broken_images, line_of, noted_chunks, with_reasons
 from jaxssl.data.loading import (
     MAX_BROKEN,
     ArraySpec,
     describe_broken,
     find_arrays,
-    make_arrays,
+    readable_now,
     row_bytes,
     sample_sizes,
+    too_many,
 )
-from jaxssl.data.source import BrokenImage, Source, report
+from jaxssl.data.source import Source, report
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
 from jaxssl.progress import Progress
@@ -44,6 +45,7 @@ _CHECKERS = 16  # threads, most of which wait for the disk
 _SHOWN_BYTES = 2e9  # of a store that takes a while to check
 STORE_VERSION = 2  # raise it when canvases of the same source and spec come out different
 log = logging.getLogger("jaxssl.data")
+_used: set[pathlib.Path] = set()  # stores that this process has opened
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -107,6 +109,7 @@ def open_store(
             f"canvases cannot be kept in {folder}: {error}; choose another folder with "
             "data.cache_dir or JAXSSL_CACHE, or data.input 'stream'"
         ) from error
+    _used.add(folder)
     _report_broken(folder, source, chunks, max_broken)
     return _mapped(folder, spec, count)
 
@@ -118,12 +121,12 @@ def _complete(
     count, number, description = len(source), -(-len(source) // CHUNK), folder / "store.json"
     if is_complete(folder, spec, count):
         done = _kept(folder, spec, count, show=show)
-        if len(done) == number and not _readable_now(source, spec, done):
+        if len(done) == number and not readable_now(source, broken_images(done), spec):
             return done
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "fills"):
         kept = _kept(folder, spec, count, show=False)  # also by the run that held the lock before
-        readable = _readable_now(source, spec, kept)
+        readable = readable_now(source, broken_images(kept), spec)
         done = [c for c in kept if readable.isdisjoint(index for index, _ in c.broken)]
         if description.is_file():
             if len(done) == number:
@@ -140,19 +143,6 @@ def _complete(
     return done
 
 
-def _readable_now(source: Source, spec: ArraySpec, chunks: Sequence[Chunk]) -> set[int]:
-    """Those of the broken images that can be read now: a disk or a decoder may have been missing.
-
-    The identity of the source does not tell: their files are what they were.
-    """
-    readable = set()
-    for index in broken_images(chunks):
-        with contextlib.suppress(BrokenImage):
-            make_arrays(source, index, spec)
-            readable.add(index)
-    return readable
-
-
 def _describe(
     folder: pathlib.Path, source: Source, spec: ArraySpec, chunks: Sequence[Chunk]
 ) -> None:
@@ -162,6 +152,7 @@ def _describe(
             os.fsync(file.fileno())
     broken = [*broken_images(chunks).items()]
     content = {"source": source.spec, "canvas": dataclasses.asdict(spec), "broken": broken}
+    content |= {"location": location(source.spec)}
     write_text(folder / "store.json", json.dumps(content, indent=2))
 
 
@@ -173,7 +164,7 @@ def _report_broken(
     if not reasons:
         return
     said = describe_broken(source, reasons)
-    if len(reasons) > max_broken * len(source):
+    if too_many(len(reasons), len(source), max_broken):
         raise UserError(
             f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
             f"all are named in {folder / 'store.json'}"
@@ -189,7 +180,7 @@ def _fill(
     again = set(noted_chunks(folder / "journal")) if done else set[int]()
     if not done:
         _make_empty(folder, source, spec)
-        report(source.spec, describe_others(folder, source.spec))
+        report(source.spec, describe_others(folder, source.spec, _used))
     missing = sorted(set(range(-(-count // CHUNK))) - {chunk.number for chunk in done})
     there = count - sum(len(_rows(number, count)) for number in missing)
     write_text(folder / "journal", "".join(map(line_of, done)))

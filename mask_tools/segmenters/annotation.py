@@ -21,7 +21,7 @@ from jaxssl.errors import UserError
 from mask_tools.coco_json import open_instances
 from mask_tools.coco_panoptic import open_panoptic
 from mask_tools.mask_files import MaskFiles, broken_by, group
-from mask_tools.mask_reader import fit, flat_pixels, looks_soft, stored_frame
+from mask_tools.mask_reader import fit, flat_pixels, looks_soft, stored_frame, take_boxes
 from mask_tools.mat_files import read_mat
 from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
@@ -64,6 +64,7 @@ class Annotation:
     KEY is the path of the image in its folder, or the end of that path; a word such as _seg or
     _mask may follow. The option ignore gives the values that are not regions, and components makes
     a region of each connected part of a value. The option crowds keeps what is flagged as a crowd.
+    Of coco's annotations that have a box and no mask, the option boxes makes rectangles.
     The option stored says that annotations are of images as they are stored, before their EXIF
     orientation, where their size does not tell.
     """
@@ -76,6 +77,7 @@ class Annotation:
     components: bool = False
     crowds: bool = False
     stored: bool = False
+    boxes: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in IGNORED:
@@ -87,6 +89,7 @@ class Annotation:
             ("ignore", not is_json),
             ("components", not is_json),
             ("crowds", is_json),
+            ("boxes", self.format == "coco"),
             ("path", self.format != "source"),
         ):
             if getattr(self, option) and not applies:
@@ -116,6 +119,7 @@ class Annotation:
     def read(self, number: int, example: Example) -> list[Region]:
         """The annotated regions of the image, from the annotations of that number."""
         found = self._opened.read(number, stored_frame(example) if self.stored else example)
+        found = take_boxes(found) if self.boxes else found
         return [fit(region, example, stored=self.stored) for region in found]
 
     def opened(self) -> Opened | None:

@@ -11,7 +11,7 @@ from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.coco_json import open_results
 from mask_tools.mask_files import open_files
-from mask_tools.mask_reader import fit, stored_frame
+from mask_tools.mask_reader import fit, stored_frame, take_boxes
 from mask_tools.matching import Opened
 from mask_tools.regions import Region
 
@@ -31,9 +31,10 @@ class Proposals:
 
     Masks are bool, 0 and 1, 0 and 255, fractions (above 0.5 is inside) or logits (above 0). If
     min-score is not 0, masks whose score is below it are left out, and, if top is not 0, all but
-    the best so many of an image; either leaves out those without a score. The option stored says
-    that masks are of images as they are stored, before their EXIF orientation, where their size
-    does not tell.
+    the best so many of an image; either leaves out those without a score. Of what has a box and no
+    mask, in COCO's or YOLO's format, the option boxes makes rectangles. The option stored says that
+    masks are of images as they are stored, before their EXIF orientation, where their size does not
+    tell.
     """
 
     needs_original_size: ClassVar[bool] = True
@@ -43,6 +44,7 @@ class Proposals:
     min_score: float = 0.0
     top: int = 0
     stored: bool = False
+    boxes: bool = False
 
     def __post_init__(self) -> None:
         if not self.path or not pathlib.Path(self.path).exists():
@@ -70,9 +72,10 @@ class Proposals:
         """The masks of the image, from those of that number."""
         frame = stored_frame(example) if self.stored else example
         chosen_by_score = self.min_score != 0 or self.top != 0
+        read = self._opened.read(number, frame)
         found = [
             fit(region, example, stored=self.stored, needs_score=chosen_by_score)
-            for region in self._opened.read(number, frame)
+            for region in (take_boxes(read) if self.boxes else read)
         ]
         faulty = [region for region in found if region.fault]
         least = self.min_score or -math.inf  # scores may be logits
