@@ -52,4 +52,4 @@ if not TYPE_CHECKING:  # who checks types should find a name that does not exist
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

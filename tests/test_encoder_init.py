@@ -132,11 +132,17 @@ def test_the_card_has_results_of_the_same_step(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     entry = {"task": "linear", "dataset": "b", "seed": 0, "results": {"top1": 0.25}}
     entries = [entry | {"step": 7}, entry | {"step": 5, "results": {"top1": 0.125}}]
+    knn = {"step": 7, "task": "knn", "dataset": "b", "seed": 0}
+    for k, top1 in (([200], 0.625), ([5, 20], 0.75), ([200], 0.6875)):
+        entries.append(knn | {"results": {"top1": top1}, "protocol": {"k": k, "size": 32}})
     (tmp_path / "eval.json").write_text(json.dumps(entries))
     assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 0
     card = (tmp_path / "a.md").read_text()
     assert "| eval/a/knn_top1 | 0.7 |" in card
     assert "| b/linear, seed 0: top1 | 0.25 |" in card
+    assert "| b/knn, k [200], seed 0: top1 | 0.6875 |\n" in card
+    assert "| b/knn, k [5, 20], seed 0: top1 | 0.75 |\n" in card
+    assert "0.625" not in card
     assert "0.125" not in card
     assert "| 0.5 |" not in card
     assert "method.temperature = 0.07" in card

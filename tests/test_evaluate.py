@@ -14,6 +14,7 @@ from test_encoder_init import make_run
 
 import jaxssl
 from jaxssl import evaluate, sharding
+from jaxssl.errors import UserError
 from jaxssl.evaluate import results_table, save
 from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
 from jaxssl.evaluation.classification.linear_probe import PRESETS
@@ -219,9 +220,19 @@ def test_from_python_with_a_protocol_of_a_paper_and_labels_to_ignore(tmp_path, t
     assert [(p["k"], p["temperature"]) for p in (own, dino)] == [((40,), 0.1), ((20,), 0.07)]
     adapted = evaluate("objects:40", "knn", bn_adapt=True)[0]
     assert (own["bn_adapt"], adapted.protocol["bn_adapt"]) == (False, True)
-    settings = ("segmentation.steps=2", "segmentation.lr=0.1")
+    settings = "segmentation.steps=2"
     (record,) = evaluate("scenes:20", "segmentation", settings=settings, ignore_labels=(0,))
     assert record.protocol["ignore_labels"] == [0]
+
+
+def test_what_is_wrong_or_unwise_is_said_from_python(tmp_path, tiny_encoder, caplog):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), size=16, show=False)
+    assert len(repr(encoder)) < 1000  # without its weights
+    with pytest.raises(UserError, match="images of several sizes"):
+        encoder([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)])
+    jaxssl.evaluate_encoder(encoder, "objects:300", "knn", cache_dir=tmp_path)
+    assert "k = 200, more than the 30 images that a class has on average" in caplog.text
 
 
 def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):

@@ -51,7 +51,7 @@ def test_tables(table, tmp_path):
             "id,label\nz1,a1\nz2,x\nz3,y\nz4,z\n",
             "names 1 of 4 of the images, and not .*; a row .* is z4,z",
         ),
-        (None, "cannot be read as a table"),
+        (None, "t.csv does not exist"),
     ],
 )
 def test_tables_that_say_nothing(table, said, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -157,8 +158,19 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed, tmp_path, capsys):
     assert_same_run(undisturbed, tmp_path)
 
 
-def test_more_epochs_continue_a_finished_run(tmp_path):
+def test_more_epochs_continue_a_finished_run(tmp_path, capsys):
     assert run(tmp_path, epochs=1) == 0
+    shutil.rmtree(tmp_path / "checkpoints")
+    capsys.readouterr()
+    assert run(tmp_path, epochs=1) == 0
+    again = capsys.readouterr().err
+    assert "no checkpoint yet, one is saved every 3 steps: starting over" in again
+    assert "4 steps are done" not in again
+    assert run(tmp_path, epochs=1) == 0
+    finished = capsys.readouterr().err
+    assert "all 4 steps are done; to go on, set a larger --config.epochs" in finished
+    assert "time used" in again
+    assert "time used" not in finished
     assert run(tmp_path, epochs=2) == 0
     assert int(final_state(tmp_path)["step"]) == 8
 

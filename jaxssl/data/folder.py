@@ -108,7 +108,8 @@ class Folder:
         if by_key:
             keys = [key for key in keys if in_part(key, by_key)]
         if not keys:
-            empty = f"{path} has no images" + ("" if part is None else f" in its part {part!r}")
+            of_part = f" in its part {part!r}" if part and files else ""
+            empty = f"{path} has no images{of_part}"
             raise UserError(
                 empty + _why_empty(bool(by_key and files), _describe(self.left_out, masks))
             )

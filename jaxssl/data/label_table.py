@@ -96,7 +96,8 @@ def _read_rows(path: pathlib.Path) -> list[list[str]]:
     try:
         text = read_text(path, advice=advice)
     except OSError as error:
-        raise UserError(f"{path} cannot be read as a table of labels: {error}") from error
+        reason = f"cannot be read as a table of labels: {error.strerror}"
+        raise UserError(f"{path} {reason if path.exists() else 'does not exist'}") from error
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=lambda mark: (first.count(mark), text.count(mark)))
     with naming_damage(path, advice):

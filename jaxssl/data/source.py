@@ -34,7 +34,7 @@ class Regions:
     object: np.ndarray  # i64[R]: id of the object the region belongs to
     score: np.ndarray  # f32[R]: the segmenter's confidence, 1 if it has none
     level: np.ndarray  # i64[R]: which parameter set made it, 0 if there is one
-    rle: tuple[bytes, ...]  # R masks as COCO compressed run lengths
+    rle: tuple[bytes, ...] = dataclasses.field(repr=False)  # R masks as COCO compressed run lengths
 
     def __len__(self) -> int:
         return len(self.rle)
@@ -72,7 +72,8 @@ class Example:
     regions: Regions | None = None
     semantic: np.ndarray | None = None  # integer label map [h, w], where the source has one
     depth: np.ndarray | None = None  # f32[h, w], meters, 0 where it is not known
-    encoded: bytes | None = None  # the file's own JPEG or PNG bytes, where there is a file
+    # The file's own JPEG or PNG bytes, where there is a file.
+    encoded: bytes | None = dataclasses.field(default=None, repr=False)
     orientation: int = 1  # EXIF orientation of the file, from which the image was turned upright
 
     @property

@@ -52,7 +52,8 @@ TASKS: dict[str, Task] = {
 
 # What offers what tasks need; images are always there.
 _GIVES = {
-    "labels": "a folder with one folder per class, or a table: folder:PATH?labels=FILE.csv",
+    "labels": "a folder with a folder for each of two classes or more, or a table: "
+    "folder:PATH?labels=FILE.csv",
     "label maps": "a folder with images/train and labels/train in it, or records or a tfds: source "
     "with label maps",
     "regions": "records",

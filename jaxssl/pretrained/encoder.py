@@ -64,7 +64,7 @@ class Encoder:
     """A frozen encoder with its variables, on all devices."""
 
     network: nn.Module
-    variables: Tree
+    variables: Tree = dataclasses.field(repr=False)
     normalization: str  # a name in `augment.NORMALIZE`
     mesh: Mesh
     batch_size: int = 256  # images at once
@@ -103,7 +103,10 @@ class Encoder:
 
 
 def _checked(images: ArrayLike) -> np.ndarray:
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError as error:
+        raise UserError("images of several sizes; give those of one size at a time") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UserError(f"images are {images.dtype} of {images.shape}; give uint8 of [b, h, w, 3]")
     return images

@@ -144,12 +144,11 @@ class Loop:
                 state = init()
             start = int(jax.device_get(state.step))
             distributed.check_same(checkpoint=start)
+            self._log_begin(start)
             with (
                 open_reporter(self._config, self._workdir, self._per_epoch, start) as reporter,
                 self._profile,
             ):
-                if 0 < start < self._total:
-                    log.info("continuing at step %d of %d", start, self._total)
                 if self._is_due(start) and not self._is_measured(start):
                     with self._interruptible(stop):
                         self._measure(reporter, start, state)
@@ -193,10 +192,20 @@ class Loop:
             if save or measure:
                 interval.restart()
         else:
-            log.info("time used: %s", self._time)
+            if start < self._total:
+                log.info("time used: %s", self._time)
             return True
         self._log_stop(reporter, int(jax.device_get(state.step)))
         return False
+
+    def _log_begin(self, start: int) -> None:
+        if start == self._total:
+            log.info("all %d steps are done; to go on, set a larger --config.epochs", start)
+        elif start:
+            log.info("continuing at step %d of %d", start, self._total)
+        elif (self._workdir / "metrics.jsonl").exists():
+            every = self._config.checkpoint.every
+            log.info("no checkpoint yet, one is saved every %d steps: starting over", every)
 
     def _log_stop(self, reporter: Reporter, step: int) -> None:
         reporter.pause()

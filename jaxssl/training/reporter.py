@@ -67,5 +67,5 @@ def open_reporter(
         writer = None
         if first:
             writer = stack.enter_context(MetricsWriter(workdir, start, wandb=config.wandb))
-        bar = Progress(total, "training", done=start, unit="steps", show=first)
+        bar = Progress(total, "training", done=start, unit="steps", show=first and start < total)
         yield Reporter(writer, stack.enter_context(bar), config, steps_per_epoch)

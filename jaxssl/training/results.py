@@ -99,15 +99,24 @@ def append_entry(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
 
 
 def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
-    """Results of the weights of a step, measured during training and by `jaxssl.evaluate`."""
+    """Results of the weights of a step, measured during training and by `jaxssl.evaluate`.
+
+    Names of the latter have what differs in the protocols of one task: `k [20]`. The last result
+    of a protocol counts.
+    """
     found: dict[str, float] = {}
     for line in read_metrics(workdir):
         if line["step"] == step:
             found |= {k: v for k, v in line.items() if k.startswith("eval/")}
-    for entry in read_eval_records(workdir / "eval.json"):
-        if entry["step"] == step:
-            name = f"{entry['dataset']}/{entry['task']}, seed {entry['seed']}"
-            found |= {f"{name}: {k}": v for k, v in entry["results"].items()}
+    entries = [e for e in read_eval_records(workdir / "eval.json") if e["step"] == step]
+    for entry in entries:
+        same = [
+            e for e in entries if (e["dataset"], e["task"]) == (entry["dataset"], entry["task"])
+        ]
+        own, others = entry.get("protocol", {}), [e.get("protocol", {}) for e in same]
+        apart = [f", {k} {v}" for k, v in own.items() if any(o.get(k) != v for o in others)]
+        name = f"{entry['dataset']}/{entry['task']}{''.join(apart)}, seed {entry['seed']}"
+        found |= {f"{name}: {k}": v for k, v in entry["results"].items()}
     return list(found.items())
 
 

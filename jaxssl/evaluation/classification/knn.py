@@ -122,6 +122,12 @@ def check_knn(data: DataSet, protocol: Knn) -> None:
         log.warning(
             "%s: kNN with k = %d, the number of its labeled training images", data.spec, count
         )
+    elif protocol.k == (KNN_K,) and k * len(data.labeled.classes) > count:
+        log.warning(
+            "%s: kNN with k = %d, more than the %d images that a class has on average; set knn.k "
+            "(in training eval.knn_k) to 20, say",
+            *(data.spec, k, count // len(data.labeled.classes)),
+        )
     elif count < k:
         raise UserError(
             f"{data.spec} has {count} labeled images in its training part and kNN has "
