@@ -22,6 +22,7 @@ TITLES = {
     "single_objects": "images of one object",
     "mosaics": "mosaics of CIFAR-10",
     "streets": "streets of CamVid, tested on CIFAR-10",
+    "photograph_methods": "streets, other methods, tested on CIFAR-10",
     "photographs": "BSDS500, tested on CIFAR-10",
     "dense": "photographs, tested on CamVid's label maps (mean IoU)",
 }

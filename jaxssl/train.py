@@ -37,7 +37,8 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     """The flags of this command, and the overrides of the config."""
     parser = Parser(
         prog="python -m jaxssl.train",
-        description="Pre-trains an encoder. The same command again continues the run.",
+        description="Pre-trains an encoder. The same command again continues the run. "
+        "--config.KEY=VALUE overrides any key of the config; --print-config shows them all.",
         epilog="example: python -m jaxssl.train --config configs/quickstart.py:simclr "
         "--workdir runs/try --config.epochs=5 --config.eval.datasets=objects:1000",
         allow_abbrev=False,

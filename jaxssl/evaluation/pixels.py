@@ -195,7 +195,7 @@ def load_pixels(
         log.warning("%s: no pixel has a label value that is to be ignored: %s", name, absent)
     seen = set(pixels.meaning(np.array([*learned], np.uint8)).tolist())
     if unseen := [label for i, label in enumerate(pixels.classes) if i not in seen]:
-        log.warning("%s: no training pixel of the classes %s", name, ", ".join(unseen))
+        log.warning("%s: classes without a training pixel: %s", name, ", ".join(unseen))
     return pixels
 
 

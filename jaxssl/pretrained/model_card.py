@@ -26,7 +26,7 @@ _CARD = """\
 | encoder | {config.encoder.name}: `{encoder}` |
 | trained by | {config.method.name} with views by {config.sampler.name}, without labels |
 | data | `{config.data.source}` |
-| length | {metadata.step} steps of {config.batch_size} images, of {config.epochs} epochs |
+| length | {metadata.step} steps of {config.batch_size} images; all of it: {config.epochs} epochs |
 | format | {metadata.format}, written by jaxssl {metadata.jaxssl} |
 
 ## Use
