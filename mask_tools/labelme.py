@@ -1,6 +1,7 @@
-"""Shapes in labelme's JSON files: objects of several polygons, and masks."""
+"""Shapes in labelme's JSON files: objects of several polygons, rectangles, and masks."""
 
 import base64
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +28,16 @@ def join_groups(entries: Sequence[Any]) -> list[Any]:
             joined.append(entry | {"points": points})
         points.append(entry.get("points"))
     return joined
+
+
+def rectangle(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry with the box of labelme's rectangle, of which there are two corners."""
+    corners: Any = entry.get("points")
+    box = corners
+    with contextlib.suppress(TypeError, ValueError):
+        (x0, y0), (x1, y1) = corners
+        box = [min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)]
+    return {**entry, "points": None, "bbox": box}
 
 
 def read_patch(entry: Mapping[str, Any], size: Size, name: str) -> Region:

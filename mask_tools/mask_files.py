@@ -1,4 +1,4 @@
-"""Masks in a file or a folder for each image: arrays, JSON, YOLO's text, PNG files, label maps."""
+"""Masks in files of each image: arrays, JSON, YOLO's text, VOC's XML, PNG files, label maps."""
 
 import contextlib
 import csv
@@ -18,9 +18,10 @@ from jaxssl.data.folder import SUFFIXES, find_files
 from jaxssl.data.name_matching import masks_beside
 from jaxssl.data.source import BrokenImage, Example, Size
 from jaxssl.errors import UserError
-from mask_tools.labelme import join_groups, read_patch
+from mask_tools.labelme import join_groups, read_patch, rectangle
 from mask_tools.mask_reader import SCORES, read_array, read_entry, to_masks
 from mask_tools.regions import Region, from_mask
+from mask_tools.voc_xml import read_voc
 
 Reader = Callable[[Sequence[str], Example], list[Region]]
 
@@ -107,7 +108,8 @@ def _describe(endings: Counter[str]) -> str:
         return f" but {pickles[0]} files: {_NO_PICKLES}"
     counts = ", ".join(f"{count} {end or 'without an ending'}" for end, count in endings.items())
     lossy = " (JPEG changes values: save masks as PNG)" if endings[".jpg"] else ""
-    return f" but {counts}{lossy}" if counts else ""
+    boxes = " (boxes in XML files: --segmenter proposals --boxes)" if endings[".xml"] else ""
+    return f" but {counts}{lossy}{boxes}" if counts else ""
 
 
 def open_files(root: str) -> MaskFiles:
@@ -119,13 +121,14 @@ def open_files(root: str) -> MaskFiles:
     found = _endings(root)
     most = max(found[e] for e in (*_READERS, ".png"))
     notes = [e for e in (".txt", ".json") if found[e] == 1 < most]  # on masks, no masks
-    kinds = [e for e in _READERS if found[e] and e not in notes] or [".png"] * bool(found[".png"])
+    kinds = [e for e in _READERS if found[e] and e not in (*notes, ".xml")]
+    kinds = kinds or [e for e in (".png", ".xml") if found[e]][:1]
     if len(kinds) != 1:
         several = f"files of several kinds, {' and '.join(kinds)}"
         holds = several if kinds else f"no masks{_describe(found)}"
         raise UserError(
-            f"{root} holds {holds}; give a folder of KEY.npz, KEY.npy, KEY.json or KEY.txt, or of "
-            "KEY/0.png, KEY/1.png, ..."
+            f"{root} holds {holds}; give a folder of KEY.npz, KEY.npy, KEY.json, KEY.txt or "
+            "KEY.xml, or of KEY/0.png, KEY/1.png, ..."
         )
     if kinds == [".png"]:
         return group("PNG files of a mask each, no label maps", root, _group_pngs(root), _read_pngs)
@@ -216,6 +219,8 @@ def _read_json(files: Sequence[str], example: Example) -> list[Region]:
             found += read_entry(entry, size, name)
         elif kind == "mask":
             found.append(read_patch(entry, size, name))
+        elif kind == "rectangle":
+            found += read_entry(rectangle(entry), size, name)
         else:
             found.append(Region(b"", size, fault=f"is a {kind}, no polygon", name=name))
     return found
@@ -251,6 +256,11 @@ def _read_yolo(files: Sequence[str], example: Example) -> list[Region]:
     return found
 
 
+def _read_xml(files: Sequence[str], example: Example) -> list[Region]:
+    with broken_by(example):
+        return read_voc(pathlib.Path(files[0]), _sizes(example)[0])
+
+
 def _scores_beside(files: Sequence[str]) -> pathlib.Path:
     """The table that SAM writes beside the masks of an image."""
     return pathlib.Path(files[0]).parent / "metadata.csv"
@@ -281,4 +291,5 @@ _READERS: dict[str, tuple[Reader, str]] = {
     ".npy": (_read_arrays, "arrays of masks"),
     ".json": (_read_json, "JSON files of masks"),
     ".txt": (_read_yolo, "YOLO's text files"),
+    ".xml": (_read_xml, "Pascal VOC's XML files"),
 }

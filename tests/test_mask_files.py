@@ -89,6 +89,30 @@ def test_shapes_that_are_no_polygons_are_at_fault(tmp_path):
     assert faults == ["is not of its image's size: 20 x 10", "is a circle, no polygon"]
 
 
+def test_rectangles_of_labelme_and_of_voc_are_boxes_alone(tmp_path):
+    rectangle = np.zeros((10, 20), bool)
+    rectangle[3:7, 8:12] = True
+    shape = {"points": [[12, 7], [8, 3]], "shape_type": "rectangle"}
+    broken = {"points": [[12, 7]], "shape_type": "rectangle"}
+    content = json.dumps({"shapes": [shape, broken], "imageHeight": 10, "imageWidth": 20})
+    boxes = "<bndbox><xmin>9</xmin><ymin>4</ymin><xmax>12</xmax><ymax>7.0</ymax></bndbox>"
+    damaged = "<object><bndbox><xmin>x</xmin></bndbox></object>"
+    voc = f"<annotation><size/><object><name>a</name>{boxes}</object>{damaged}</annotation>"
+    for folder, name, text in (("labelme", "7.json", content), ("voc", "7.xml", voc)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+        faults = [region.fault for region in find(tmp_path / folder)]
+        assert faults == ["has no mask, a box only", "has a box that is not x, y, width and height"]
+        taken, _ = find(tmp_path / folder, boxes=True)
+        np.testing.assert_array_equal(decode_mask(taken.rle, taken.size), rectangle)
+    (tmp_path / "voc" / "7.xml").write_text(voc[:-9])
+    with pytest.raises(BrokenImage, match=r"7\.xml .*save it in Pascal VOC's format"):
+        find(tmp_path / "voc")
+    Image.fromarray(SMALL).save(tmp_path / "voc" / "7_0.png")  # masks, if there are any
+    (mask,) = find(tmp_path / "voc")
+    np.testing.assert_array_equal(decode_mask(mask.rle, mask.size), SMALL)
+
+
 def test_labelmes_groups_and_masks(tmp_path):
     parts = [BOXES[0], [[x + 4, y] for x, y in BOXES[0]], BOXES[1]]
     shapes = [{"label": "a", "points": b, "shape_type": "polygon", "group_id": 0} for b in parts]

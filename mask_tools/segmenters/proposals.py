@@ -25,6 +25,7 @@ class Proposals:
         PATH/KEY/0.png, 1.png, ...: one mask each; SAM's metadata.csv may be beside them
         PATH/KEY.npz   `masks` [n, h, w] and, optionally, `scores` [n]; or KEY.npy
         PATH/KEY.txt   YOLO's: a line of class x y x y ... for each mask
+        PATH/KEY.xml   Pascal VOC's boxes
 
     An image_id is the image's path in its folder, or the end of that path, with or without the
     file extension; if it is a number, the option images names the COCO file that explains it.
@@ -32,9 +33,8 @@ class Proposals:
     Masks are bool, 0 and 1, 0 and 255, fractions (above 0.5 is inside) or logits (above 0). If
     min-score is not 0, masks whose score is below it are left out, and, if top is not 0, all but
     the best so many of an image; either leaves out those without a score. Of what has a box and no
-    mask, in COCO's or YOLO's format, the option boxes makes rectangles. The option stored says that
-    masks are of images as they are stored, before their EXIF orientation, where their size does not
-    tell.
+    mask, the option boxes makes rectangles. The option stored says that masks are of images as they
+    are stored, before their EXIF orientation, where their size does not tell.
     """
 
     needs_original_size: ClassVar[bool] = True
