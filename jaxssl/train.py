@@ -86,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         meeting = (args.coordinator, args.num_processes, args.process_id)
         if args.distributed or any(m is not None for m in meeting):
             distributed.initialize(*meeting)
-        if len(runs) > 1:  # no run waits for hours to hear that it cannot start
-            for workdir, config in runs.items():
-                plan_run(config, workdir, sharding.make_mesh())
+        mesh = sharding.make_mesh()
+        # Before the first is trained, for hours perhaps, it is known whether the others can be.
+        plans = {workdir: plan_run(config, workdir, mesh) for workdir, config in runs.items()}
         for workdir, config in runs.items():
-            pretrain(config, workdir, profile=args.profile)
+            pretrain(config, workdir, profile=args.profile, plan=plans.pop(workdir))
         if distributed.is_first():
             if table := accuracy_table([*runs]):
                 print(table)

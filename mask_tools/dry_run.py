@@ -30,19 +30,28 @@ class DryRun:
     source: str
     endings: dict[str, int]  # of the images: how many have each
     matched: MatchReport | None
+    images: int = 0  # to be segmented
     tried: int = 0  # images whose annotations were read
     regions: Spread | None = None  # in each of them
     faults: Faults = dataclasses.field(default_factory=Faults)
     broken: tuple[str, ...] = ()
 
-    def check(self, min_matched: float) -> None:
-        """Raises `UserError` if so few of the images tried have a region that the export stops."""
-        if self.faults.empty_images > (1 - min_matched) * self.tried:
-            raise UserError(
-                f"the export would stop: {self.faults.empty_images} of {self.tried} images tried "
-                f"have annotations and no region, less than --min-matched {min_matched:g} have"
-                f"{self.faults.advice()}"
-            )
+    def check(self, min_matched: float, max_broken: float) -> str:
+        """A warning if an export of images like those that were tried stops, "" if it does not.
+
+        `UserError` if these are all images.
+        """
+        reason, empty = "", self.faults.empty_images
+        if len(self.broken) > max_broken * self.tried:
+            reason = f"{len(self.broken)} are broken, more than --max-broken {max_broken:g}"
+        elif empty > (1 - min_matched) * self.tried:
+            reason = f"{empty} have annotations and no region, less than --min-matched "
+            reason += f"{min_matched:g} have one{self.faults.advice()}"
+        if not reason:
+            return ""
+        if self.tried == self.images:
+            raise UserError(f"the export would stop: of {self.tried} images {reason}")
+        return f"warning: the export may stop: of {self.tried} images tried {reason}"
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{ending} {count}" for ending, count in self.endings.items())
@@ -92,4 +101,7 @@ def check_dataset(
         except BrokenImage as error:
             broken.append(str(error))
     regions = Spread(float(np.mean(counts)), min(counts), max(counts)) if counts else None
-    return DryRun(source, dict(endings), matched, len(tried), regions, read.faults, tuple(broken))
+    return DryRun(
+        *(source, dict(endings), matched, len(images)),
+        *(len(tried), regions, read.faults, tuple(broken)),
+    )

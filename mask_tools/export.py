@@ -201,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             names = ("source", "part", "unannotated", "min_matched")
             tried = check_dataset(segmenter=segmenter, **{name: options[name] for name in names})
             print(tried)
-            tried.check(options["min_matched"])
+            if warning := tried.check(options["min_matched"], options["max_broken"]):
+                print(warning, file=sys.stderr)
             return status.code
         if options["out"] is None:
             raise UserError("--out is missing: the folder of the records; see --help")

@@ -105,6 +105,16 @@ def test_devices_share_the_comparison(tiny_encoder):
     assert f"{n},{n}]" not in program
 
 
+def test_groups_that_lie_on_several_devices_are_compared_at_once(tiny_encoder, monkeypatch):
+    """A loop over them would be that of all devices, of which each went through all groups."""
+    monkeypatch.setattr(detcon, "MAX_ENTRIES", 1)
+    monkeypatch.setattr(jax.lax, "map", None)
+    mesh, rows = Mesh(np.array(jax.devices()), ("data",)), np.ones((2, 8, R, 6), np.float32)
+    ids = np.zeros((2, 8, R), np.int32)
+    run = functools.partial(contrast, tiny_encoder, images_compared=2)  # four groups
+    assert jax.eval_shape(sharding.with_mesh(mesh, run), rows, rows, ids).shape == ()
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_groups_may_be_compared_one_after_another(tiny_encoder, monkeypatch, devices):
     """A device has the matrices of as many groups in memory at once as one large one may take."""

@@ -74,6 +74,18 @@ def test_boxes_alone_are_regions_where_that_is_asked_for(tmp_path, photos, capsy
     assert [*regions(tmp_path / "boxes").values()] == [1, 1, 1, 1]
 
 
+def test_a_dry_run_of_a_part_of_the_images_only_warns(tmp_path, photos, capsys, monkeypatch):
+    monkeypatch.setattr("mask_tools.dry_run.TRIED", 2)  # the first and the last
+    write_coco(tmp_path / "a.json", [(1, None), (2, SQUARE), (3, SQUARE), (4, None)])
+    assert run(photos, *coco(photos), "--dry-run") == 0
+    warning = capsys.readouterr().err
+    assert "warning: the export may stop: of 2 images tried 2 have annotations and no" in warning
+    assert run(photos, *coco(photos)) == 0
+    (photos / "a" / "1.jpg").write_bytes(b"broken")
+    assert run(photos, *coco(photos), "--dry-run", "--min-matched", "0") == 0
+    assert "tried 1 are broken, more than --max-broken 0.01" in capsys.readouterr().err
+
+
 def test_images_all_of_whose_annotations_are_bad_are_an_error(tmp_path, photos, capsys):
     write_coco(tmp_path / "a.json", [(1, SQUARE), *((i, POINTS) for i in (2, 3, 4))])
     assert run(photos, *coco(photos)) == 1
@@ -176,8 +188,10 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, photos, capsys):
 
 def test_a_dry_run_tries_label_maps_of_the_source(tmp_path, photos, capsys):
     source = ["--segmenter", "annotation", "--format", "source", "--dry-run"]
-    assert run(photos, *source) == 0
-    assert "its source carries no label map" in capsys.readouterr().out
+    assert run(photos, *source) == 1
+    printed = capsys.readouterr()
+    assert "its source carries no label map" in printed.out
+    assert "the export would stop: of 4 images 4 are broken, more than" in printed.err
     assert export.main(["--source", "scenes:3", *source]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert re.search(r"regions of 3 images tried \d", out)

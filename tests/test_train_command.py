@@ -55,7 +55,8 @@ pytestmark = pytest.mark.usefixtures("small_encoders")
         ({"wandb": "scenes"}, "config.wandb needs: pip install"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, changes, message):
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, changes, message):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     (tmp_path / "empty").mkdir()
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -83,6 +84,22 @@ def test_a_folder_that_cannot_be_written_is_known_before_images_are_decoded(tmp_
     printed = capsys.readouterr().err
     assert "cannot write to --workdir" in printed
     assert "decoding scenes" not in printed
+
+
+def test_what_stops_while_images_are_decoded_has_begun_no_run(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(70):
+        Image.new("RGB", (40, 40), (i, 0, 0)).save(photos / f"{i}.png")
+    changes = {"sampler__name": "random_crop", "eval__datasets": "()", "epochs": 1}
+    changes |= {"data__source": f"folder:{photos}", "sampler__min_area": None}
+    for i in range(3):
+        (photos / f"{i}.png").write_bytes(b"broken")
+    assert run(tmp_path / "run", **changes) == 1
+    assert "3 of 70 images cannot be read" in capsys.readouterr().err
+    for i in range(3):
+        (photos / f"{i}.png").unlink()
+    assert run(tmp_path / "run", **changes, batch_size=8) == 0
 
 
 def command(*words, cwd):

@@ -3,14 +3,15 @@
 import os
 import pathlib
 from collections.abc import Collection
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from jaxssl.checked_files import read_json
 from jaxssl.errors import UserError
 
 
 class _Description(TypedDict):
-    location: str
+    source: str
+    location: NotRequired[str]  # stores of before have none: their source may be an absolute path
 
 
 def location(spec: str) -> str:
@@ -43,7 +44,8 @@ def describe_others(folder: pathlib.Path, spec: str, used: Collection[pathlib.Pa
 def _location_of(path: pathlib.Path) -> str:
     """The source in a `store.json`; "" if that is damaged, or was deleted meanwhile."""
     try:
-        return read_json(path, _Description, advice="")["location"]
+        description = read_json(path, _Description, advice="")
+        return description.get("location", description["source"])
     except (UserError, OSError):
         return ""
 

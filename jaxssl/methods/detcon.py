@@ -17,6 +17,7 @@ Only the grid is trained: with a ViT, evaluate its mean and not the class token.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -206,14 +207,14 @@ def _each(loss: Callable[..., Array], *groups: Array) -> Array:
     """
     mesh = jax.sharding.get_abstract_mesh()
     number, rows = groups[0].shape[:2]
-    devices = 1 if mesh.empty or number % mesh.size else mesh.size
-    at_once = max(1, MAX_ENTRIES // rows**2)
-    if number // devices <= at_once:
+    devices = 1 if mesh.empty else mesh.size
+    parts = math.ceil(number / devices / max(1, MAX_ENTRIES // rows**2))
+    if parts == 1 or number % devices:  # a loop over groups that are split would be that of all
         return jax.vmap(loss)(*groups)
 
     def in_turn(groups: tuple[Array, ...]) -> Array:
         one = jax.checkpoint(lambda group: loss(*group))
-        return jax.lax.map(one, groups, batch_size=at_once)
+        return jax.lax.map(one, groups, batch_size=math.ceil(number / devices / parts))
 
     per_device = [x.reshape(devices, -1, *x.shape[1:]) for x in groups]
     return jax.vmap(in_turn)(tuple(per_device))

@@ -92,7 +92,8 @@ class DINO:
         if self.needs_local and all(view.is_global for view in views):
             raise UserError(
                 "method.needs_local asks for views smaller than the global ones, and there are "
-                "none: set --config.views.num_local=6, or --config.method.needs_local=False"
+                f"none: set --config.views.num_local=6 --config.views.local_size="
+                f"{views[0].size // 2}, or --config.method.needs_local=False"
             )
         check_batch_size("DINO", batch_size, self.network, views)
 

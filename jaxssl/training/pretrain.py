@@ -36,7 +36,7 @@ from jaxssl.training.step import (
     with_pretrained_encoder,
 )
 from jaxssl.training.trainer import Trainer
-from jaxssl.training.workdir import Images, check_images, check_workdir, open_workdir
+from jaxssl.training.workdir import Images, begin_run, check_images, check_workdir, open_workdir
 from jaxssl.types import TrainState, Tree
 from jaxssl.views import ViewConfig
 
@@ -55,25 +55,31 @@ class Plan(NamedTuple):
     evaluation: Pairs
 
 
-def pretrain(config: ConfigDict, workdir: pathlib.Path | str, *, profile: int = 0) -> None:
+def pretrain(
+    config: ConfigDict,
+    workdir: pathlib.Path | str,
+    *,
+    profile: int = 0,
+    plan: Plan | None = None,
+) -> None:
     """Trains to the end, or continues what was begun in `workdir`.
 
     On SIGTERM or Ctrl-C it saves a checkpoint and raises a KeyboardInterrupt with the signal's
     number. What can be checked is checked before anything is decoded or compiled. `profile` is a
-    number of steps of which there is to be a trace, in the workdir.
+    number of steps of which there is to be a trace, in the workdir; `plan` what `plan_run` found
+    before.
     """
     if profile < 0:
         raise UserError(f"--profile {profile}: give the number of steps to trace, 1 or more")
     workdir = pathlib.Path(workdir)
     sharding.enable_compilation_cache(cache_folder(config.data.cache_dir) / "programs")
     mesh = sharding.make_mesh()
-    if not distributed.is_first():
-        log.setLevel(logging.WARNING)
     device_bytes = distributed.process_min(sharding.memory_per_device())
-    plan = plan_run(config, workdir, mesh)
-    with open_workdir(workdir, config, plan.images):
+    plan = plan or plan_run(config, workdir, mesh)
+    with open_workdir(workdir):
         with distributed.raise_together():  # which may take hours
             pipeline = open_data(config, plan.source, plan.canvas, device_bytes)
+        begin_run(workdir, config, plan.images)
         trainer = Trainer(plan.step, pipeline, mesh, config.seed)
 
         def init() -> TrainState:
@@ -96,6 +102,8 @@ def plan_run(config: ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Plan:
 
     Raises UserError, in all processes, for whatever can be wrong with them.
     """
+    if not distributed.is_first():
+        log.setLevel(logging.WARNING)
     with distributed.raise_together():
         sharding.check_batch_size(config.batch_size, mesh)
         check_workdir(workdir, check(config))

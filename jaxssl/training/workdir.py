@@ -126,19 +126,25 @@ def _writing(workdir: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, images: Images) -> Iterator[None]:
-    """Creates and locks the folder, which all processes of a run must share."""
+def open_workdir(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the folder, if need be, and locks it; all processes of a run must share it."""
     with contextlib.ExitStack() as stack:
         with distributed.raise_together():
             if distributed.is_first():
                 stack.enter_context(occupied(workdir))
-                changed = check_workdir(workdir, config)  # by a run that has ended since, too
-                for text in changed:
-                    log.info("%s goes on with %s", workdir, text)
-                create_workdir(workdir, config, images, changed)
-        with distributed.raise_together():
-            wait_for(workdir / "config.json")
         yield
+
+
+def begin_run(workdir: pathlib.Path, config: ConfigDict, images: Images) -> None:
+    """Notes in the folder what is trained there from now on."""
+    with distributed.raise_together():
+        if distributed.is_first():
+            changed = check_workdir(workdir, config)  # by a run that has ended since, too
+            for text in changed:
+                log.info("%s goes on with %s", workdir, text)
+            create_workdir(workdir, config, images, changed)
+    with distributed.raise_together():
+        wait_for(workdir / "config.json")
 
 
 def wait_for(path: pathlib.Path, seconds: float = SECONDS_TO_APPEAR) -> None:
