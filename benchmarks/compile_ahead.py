@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.config import build_method
-from jaxssl.config_file import load_config
+from jaxssl.config.file import load_config
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.training.step import TrainStep, make_train_step
 from jaxssl.training.trainer import jit_train_step

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 import jaxssl
 from jaxssl import sharding
-from jaxssl.evaluation import plan, run_tasks
+from jaxssl.evaluation.run import plan, run_tasks
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training.results import restore_encoder
 from jaxssl.training.workdir import environment

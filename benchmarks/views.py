@@ -27,7 +27,7 @@ from PIL import Image
 from scipy import ndimage
 
 from jaxssl.config import build
-from jaxssl.config_file import load_config
+from jaxssl.config.file import load_config
 from jaxssl.data.canvas import CanvasSpec, choose_pixels
 from jaxssl.data.source import Example
 from jaxssl.image.boxes import crop as exact_crop

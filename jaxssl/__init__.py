@@ -22,9 +22,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxssl.config_file import load_config as load_config
+    from jaxssl.config.file import load_config as load_config
     from jaxssl.data import open_source as open_source
-    from jaxssl.evaluation import evaluate_encoder as evaluate_encoder
+    from jaxssl.evaluation.run import evaluate_encoder as evaluate_encoder
     from jaxssl.export import export_encoder as export_encoder
     from jaxssl.pretrained.encoder import load_encoder as load_encoder
     from jaxssl.preview import draw_views as draw_views
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _PLACES = {
     "draw_views": "preview",
-    "evaluate_encoder": "evaluation",
+    "evaluate_encoder": "evaluation.run",
     "export_encoder": "export",
-    "load_config": "config_file",
+    "load_config": "config.file",
     "load_encoder": "pretrained.encoder",
     "open_source": "data",
     "pretrain": "training.pretrain",

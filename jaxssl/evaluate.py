@@ -16,7 +16,7 @@ from jaxssl import sharding, terminal
 from jaxssl.config import base
 from jaxssl.data import split_sources
 from jaxssl.errors import UserError
-from jaxssl.evaluation import TASKS, EvalRecord, plan, run_tasks
+from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.comparison import (
     compare,
     comparison_table,
@@ -24,6 +24,7 @@ from jaxssl.evaluation.comparison import (
     plan_comparison,
     with_spread,
 )
+from jaxssl.evaluation.run import EvalRecord, plan, run_tasks
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors

@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import sharding
-from jaxssl.config import BESIDE
+from jaxssl.config.parts import BESIDE
 from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
@@ -94,7 +94,7 @@ def export_encoder(
     print(f"{card}: the model card")
     if not in_torch:
         print(f"{format} has no encoder like this one: only jaxssl.load_encoder reads the file")
-    loaded = load_encoder(out)
+    loaded = load_encoder(out, config.encoder.name)
     compare_features(loaded, variables, metadata, out, code)
     return loaded
 

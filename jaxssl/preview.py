@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.config import base, build, build_method, canvas_for, defaults
-from jaxssl.config_file import load_config
+from jaxssl.config import base, build, build_method, defaults
+from jaxssl.config.file import load_config
 from jaxssl.data import Source, open_source
 from jaxssl.data.loading import stack_arrays
+from jaxssl.training.images import canvas_for
 from jaxssl.types import Batch
 from jaxssl.views import ViewConfig, choose_boxes, make_views
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from jaxssl import distributed, sharding
-from jaxssl.config_file import format_config, load_config
+from jaxssl.config.file import format_config, load_config
 from jaxssl.terminal import Parser, one_line_errors
 from jaxssl.training.pretrain import plan_run, pretrain
 from jaxssl.training.results import accuracy_table

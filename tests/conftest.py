@@ -40,7 +40,7 @@ install_import_hook(["jaxssl", "mask_tools"], "beartype.beartype")
 
 from tiny_encoder import TinyEncoder  # noqa: E402 - after the hook that checks shapes
 
-from jaxssl import config  # noqa: E402
+from jaxssl.config.parts import KNOWN  # noqa: E402
 from jaxssl.data.canvas import CanvasSpec  # noqa: E402
 from jaxssl.data.source import Example  # noqa: E402
 from jaxssl.methods import SimCLR  # noqa: E402
@@ -128,9 +128,9 @@ def make_trainer(tiny_encoder):
 def small_encoders(tiny_encoder, tmp_path_factory):
     """`encoder.name` may be tiny or vit; and all tests share a cache folder."""
     vit = functools.partial(ViT, dim=16, depth=1, heads=2)
-    known = config.KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
+    known = KNOWN["encoder"] | {"tiny": type(tiny_encoder), "vit": vit}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config.KNOWN, "encoder", known)
+        patch.setitem(KNOWN, "encoder", known)
         patch.setenv("JAXSSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
 

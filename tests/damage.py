@@ -30,7 +30,7 @@ from jaxssl.data.rle import encode_mask, mask_boxes
 from jaxssl.data.source import Example, Regions
 from jaxssl.errors import UserError
 from jaxssl.evaluate import save
-from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.training.metrics import MetricsWriter
 from jaxssl.training.workdir import check_images, create_workdir

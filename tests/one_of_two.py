@@ -14,7 +14,8 @@ import sys
 import jax
 from tiny_encoder import TinyEncoder
 
-from jaxssl import config, train
+from jaxssl import train
+from jaxssl.config.parts import KNOWN
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.errors import UserError
 
@@ -90,5 +91,5 @@ def main(process: int, port: str, folder: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 1)
-    config.KNOWN["encoder"]["tiny"] = TinyEncoder
+    KNOWN["encoder"]["tiny"] = TinyEncoder
     main(int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3]))

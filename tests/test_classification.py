@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from jaxssl import sharding
-from jaxssl.evaluation import TASKS, match, run_tasks
+from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.classification.augmented_images import TrainingImages
 from jaxssl.evaluation.classification.few_shot import FewShot
 from jaxssl.evaluation.classification.knn import Knn
@@ -21,6 +21,7 @@ from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.dense.overclustering import standardized
 from jaxssl.evaluation.features import adapt_batch_norm, standardizer
 from jaxssl.evaluation.probes import LinearProbe, Schedule, init_probes
+from jaxssl.evaluation.run import match, run_tasks
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import encoder as encoder_module
 from jaxssl.pretrained.encoder import Encoder

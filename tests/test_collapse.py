@@ -9,7 +9,8 @@ import pytest
 
 import jaxssl
 from jaxssl import sharding
-from jaxssl.config import base, defaults, flatten
+from jaxssl.config import base, defaults
+from jaxssl.config.checks import flatten
 from jaxssl.evaluation.collapse import (
     advise,
     alignment,

@@ -11,8 +11,8 @@ from test_encoder_init import make_run, run_export
 
 from jaxssl import evaluate
 from jaxssl.errors import UserError
-from jaxssl.evaluation import EvalRecord
 from jaxssl.evaluation.comparison import with_random_weights
+from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import load_encoder
 

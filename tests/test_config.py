@@ -5,8 +5,10 @@ import pathlib
 
 import pytest
 
-from jaxssl.config import KNOWN, base, build, check, complete, defaults, flatten
-from jaxssl.config_file import format_config, load_config
+from jaxssl.config import base, build, defaults
+from jaxssl.config.checks import check, complete, flatten
+from jaxssl.config.file import format_config, load_config
+from jaxssl.config.parts import KNOWN
 from jaxssl.errors import UserError
 from jaxssl.methods import SimCLR
 from jaxssl.samplers import RegionCrop

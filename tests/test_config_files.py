@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.config import build, flatten
-from jaxssl.config_file import load_config
+from jaxssl.config import build
+from jaxssl.config.checks import flatten
+from jaxssl.config.file import load_config
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.training.pretrain import check_sizes
 from jaxssl.training.step import make_train_step

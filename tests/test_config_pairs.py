@@ -7,8 +7,8 @@ import runpy
 
 import pytest
 
-from jaxssl.config import flatten
-from jaxssl.config_file import load_config
+from jaxssl.config.checks import flatten
+from jaxssl.config.file import load_config
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 

@@ -9,10 +9,10 @@ import pytest
 
 from jaxssl import sharding
 from jaxssl.data.source import Example
-from jaxssl.evaluation import also_from_scratch, choose_tasks, match, run_tasks
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.dense.linear_segmentation import LEARNING_RATES
 from jaxssl.evaluation.dense.pets_metrics import summarize
+from jaxssl.evaluation.run import also_from_scratch, choose_tasks, match, run_tasks
 from jaxssl.pretrained.encoder import Encoder
 
 TRAIN = {"epochs": 2, "batch_size": 8, "fraction": 0.5}

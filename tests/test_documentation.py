@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl import config as config_module
+from jaxssl.config import base, defaults
+from jaxssl.config.checks import flatten
+from jaxssl.config.parts import KNOWN
 from jaxssl.data import open_source
 from jaxssl.errors import UserError
 
@@ -86,7 +88,7 @@ def main_of(module):
 
 @pytest.fixture(scope="module")
 def reader(small_encoders, tmp_path_factory):
-    """A reader's folder: the configs, photographs, and images in folders of their classes."""
+    """A reader's folder: configs, photographs, images in folders of their classes, own modules."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "photos").mkdir()
@@ -98,9 +100,13 @@ def reader(small_encoders, tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(example.image).save(path)
     (folder / "cifar10").symlink_to("labeled")
+    for block in (block for page in PAGES.values() for block in blocks(page, "python")):
+        if named := re.match(r"# (\w+\.py)\n", block):
+            (folder / named[1]).write_text(block)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxssl.data.tfds._open", download)
         patch.chdir(folder)
+        patch.syspath_prepend(folder)
         yield folder
 
 
@@ -181,7 +187,7 @@ def test_links(name):
             assert anchor in anchors(path.read_text()), f"{name}: no #{anchor} in {path.name}"
 
 
-def test_flags_and_keys_exist(capsys):
+def test_flags_and_keys_exist(capsys, reader):
     """Those named anywhere on a page."""
     text = "".join(page for name, page in PAGES.items() if name != "CHANGELOG.md")
     scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests" / "faults").glob("*.py")]
@@ -190,14 +196,11 @@ def test_flags_and_keys_exist(capsys):
         with pytest.raises(SystemExit):
             main_of(module)(["--help"])
         known += capsys.readouterr().out
-    keys = set(config_module.flatten(config_module.base()))
+    keys = set(flatten(base()))
     sections = {key.partition(".")[0] for key in keys if "." in key}
-    options = {
-        f"{section}.{field}"
-        for section, names in config_module.KNOWN.items()
-        for name in names
-        for field in config_module.defaults(section, name)
-    }
+    parts = [(section, name) for section, names in KNOWN.items() for name in names]
+    parts += re.findall(r"--config\.(\w+)\.name=(\w+:\w+)", text)  # of the reader's own
+    options = {f"{section}.{field}" for section, name in parts for field in defaults(section, name)}
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--config"} - LAUNCHERS
     assert not {flag for flag in flags if flag not in known}
     named = set(re.findall(r"--config\.([a-z_.]+)=", text))

@@ -16,7 +16,8 @@ from test_weight_files import harmful_files
 
 import jaxssl
 from jaxssl import evaluate, export, sharding
-from jaxssl.config import KNOWN, base, build_method, defaults
+from jaxssl.config import base, build_method, defaults
+from jaxssl.config.parts import KNOWN
 from jaxssl.errors import UserError
 from jaxssl.image.augment import normalize
 from jaxssl.methods import METHODS

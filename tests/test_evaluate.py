@@ -16,11 +16,12 @@ import jaxssl
 from jaxssl import evaluate, sharding
 from jaxssl.errors import UserError
 from jaxssl.evaluate import results_table, save
-from jaxssl.evaluation import TASKS, EvalRecord, choose_tasks, match
+from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.classification.linear_probe import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.protocols import change, with_presets
+from jaxssl.evaluation.run import EvalRecord, choose_tasks, match
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training import results

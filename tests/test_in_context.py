@@ -10,11 +10,12 @@ from test_whole_images import Odd
 
 from jaxssl import sharding
 from jaxssl.data.label_maps import VOID
-from jaxssl.evaluation import TASKS, evaluate_encoder
+from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.dense import in_context as module
 from jaxssl.evaluation.dense.in_context import InContext
 from jaxssl.evaluation.dense.whole_images import grids_of
+from jaxssl.evaluation.run import evaluate_encoder
 from jaxssl.pretrained.encoder import Encoder
 
 TASK = TASKS["in_context"]

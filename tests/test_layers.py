@@ -18,7 +18,6 @@ LAYERS = [
     {"views", "methods"},
     {"sharding"},
     {"distributed", "config"},
-    {"config_file"},
     {"pretrained"},
     {"evaluation"},
     {"training"},

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.config import base, build, build_method, canvas_for
+from jaxssl.config import base, build, build_method
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.source import Example
 from jaxssl.preview import cut_views, describe_views, preview_config
+from jaxssl.training.images import canvas_for
 from jaxssl.views import ViewConfig, make_views
 from mask_tools.regions import collect, from_labels
 

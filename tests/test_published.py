@@ -4,7 +4,7 @@ import pytest
 
 from jaxssl.config import base, defaults
 from jaxssl.evaluate import results_table
-from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.published import _data_set, anchors, published
 

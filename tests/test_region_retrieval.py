@@ -11,7 +11,6 @@ from jaxssl import sharding
 from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import BrokenImage
 from jaxssl.data.synthetic.scenes import Scenes
-from jaxssl.evaluation import choose_tasks, match, run_tasks
 from jaxssl.evaluation import region_retrieval as module
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.region_retrieval import (
@@ -21,6 +20,7 @@ from jaxssl.evaluation.region_retrieval import (
     region_classes,
     retrieval,
 )
+from jaxssl.evaluation.run import choose_tasks, match, run_tasks
 from jaxssl.pretrained.encoder import Encoder
 
 

@@ -19,7 +19,7 @@ from jaxssl import evaluate, export, report
 from jaxssl.config import base, defaults
 from jaxssl.errors import UserError
 from jaxssl.evaluate import save
-from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.page import KINDS, make_card, render
 from jaxssl.reporting.pictures import Picture, class_table, color, confusion_matrix

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from jaxssl import config as config_module
 from jaxssl import sharding, train
+from jaxssl.config import base
 from jaxssl.data import open_source
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.loading import stack_arrays
@@ -111,7 +111,7 @@ def train_step(state, batch):
 
 
 def run(setting, workdir):
-    config = config_module.base()
+    config = base()
     config.epochs, config.batch_size, config.checkpoint.keep = 3, 16, 9
     workdir.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:

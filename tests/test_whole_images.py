@@ -13,7 +13,6 @@ import sklearn.metrics
 from jaxssl.config import base
 from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
-from jaxssl.evaluation import choose_tasks, match, run_tasks
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.whole_images import (
@@ -24,6 +23,7 @@ from jaxssl.evaluation.dense.whole_images import (
     predict_whole,
     whole_images,
 )
+from jaxssl.evaluation.run import choose_tasks, match, run_tasks
 from jaxssl.image.augment import normalize
 from jaxssl.models.dense import Dense, DepthHead, FcnHead
 from jaxssl.models.padded import resize_within

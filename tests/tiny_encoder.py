@@ -6,7 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxssl import config, train
+from jaxssl import train
+from jaxssl.config.parts import KNOWN
 from jaxssl.types import Features
 
 
@@ -26,5 +27,5 @@ class TinyEncoder(nn.Module):
 
 
 if __name__ == "__main__":
-    config.KNOWN["encoder"]["tiny"] = TinyEncoder
+    KNOWN["encoder"]["tiny"] = TinyEncoder
     sys.exit(train.main(sys.argv[1:]))

@@ -27,8 +27,9 @@ from ml_collections import ConfigDict
 from jaxssl import sharding
 from jaxssl.config import build_method
 from jaxssl.image.pyramid import look_up
+from jaxssl.training.images import open_data, open_images
 from jaxssl.training.metrics import read_metrics
-from jaxssl.training.pretrain import open_data, open_images, pretrain
+from jaxssl.training.pretrain import pretrain
 from jaxssl.training.step import make_train_step
 from jaxssl.training.trainer import Trainer, jit_train_step
 from jaxssl.types import Tree

@@ -29,8 +29,8 @@ from measure import images_per_second
 from jaxssl.config import build_method
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.terminal import format_table
+from jaxssl.training.images import open_data, open_images
 from jaxssl.training.metrics import read_metrics
-from jaxssl.training.pretrain import open_data, open_images
 from jaxssl.training.workdir import environment
 
 HERE = pathlib.Path(__file__).parent

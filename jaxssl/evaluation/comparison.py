@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from jaxssl import sharding
 from jaxssl.errors import UserError
-from jaxssl.evaluation import EvalRecord, Pairs, match, run_tasks
 from jaxssl.evaluation.classification.few_shot import FEW_SHOT
 from jaxssl.evaluation.datasets import open_configured
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.protocols import change
+from jaxssl.evaluation.run import EvalRecord, Pairs, match, run_tasks
 from jaxssl.evaluation.task import Task
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import Encoder, load_encoder

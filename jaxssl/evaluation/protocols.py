@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxssl.config import LIMITS
+from jaxssl.config.checks import LIMITS
 from jaxssl.errors import UserError
 from jaxssl.evaluation.task import Task
 from jaxssl.renamed import SETTINGS

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.config import KNOWN, build, defaults
+from jaxssl.config import build, defaults
+from jaxssl.config.parts import KNOWN
 from jaxssl.errors import UserError
 from jaxssl.models import variable_shapes
 from jaxssl.models.vit import ViT

@@ -208,6 +208,11 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
         metadata = _recognize(path, weights, name, prefix)
     with naming_damage(path, AGAIN):
         encoder = ConfigDict(metadata.encoder)
+        if ":" in encoder.name and not name:  # a file that is downloaded chooses no code to run
+            raise UserError(
+                f"{path} is of {encoder.name}, which is not jaxssl's own; to import it, give "
+                f"--encoder-name {encoder.name} (in Python: load_encoder(path, name))"
+            )
         known = set(defaults("encoder", encoder.name))
     if name not in ("", encoder.name):
         raise UserError(f"{path} says that it is of {encoder.name}, not of {name}")

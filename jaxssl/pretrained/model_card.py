@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from jaxssl.config import flatten
+from jaxssl.config.checks import flatten
 from jaxssl.models.resnet import BLOCKS, ResNet
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained.metadata import Metadata

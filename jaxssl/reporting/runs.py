@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl.config import flatten
+from jaxssl.config.checks import flatten
 from jaxssl.training.metrics import read_metrics
 from jaxssl.training.results import EvalEntry, read_eval_records
 from jaxssl.training.workdir import Environment, find_runs, read_config, read_environment

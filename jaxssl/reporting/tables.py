@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from jaxssl.config import all_keys, flatten
+from jaxssl.config.checks import all_keys, flatten
 from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
 

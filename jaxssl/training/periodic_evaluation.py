@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from jaxssl.evaluation import Pairs, choose_tasks, match, run_tasks, with_config
 from jaxssl.evaluation.datasets import open_configured
+from jaxssl.evaluation.run import Pairs, choose_tasks, match, run_tasks, with_config
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training.trainer import Trainer
 from jaxssl.types import TrainState

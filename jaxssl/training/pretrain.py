@@ -12,19 +12,20 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl import distributed, sharding
-from jaxssl.config import build, build_method, canvas_for, check
-from jaxssl.data import Source, open_source
+from jaxssl.config import build_method
+from jaxssl.config.checks import check
+from jaxssl.data import Source
 from jaxssl.data.batch_order import Order
 from jaxssl.data.canvas import CanvasSpec
-from jaxssl.data.pipeline import Pipeline, example_batch, open_pipeline
+from jaxssl.data.pipeline import example_batch
 from jaxssl.data.store import cache_folder
 from jaxssl.errors import UserError
-from jaxssl.evaluation import Pairs
-from jaxssl.methods import Method
+from jaxssl.evaluation.run import Pairs
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import load_init_variables
 from jaxssl.training.checkpoint import newest_step
 from jaxssl.training.health_monitor import HealthMonitor
+from jaxssl.training.images import open_data, open_images
 from jaxssl.training.loop import Loop
 from jaxssl.training.metrics import import_wandb
 from jaxssl.training.periodic_evaluation import PeriodicEvaluation, open_evaluation
@@ -38,7 +39,6 @@ from jaxssl.training.step import (
 from jaxssl.training.trainer import Trainer
 from jaxssl.training.workdir import Images, begin_run, check_images, check_workdir, open_workdir
 from jaxssl.types import TrainState, Tree
-from jaxssl.views import ViewConfig
 
 log = logging.getLogger("jaxssl")
 
@@ -138,44 +138,6 @@ def check_sizes(config: ConfigDict, encoder: nn.Module) -> None:
             variable_shapes(encoder, size)
         except UserError as error:
             raise UserError(f"{key} is {size}: {error}") from error
-
-
-def open_images(config: ConfigDict, method: Method) -> tuple[Source, CanvasSpec]:
-    """The images to learn from, and what is kept of each; nothing is decoded but a sample of them.
-
-    Raises UserError if the method cannot learn from them.
-    """
-    source = open_source(config.data.source, seed=config.seed)
-    canvas = canvas_for(config, source, build("sampler", config.sampler), method)
-    views = ViewConfig(**config.views.to_dict()).specs()
-    method.check(batch_size=config.batch_size, num_examples=len(source), views=views)
-    return source, canvas
-
-
-def open_data(
-    config: ConfigDict, source: Source, canvas: CanvasSpec, device_bytes: int
-) -> Pipeline:
-    """The pipeline that yields batches of canvases, decoded where its mode wants that.
-
-    `device_bytes`, the memory of a device, decides on the mode "auto".
-    """
-    pipeline = open_pipeline(
-        source,
-        canvas,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        mode=config.data.input,
-        workers=config.data.workers,
-        cache_dir=config.data.cache_dir or None,
-        device_bytes=device_bytes,
-        devices=jax.device_count(),
-        share=sharding.share(),
-        progress=distributed.is_first(),
-    )
-    log.info("%s: %d images; %s", source.spec, pipeline.num_examples, pipeline.reason)
-    if cut := canvas.describe_cut(source):
-        log.info("%s: %s", source.spec, cut)
-    return pipeline
 
 
 def log_start(workdir: pathlib.Path, mesh: Mesh, state: TrainState) -> None:

@@ -12,7 +12,7 @@ from jaxssl import sharding
 from jaxssl.checked_files import read_json
 from jaxssl.config import build_method
 from jaxssl.errors import UserError
-from jaxssl.evaluation import EvalRecord
+from jaxssl.evaluation.run import EvalRecord
 from jaxssl.files import locked, write_text
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import Encoder

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed
 from jaxssl.checked_files import damage_of, read_json
-from jaxssl.config import build_method, check, complete, flatten
+from jaxssl.config import build_method
+from jaxssl.config.checks import check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError

@@ -12,16 +12,9 @@ from typing import cast
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl.config import (
-    KNOWN,
-    all_keys,
-    check,
-    check_sections,
-    defaults,
-    fitting,
-    flatten,
-    kind_of,
-)
+from jaxssl.config import defaults
+from jaxssl.config.checks import all_keys, check, check_sections, fitting, flatten, kind_of
+from jaxssl.config.parts import KNOWN
 from jaxssl.data import split_sources
 from jaxssl.errors import UserError
 from jaxssl.renamed import CONFIG_KEYS

@@ -1,0 +1,155 @@
+"""Methods, samplers and encoders that are not jaxssl's own: `--config.method.name=module:Class`."""
+
+import textwrap
+
+import numpy as np
+import pytest
+from small_run import final_state, losses, run
+
+import jaxssl
+from jaxssl import evaluate, export
+from jaxssl.config import build, defaults
+from jaxssl.config.file import load_config
+from jaxssl.config.parts import KNOWN
+from jaxssl.errors import UserError
+
+MODULE = textwrap.dedent('''
+    """What a researcher may write beside their config."""
+
+    import dataclasses
+    from typing import Any, ClassVar
+
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from jaxssl.losses import embedding_std
+    from jaxssl.methods import SimCLR
+    from jaxssl.methods.forward import State, forward, images
+    from jaxssl.samplers import RandomCrop
+    from jaxssl.types import Features
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Alignment(SimCLR):
+        """Wang and Isola, arXiv 2005.10242: alignment and uniformity of two views."""
+
+        weight: float = 1.0  # of uniformity
+        scales: tuple[float, ...] = ()
+
+        def loss(self, params, state, views, *, key, t):
+            projected, batch_stats = forward(
+                self.network, params, state.batch_stats, images(views), True, key=key
+            )
+            x, y = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in projected)
+            apart = jnp.sum((x[:, None] - x[None, :]) ** 2, axis=-1)
+            uniform = jax.nn.logsumexp(-2 * apart) - jnp.log(apart.size)
+            loss = jnp.mean(jnp.sum((x - y) ** 2, axis=-1)) + self.weight * uniform
+            return loss, (State(batch_stats=batch_stats), {"embedding_std": embedding_std(x)})
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Corner(RandomCrop):
+        """The upper left quarter, for every view."""
+
+        def boxes(self, key, example, memory, specs):
+            height, width = example["hw"] // 2
+            box = jnp.stack([0, 0, height, width]).astype(jnp.float32)
+            return jnp.tile(box, (len(specs), 1)), jnp.zeros((), bool)
+
+
+    class Patches(nn.Module):
+        """A single layer."""
+
+        dtype: Any
+        remat: bool
+        dim: int = 8
+
+        @nn.compact
+        def __call__(self, x, train=True):
+            grid = nn.Conv(self.dim, (8, 8), (8, 8), dtype=self.dtype)(x.astype(self.dtype))
+            return Features(grid.astype(jnp.float32), grid.mean((1, 2)).astype(jnp.float32))
+
+
+    class NoMethod:
+        pass
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Half:
+        needs_regions: ClassVar[bool] = False
+''')
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The module's name; each test has one of its own, for Python keeps what it has imported."""
+    name = f"parts_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    for parts in KNOWN.values():
+        for part in [part for part in parts if part.startswith(name)]:
+            del parts[part]
+
+
+def test_own_parts_train_resume_are_evaluated_and_exported(own, tmp_path, capsys):
+    changes = {
+        "method__name": f"{own}:Alignment",
+        "method__weight": 0.5,
+        "sampler__name": f"{own}:Corner",
+        "encoder__name": f"{own}:Patches",
+        "sampler__min_area": None,
+    }
+    assert run(tmp_path / "run", variant="simclr", **changes, epochs=1) == 0
+    assert run(tmp_path / "run", variant="simclr", **changes) == 0
+    assert run(tmp_path / "whole", variant="simclr", **changes) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert set(final_state(tmp_path / "run")["params"]["encoder"]) == {"Conv_0"}
+    argv = ["--workdir", str(tmp_path / "run"), "--tasks", "knn"]
+    assert evaluate.main(argv) == 0
+    out = tmp_path / "encoder.safetensors"
+    assert export.main([*argv[:2], "--format", "flax", "--out", str(out)]) == 0
+    assert "features differ by 0.0e+00" in capsys.readouterr().out
+    with pytest.raises(UserError, match=f"is of {own}:Patches, which is not jaxssl's own; to imp"):
+        jaxssl.load_encoder(out)
+    image = np.zeros((1, 16, 16, 3), np.uint8)
+    assert jaxssl.load_encoder(out, f"{own}:Patches")(image).shape == (1, 8)
+
+
+def test_fields_of_own_parts_are_keys(own):
+    config = defaults("method", f"{own}:Alignment", dim=16)
+    assert (config.weight, config.dim, config.scales) == (1.0, 16, ())
+    assert build("method", config, encoder=None).weight == 1.0
+    overrides = [f"--config.method.name={own}:Alignment", "--config.method.scales=(1,2.5)"]
+    loaded = load_config("configs/quickstart.py", overrides)
+    assert loaded.method.scales == (1.0, 2.5)
+    with pytest.raises(UserError, match="takes finite numbers"):
+        load_config("configs/quickstart.py", [*overrides, "--config.method.weight=much"])
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "message"),
+    [
+        ("method", "no_such_module:A", "cannot be imported: No module named 'no_such_module'"),
+        ("method", ":A", "cannot be imported: Empty module name"),
+        ("method", "{own}:Missing", "has no dataclass of this name"),
+        ("method", "{own}:NoMethod", "has no dataclass of this name"),
+        ("method", "{own}:jax", "has no dataclass of this name"),
+        ("method", "{own}:Half", "lacks after_step, check, encoder, encoder_variables, init, loss"),
+        ("sampler", "{own}:Half", "lacks boxes, init: see jaxssl/samplers/__init__.py"),
+        ("encoder", "{own}:Half", "lacks dtype, remat"),
+        ("optim", "{own}:Half", "lacks lr, schedule, transform"),
+        ("sampler", "random_crops", "or MODULE:CLASS of your own"),
+    ],
+)
+def test_what_is_no_part_is_refused(own, section, name, message):
+    with pytest.raises(UserError) as error:
+        defaults(section, name.format(own=own))
+    assert message in str(error.value)
+
+
+def test_errors_inside_an_own_module_keep_their_traceback(own, tmp_path):
+    (tmp_path / f"{own}_broken.py").write_text("1 / 0")
+    with pytest.raises(ZeroDivisionError):
+        defaults("method", f"{own}_broken:A")
