@@ -26,7 +26,7 @@ from jaxssl.config.parts import BESIDE
 from jaxssl.data import open_source
 from jaxssl.data.loading import stack_arrays
 from jaxssl.data.squares import SquareSpec
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice
 from jaxssl.files import naming, write_text
 from jaxssl.models.vit import ViT
 from jaxssl.pretrained import param_names
@@ -64,8 +64,7 @@ def export_encoder(
     encoder as `load_encoder` reads it from the file `out`, `.safetensors` or `.pth`.
     """
     workdir, out = pathlib.Path(workdir), pathlib.Path(out)
-    if format not in FORMATS:
-        raise UserError(f"no format {format!r}; choose from {', '.join(FORMATS)}")
+    check_choice("the format", format, FORMATS)
     endings = {"flax": (".safetensors",), "detectron2": (".pth",)}
     if out.suffix not in (allowed := endings.get(format, (".safetensors", ".pth"))):
         raise UserError(f"--out {out} of --format {format} must end in {' or '.join(allowed)}")

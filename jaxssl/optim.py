@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.schedules import cosine, linear_warmup, step_decay
 from jaxssl.types import Tree
 
@@ -52,19 +52,12 @@ class OptimizerConfig:
     clip_norm: float = 0.0  # largest norm of the whole gradient, after that; 0: any
 
     def __post_init__(self) -> None:
-        if self.scale_lr_by_batch not in PEAKS:
-            raise UserError(
-                f"unknown optim.scale_lr_by_batch {self.scale_lr_by_batch!r}; "
-                f"choose one of {', '.join(PEAKS)}"
-            )
-        if self.cosine_per not in ("step", "epoch"):
-            raise UserError(f"unknown optim.cosine_per {self.cosine_per!r}; choose step or epoch")
+        check_choice("optim.scale_lr_by_batch", self.scale_lr_by_batch, PEAKS)
+        check_choice("optim.cosine_per", self.cosine_per, ("step", "epoch"))
         for field, value in dataclasses.asdict(self).items():
-            if isinstance(value, float) and not value >= 0:
-                raise UserError(f"optim.{field} is {value}; it must be 0 or more")
-        for field in ("momentum", "b1", "b2"):  # at 1 old gradients would never fade
-            if not getattr(self, field, 0.0) < 1:
-                raise UserError(f"optim.{field} is {getattr(self, field)}; it must be below 1")
+            if isinstance(value, float):
+                fades = field in ("momentum", "b1", "b2")  # at 1 old gradients would never fade
+                check_range(f"optim.{field}", value, "in [0, 1)" if fades else "0 or more")
         if not all(0 < at < 1 for at in self.milestones):
             raise UserError(
                 f"optim.milestones is {self.milestones}; give fractions of training in (0, 1)"

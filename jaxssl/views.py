@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.image import pyramid
 from jaxssl.image.augment import NORMALIZE, RECIPES, Color, augment, normalize
 from jaxssl.image.boxes import crop, flip, whole_box
@@ -41,18 +41,15 @@ class ViewConfig:
 
     def __post_init__(self) -> None:
         for field, table in (("recipe", RECIPES), ("normalize", NORMALIZE)):
-            if getattr(self, field) not in table:
-                raise UserError(
-                    f"views.{field} is {getattr(self, field)!r}; choose one of {', '.join(table)}"
-                )
+            check_choice(f"views.{field}", getattr(self, field), table)
         for field in ("scale", "local_scale"):
             scale = getattr(self, field)
             if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
                 raise UserError(
                     f"views.{field} is {scale}; give two fractions 0 < low <= high <= 1"
                 )
-        if self.num_global < 1 or self.num_local < 0:
-            raise UserError("views.num_global must be 1 or more and views.num_local 0 or more")
+        check_range("views.num_global", self.num_global, "1 or more")
+        check_range("views.num_local", self.num_local, "0 or more")
         if self.num_local and self.local_size > self.size:
             raise UserError(
                 f"views.local_size is {self.local_size}, more than views.size, {self.size}: set "

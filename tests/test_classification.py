@@ -248,7 +248,7 @@ def test_features_of_no_image(tiny):
 
 
 def test_few_shot_mistakes():
-    with pytest.raises(ValueError, match="'svm'; choose logistic or linear"):
+    with pytest.raises(ValueError, match="'svm'; choose one of logistic, linear"):
         FewShot(classifier="svm")
     with pytest.raises(ValueError, match=r"is \(0.1, 1.5\); it must be in \(0, 1\]"):
         FewShot(fractions=(0.1, 1.5))

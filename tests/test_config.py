@@ -65,7 +65,7 @@ def test_several_data_sets_are_separated_by_commas(value, datasets):
         ("views.scale=(0.2,0.5,1)", "takes 2 finite numbers"),
         ("optim.clip_norm=inf", "takes finite numbers, as in its default 0.0"),
         ("optim.lr=1e39", "takes finite numbers"),
-        ("method.temperature=0", "must be more than 0"),
+        ("method.temperature=0", "must be above 0"),
         ("method.freeze_prototypes=-0.1", "must be from 0 to 1"),
     ],
 )
@@ -77,7 +77,7 @@ def test_values_that_cannot_be_right_are_refused(change, message):
 def test_pretrain_checks_what_python_has_set(tmp_path):
     config = load_config(QUICKSTART)
     config.checkpoint.every = 0
-    with pytest.raises(UserError, match="'checkpoint.every' is 0; it must be 1 or more"):
+    with pytest.raises(UserError, match="checkpoint.every is 0; it must be 1 or more"):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -141,9 +141,9 @@ def test_defaults_and_build_are_inverse(tiny_encoder):
         ("--config.batch_size=16.5", "batch_size is '16.5'; it takes integers"),
         ("--config.remat=5", "remat is '5'; it takes True or False"),
         ("--config.views.scale=(0.2,", "views.scale is '(0.2,'; it takes 2 finite numbers"),
-        ("--config.epochs=0", "'epochs' is 0; it must be 1 or more"),
-        ("--config.seed=4294967296", "'seed' is 4294967296; it must be from 0 to 2**32 - 1"),
-        ("--config.eval.health=-1", "'eval.health' is -1; it must be 0 or more"),
+        ("--config.epochs=0", "epochs is 0; it must be 1 or more"),
+        ("--config.seed=4294967296", "seed is 4294967296; it must be from 0 to 2**32 - 1"),
+        ("--config.eval.health=-1", "eval.health is -1; it must be 0 or more"),
         ("--config.epochs", "--config.epochs has no value"),
         ("--config.method=simclr", "'method' is a section; set one of its keys"),
         ("--config.method.name=simclear", "unknown method.name 'simclear'; choose one of simclr"),

@@ -226,5 +226,5 @@ def test_what_can_be_compared(tiny_encoder):
 def test_mistakes(tiny_encoder):
     with pytest.raises(ValueError, match="choose one of soft, hard, cell"):
         DetConS(tiny_encoder, pooling="mean")
-    with pytest.raises(ValueError, match="num_regions must be 1 or more"):
+    with pytest.raises(ValueError, match="num_regions is 0; it must be 1 or more"):
         DetConS(tiny_encoder, num_regions=0)

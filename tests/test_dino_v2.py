@@ -149,5 +149,5 @@ def test_what_does_not_fit():
         from_tensors(tensors, variable_shapes(small(layer_scale=1.0), SIDE))
     with pytest.raises(UserError, match="for DINOv2 layer_scale"):
         from_tensors(tensors, variable_shapes(small(registers=4), SIDE))
-    with pytest.raises(UserError, match="choose plain, offset or antialias"):
+    with pytest.raises(UserError, match="choose one of plain, offset, antialias"):
         small(pos_resize="bicubic")

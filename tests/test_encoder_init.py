@@ -194,7 +194,9 @@ def test_exports_from_python(tmp_path):
     make_run(tmp_path, "tiny")
     encoder = jaxssl.export_encoder(str(tmp_path), "flax", str(tmp_path / "a.safetensors"))
     np.testing.assert_array_equal(encoder(IMAGES), load_encoder(tmp_path / "a.safetensors")(IMAGES))
-    with pytest.raises(UserError, match="no format 'onnx'; choose from torchvision, timm, flax"):
+    with pytest.raises(
+        UserError, match="the format is 'onnx'; choose one of torchvision, timm, flax"
+    ):
         jaxssl.export_encoder(tmp_path, "onnx", tmp_path / "b.safetensors")
 
 

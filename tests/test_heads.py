@@ -126,5 +126,5 @@ def test_bfloat16_keeps_parameters_and_output_in_float32():
 
 
 def test_unknown_norm_is_named():
-    with pytest.raises(ValueError, match="final_batch_norm 'layer'; choose one of none, affine"):
+    with pytest.raises(ValueError, match="final_batch_norm is 'layer'; choose one of none, affine"):
         MLP(hidden=(), out=4, final_batch_norm="layer")

@@ -16,6 +16,8 @@ from jaxssl.errors import UserError
 MODULE = textwrap.dedent('''
     """What a researcher may write beside their config."""
 
+    from __future__ import annotations
+
     import dataclasses
     from typing import Any, ClassVar
 

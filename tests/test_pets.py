@@ -91,5 +91,5 @@ def test_upsampling_is_torchs_with_align_corners(cells, side):
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="choose map or gap"):
+    with pytest.raises(ValueError, match="choose one of map, gap"):
         Pets(head_input="mean")

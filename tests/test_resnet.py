@@ -216,5 +216,5 @@ def test_dilated_stages_say_the_same_at_more_places(depth, monkeypatch):
 
 
 def test_dilated_stages_are_at_most_those_that_halve():
-    with pytest.raises(ValueError, match="0 to 3 stages"):
+    with pytest.raises(ValueError, match="dilated_stages is 4; it must be from 0 to 3"):
         ResNet(18, dilated_stages=4)

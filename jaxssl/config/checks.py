@@ -1,15 +1,15 @@
 """Checks that values are such as the keys of a config take."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, cast, get_args
+from collections.abc import Mapping
+from typing import Any, cast, get_args, get_type_hints
 
 from ml_collections import ConfigDict
 
 from jaxssl.checked_files import MAX_INTEGER
 from jaxssl.config import base, defaults
 from jaxssl.config.parts import KNOWN, declared_fields
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.renamed import CONFIG_KEYS, REMOVED_KEYS
 from jaxssl.types import SavedConfig
 
@@ -45,9 +45,11 @@ def kind_of(key: str, default: Any) -> type:
     if default:
         return type(default[0])
     section, _, name = key.rpartition(".")
-    fields = [f for cls in KNOWN.get(section, {}).values() for f in declared_fields(cls)]
-    declared = {f"{section}.{f.name}": f.type for f in fields if f.name == name}
-    declared |= {"eval.datasets": tuple[str, ...], "eval.ignore_labels": tuple[int, ...]}
+    declared: dict[str, Any] = {"eval.datasets": tuple[str, ...]}
+    declared["eval.ignore_labels"] = tuple[int, ...]
+    for cls in KNOWN.get(section, {}).values():
+        if name in {field.name for field in declared_fields(cls)}:
+            declared[key] = get_type_hints(getattr(cls, "func", cls))[name]
     return cast(type, get_args(declared[key])[0])
 
 
@@ -85,22 +87,22 @@ def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
 
 
 # What numbers must be, whatever the data; a method has some of its keys.
-RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    ("1 or more", lambda x: x >= 1, """
+KEYS = {
+    "1 or more": """
         epochs batch_size log_every data.max_objects data.region_planes eval.batch_size eval.knn_k
         eval.linear_epochs checkpoint.every checkpoint.keep views.size views.local_size method.dim
         method.hidden method.predictor_hidden method.bottleneck method.num_outputs
-        method.num_prototypes method.iterations"""),
-    ("0 or more", lambda x: x >= 0, """data.pixels data.workers sampler.min_area
-        eval.every eval.size eval.health eval.in_context"""),
-    ("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32, "seed"),  # JAX would cut a larger one
-    ("more than 0", lambda x: x > 0, """
+        method.num_prototypes method.iterations""",
+    "0 or more": """data.pixels data.workers sampler.min_area
+        eval.every eval.size eval.health eval.in_context""",
+    "from 0 to 2**32 - 1": "seed",  # JAX would cut a larger one
+    "above 0": """
         eval.knn_temperature method.temperature method.student_temperature method.loss_scale
-        method.teacher_temperature method.teacher_temperature_start method.epsilon"""),
-    ("from 0 to 1", lambda x: 0 <= x <= 1, """
+        method.teacher_temperature method.teacher_temperature_start method.epsilon""",
+    "from 0 to 1": """
         method.momentum method.momentum_end method.center_momentum method.freeze_last_layer
-        method.freeze_prototypes method.teacher_warmup method.queue_start"""),
-)  # fmt: skip
+        method.freeze_prototypes method.teacher_warmup method.queue_start""",
+}
 ALLOWED = {"dtype": ("float32", "bfloat16"), "data.input": ("auto", "device", "host", "stream")}
 
 
@@ -121,14 +123,9 @@ def check(config: ConfigDict) -> ConfigDict:
     check_sections(config)
     known = flatten(all_keys(config))
     flat = {key: fitting(key, value, known) for key, value in flatten(config).items()}
-    for what, fits, keys in RANGES:
+    for allowed, keys in KEYS.items():
         for key in flat.keys() & set(keys.split()):
-            parts = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
-            if not all(map(fits, parts)):
-                raise UserError(f"config key {key!r} is {flat[key]}; it must be {what}")
+            check_range(key, flat[key], allowed)
     for key, values in ALLOWED.items():
-        if flat[key] not in values:
-            raise UserError(
-                f"config key {key!r} is {flat[key]!r}; choose one of {', '.join(values)}"
-            )
+        check_choice(key, flat[key], values)
     return config

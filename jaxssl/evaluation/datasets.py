@@ -15,7 +15,7 @@ from jaxssl.data.label_maps import void_labels
 from jaxssl.data.loading import sample_sizes
 from jaxssl.data.squares import SquareSpec
 from jaxssl.data.store import open_store
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.evaluation.label_names import data_set_name, exported_void
 from jaxssl.evaluation.pixels import Pixels, load_pixels, maps_of, own_shape
 
@@ -207,8 +207,7 @@ def labeled_rows(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Rows of a fraction of each class, at least one of each; the same for the same seed."""
-    if not 0 < fraction <= 1:
-        raise UserError(f"a fraction of the images is {fraction}; it must be in (0, 1]")
+    check_range("a fraction of the images", fraction, "in (0, 1]")
     return _some_of_each(labels, seed, lambda count: max(1, round(fraction * count)))
 
 

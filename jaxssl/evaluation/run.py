@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import base
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.datasets import DataSet, open_configured
 from jaxssl.evaluation.features import adapt_batch_norm
@@ -202,9 +202,8 @@ def evaluate_encoder(
     Raises:
       UserError: a data set is unavailable or fits no task, or no such task, preset or setting.
     """
-    for name, number, least in (("size", size, 0), ("seeds", seeds, 1)):
-        if number < least:
-            raise UserError(f"{name} is {number}; it must be {least} or more")
+    check_range("size", size, "0 or more")
+    check_range("seeds", seeds, "1 or more")
     config = base()
     config.views.size, config.data.cache_dir = encoder.size, os.fspath(cache_dir or "")
     datasets, tasks, presets, settings = map(_several, (datasets, tasks, presets, settings))

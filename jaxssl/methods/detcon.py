@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.image import region_pooling
 from jaxssl.losses import MAX_ENTRIES, contrastive, embedding_std
 from jaxssl.methods.forward import forward, images, stack_views
@@ -70,14 +70,9 @@ class DetCon:
     share_batch_norm: bool = True  # of views of one size, or each has its own: `forward`
 
     def __post_init__(self) -> None:
-        if self.pooling not in (allowed := ("soft", "hard", "cell")):
-            raise UserError(
-                f"unknown method.pooling {self.pooling!r}; choose one of {', '.join(allowed)}"
-            )
-        if self.num_regions < 1 or self.images_compared < 0:
-            raise UserError(
-                "method.num_regions must be 1 or more and method.images_compared 0 or more"
-            )
+        check_choice("method.pooling", self.pooling, ("soft", "hard", "cell"))
+        check_range("method.num_regions", self.num_regions, "1 or more")
+        check_range("method.images_compared", self.images_compared, "0 or more")
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
         """Raises UserError if regions could not be told apart, or have nothing to compare with."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxssl.errors import UserError
+from jaxssl.errors import check_choice
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -55,11 +55,8 @@ class MLP(nn.Module):
     dtype: Any = jnp.float32  # of the computation; parameters and statistics are float32
 
     def __post_init__(self) -> None:
-        if self.final_batch_norm not in (allowed := ("none", "affine", "scale", "fixed")):
-            raise UserError(
-                f"unknown final_batch_norm {self.final_batch_norm!r}; "
-                f"choose one of {', '.join(allowed)}"
-            )
+        kinds = ("none", "affine", "scale", "fixed")
+        check_choice("method.final_batch_norm", self.final_batch_norm, kinds)
         super().__post_init__()
 
     @nn.compact

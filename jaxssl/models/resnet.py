@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.models.cpu_gradients import convolve, max_pool
 from jaxssl.types import Features
 
@@ -133,21 +133,15 @@ class ResNet(nn.Module):
     remat_expansions: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth not in BLOCKS:
-            raise UserError(f"no ResNet of depth {self.depth}; choose one of {list(BLOCKS)}")
-        if self.stem not in ("imagenet", "cifar"):
-            raise UserError(f"unknown encoder.stem {self.stem!r}; choose imagenet or cifar")
-        if self.padding not in ("torch", "same"):
-            raise UserError(f"unknown encoder.padding {self.padding!r}; choose torch or same")
+        check_choice("the depth of a ResNet", self.depth, BLOCKS)
+        check_choice("encoder.stem", self.stem, ("imagenet", "cifar"))
+        check_choice("encoder.padding", self.padding, ("torch", "same"))
         if not 1 <= round(64 * min(self.width, 1e9)) <= MAX_CHANNELS:
             raise UserError(
                 f"encoder.width is {self.width}; give a factor from 1/64, which leaves one "
                 f"channel, to {MAX_CHANNELS // 64}"
             )
-        if self.dilated_stages not in range(4):
-            raise UserError(
-                f"encoder.dilated_stages is {self.dilated_stages}; 0 to 3 stages halve the grid"
-            )
+        check_range("encoder.dilated_stages", self.dilated_stages, "from 0 to 3")
         super().__post_init__()
 
     @nn.compact

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.types import Features
 
 _NORMAL = nn.initializers.normal(0.02)
@@ -121,16 +121,11 @@ class ViT(nn.Module):
     remat: bool = False  # recompute the inside of blocks in the backward pass
 
     def __post_init__(self) -> None:
-        if self.pool not in ("cls", "mean"):
-            raise UserError(f"unknown encoder.pool {self.pool!r}; choose cls or mean")
-        if self.pos_resize not in ("plain", "offset", "antialias"):
-            raise UserError(
-                f"unknown encoder.pos_resize {self.pos_resize!r}; choose plain, offset or antialias"
-            )
-        if self.registers < 0 or self.layer_scale < 0:
-            raise UserError("encoder.registers and encoder.layer_scale must be 0 or more")
-        if not 0 <= self.drop_path < 1:
-            raise UserError(f"encoder.drop_path {self.drop_path} is not in [0, 1)")
+        check_choice("encoder.pool", self.pool, ("cls", "mean"))
+        check_choice("encoder.pos_resize", self.pos_resize, ("plain", "offset", "antialias"))
+        check_range("encoder.registers", self.registers, "0 or more")
+        check_range("encoder.layer_scale", self.layer_scale, "0 or more")
+        check_range("encoder.drop_path", self.drop_path, "in [0, 1)")
         if not 1 <= self.patch <= self.image_size or self.image_size % self.patch:
             raise UserError(
                 f"encoder.image_size {self.image_size} does not divide into patches of "

@@ -11,7 +11,6 @@ box in every image (SimCCrop), or the box of a region.
 """
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import flax.struct
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.image.boxes import TRIES, centered_box, whole_box
 from jaxssl.samplers.random_crop import boxes_within
 from jaxssl.samplers.region_crop import RegionCrop
@@ -101,11 +100,6 @@ def boxes_about(
     )
 
 
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < math.inf:
-        raise UserError(f"sampler.alpha is {alpha}; it must be above 0 (released: 0.1 and 0.6)")
-
-
 @dataclasses.dataclass(frozen=True)
 class ContrastiveCrop:
     """Plain random crops during the warm-up, then crops about boxes found at regular intervals.
@@ -124,17 +118,10 @@ class ContrastiveCrop:
     needs_regions: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
-        if not 0 <= self.threshold < 1:
-            raise UserError(
-                f"sampler.threshold is {self.threshold}; it is compared with a heat map from 0 to "
-                "1: give 0 <= threshold < 1 (the paper's: 0.1)"
-            )
-        if self.warmup_epochs < 0 or self.interval_epochs < 1:
-            raise UserError(
-                f"sampler.warmup_epochs is {self.warmup_epochs} and sampler.interval_epochs "
-                f"{self.interval_epochs}; give 0 or more, and 1 or more"
-            )
+        check_range("sampler.alpha", self.alpha, "above 0")
+        check_range("sampler.threshold", self.threshold, "in [0, 1)")  # as the heat map's values
+        check_range("sampler.warmup_epochs", self.warmup_epochs, "0 or more")
+        check_range("sampler.interval_epochs", self.interval_epochs, "1 or more")
 
     def init(self, num_examples: int) -> Tree:
         """The whole image as the box of each."""
@@ -179,7 +166,7 @@ class SimCCrop:
     needs_regions: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
+        check_range("sampler.alpha", self.alpha, "above 0")
         low, high = self.box[:2], self.box[2:]
         if len(self.box) != 4 or not all(0 <= a <= b <= 1 for a, b in zip(low, high, strict=True)):
             raise UserError(
@@ -211,7 +198,7 @@ class RegionCCrop(RegionCrop):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_alpha(self.alpha)
+        check_range("sampler.alpha", self.alpha, "above 0")
 
     def boxes(
         self, key: PRNGKeyArray, example: Batch, memory: Tree, specs: tuple[ViewSpec, ...]

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxssl.errors import UserError
+from jaxssl.errors import check_choice
 from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.linear_probe import linear_probe
 from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
@@ -25,8 +25,7 @@ class FewShot:
     c: tuple[float, ...] = (1.0,)  # as in `Logistic`
 
     def __post_init__(self) -> None:
-        if self.classifier not in ("logistic", "linear"):
-            raise UserError(f"classifier is {self.classifier!r}; choose logistic or linear")
+        check_choice("classifier", self.classifier, ("logistic", "linear"))
         check_numbers(self, {"in (0, 1]": "fractions", "above 0": "c"})
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxssl.data.label_maps import VOID
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense import pets_metrics
 from jaxssl.evaluation.dense.fcn import cross_entropy
@@ -41,8 +41,7 @@ class Pets(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head_input not in ("map", "gap"):
-            raise UserError(f"head_input is {self.head_input!r}; choose map or gap")
+        check_choice("head_input", self.head_input, ("map", "gap"))
 
 
 def check_pets(data: DataSet, protocol: Pets) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from jaxssl import sharding
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.label_maps import VOID
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_choice
 from jaxssl.evaluation.canvas_batches import CanvasBatches
 from jaxssl.evaluation.fine_tuning import Change, Loss, fine_tune
 from jaxssl.evaluation.pixels import CROPS, Pixels
@@ -53,8 +53,7 @@ class Recipe:
             ("optimizer", ("sgd", "adam")),
             ("schedule", ("drops", "cosine", "constant")),
         ):
-            if (value := getattr(self, field)) not in allowed:
-                raise UserError(f"unknown {field} {value!r}; choose one of {', '.join(allowed)}")
+            check_choice(field, getattr(self, field), allowed)
         ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "weight_decay"}
         check_numbers(self, ranges | {"from 0 to 1": "milestones warmup", "in (0, 1]": "fraction"})
 
