@@ -173,8 +173,10 @@ def by_optimization(inputs: Inputs) -> Arms:
 def by_sampler(inputs: Inputs) -> Arms:
     """Other ways to find the object."""
     change = ("--config.sampler.warmup_epochs=8", "--config.sampler.interval_epochs=8")
+    contrastive = ("simclr", "--config.sampler.name=contrastive_crop", *change)
     return crops() | {
-        "contrastive_crop": ("simclr", "--config.sampler.name=contrastive_crop", *change),
+        "contrastive_crop": contrastive,
+        "contrastive_crop, alpha 0.6": (*contrastive, "--config.sampler.alpha=0.6"),
         "region_ccrop": ("simclr", "--config.sampler.name=region_ccrop", REGIONS[1]),
     }
 
