@@ -92,6 +92,15 @@ def tints(tmp_path_factory):
     return data
 
 
+def test_an_image_that_cannot_be_read_is_not_scored(tmp_path, tiny):
+    spec = write_folder(tmp_path / "data", test=2)
+    (tmp_path / "data/test/class0/1.png").write_bytes(b"no image")
+    (data,) = open_datasets([spec], 16, str(tmp_path / "cache"))
+    assert data.labeled.test["label"].tolist() == [0, -1, 1, 1, 2, 2]
+    confusion = find(tiny, data, "knn", k=(5,)).details["confusion"]
+    assert np.sum(confusion, axis=1).tolist() == [1, 2, 2]
+
+
 def numpy_features(part):
     n = len(part["image"])
     pixels = np.asarray(part["image"], np.float32) / 255

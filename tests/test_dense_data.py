@@ -76,6 +76,16 @@ def test_camvids_test_part_is_test_and_not_val(tmp_path):
     assert len(open_source(f"folder:{tmp_path}")) == 6  # to pre-train on
 
 
+def test_an_image_that_cannot_be_read_has_no_classes(tmp_path):
+    maps = write_folder(tmp_path, LAYOUTS[0])
+    (tmp_path / "test" / "1.jpg").write_bytes(b"no image")
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, str(tmp_path / "c"))
+    truth = [data.label_maps.truth("test", row) for row in range(3)]
+    assert (truth[1] == VOID).all()  # and not the map of the image in its place
+    assert data.label_maps.classes == tuple(map(str, range(12)))
+    np.testing.assert_array_equal(truth[2], maps["test", 2])
+
+
 def test_values_become_classes_and_void(tmp_path):
     maps = write_folder(tmp_path, LAYOUTS[0], values=(1, 2, 4, 11, 255))
     (data,) = open_datasets(

@@ -41,5 +41,9 @@ def broken_images(chunks: Sequence[Chunk]) -> dict[int, str]:
 
 
 def with_reasons(checksum: int, broken: Sequence[tuple[int, str]]) -> int:
-    """The checksum of a chunk's line, from that of its rows."""
-    return crc32c(json.dumps(broken).encode(), checksum) if broken else checksum
+    """The checksum of a chunk's line, from that of its rows.
+
+    Where an image is broken it is another than it once was, when the one in its place had labels:
+    such chunks are made again.
+    """
+    return crc32c(json.dumps([broken, "no labels"]).encode(), checksum) if broken else checksum

@@ -16,6 +16,7 @@ Arrays = dict[str, np.ndarray]
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 log = logging.getLogger("jaxssl.data")
+_UNKNOWN = {"label": -1, "semantic": 255, "depth": 0}  # of an image, or of each pixel
 _TRIES = 10  # images that may be broken in a row
 MAX_BROKEN = 0.01  # share of the images to learn from that may be broken; one image may anyway
 
@@ -83,14 +84,21 @@ def sample_sizes(source: Source) -> list[Size]:
 
 
 def find_arrays(source: Source, index: int, spec: ArraySpec) -> tuple[Arrays, dict[int, str]]:
-    """The arrays at `index` or the first after it that can be read; why which ones could not."""
+    """The arrays at `index` or the first after it that can be read; why which ones could not.
+
+    An image that stands in for another has no labels, or evaluation would count it twice.
+    """
     broken: dict[int, str] = {}
     for candidate in range(index, index + min(_TRIES, len(source))):
         candidate %= len(source)
         try:
-            return make_arrays(source, candidate, spec), broken
+            arrays = make_arrays(source, candidate, spec)
         except BrokenImage as error:
             broken[candidate] = str(error)
+            continue
+        for name in arrays.keys() & _UNKNOWN.keys() if broken else ():
+            arrays[name] = np.full_like(arrays[name], _UNKNOWN[name])
+        return arrays, broken
     raise UserError(
         f"{source.spec}: {len(broken)} images in a row cannot be read, the last for this reason: "
         f"{broken[candidate]}; check that the images are still there"

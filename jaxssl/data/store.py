@@ -169,7 +169,7 @@ def _report_broken(
             f"{said}; at most {max_broken:.0%} may be broken: repair or remove them, "
             f"all are named in {folder / 'store.json'}"
         )
-    log.warning("%s; the next readable image takes the place of each", said)
+    log.warning("%s; the next readable image takes the place of each, without labels", said)
 
 
 def _fill(
