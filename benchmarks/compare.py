@@ -6,6 +6,7 @@
 machine say anything; where its speed drifts, rates are compared relative to the row `step`.
 """
 
+import argparse
 import json
 import pathlib
 import statistics
@@ -49,10 +50,14 @@ def warn(before: pathlib.Path, now: Any) -> bool:
     return bool(lines)
 
 
-def main(before: str, now: str) -> int:
+def main() -> int:
     """Returns the exit status: 1 if anything is slower."""
-    return int(warn(pathlib.Path(before), json.loads(pathlib.Path(now).read_text())))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("before", type=pathlib.Path, help="the older file of results")
+    parser.add_argument("now", type=pathlib.Path)
+    args = parser.parse_args()
+    return int(warn(args.before, json.loads(args.now.read_text())))
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

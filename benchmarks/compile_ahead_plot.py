@@ -3,9 +3,9 @@
 python benchmarks/compile_ahead_plot.py detcon.py benchmarks/results/compile_ahead.svg
 """
 
+import argparse
 import json
 import pathlib
-import sys
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -25,7 +25,7 @@ def bars(axes: Any, names: list[str], kinds: dict[str, list[float]], unit: str) 
     axes.legend(frameon=False)
 
 
-def main(config: str, out: str) -> None:
+def draw(config: str, out: pathlib.Path) -> None:
     """Draws the whole steps of a config, in the order in which they were compiled."""
     rows = [r for r in json.loads(RESULTS.read_text()) if r["part"] == "step" and r.get("parts")]
     rows = [r for r in rows if config in r["config"]]
@@ -42,4 +42,8 @@ def main(config: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("config", help="the name of a file in configs, or a part of it")
+    parser.add_argument("out", type=pathlib.Path, help="the picture to write: FILE.svg or FILE.png")
+    args = parser.parse_args()
+    draw(args.config, args.out)

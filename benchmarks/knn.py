@@ -95,7 +95,9 @@ def compare(args: argparse.Namespace) -> dict:
         for side, process in sides.items():
             process.stdin.write("\n")
             process.stdin.flush()
-            rounds[-1][side] = json.loads(process.stdout.readline())
+            if not (answer := process.stdout.readline()):
+                raise SystemExit(f"the side of {side} ended; --torch-python has torch and lightly?")
+            rounds[-1][side] = json.loads(answer)
         times = {s: f"{a['wall']:.1f} s, {a['cpu']:.1f} s of CPU" for s, a in rounds[-1].items()}
         print(times, file=sys.stderr)
     predicted = [np.array(answer.pop("predicted")) for r in rounds for answer in r.values()]

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from region_studies import STUDIES, Arms, Inputs, Words
 
@@ -40,9 +41,12 @@ def command_of(words: Words, seed: int) -> list[str]:
 
 def train(study: str, arm: str, seed: int, command: list[str], workdir: pathlib.Path) -> Run:
     """One run, unless it is finished; its numbers."""
-    numbers = workdir / "numbers.json"
+    numbers, words = workdir / "numbers.json", shlex.join(command)
     if numbers.exists():
-        return json.loads(numbers.read_text())
+        run = json.loads(numbers.read_text())
+        if run["command"] != words:
+            raise SystemExit(f"{workdir} has a run of {run['command']}; give another --workdir")
+        return run
     workdir.mkdir(parents=True, exist_ok=True)
     start = time.time()
     with (workdir / "printed.txt").open("a") as printed:
@@ -52,7 +56,7 @@ def train(study: str, arm: str, seed: int, command: list[str], workdir: pathlib.
             stdout=printed,
             stderr=printed,
         )
-    run = {"study": study, "arm": arm, "seed": seed, "command": shlex.join(command)}
+    run = {"study": study, "arm": arm, "seed": seed, "command": words}
     made_by = json.loads((workdir / "environment.json").read_text())
     run |= {"seconds": round(time.time() - start), "revision": made_by["git"], **read(workdir)}
     numbers.write_text(json.dumps(run) + "\n")
@@ -61,7 +65,7 @@ def train(study: str, arm: str, seed: int, command: list[str], workdir: pathlib.
 
 def train_all(study: str, arms: Arms, args: argparse.Namespace) -> list[Run]:
     """All arms of a study with all seeds, `--jobs` at a time. What another study ran is taken."""
-    known = {run["command"]: run for run in merge(args.out, [])}
+    known = {run["command"]: run for run in read_results(args.out)["runs"]}
 
     def work(seed: int, arm: str) -> Run:
         command = command_of(arms[arm], seed)
@@ -145,9 +149,14 @@ def table(runs: list[Run], study: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_results(out: pathlib.Path) -> dict[str, Any]:
+    """The file of results, or what it has before the first run."""
+    return json.loads(out.read_text()) if out.exists() else {"machine": environment(), "runs": []}
+
+
 def merge(out: pathlib.Path, new: list[Run]) -> list[Run]:
     """Adds runs to the file of results, in place of those of the same study, arm and seed."""
-    before = json.loads(out.read_text()) if out.exists() else {"machine": environment(), "runs": []}
+    before = read_results(out)
     key = ("study", "arm", "seed")
     runs = {tuple(run[k] for k in key): run for run in [*before["runs"], *new]}
     before["runs"] = [*runs.values()]
@@ -170,7 +179,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("regions.json"))
     parser.add_argument("--table", action="store_true", help="only print what --out holds")
     args = parser.parse_args()
-    runs = merge(args.out, [])
+    runs = read_results(args.out)["runs"]
     inputs = Inputs(
         args.workdir / "data",
         args.labeled,

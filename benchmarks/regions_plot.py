@@ -3,9 +3,9 @@
 python benchmarks/regions_plot.py benchmarks/results/regions.svg
 """
 
+import argparse
 import json
 import pathlib
-import sys
 
 import matplotlib.pyplot as plt
 from regions import Run, by_arm, differences, measures
@@ -40,7 +40,7 @@ def rows(runs: list[Run], study: str) -> list[Row]:
     return found
 
 
-def main(out: str) -> None:
+def draw(out: pathlib.Path) -> None:
     """Draws all studies one below the other: a dot for each seed, a line for the mean."""
     runs = json.loads(RESULTS.read_text())["runs"]
     studies = {title: rows(runs, study) for study, title in TITLES.items()}
@@ -69,4 +69,6 @@ def main(out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=pathlib.Path, help="the picture to write: FILE.svg or FILE.png")
+    draw(parser.parse_args().out)

@@ -4,8 +4,8 @@
 
 Prints, as JSON lines, the seconds and CPU seconds that this took, and the same for decoding them.
 Run by `views.py`, one process for each of three: this revision of jaxssl, one that squashed
-images to squares (found by PYTHONPATH), and lightly, in an environment of its own. It keeps to one
-core, so that seconds are those of a core.
+images to squares (3a39d1b, found by PYTHONPATH), and lightly, in an environment of its own. It
+keeps to one core, so that seconds are those of a core.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxssl.image.boxes import (
+    MAX_EXPAND,
     box_from_uniforms,
     crop,
     flip,
@@ -101,6 +102,12 @@ def test_grow_box_as_in_s3same(golden, expand, columns):
     before, after = corners(*cases[:, 2:6].T), corners(*cases[:, columns].T)
     grown = jax.vmap(lambda box, hw: grow_box(box, expand, hw))(before, cases[:, :2])
     np.testing.assert_array_equal(grown, after)
+
+
+def test_grow_box_of_large_images_and_factors_does_not_overflow():
+    hw, box = jnp.array([100_000, 100_000]), jnp.array([40_000.0, 0, 60_000, 100_000])
+    for expand in (19.999, float(MAX_EXPAND)):
+        assert grow_box(box, expand, hw).tolist() == [0, 0, 100_000, 100_000]
 
 
 def test_grow_box_is_exact_in_tenths():

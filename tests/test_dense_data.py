@@ -159,6 +159,35 @@ def test_names_of_data_sets(spec, name):
     assert data_set_name(spec) == name
 
 
+def test_a_data_set_is_named_for_its_folder_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "pets" / "cats").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "pets")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = {"folder:.": "pets", "folder:cats/..": "pets", "folder:..": tmp_path.name}
+    names |= {"folder:~/pets": "pets", "records:./cats/": "cats", "folder:/": "folder"}
+    assert {spec: data_set_name(spec) for spec in names} == names
+
+
+def test_what_a_layout_calls_no_class_is_not_said_to_be_absent(tmp_path, caplog):
+    for part, split in (("training", "train"), ("validation", "val")):  # ADE20K's
+        for kind in ("images", "annotations"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        for i in range(3):
+            name = f"{part}/ADE_{split}_{i:08}"
+            Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"{name}.jpg")
+            labels = np.arange(48).reshape(6, 8) % 4
+            labels = Image.fromarray(labels.astype(np.uint8))
+            labels.save(tmp_path / "annotations" / f"{name}.png")
+    options = {"cache_dir": str(tmp_path / "c")}
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, **options)
+    assert data.void == (0,)
+    assert VOID in data.label_maps.truth("test", 0)
+    assert "to be ignored" not in caplog.text
+    (data,) = open_datasets([f"folder:{tmp_path}"], 8, ignore_labels=(77,), **options)
+    assert len(data.label_maps.test["hw"]) == 3
+    assert "no pixel has a label value that is to be ignored: 77" in caplog.text
+
+
 def test_records_carry_label_maps(tmp_path):
     drawn = Scenes(12)
     shard = write_shard(tmp_path / shard_name("train", 0, 1), [drawn[i] for i in range(12)])

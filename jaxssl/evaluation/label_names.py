@@ -1,6 +1,7 @@
 """Names of data sets, and what the values of label maps mean in those that are known."""
 
 import logging
+import os
 
 from jaxssl.data import Source
 from jaxssl.data.records import Info, Records, read_info
@@ -26,8 +27,12 @@ KNOWN: dict[str, dict[int, str]] = {
 def data_set_name(spec: str) -> str:
     """`folder:data/pets` is `pets`, `objects:2000` is `objects`, `tfds:stl10/train` is `stl10`."""
     scheme, _, rest = spec.partition(":")
-    parts = rest.partition("?labels=")[0].strip("/").split("/")
-    return scheme if scheme in ("scenes", "objects") else parts[0 if scheme == "tfds" else -1]
+    if scheme in ("scenes", "objects"):
+        return scheme
+    if scheme == "tfds":
+        return rest.partition("/")[0]
+    place = os.path.abspath(os.path.expanduser(rest.partition("?labels=")[0]))  # also of "."
+    return os.path.basename(place) or scheme
 
 
 def known_labels(source: Source, values: set[int]) -> dict[int, str]:

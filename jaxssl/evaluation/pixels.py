@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data.canvas import MAX_PIXELS, CanvasSpec
-from jaxssl.data.label_maps import VOID, LabelFolder
+from jaxssl.data.label_maps import VOID, LabelFolder, void_labels
 from jaxssl.data.loading import pick, sample_sizes
 from jaxssl.data.source import BrokenImage, Source
 from jaxssl.data.squares import SquareSpec
@@ -190,8 +190,9 @@ def load_pixels(
     learned = label_values(train)
     found = learned | label_values(test)
     pixels = with_classes(pixels, parts[0], found, ignore_labels)
-    if ignore_labels and not found & set(ignore_labels):
-        absent = ", ".join(map(str, ignore_labels))
+    named = set(ignore_labels) - set(void_labels(parts[0]))  # which its maps do not hold any more
+    if named and not found & named:
+        absent = ", ".join(map(str, sorted(named)))
         log.warning("%s: no pixel has a label value that is to be ignored: %s", name, absent)
     seen = set(pixels.meaning(np.array([*learned], np.uint8)).tolist())
     if unseen := [label for i, label in enumerate(pixels.classes) if i not in seen]:

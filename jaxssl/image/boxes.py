@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
 from jaxssl.errors import UserError
 
-MAX_EXPAND = 100  # beyond which the sides of a grown box might exceed 32 bits
+MAX_EXPAND = 20  # beyond which 32 bits might not hold the sides of a grown box, times a thousand
 TRIES = 10  # of torchvision's RandomResizedCrop before it takes the center
 
 

@@ -200,7 +200,7 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
     Raises:
       UserError: the file is missing, damaged, or of no encoder that is known here.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     weights = read_weights(path)
     if "preprocessing" in weights.metadata:
         metadata = parse_metadata(weights.metadata, path)
@@ -251,7 +251,7 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
 
 def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
     """The variables of the encoder out of the file `encoder.init`, whoever wrote it."""
-    path = pathlib.Path(config.encoder.init)
+    path = pathlib.Path(config.encoder.init).expanduser()
     weights = read_weights(path)
     shapes = variable_shapes(network, config.views.size)
     loaded = _load(path, weights, shapes, config.encoder.init_prefix)
