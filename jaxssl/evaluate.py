@@ -22,9 +22,9 @@ from jaxssl.evaluation.comparison import (
     comparison_table,
     load_others,
     plan_comparison,
-    with_spread,
 )
 from jaxssl.evaluation.run import EvalRecord, plan, run_tasks
+from jaxssl.evaluation.shown import show
 from jaxssl.files import atomic_write
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
@@ -267,7 +267,7 @@ def results_table(records: Sequence[EvalRecord]) -> str:
     for (dataset, task), results in groups.items():
         for name in results[0]:
             beside += anchors(dataset, f"{task}_{name}")
-            rows.append([dataset, task, name, with_spread([r[name] for r in results])])
+            rows.append([dataset, task, name, show(name, *(r[name] for r in results))])
     table = terminal.format_table([["data set", "task", "result", "value"], *rows])
     return "\n".join([table, *(f"compare {line}" for line in beside)])
 

@@ -16,6 +16,12 @@ def test_a_line_is_drawn_where_its_numbers_are():
     assert y2 == pytest.approx((y0 + y1) / 2)
 
 
+def test_fractions_have_ticks_in_percent():
+    fractions = draw("title", "", [Line("a", "red", [(0.0, 0.1), (1.0, 0.4)])], in_percent=True)
+    assert [text for _, text in fractions.y_ticks] == ["10 %", "20 %", "30 %", "40 %"]
+    assert [text for _, text in fractions.x_ticks][1] == "0.2"
+
+
 def test_ticks_and_thinning():
     assert nice_ticks(0.0, 1.0, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert nice_ticks(13.0, 87.0, 4) == [0, 20, 40, 60, 80, 100]

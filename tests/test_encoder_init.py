@@ -139,13 +139,13 @@ def test_the_card_has_results_of_the_same_step(tmp_path):
     (tmp_path / "eval.json").write_text(json.dumps(entries))
     assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 0
     card = (tmp_path / "a.md").read_text()
-    assert "| eval/a/knn_top1 | 0.7 |" in card
-    assert "| b/linear, seed 0: top1 | 0.25 |" in card
-    assert "| b/knn, k [200], seed 0: top1 | 0.6875 |\n" in card
-    assert "| b/knn, k [5, 20], seed 0: top1 | 0.75 |\n" in card
-    assert "0.625" not in card
-    assert "0.125" not in card
-    assert "| 0.5 |" not in card
+    assert "| eval/a/knn_top1 | 70.0 % |" in card
+    assert "| b/linear, seed 0: top1 | 25.0 % |" in card
+    assert "| b/knn, k [200], seed 0: top1 | 68.8 % |\n" in card
+    assert "| b/knn, k [5, 20], seed 0: top1 | 75.0 % |\n" in card
+    assert "62.5" not in card
+    assert "12.5" not in card
+    assert "| 50.0 % |" not in card
     assert "method.temperature = 0.07" in card
 
 

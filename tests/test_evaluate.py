@@ -145,8 +145,8 @@ def test_evaluations_at_once_keep_the_results_of_each(tmp_path):
 def test_table_has_mean_and_spread():
     entries = [entry("knn", 0.5), entry("linear", 0.6, 0), entry("linear", 0.8, 1)]
     table = results_table(entries).splitlines()
-    assert table[2].split() == ["photos", "knn", "top1", "0.500"]
-    assert table[4].split() == ["photos", "linear", "top1", "0.700", "±", "0.141"]
+    assert table[2].split() == ["photos", "knn", "top1", "50.0", "%"]
+    assert table[4].split() == ["photos", "linear", "top1", "70.0", "±", "14.1", "%"]
 
 
 @pytest.mark.usefixtures("small_encoders")

@@ -67,12 +67,12 @@ def test_the_data_set_of_a_source(source, name):
 @pytest.mark.parametrize(
     ("dataset", "measure", "values"),
     [
-        ("VOCdevkit", "in_context_miou", "cribo 58.1"),
-        ("scene_parse150", "in_context_miou", "cribo 23.4"),
-        ("pascal", "fcn_miou", "densecl 67.5, moco 64.5"),
-        ("VOC2007", "detection_box_ap", "densecl 56.7, moco 54.7"),
-        ("coco", "detection_mask_ap", "slotcon 37.0"),
-        ("coco", "detection_frozen_box_ap", "simclr 31.6, detcon_s 33.4"),
+        ("VOCdevkit", "in_context_miou", "cribo 58.1 %"),
+        ("scene_parse150", "in_context_miou", "cribo 23.4 %"),
+        ("pascal", "fcn_miou", "densecl 67.5 %, moco 64.5 %"),
+        ("VOC2007", "detection_box_ap", "densecl 56.7 %, moco 54.7 %"),
+        ("coco", "detection_mask_ap", "slotcon 37.0 %"),
+        ("coco", "detection_frozen_box_ap", "simclr 31.6 %, detcon_s 33.4 %"),
     ],
 )
 def test_anchors_are_beside_the_task_they_belong_to(dataset, measure, values):

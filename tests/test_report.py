@@ -360,7 +360,7 @@ def test_papers_that_pre_trained_on_scenes_are_beside_their_task(tmp_path):
     found = entry("in_context", 0.5) | {"dataset": "VOCdevkit", "results": {"miou": 0.5}}
     page = make_page(tmp_path, make_run(tmp_path / "run", make_config(), entries=[found]))
     (line,) = (text for text in page.text if "cribo" in text)
-    assert line.startswith("pascal/in_context_miou: cribo 58.1: CrIBo (arXiv 2310.07855)")
+    assert line.startswith("pascal/in_context_miou: cribo 58.1 %: CrIBo (arXiv 2310.07855)")
 
 
 def test_a_folder_of_runs_stands_for_them(tmp_path, capsys):

@@ -42,7 +42,7 @@ def assert_same_run(a, b):
 
 
 def test_run_writes_what_it_promises(finished):
-    undisturbed, table, _ = finished
+    undisturbed, table, logged = finished
     names = {p.name for p in undisturbed.iterdir()}
     assert names == {
         ".lock", "config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints"
@@ -63,7 +63,9 @@ def test_run_writes_what_it_promises(finished):
     assert sum(shares.values()) == pytest.approx(1)
     assert [line["compile_seconds"] > 0 for line in training if "compile_seconds" in line] == [True]
     assert "kNN untrained" in table
-    assert f"{evaluations[-1]['eval/objects/knn_top1']:.1%}" in table
+    accuracy = f"{100 * evaluations[-1]['eval/objects/knn_top1']:.1f} %"
+    assert accuracy in table
+    assert f"step 8: eval/objects/knn_top1 {accuracy}" in logged
     assert int(final_state(undisturbed)["step"]) == 8
 
 

@@ -1,6 +1,7 @@
 """What the command refuses, prints and compares, on eight devices."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -167,12 +168,12 @@ def test_two_variants_are_trained_and_compared(tmp_path, capsys):
     words = [f"--config.{k}={v}" for k, v in (SMALL | {"epochs": 1}).items()]
     command = ["--config", f"{CONFIG}:simclr,samclr", "--workdir", str(tmp_path), *words]
     assert train.main(command) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = [re.split("  +", line) for line in capsys.readouterr().out.splitlines()]
     (one,) = [row for row in rows if "simclr" in row]
     (other,) = [row for row in rows if "samclr" in row]
     (difference,) = [row for row in rows if "difference" in row]
     for name, row in (("simclr", one), ("samclr", other)):
         last = lines(tmp_path / name)[-1]
-        assert row[-2] == f"{last['eval/objects/knn_top1']:.1%}"
-    gap = float(other[-2].strip("%")) - float(one[-2].strip("%"))
+        assert row[-2] == f"{100 * last['eval/objects/knn_top1']:.1f} %"
+    gap = float(other[-2].strip(" %")) - float(one[-2].strip(" %"))
     assert float(difference[-2]) == pytest.approx(gap, abs=0.11)

@@ -16,6 +16,7 @@ from jaxssl.evaluation.datasets import open_configured
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.protocols import change
 from jaxssl.evaluation.run import EvalRecord, Pairs, match, run_tasks
+from jaxssl.evaluation.shown import show
 from jaxssl.evaluation.task import Task
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import Encoder, load_encoder
@@ -90,13 +91,7 @@ def comparison_table(found: Sequence[tuple[str, EvalRecord]]) -> str:
             row.setdefault(encoder, []).append(value)
     encoders = dict.fromkeys(encoder for encoder, _ in found)
     rows = [
-        [*key, *(with_spread(row[name]) if name in row else "-" for name in encoders)]
+        [*key, *(show(key[-1], *row[name]) if name in row else "-" for name in encoders)]
         for key, row in values.items()
     ]
     return format_table([["data set", "task", "result", *encoders], *rows])
-
-
-def with_spread(values: Sequence[float]) -> str:
-    """The mean of a result over seeds, and its standard deviation."""
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"

@@ -141,7 +141,7 @@ def use_in_torch(metadata: Metadata, file: str, code: str) -> str:
 
 def model_card(
     config: ConfigDict,
-    results: Sequence[tuple[str, float]],
+    results: Sequence[tuple[str, str]],
     metadata: Metadata,
     file: str,
     in_torch: str,
@@ -150,13 +150,13 @@ def model_card(
 
     Args:
       config: of the run.
-      results: names and values of the measurements of these weights.
+      results: names and values, as they are shown, of the measurements of these weights.
       metadata: of the file.
       file: its name.
       in_torch: of `use_in_torch`.
     """
     in_torch = in_torch or f"{metadata.format} has no encoder like this one: load it as above.\n"
-    rows = [f"| {name} | {value:.4g} |" for name, value in results]
+    rows = [f"| {name} | {value} |" for name, value in results]
     table = "\n".join(["| result | value |", "| --- | --- |", *rows]) if rows else "None yet."
     values = "\n".join(f"{key} = {value!r}" for key, value in flatten(config).items())
     return _CARD.format(

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from jaxssl.evaluation.shown import is_fraction
 from jaxssl.reporting.runs import Group, spell
 
 WIDTH, HEIGHT = 360, 220  # units of the drawing
@@ -110,7 +111,7 @@ def chart(
         lines.append(Line(reference.rpartition("/")[2], "", points, dashed=True))
     elif "dashed" in about:
         about = about.partition("; dashed")[0] if ";" in about else ""
-    return draw(title, about, lines)
+    return draw(title, about, lines, in_percent=is_fraction(key))
 
 
 def legend(groups: Sequence[Group]) -> list[tuple[str, str]]:
@@ -129,8 +130,11 @@ def _drawable(points: Points) -> Points:
     return [(x, y) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
 
 
-def draw(title: str, about: str, lines: Sequence[Line]) -> Chart:
-    """The lines, from epoch 0 on, and round ticks around their values."""
+def draw(title: str, about: str, lines: Sequence[Line], *, in_percent: bool = False) -> Chart:
+    """The lines, from epoch 0 on, and round ticks around their values.
+
+    Ticks of fractions are labeled `in_percent`.
+    """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     x_ticks, y_ticks = nice_ticks(0.0, max(xs), 5), nice_ticks(min(ys), max(ys), 4)
@@ -148,7 +152,8 @@ def draw(title: str, about: str, lines: Sequence[Line]) -> Chart:
         for line in lines
     ]
     x_labels = [(across(x), short(x)) for x in x_ticks if x <= x_high]
-    return Chart(title, about, drawn, x_labels, [(down(y), short(y)) for y in y_ticks])
+    y_labels = [(down(y), f"{short(100 * y)} %" if in_percent else short(y)) for y in y_ticks]
+    return Chart(title, about, drawn, x_labels, y_labels)
 
 
 def thin(points: Points) -> Points:

@@ -15,6 +15,7 @@ from jaxssl.data.label_maps import VOID
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Regions
 from jaxssl.errors import UserError
+from jaxssl.evaluation.shown import percent
 from jaxssl.preview import CutViews
 from jaxssl.reporting.run_arrays import EmbeddedImages, nearest_neighbors
 from jaxssl.reporting.tables import Table
@@ -213,7 +214,7 @@ def class_table(details: Details) -> Table | None:
         return None
     names = _class_names(details, len(details["per_class"]))
     rows: list[list[Any]] = [
-        [name, "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f} %"]
+        [name, "-" if value is None or not np.isfinite(value) else percent(value)]
         for name, value in zip(names, details["per_class"], strict=True)
     ]
     return Table(["class", "value"], rows)

@@ -1,7 +1,7 @@
 """Numbers that papers report, in `published.json`, to be shown beside those of runs.
 
 Each table there has the data set of pre-training (and the epochs, where the paper has several),
-rows by `method/sampler` and columns by `dataset/measure`; values are in per cent. `best_on_test`
+rows by `method/sampler` and columns by `dataset/measure`; values are in percent. `best_on_test`
 names the measures of which the paper gives the best epoch on the test images. A table with `anchor`
 is shown beside results of any method: what is to be expected of pre-training on scenes.
 """
@@ -12,6 +12,8 @@ import pathlib
 import re
 
 from ml_collections import ConfigDict
+
+from jaxssl.evaluation.shown import percent
 
 TABLES = json.loads((pathlib.Path(__file__).parent / "published.json").read_text())
 # Names of the data sets by the names that their folders have.
@@ -37,7 +39,7 @@ _PARTS = 3  # of a path, from its end, that may name its data set: coco/images/t
 class Published:
     """A number and the table of the paper that has it."""
 
-    value: float  # per cent
+    value: float  # percent
     source: str
 
 
@@ -66,7 +68,10 @@ def anchors(dataset: str, measure: str) -> list[str]:
     for table in TABLES:
         if table.get("anchor") and column in table["columns"]:
             index = table["columns"].index(column)
-            values = (f"{row.partition('/')[0]} {v[index]:.1f}" for row, v in table["rows"].items())
+            values = (
+                f"{row.partition('/')[0]} {percent(v[index] / 100)}"
+                for row, v in table["rows"].items()
+            )
             lines.append(f"{column}: {', '.join(values)}: {table['source']}")
     return lines
 

@@ -1,20 +1,16 @@
 """Tables: differences between configs, and results with their spread beside the papers'."""
 
 import dataclasses
-import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from jaxssl.config.checks import all_keys, flatten
+from jaxssl.evaluation.shown import percent, show
 from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
 
 # Of a protocol, what each run chose on its training images or drew: it may differ between seeds.
 CHOSEN = {"learning_rate", "c_chosen", "in_context.cells"}
-# Results that are no share of anything. The others are shown in per cent.
-PLAIN = ("lr", "loss", "regions", "images", "rank_me", "std", "std_if_even", "alignment",
-         "uniformity", "rmse", "abs_rel")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +151,7 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
         if paper is None or not number.count or measure.when == "untrained":
             return number
         footnote = sources.setdefault(paper.source, len(sources) + 1)
-        return dataclasses.replace(number, paper=f"{paper.value:.1f} %", footnote=footnote)
+        return dataclasses.replace(number, paper=percent(paper.value / 100), footnote=footnote)
 
     rows, above = [], None
     for m in results:
@@ -179,17 +175,8 @@ def _how(measure: Measure, results: Results) -> str | Protocol:
 
 
 def summarize(measure: str, values: Sequence[float]) -> Number:
-    """Mean ± standard deviation of the values of several runs, in per cent if it is a share."""
-    if not values:
-        return Number("", 0)
-    if bad := sum(not math.isfinite(value) for value in values):
-        return Number(f"not finite in {bad} of {len(values)}", len(values))
-    plain = measure in PLAIN or any(measure.endswith(f"_{name}") for name in PLAIN)
-    digits, factor, unit = (3, 1, "") if plain else (1, 100, " %")
-    text = f"{statistics.fmean(values) * factor:.{digits}f}"
-    if len(values) > 1:
-        text += f" ± {statistics.stdev(values) * factor:.{digits}f}"
-    return Number(text + unit, len(values))
+    """Mean ± standard deviation of the values of several runs, none if there are no values."""
+    return Number(show(measure, *values) if values else "", len(values))
 
 
 def machine_table(groups: Sequence[Group]) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from ml_collections import ConfigDict
 
 from jaxssl import distributed
+from jaxssl.evaluation.shown import show
 from jaxssl.progress import Progress
 from jaxssl.training.metrics import MetricsWriter
 
@@ -41,7 +42,7 @@ class Reporter:
         """Writes and logs what hooks have measured, if anything."""
         if results and self._writer:
             self._writer.write(step, step / self._per_epoch, results)
-            shown = [f"{k} {v:.3f}" for k, v in results.items() if k.startswith("eval/")]
+            shown = [f"{k} {show(k, v)}" for k, v in results.items() if k.startswith("eval/")]
             if shown:
                 log.info("step %d: %s", step, "  ".join(shown))
 

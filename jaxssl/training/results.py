@@ -13,6 +13,7 @@ from jaxssl.checked_files import read_json
 from jaxssl.config import build_method
 from jaxssl.errors import UserError
 from jaxssl.evaluation.run import EvalRecord
+from jaxssl.evaluation.shown import percent, show
 from jaxssl.files import locked, write_text
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.encoder import Encoder
@@ -98,16 +99,16 @@ def append_entry(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
         write_text(path, json.dumps([*read_eval_records(path), entry], indent=2) + "\n")
 
 
-def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
-    """Results of the weights of a step, measured during training and by `jaxssl.evaluate`.
+def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, str]]:
+    """Results of the weights of a step as they are shown: of training and of `jaxssl.evaluate`.
 
     Names of the latter have what differs in the protocols of one task: `k [20]`. The last result
     of a protocol counts.
     """
-    found: dict[str, float] = {}
+    found: dict[str, str] = {}
     for line in read_metrics(workdir):
         if line["step"] == step:
-            found |= {k: v for k, v in line.items() if k.startswith("eval/")}
+            found |= {k: show(k, v) for k, v in line.items() if k.startswith("eval/")}
     entries = [e for e in read_eval_records(workdir / "eval.json") if e["step"] == step]
     for entry in entries:
         same = [
@@ -116,7 +117,7 @@ def read_results(workdir: pathlib.Path, step: int) -> list[tuple[str, float]]:
         own, others = entry.get("protocol", {}), [e.get("protocol", {}) for e in same]
         apart = [f", {k} {v}" for k, v in own.items() if any(o.get(k) != v for o in others)]
         name = f"{entry['dataset']}/{entry['task']}{''.join(apart)}, seed {entry['seed']}"
-        found |= {f"{name}: {k}": v for k, v in entry["results"].items()}
+        found |= {f"{name}: {k}": show(k, v) for k, v in entry["results"].items()}
     return list(found.items())
 
 
@@ -136,7 +137,7 @@ def accuracy_table(workdirs: Sequence[pathlib.Path]) -> str:
             for lines in found.values()
         ]
         for workdir, values in zip(found, table, strict=True):
-            texts = ["-" if v is None else f"{v:.1%}" for v in values]
+            texts = ["-" if v is None else percent(v) for v in values]
             rows.append([name, *([workdir.name] if len(found) > 1 else []), *texts])
         if len(found) > 1:
             texts = [
