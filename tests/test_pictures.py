@@ -9,15 +9,17 @@ from sklearn.decomposition import PCA
 from jaxssl.data.rle import encode_mask
 from jaxssl.data.source import Regions
 from jaxssl.reporting.pictures import (
+    FeatureMap,
     color,
     draw_boxes,
     draw_regions,
+    feature_map,
     heat_rows,
     mask_legend,
     mask_rows,
     paint_labels,
 )
-from jaxssl.reporting.run_arrays import nearest_neighbors, project
+from jaxssl.reporting.run_arrays import EmbeddedImages, nearest_neighbors, project
 
 
 def test_neighbors_and_map():
@@ -33,6 +35,15 @@ def test_neighbors_and_map():
     for how in ("pca", "tsne"):
         with pytest.raises(ValueError, match="one image alone"):
             project(features[:1], how)
+
+
+def test_a_map_has_one_scale_for_both_axes():
+    positions = np.float32([[0, 0], [4, 0], [0, 1]])
+    nothing = np.zeros((3, 0))
+    embedded = EmbeddedImages("", nothing, np.full(3, -1), (), nothing)
+    (x0, y0), (x1, y1), (x2, y2) = (dot[:2] for dot in feature_map(positions, embedded).dots)
+    assert x1 - x0 == FeatureMap.width - 2 * FeatureMap.margin == 4 * (y2 - y0)
+    assert (x2, y1, y0 + y2) == (x0, y0, FeatureMap.height)
 
 
 def test_pictures_keep_the_aspect_of_images():

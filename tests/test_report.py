@@ -23,7 +23,7 @@ from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.reporting.page import KINDS, make_card, render
 from jaxssl.reporting.pictures import Picture, class_table, color, confusion_matrix
-from jaxssl.reporting.runs import group_runs, read_run, read_runs
+from jaxssl.reporting.runs import group_runs, read_run, read_runs, spell
 from jaxssl.reporting.tables import collect_results, result_tables, summarize
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.training.results import read_eval_records
@@ -174,6 +174,9 @@ def test_a_page_has_all_sections_and_needs_nothing_else(whole):
     # Twice 6 images with 2 views; 6 queries with 7 neighbors; 6 pairs; 3 rows of 3 masks.
     assert whole.count("img") == 2 * 6 * 3 + 6 * 8 + 6 * 2 + 3 * 3
     there = [a["style"] for tag, a in whole.tags if a.get("class") == "swatch"]
+    assert whole.text.count("linear on objects") == 2  # over a confusion matrix, and over masks
+    frames = [a.get("class") for tag, a in whole.tags if tag == "figure"]
+    assert [frames.count(f"view{n}") for n in range(3)] == [12, 12, 0]
     assert there[-2:] == [f"background:rgb{color(n)}" for n in range(2)]  # of classes in masks
     assert "jax" in "".join(whole.text)
     assert "1.2.3" in whole.text
@@ -247,10 +250,38 @@ def test_templates_escape_text_and_attributes():
 def test_seeds_are_taken_together(whole):
     deviation = 100 * statistics.stdev([0.5, 0.7])
     assert whole.row("objects", "kNN top-1", f"60.0 ± {deviation:.1f} % ")[:2] == ["n 2", "30.0 %"]
-    assert whole.row("objects", "linear top-1", "80.0 ± 7.1 % ")[:3] == ["n 2", "-", "protocol"]
+    assert whole.row("objects", "linear top-1", "80.0 ± 7.1 % ")[:3] == ["n 2", "-", "k 20"]
     assert whole.row("sampler.name")[:2] == ["region_crop", "random_crop"]
     assert "seed" not in whole.text
     assert f"{ODD} (2 seeds)" in whole.text
+
+
+def test_headings_of_confusion_matrices_say_of_which_protocol_they_are(tmp_path):
+    details = {"confusion": [[3, 1], [0, 4]]}
+    entries = [
+        entry(task, 0.5, **details) | {"step": step, "protocol": protocol}
+        for task, step, protocol in (
+            ("knn", 4, {"k": [1], "temperature": 0.1}),
+            ("knn", 8, {"k": [5, 20], "temperature": 0.1}),
+            ("knn", 8, {"k": [200], "temperature": 0.07}),
+            ("linear", 8, {"epochs": 90}),
+        )
+    ]
+    page = make_page(tmp_path, make_run(tmp_path / "run", make_config(), entries=entries))
+    places = [i for i, text in enumerate(page.text) if text.endswith(" on objects")]
+    told = [page.text[i : i + 2] for i in places if not page.text[i].startswith("kNN top-1")]
+    assert told == [
+        ["kNN on objects", "k 5, temperature 0.1"],
+        ["kNN on objects", "k 200, temperature 0.07"],
+        ["linear on objects", "protocol"],
+    ]
+    said = [page.text[i + 2] for i, text in enumerate(page.text) if text == "kNN top-1"]
+    assert sorted(said) == [
+        "after training, eval.knn_k 200",
+        "k 200, temperature 0.07",
+        "k 5, temperature 0.1",
+        "untrained, eval.knn_k 200",
+    ]
 
 
 def test_seeds_of_an_evaluation_are_one_row_whatever_each_has_drawn(tmp_path):
@@ -418,12 +449,27 @@ def test_seeds_of_unequal_length_are_not_averaged(tmp_path):
     (runs[0] / "metrics.jsonl").write_text("".join(lines[:5]))  # the first of two epochs
     page = make_page(tmp_path, *runs)
     assert page.row("objects", "linear top-1", "50.0 ± 14.1 % ")[0] == "n 2"
-    assert page.row("objects", "linear top-1", "20.0 %")[0] == "step 4"
+    assert page.row("objects", "linear top-1", "20.0 %")[0] == "step 4, k 20"
     (group,) = group_runs(read_runs(runs))
     card = make_card(group)
     assert card["headline"].text == "75.0 ± 7.1 %"
     assert card["measure"] == "kNN top-1 on objects at epoch 2"
     assert card["facts"]["epochs"] == "1 to 2 of 2"
+    assert card["facts"]["untrained"] == "10.0 ± 0.0 %"
+
+
+@pytest.mark.parametrize(
+    ("measure", "text"),
+    [
+        ("knn_top1_k20", "kNN top-1 k 20"),
+        ("few_shot_top1_0.01", "few-shot top-1 with 1 % of the images"),
+        ("in_context_miou_0.00781", "in-context mean IoU with 0.781 % of the images"),
+        ("retrieval_recall_at_1", "retrieval recall at 1"),
+        ("health_rank_me", "health RankMe"),
+    ],
+)
+def test_results_in_words(measure, text):
+    assert spell(measure) == text
 
 
 def test_numbers_that_are_not_finite_are_counted():

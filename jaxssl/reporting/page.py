@@ -133,6 +133,8 @@ def make_card(group: Group) -> dict[str, Any]:
             measure = f"{spell(name)} on {dataset}" if dataset else name
             measure += f" at epoch {farthest:g}" if len(values) < len(last) else ""
             headline = tables.summarize(name, values)
+            untrained = [value for r in group.runs for epoch, value in r.curve(key) if not epoch]
+            facts["untrained"] = tables.summarize(name, untrained).text
             return {"name": group.name, "headline": headline, "measure": measure, "facts": facts}
     return {"name": group.name, "headline": None, "facts": facts}
 
@@ -214,43 +216,52 @@ def draw_map(arrays: RunArrays, map_by: str) -> Markup:
 
 
 def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
-    """The last confusion matrix of each task and data set."""
-    found = {
-        f"{spell(entry['task'])} on {entry['dataset']}": entry["details"]
-        for entry in arrays.run.entries
+    """The confusion matrix of each task, data set and protocol at the newest step."""
+    found = {  # the last seed counts
+        tables.measure_of(entry, entry["task"]): entry["details"]
+        for entry in arrays.run.newest_entries
         if "confusion" in entry.get("details", {})
     }
     matrices = [
-        (title, pictures.confusion_matrix(details), pictures.class_table(details))
-        for title, details in found.items()
+        (
+            title_of(measure.name, measure.dataset),
+            tables.how_measured(measure, found),
+            pictures.confusion_matrix(details),
+            pictures.class_table(details),
+        )
+        for measure, details in found.items()
     ]
     return render("confusion.html", matrices=matrices) if matrices else Markup()
 
 
+def title_of(task: str, dataset: str) -> str:
+    """The heading of pictures of a task."""
+    return f"{spell(task)} on {dataset}"
+
+
 def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
-    classes = {
-        f"{entry['dataset']}_{entry['task']}": entry.get("details", {}).get("classes", [])
-        for entry in arrays.run.entries
-    }
+    of_file = {f"{entry['dataset']}_{entry['task']}": entry for entry in arrays.run.entries}
     grids = []
     for path in sorted((arrays.run.workdir / "predictions").glob("*.npz")):
         with naming_damage(path, "delete it, or evaluate again"), path.open("rb") as file:
             predictions = read_arrays(file)
             rows = pictures.mask_rows(predictions, MASKS)
-            entries = pictures.mask_legend(predictions, MASKS, classes.get(path.stem, []))
-            grids.append((path.stem, entries, rows))
+            entry = of_file.get(path.stem)
+            classes = entry.get("details", {}).get("classes", []) if entry else []
+            title = title_of(entry["task"], entry["dataset"]) if entry else path.stem
+            grids.append((title, pictures.mask_legend(predictions, MASKS, classes), rows))
     return render("grid.html", grids=grids) if grids else Markup()
 
 
 KINDS = (
     Kind("Views", "Views as in the first epoch, beside the training images with their regions and "
-         "the boxes of the views.", draw_views),
+         "the boxes of the views. A view has the color of its box.", draw_views),
     Kind("Neighbors", "Images with similar features of the frozen encoder.", draw_neighbors),
     Kind("Map", "Features in two dimensions: similar images lie close together.", draw_map,
          narrow=True),
-    Kind("Heat maps", "Features summed over the channels at each place; bright is high.",
-         draw_heat_maps),
+    Kind("Heat maps", "Features summed over the channels at each place, from the lowest of the "
+         "image, dark, to its highest, bright.", draw_heat_maps),
     Kind("Confusion", "Rows are true classes, columns predicted ones, in percent of the row. Blue "
-         "is right, orange wrong.", draw_confusions),
+         "is right, orange wrong. Of several seeds of an evaluation, the last.", draw_confusions),
     Kind("Masks", "Labels and predictions; black has no label.", draw_masks),
 )  # fmt: skip

@@ -42,7 +42,7 @@ class Picture:
     width: int
     height: int
     caption: str = ""
-    frame: str = ""  # class of its figure: query, right, wrong
+    frame: str = ""  # class of its figure: query, right, wrong, view0 to view3
 
     @property
     def is_small(self) -> bool:
@@ -100,7 +100,8 @@ def view_rows(source: Source, indices: list[int], views: CutViews) -> list[Row]:
         rows.append([picture(drawn, f"{example.key} with its regions and views")])
         for number, images in enumerate(views.views):
             pixels = np.rint(255 * images[n]).astype(np.uint8)
-            rows[-1].append(picture(pixels, f"view {number + 1} of {example.key}"))
+            frame = f"view{number % len(VIEW_COLORS)}"
+            rows[-1].append(picture(pixels, f"view {number + 1} of {example.key}", frame=frame))
     return rows
 
 
@@ -162,11 +163,11 @@ def _labeled(embedded: EmbeddedImages, index: int, frame: str) -> Picture:
 
 
 def feature_map(positions: np.ndarray, embedded: EmbeddedImages) -> FeatureMap:
-    """Positions f32[n, 2] of the images as dots."""
+    """Positions f32[n, 2] of the images as dots, both axes in one scale."""
     low, high = positions.min(axis=0), positions.max(axis=0)
-    margin = FeatureMap.margin
-    extent = np.array([FeatureMap.width, FeatureMap.height]) - 2 * margin
-    spots = ((positions - low) / np.maximum(high - low, 1e-12) * extent + margin).round(1)
+    size = np.array([FeatureMap.width, FeatureMap.height])
+    scale = ((size - 2 * FeatureMap.margin) / np.maximum(high - low, 1e-12)).min()
+    spots = ((positions - (low + high) / 2) * scale + size / 2).round(1)
     count = len(embedded.classes)
     colored = 0 < count <= NAMED_CLASSES
     dots = []

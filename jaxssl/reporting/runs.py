@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,16 @@ class Run:
     @property
     def epochs_done(self) -> float:
         return max((line["epoch"] for line in self.lines), default=0.0)
+
+    @property
+    def newest_step(self) -> int:
+        """Of those in eval.json; 0 if nothing was evaluated."""
+        return max((entry["step"] for entry in self.entries), default=0)
+
+    @property
+    def newest_entries(self) -> list[EvalEntry]:
+        """What was measured at that step."""
+        return [entry for entry in self.entries if entry["step"] == self.newest_step]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,5 +118,8 @@ SPELLED = {"knn": "kNN", "top1": "top-1", "top5": "top-5", "miou": "mean IoU", "
 
 def spell(measure: str) -> str:
     """The name of a result in words: `knn_top1` is kNN top-1."""
-    words = measure.replace("rank_me", "RankMe").split("_")
-    return " ".join(SPELLED.get(word, word) for word in words)
+    measure = measure.replace("rank_me", "RankMe").replace("few_shot", "few-shot")
+    words = measure.replace("in_context", "in-context").split("_")
+    text = " ".join(SPELLED.get(word, word) for word in words)
+    text = re.sub(r"\bk(?=\d)", "k ", text)
+    return re.sub(r"\b0\.\d+$", lambda n: f"with {100 * float(n[0]):.3g} % of the images", text)

@@ -1,16 +1,19 @@
 """Tables: differences between configs, and results with their spread beside the papers'."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxssl.config.checks import all_keys, flatten
 from jaxssl.evaluation.shown import percent, show
 from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
+from jaxssl.training.results import EvalEntry
 
 # Of a protocol, what each run chose on its training images or drew: it may differ between seeds.
 CHOSEN = {"learning_rate", "c_chosen", "in_context.cells"}
+# Of a protocol with several of these, what is named after none is of the first: top1, confusion.
+FIRST = ("k", "clusters")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Measure:
     dataset: str
     name: str  # such as knn_top1
     when: str = ""  # of those that training reported, and of an earlier step than the group's
+    setting: str = ""  # of its protocol, what is always said
     protocol: tuple[str, ...] = ()  # of those of eval.json: an item for each key
     is_main: bool = dataclasses.field(default=True, compare=False)  # of its task
 
@@ -82,41 +86,43 @@ def collect_results(groups: Sequence[Group]) -> Results:
     """
     found: Results = {}
     for group in groups:
-        newest = max(_newest_step(run) for run in group.runs)
+        newest = max(run.newest_step for run in group.runs)
         for run in group.runs:
             for measure, value in (_reported(run) | _evaluated(run, newest)).items():
                 found.setdefault(measure, {}).setdefault(group.name, []).append(value)
     # By data set, majority baseline first; of the same measure, before training comes first.
     when = {"untrained": 0, "": 2}
 
-    def rank(m: Measure) -> tuple[str, bool, str, int, tuple[str, ...]]:
-        return m.dataset, m.name != "majority_baseline", m.name, when.get(m.when, 1), m.protocol
+    def rank(m: Measure) -> tuple[Any, ...]:
+        is_baseline, time = m.name == "majority_baseline", when.get(m.when, 1)
+        return m.dataset, not is_baseline, m.name, time, m.setting, m.protocol
 
     return {measure: found[measure] for measure in sorted(found, key=rank)}
-
-
-def _newest_step(run: Run) -> int:
-    """The newest step in eval.json."""
-    return max((entry["step"] for entry in run.entries), default=0)
 
 
 def _evaluated(run: Run, newest: int) -> dict[Measure, float]:
     """Results in eval.json, means over the seeds of the evaluation; `newest` step of the group."""
     values: dict[Measure, dict[int, float]] = {}
-    step = _newest_step(run)
-    when = "" if step == newest else f"step {step}"
-    for entry in run.entries:
-        if entry["step"] == step:
-            protocol = tuple(
-                f"{key} {_show(value)}"
-                for key, value in entry.get("protocol", {}).items()
-                if CHOSEN.isdisjoint((key, f"{entry['task']}.{key}"))
-            )
-            for number, (name, value) in enumerate(entry["results"].items()):
-                full_name, dataset = f"{entry['task']}_{name}", str(entry["dataset"])
-                measure = Measure(dataset, full_name, when, protocol, is_main=number == 0)
-                values.setdefault(measure, {})[entry["seed"]] = value  # the last of a seed counts
+    when = "" if run.newest_step == newest else f"step {run.newest_step}"
+    for entry in run.newest_entries:
+        for number, (name, value) in enumerate(entry["results"].items()):
+            measure = measure_of(entry, f"{entry['task']}_{name}", when, is_main=number == 0)
+            values.setdefault(measure, {})[entry["seed"]] = value  # the last of a seed counts
     return {measure: sum(seeds.values()) / len(seeds) for measure, seeds in values.items()}
+
+
+def measure_of(entry: EvalEntry, name: str, when: str = "", *, is_main: bool = True) -> Measure:
+    """The identity of what an entry of eval.json has under a name."""
+    protocol = entry.get("protocol", {})
+    chosen = {key: protocol[key] for key in FIRST if key in protocol}
+    firsts = {k: v[0] if isinstance(v, list) and v else v for k, v in chosen.items()}
+    setting = ", ".join(f"{key} {value}" for key, value in firsts.items())
+    items = tuple(
+        f"{key} {_show(value)}"
+        for key, value in protocol.items()
+        if CHOSEN.isdisjoint((key, f"{entry['task']}.{key}"))
+    )
+    return Measure(str(entry["dataset"]), name, when, setting, items, is_main)
 
 
 def _reported(run: Run) -> dict[Measure, float]:
@@ -130,7 +136,8 @@ def _reported(run: Run) -> dict[Measure, float]:
             if key.startswith("eval/") and not key.endswith("_lr"):
                 _, dataset, name = key.split("/", 2)
                 at = "" if name == "majority_baseline" else when if line["step"] else "untrained"
-                found[Measure(dataset, name, at)] = value
+                setting = f"eval.knn_k {run.config.eval.knn_k}" if name.startswith("knn_") else ""
+                found[Measure(dataset, name, at, setting)] = value
     return found
 
 
@@ -155,7 +162,7 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
 
     rows, above = [], None
     for m in results:
-        how = _how(m, results)
+        how = how_measured(m, results)
         text = "as above" if isinstance(how, Protocol) and how == above else how
         rows.append([m.dataset, spell(m.name), *(cell(m, group) for group in groups), text])
         above = how
@@ -163,15 +170,16 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
     return Table(head, rows, "results", names=2)
 
 
-def _how(measure: Measure, results: Results) -> str | Protocol:
-    """The time of the result, or how its protocol differs from others of the same result."""
+def how_measured(measure: Measure, measures: Iterable[Measure]) -> str | Protocol:
+    """The time of a result, its k, and how its protocol differs from others of the same result."""
+    told = [text for text in (measure.when, measure.setting) if text]
     if not measure.protocol:
-        return measure.when
-    same = [m for m in results if (m.dataset, m.name) == (measure.dataset, measure.name)]
+        return ", ".join(told)
+    same = [m for m in measures if (m.dataset, m.name) == (measure.dataset, measure.name)]
     others = [set(m.protocol) for m in same if m.protocol]
     apart = [item for item in measure.protocol if item not in set.intersection(*others)]
-    apart = [measure.when, *apart] if measure.when else apart
-    return Protocol(", ".join(apart) or "protocol", ", ".join(measure.protocol))
+    told += [item for item in apart if item.partition(" ")[0] not in FIRST]
+    return Protocol(", ".join(told) or "protocol", ", ".join(measure.protocol))
 
 
 def summarize(measure: str, values: Sequence[float]) -> Number:
