@@ -16,11 +16,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxssl import evaluate, export, report
-from jaxssl.config import base, defaults
+from jaxssl.config import base, defaults, flatten
+from jaxssl.data import open_source
 from jaxssl.errors import UserError
 from jaxssl.evaluate import save
 from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
+from jaxssl.preview import cut_views
 from jaxssl.reporting.page import KINDS, make_card, render
 from jaxssl.reporting.pictures import Picture, class_table, color, confusion_matrix
 from jaxssl.reporting.runs import group_runs, read_run, read_runs, spell
@@ -254,6 +256,34 @@ def test_seeds_are_taken_together(whole):
     assert whole.row("sampler.name")[:2] == ["region_crop", "random_crop"]
     assert "seed" not in whole.text
     assert f"{ODD} (2 seeds)" in whole.text
+
+
+def test_views_that_runs_share_are_drawn_once(tmp_path):
+    runs = []
+    for name in ("longer", "shorter", "anywhere"):
+        config = make_config(sampler="random_crop" if name == "anywhere" else "region_crop")
+        config.optim.lr, config.method.temperature = len(name) / 100, len(name) / 10
+        config.data.cache_dir = name
+        runs.append(make_run(tmp_path / name, config))
+    page = make_page(tmp_path, *runs)
+    assert page.count("img") == 2 * 6 * 3
+    assert page.text.count("longer, shorter") == 1
+
+
+def test_views_depend_on_what_is_said_of_them_alone():
+    """A method, an encoder and a way to optimize change none of the views."""
+    config, other = make_config(), make_config()
+    other.method, other.optim = defaults("method", "detcon_b"), defaults("optim", "lars")
+    other.data.region_planes, other.data.input, other.batch_size = 2, "stream", 8
+    (views,) = (kind for kind in KINDS if kind.title == "Views")
+    one, same = (
+        {k: v for k, v in flatten(c).items() if k.startswith(views.depends_on)}
+        for c in (config, other)
+    )
+    assert one == same
+    source = open_source(config.data.source)
+    here, there = (cut_views(c, source, range(4), seed=3) for c in (config, other))
+    jax.tree.map(np.testing.assert_array_equal, vars(here), vars(there))
 
 
 def test_headings_of_confusion_matrices_say_of_which_protocol_they_are(tmp_path):

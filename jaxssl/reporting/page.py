@@ -1,6 +1,7 @@
 """The page: its sections in their order, rendered from the templates of this package."""
 
 import dataclasses
+import json
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
@@ -146,27 +147,40 @@ def _span(values: Sequence[float]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A section of pictures, one set of them for each group."""
+    """A section of pictures, one set of them for each group, or for all that have the same."""
 
     title: str
     about: str
     draw: Callable[[RunArrays, str], Markup]  # "" where a run has none
     narrow: bool = False  # groups side by side
+    # Keys of the config, or how they start, that are all the pictures depend on; (): on the run.
+    depends_on: tuple[str, ...] = ()
+
+    def whose(self, group: Group) -> str:
+        """A text that groups of the same pictures share."""
+        flat = {k: v for k, v in group.first.flat.items() if k.startswith(self.depends_on)}
+        return json.dumps(flat, sort_keys=True) if self.depends_on else group.name
 
 
 def picture_sections(groups: Sequence[Group], map_by: str) -> list[Section]:
-    """Sections with a part for each group: pictures of its first run, as far as they fit."""
+    """Sections with a part for each group: pictures of its first run, as far as they fit.
+
+    Groups whose pictures are the same share a part, under the names of all.
+    """
     spent, sections = 0, []
-    arrays = [RunArrays(group.first) for group in groups]
+    arrays = {group.name: RunArrays(group.first) for group in groups}
     for kind in KINDS:
-        parts = []
-        for group, run_arrays in zip(groups, arrays, strict=True):
-            content, note = Markup(), f"Left out for {group.name}: the page would be too large."
+        parts, names = [], dict[str, list[str]]()
+        for group in groups:
+            names.setdefault(kind.whose(group), []).append(group.name)
+        for alike in names.values():
+            name = ", ".join(alike)
+            content, note = Markup(), f"Left out for {name}: the page would be too large."
             if spent < MAX_BYTES:
-                content, note = attempt(kind, run_arrays, map_by)
+                content, note = attempt(kind, arrays[alike[0]], map_by)
             spent += len(content)
             if content or note:
-                parts.append((group.name if len(groups) > 1 else "", content, note))
+                parts.append((name if len(groups) > 1 else "", content, note))
         if parts:
             content = render("parts.html", parts=parts, narrow=kind.narrow)
             sections.append(Section(kind.title, kind.about, content))
@@ -255,7 +269,9 @@ def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
 
 KINDS = (
     Kind("Views", "Views as in the first epoch, beside the training images with their regions and "
-         "the boxes of the views. A view has the color of its box.", draw_views),
+         "the boxes of the views. A view has the color of its box.", draw_views,
+         depends_on=("seed", "data.source", "data.pixels", "data.max_objects", "sampler.",
+                     "views.")),
     Kind("Neighbors", "Images with similar features of the frozen encoder.", draw_neighbors),
     Kind("Map", "Features in two dimensions: similar images lie close together.", draw_map,
          narrow=True),
