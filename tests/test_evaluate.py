@@ -20,7 +20,7 @@ from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.classification.linear_probe import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import labeled_features
-from jaxssl.evaluation.protocols import change, with_presets
+from jaxssl.evaluation.protocols import change, preset_of, with_presets
 from jaxssl.evaluation.run import EvalRecord, choose_tasks, match
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
@@ -78,6 +78,16 @@ def test_settings_change_protocols():
 def test_mistakes_in_settings(setting, message):
     with pytest.raises(ValueError, match=f"^[^\n]*{message}[^\n]*$"):
         change(choose_tasks(("knn", "finetune")), [setting])
+
+
+def test_the_preset_of_a_saved_protocol():
+    for task in TASKS.values():
+        for name, preset in task.presets.items():
+            saved = json.loads(json.dumps({"size": 32} | dataclasses.asdict(preset)))
+            assert preset_of(task, saved) == name
+            some = next(iter(dataclasses.asdict(preset)))
+            assert preset_of(task, saved | {some: "another"}) == ""
+    assert preset_of(TASKS["health"], {}) == ""
 
 
 def test_tasks_and_data_sets_must_fit():

@@ -1,5 +1,6 @@
 """The page about runs: what must be on it, that it needs nothing else, and what it does without."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -20,6 +21,7 @@ from jaxssl.config import base, defaults, flatten
 from jaxssl.data import open_source
 from jaxssl.errors import UserError
 from jaxssl.evaluate import save
+from jaxssl.evaluation.classification.linear_probe import PRESETS
 from jaxssl.evaluation.run import EvalRecord
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.preview import cut_views
@@ -286,6 +288,22 @@ def test_views_depend_on_what_is_said_of_them_alone():
     jax.tree.map(np.testing.assert_array_equal, vars(here), vars(there))
 
 
+def saved(protocol):
+    """As in eval.json, with what was chosen on the way."""
+    return json.loads(json.dumps(dataclasses.asdict(protocol))) | {"learning_rate": 0.1}
+
+
+def test_segmentation_has_one_name(tmp_path):
+    run = make_run(tmp_path / "run", make_config())
+    log = (run / "metrics.jsonl").read_text().replace("objects/knn_top1", "scenes/miou")
+    (run / "metrics.jsonl").write_text(log)
+    found = entry("segmentation", 0.5) | {"dataset": "scenes", "results": {"miou": 0.75}}
+    (run / "eval.json").write_text(json.dumps([found]))
+    tables = result_tables(group_runs([read_run(run)]))
+    rows = [row[2].text for row in tables["main"].rows if row[1] == "segmentation mean IoU"]
+    assert rows == ["10.0 %", "50.0 %", "75.0 %"]
+
+
 def test_headings_of_confusion_matrices_say_of_which_protocol_they_are(tmp_path):
     details = {"confusion": [[3, 1], [0, 4]]}
     entries = [
@@ -294,7 +312,8 @@ def test_headings_of_confusion_matrices_say_of_which_protocol_they_are(tmp_path)
             ("knn", 4, {"k": [1], "temperature": 0.1}),
             ("knn", 8, {"k": [5, 20], "temperature": 0.1}),
             ("knn", 8, {"k": [200], "temperature": 0.07}),
-            ("linear", 8, {"epochs": 90}),
+            ("linear", 8, {"epochs": 3}),
+            ("linear", 8, saved(PRESETS["simclr"])),
         )
     ]
     page = make_page(tmp_path, make_run(tmp_path / "run", make_config(), entries=entries))
@@ -303,7 +322,8 @@ def test_headings_of_confusion_matrices_say_of_which_protocol_they_are(tmp_path)
     assert told == [
         ["kNN on objects", "k 5, temperature 0.1"],
         ["kNN on objects", "k 200, temperature 0.07"],
-        ["linear on objects", "protocol"],
+        ["linear on objects", "epochs 3"],
+        ["linear on objects", "preset simclr"],
     ]
     said = [page.text[i + 2] for i, text in enumerate(page.text) if text == "kNN top-1"]
     assert sorted(said) == [

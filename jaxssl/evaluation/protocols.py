@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,15 @@ def with_presets(tasks: Mapping[str, Task], presets: Sequence[str]) -> dict[str,
         protocol = tasks[name].presets[preset]
         changed[name] = dataclasses.replace(tasks[name], protocol=protocol)
     return changed
+
+
+def preset_of(task: Task, protocol: Mapping[str, Any]) -> str:
+    """The preset of a task that a protocol, as in `eval.json`, is of; "": of none."""
+    for name, preset in task.presets.items():
+        fields = json.loads(json.dumps(dataclasses.asdict(preset)))  # tuples become lists, as there
+        if all(key in protocol and protocol[key] == value for key, value in fields.items()):
+            return name
+    return ""
 
 
 def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxssl.config.checks import all_keys, flatten
+from jaxssl.evaluation import TASKS
+from jaxssl.evaluation.protocols import preset_of
 from jaxssl.evaluation.shown import percent, show
 from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
@@ -61,6 +63,8 @@ def config_tables(groups: Sequence[Group]) -> tuple[Table, Table]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_show, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -74,6 +78,7 @@ class Measure:
     setting: str = ""  # of its protocol, what is always said
     protocol: tuple[str, ...] = ()  # of those of eval.json: an item for each key
     is_main: bool = dataclasses.field(default=True, compare=False)  # of its task
+    told: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)  # by the setting
 
 
 Results = dict[Measure, dict[str, list[float]]]  # by name of the group, one for each run
@@ -113,16 +118,20 @@ def _evaluated(run: Run, newest: int) -> dict[Measure, float]:
 
 def measure_of(entry: EvalEntry, name: str, when: str = "", *, is_main: bool = True) -> Measure:
     """The identity of what an entry of eval.json has under a name."""
-    protocol = entry.get("protocol", {})
+    protocol, task = entry.get("protocol", {}), TASKS.get(entry["task"])
     chosen = {key: protocol[key] for key in FIRST if key in protocol}
     firsts = {k: v[0] if isinstance(v, list) and v else v for k, v in chosen.items()}
-    setting = ", ".join(f"{key} {value}" for key, value in firsts.items())
+    setting, told = [f"{key} {value}" for key, value in firsts.items()], {*firsts}
+    if task and (preset := preset_of(task, protocol)):
+        setting.append(f"preset {preset}")
+        told |= {field.name for field in dataclasses.fields(task.presets[preset])}
     items = tuple(
         f"{key} {_show(value)}"
         for key, value in protocol.items()
         if CHOSEN.isdisjoint((key, f"{entry['task']}.{key}"))
     )
-    return Measure(str(entry["dataset"]), name, when, setting, items, is_main)
+    dataset = str(entry["dataset"])
+    return Measure(dataset, name, when, ", ".join(setting), items, is_main, frozenset(told))
 
 
 def _reported(run: Run) -> dict[Measure, float]:
@@ -135,6 +144,7 @@ def _reported(run: Run) -> dict[Measure, float]:
         for key, value in line.items():
             if key.startswith("eval/") and not key.endswith("_lr"):
                 _, dataset, name = key.split("/", 2)
+                name = "segmentation_miou" if name == "miou" else name
                 at = "" if name == "majority_baseline" else when if line["step"] else "untrained"
                 setting = f"eval.knn_k {run.config.eval.knn_k}" if name.startswith("knn_") else ""
                 found[Measure(dataset, name, at, setting)] = value
@@ -171,14 +181,14 @@ def _result_table(groups: Sequence[Group], results: Results, sources: dict[str, 
 
 
 def how_measured(measure: Measure, measures: Iterable[Measure]) -> str | Protocol:
-    """The time of a result, its k, and how its protocol differs from others of the same result."""
+    """The time of a result, its k or preset, and how its protocol differs from others' of it."""
     told = [text for text in (measure.when, measure.setting) if text]
     if not measure.protocol:
         return ", ".join(told)
     same = [m for m in measures if (m.dataset, m.name) == (measure.dataset, measure.name)]
     others = [set(m.protocol) for m in same if m.protocol]
     apart = [item for item in measure.protocol if item not in set.intersection(*others)]
-    told += [item for item in apart if item.partition(" ")[0] not in FIRST]
+    told += [item for item in apart if item.partition(" ")[0] not in measure.told]
     return Protocol(", ".join(told) or "protocol", ", ".join(measure.protocol))
 
 
