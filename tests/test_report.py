@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxssl import evaluate, export, report
-from jaxssl.config import base, defaults, flatten
+from jaxssl.config import base, defaults
+from jaxssl.config.checks import flatten
 from jaxssl.data import open_source
 from jaxssl.errors import UserError
 from jaxssl.evaluate import save
