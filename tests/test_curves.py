@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, Line, draw, nice_ticks, thin
+from jaxssl.reporting.curves import HEIGHT, LEFT, RIGHT, Line, draw, nice_ticks, short, thin
 from jaxssl.reporting.page import render
 
 
@@ -20,6 +20,12 @@ def test_fractions_have_ticks_in_percent():
     fractions = draw("title", "", [Line("a", "red", [(0.0, 0.1), (1.0, 0.4)])], in_percent=True)
     assert [text for _, text in fractions.y_ticks] == ["10 %", "20 %", "30 %", "40 %"]
     assert [text for _, text in fractions.x_ticks][1] == "0.2"
+
+
+def test_numbers_of_ticks_are_short_and_exact():
+    numbers = {0.0: "0", 0.0025: "0.0025", 12.5: "12.5", 1250: "1,250", 12345: "12,345"}
+    numbers |= {99999: "99,999", -20000: "-20,000", 2e5: "2e5", 3e-4: "3e-4"}
+    assert {number: short(number) for number in numbers} == numbers
 
 
 def test_ticks_and_thinning():

@@ -31,6 +31,7 @@ def test_neighbors_and_map():
     ours, sklearn = project(features, "pca"), PCA(2).fit_transform(features)
     np.testing.assert_allclose(np.abs(ours), np.abs(sklearn), atol=1e-5)
     assert project(features, "tsne").shape == (20, 2)
+    np.testing.assert_array_equal(project(features[:, :1], "pca")[:, 1], 0)
     assert project(features[:2], "pca").shape == project(features[:2], "tsne").shape == (2, 2)
     for how in ("pca", "tsne"):
         with pytest.raises(ValueError, match="one image alone"):

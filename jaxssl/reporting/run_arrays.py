@@ -149,4 +149,5 @@ def project(features: np.ndarray, how: str) -> np.ndarray:
         return np.asarray(TSNE(perplexity=perplexity, random_state=0).fit_transform(features))
     centered = features - features.mean(axis=0)
     left, singular, _ = np.linalg.svd(centered, full_matrices=False)
-    return (left * singular)[:, :2]
+    found = (left * singular)[:, :2]
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))  # features of one dimension have one
