@@ -23,8 +23,8 @@ def test_fractions_have_ticks_in_percent():
 
 
 def test_numbers_of_ticks_are_short_and_exact():
-    numbers = {0.0: "0", 0.0025: "0.0025", 12.5: "12.5", 1250: "1,250", 12345: "12,345"}
-    numbers |= {99999: "99,999", -20000: "-20,000", 2e5: "2e5", 3e-4: "3e-4"}
+    numbers = {0.0: "0", 0.0025: "0.0025", 12.5: "12.5", 1250.0: "1,250", 12345.0: "12,345"}
+    numbers |= {99999.0: "99,999", -20000.0: "-20,000", 2e5: "2e5", 3e-4: "3e-4"}
     assert {number: short(number) for number in numbers} == numbers
 
 
