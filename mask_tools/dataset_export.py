@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.checked_files import is_plain_name, read_json
+from jaxssl.data.loading import MAX_BROKEN, too_many
 from jaxssl.data.records import Info, write_info
 from jaxssl.errors import UserError
 from jaxssl.files import locked, write_text
@@ -40,7 +41,6 @@ from mask_tools.shards import WORK, Finished, Job, recall
 
 IMAGES_PER_SHARD = 64
 MAX_SHARDS = 1024
-MAX_BROKEN = 0.01  # fraction of the images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def segment_dataset(
         everything.
       shards: files to write; None: one for 64 images.
       max_side: shrink images with a side of more pixels; None: none.
-      max_broken: fraction of the images that may be unreadable.
+      max_broken: fraction of the images that may be unreadable; one may anyway, unless it is 0.
       unannotated: "skip" images that have no annotation, or "error".
       min_matched: fraction of images and annotations that must belong together; see `match`.
       workers: processes; below 2, all is done in this one; None: one per core, for networks one.
@@ -247,7 +247,7 @@ def _check_results(job: Job, results: Sequence[Finished], limits: tuple[float, f
     """Raises `UserError` if too many images are broken or have no annotation without a fault."""
     max_broken, min_matched = limits
     broken, faults = _broken(results), _faults(results)
-    if len(broken) > max_broken * len(job.source):
+    if too_many(len(broken), len(job.source), max_broken):
         raise UserError(
             f"{len(broken)} of {len(job.source)} images are broken so far, more than --max-broken "
             f"{max_broken:g} allows: repair or remove them, or raise it; the first: {broken[0]}"

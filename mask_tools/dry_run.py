@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from jaxssl.data.loading import too_many
 from jaxssl.data.source import BrokenImage, keys_of
 from jaxssl.errors import UserError
 from jaxssl.terminal import format_table
@@ -42,7 +43,8 @@ class DryRun:
         `UserError` if these are all images.
         """
         reason, empty = "", self.faults.empty_images
-        if len(self.broken) > max_broken * self.tried:
+        expected = len(self.broken) * self.images // max(1, self.tried)  # of all images
+        if too_many(expected, self.images, max_broken):
             reason = f"{len(self.broken)} are broken, more than --max-broken {max_broken:g}"
         elif empty > (1 - min_matched) * self.tried:
             reason = f"{empty} have annotations and no region, less than --min-matched "

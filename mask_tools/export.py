@@ -18,11 +18,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from jaxssl.data.loading import MAX_BROKEN
 from jaxssl.data.records import read_info
 from jaxssl.data.splits import choose_splits
 from jaxssl.errors import UserError
 from jaxssl.terminal import Parser, one_line_errors, positive
-from mask_tools.dataset_export import MAX_BROKEN, segment_dataset
+from mask_tools.dataset_export import segment_dataset
 from mask_tools.dry_run import check_dataset
 from mask_tools.matching import MIN_MATCHED
 from mask_tools.segmenters import EXACT, SEGMENTERS, Segmenter
@@ -76,8 +77,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=MAX_BROKEN,
         metavar="FRACTION",
-        help="fraction of the images that may be unreadable before the export fails "
-        f"(default: {MAX_BROKEN})",
+        help="fraction of the images that may be unreadable before the export fails; one image "
+        f"may anyway, unless it is 0 (default: {MAX_BROKEN})",
     )
     add(
         "--unannotated",

@@ -195,17 +195,26 @@ def test_a_second_split_joins_the_first(tmp_path, capsys):
 
 
 def test_broken_images_are_left_out_and_named(tmp_path, photos, capsys):
-    (photos / "b" / "5.jpg").write_bytes((photos / "b" / "3.jpg").read_bytes()[:200])
+    for name in ("5.jpg", "6.jpg"):
+        (photos / "b" / name).write_bytes((photos / "b" / "3.jpg").read_bytes()[:200])
     assert run_export(tmp_path / "out", f"folder:{photos}", "grid") == 1
     message = the_error(capsys)
-    assert "1 of 5 images are broken so far, more than --max-broken 0.01 allows" in message
+    assert "2 of 6 images are broken so far, more than --max-broken 0.01 allows" in message
     assert "b/5.jpg" in message
     assert not (tmp_path / "out" / "info.json").exists()
-    assert run_export(tmp_path / "out", f"folder:{photos}", "grid", "--max-broken", 0.2) == 0
-    assert "1, named in info.json" in capsys.readouterr().out
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid", "--max-broken", 0.4) == 0
+    assert "2, named in info.json" in capsys.readouterr().out
     assert len(Records(tmp_path / "out")) == 4
-    (named,) = read_info(tmp_path / "out").segmenter["broken"]["train"]
-    assert named.startswith("b/5.jpg: ")
+    named = read_info(tmp_path / "out").segmenter["broken"]["train"]
+    assert [line.partition(":")[0] for line in named] == ["b/5.jpg", "b/6.jpg"]
+
+
+def test_one_image_may_be_broken_unless_none_may(tmp_path, photos, capsys):
+    (photos / "b" / "5.jpg").write_bytes(b"broken")
+    assert run_export(tmp_path / "none", f"folder:{photos}", "grid", "--max-broken", 0) == 1
+    assert "1 of 5 images are broken so far, more than --max-broken 0 allows" in the_error(capsys)
+    assert run_export(tmp_path / "out", f"folder:{photos}", "grid") == 0
+    assert len(Records(tmp_path / "out")) == 4
 
 
 @pytest.mark.parametrize(

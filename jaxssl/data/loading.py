@@ -18,7 +18,7 @@ Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 log = logging.getLogger("jaxssl.data")
 _UNKNOWN = {"label": -1, "semantic": 255, "depth": 0}  # of an image, or of each pixel
 _TRIES = 10  # images that may be broken in a row
-MAX_BROKEN = 0.01  # share of the images to learn from that may be broken; one image may anyway
+MAX_BROKEN = 0.01  # share of the images that may be broken; see `too_many`
 
 
 @runtime_checkable
@@ -133,8 +133,11 @@ def warn_broken(reason: str) -> None:
 
 
 def too_many(broken: int, images: int, share: float = MAX_BROKEN) -> bool:
-    """Whether so many of the images are broken that something else must be wrong."""
-    return broken > max(1, share * images)
+    """Whether so many of the images are broken that something else must be wrong.
+
+    One image may be, of however few, unless the share is 0.
+    """
+    return broken > max(share > 0, share * images)
 
 
 def describe_broken(source: Source, reasons: Sequence[str]) -> str:

@@ -95,7 +95,7 @@ def open_store(
       source: images that are decoded once.
       spec: what is kept of each.
       cache_dir: the folder that holds the arrays of all sources; None: see `cache_folder`.
-      max_broken: the share of images that may be unreadable.
+      max_broken: the share of images that may be unreadable; see `too_many`.
       show: whether to show how far the decoding is.
 
     Raises:
