@@ -55,7 +55,7 @@ class ExportResult:
     statistics: RegionStatistics | None = None
     broken: tuple[str, ...] = ()  # a line for each image that was skipped
     bytes: int = 0
-    faults: Faults = dataclasses.field(default_factory=Faults)  # annotations that were left out
+    faults: Faults = dataclasses.field(default_factory=Faults)  # what was left out
     matched: MatchReport | None = None  # annotations and images
 
     @property
@@ -71,7 +71,8 @@ class ExportResult:
             return f"{self.folder} holds all of split {self.split!r} already: nothing to do."
         texts = self.statistics.texts()
         if self.matched:
-            texts |= self.matched.texts() | self.faults.texts()
+            texts |= self.matched.texts()
+        texts |= self.faults.texts("annotations" if self.matched else "regions")
         if self.broken:
             first = f"{len(self.broken)}, named in info.json; first: {self.broken[0]}"
             texts["broken images skipped"] = first
@@ -207,7 +208,8 @@ def _finish(job: Job, settings: Settings, limits: tuple[float, float]) -> Export
         _check_results(job, complete, limits)
         rows = np.concatenate([finished.rows for finished in complete])
         if not len(rows):
-            raise UserError(f"no image of {job.source.spec} can be read: there is nothing to write")
+            why = f"there is nothing to write; the first: {_broken(complete)[0]}"
+            raise UserError(f"no image of {job.source.spec} can be read: {why}")
         if job.numbers is not None and not rows[:, 0].any():
             raise UserError(
                 f"none of {len(rows)} images has a region: their annotations are empty, or options "
@@ -268,8 +270,7 @@ def _add_split(info: Info | None, job: Job, source: str, results: Sequence[Finis
     described["broken"] = before.get("broken", {}) | {job.split: _broken(results)}
     described["content"] = before.get("content", {}) | {job.split: identify_images(job.source)}
     described["annotations"] = before.get("annotations", {}) | identify_annotations(job)
-    if job.numbers is not None:
-        described["left_out"] = before.get("left_out", {}) | {job.split: _faults(results).count}
+    described["left_out"] = before.get("left_out", {}) | {job.split: _faults(results).count}
     return Info(
         source=", ".join(dict.fromkeys([*sources, source])),
         segmenter=described,

@@ -17,6 +17,7 @@ from mask_tools.mask_files import MaskFiles
 from mask_tools.mask_reader import BOX_ONLY
 from mask_tools.regions import Region
 
+_VANISHED = "covers no pixel once --max-side shrinks its image"
 MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
 
 
@@ -79,7 +80,7 @@ class MatchReport:
 
 @dataclasses.dataclass
 class Faults:
-    """Annotations that are left out."""
+    """Annotations, or regions of a source, that are left out."""
 
     count: dict[str, int] = dataclasses.field(default_factory=dict)  # by why
     first: dict[str, str] = dataclasses.field(default_factory=dict)  # its name and its image's
@@ -94,6 +95,11 @@ class Faults:
             first={r.fault: f"{r.name or 'a mask'} of {key}" for r in reversed(faulty)},
             empty_images=int(bool(found) and len(faulty) == len(found)),
         )
+
+    @classmethod
+    def of_vanished(cls, number: int, key: str) -> "Faults":
+        """So many regions that an image lost when it was shrunk."""
+        return cls({_VANISHED: number}, {_VANISHED: f"a mask of {key}"}) if number else cls()
 
     def add(self, other: "Faults") -> None:
         """Counts those of another shard, too."""
@@ -111,9 +117,9 @@ class Faults:
         """What to do about them, where there is an option for it."""
         return "; --boxes makes rectangles of boxes" if BOX_ONLY in self.count else ""
 
-    def texts(self) -> dict[str, str]:
-        """The lines of a table: texts by their names."""
-        texts = {"annotations left out": str(self)} if self.count else {}
+    def texts(self, what: str = "annotations") -> dict[str, str]:
+        """The lines of a table: texts by their names; `what` is left out."""
+        texts = {f"{what} left out": str(self)} if self.count else {}
         if self.empty_images:
             texts["images left without a region"] = f"{self.empty_images}"
         return texts

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,13 @@ from mask_tools.regions import Region, collect
 from mask_tools.segmenters import Batched, Segmenter
 from mask_tools.segmenters.network import Network
 
-Measured = tuple[Example, Row]
+
+class Measured(NamedTuple):
+    """An image as it is written, with its regions and counts."""
+
+    example: Example
+    row: Row
+    vanished: int  # regions that cover no pixel of the image once it is shrunk
 
 
 def segment_images(
@@ -73,7 +80,7 @@ def segment(example: Example, segmenter: Segmenter | None, max_side: int | None)
     is stored on its side: not every reader of records turns it as its EXIF orientation says.
     """
     example = _prepare(example, segmenter, max_side)
-    return _attach(example, segmenter(example) if segmenter else None, max_side)
+    return _attach(example, segmenter(example) if segmenter else None, max_side)[0]
 
 
 # An image with what was found in it, None if it keeps its own regions; or why it is left out.
@@ -131,8 +138,8 @@ def _finish(source: Source, found: _Found, max_side: int | None) -> Measured | B
     if isinstance(regions, BrokenImage):
         return regions
     with _naming(source, example.key):
-        example = _attach(example, regions, max_side)
-        return example, measure(example, min_area=MIN_AREA)
+        example, vanished = _attach(example, regions, max_side)
+        return Measured(example, measure(example, min_area=MIN_AREA), vanished)
 
 
 def _read(source: Source, index: int, segmenter: Segmenter | None, max_side: int | None) -> Example:
@@ -158,13 +165,17 @@ def _prepare(example: Example, segmenter: Segmenter | None, max_side: int | None
     return example if segmenter.needs_original_size else shrink(example, max_side)
 
 
-def _attach(example: Example, found: list[Region] | None, max_side: int | None) -> Example:
+def _attach(
+    example: Example, found: list[Region] | None, max_side: int | None
+) -> tuple[Example, int]:
+    """The image as it is written, with its regions, and how many of them vanished."""
     if found is not None:
         example = dataclasses.replace(example, regions=collect(found, example.size))
+    there = len(example.regions or ())
     example = shrink(example, max_side)
     if example.encoded and example.orientation != 1:
-        return _encode_again(example, Image.fromarray(example.image))
-    return example
+        example = _encode_again(example, Image.fromarray(example.image))
+    return example, there - len(example.regions or ())
 
 
 def _encode_again(example: Example, picture: Image.Image) -> Example:

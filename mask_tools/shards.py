@@ -121,8 +121,9 @@ def make(job: Job, number: int, tick: Callable[[], object]) -> Finished:
             if isinstance(found, BrokenImage):
                 broken.append(str(found))
             else:
-                example, row = found
+                example, row, vanished = found
                 rows.append(row)
+                faults.add(Faults.of_vanished(vanished, example.key))
                 semantic.append(example.semantic is not None)
                 yield example
             tick()

@@ -101,6 +101,21 @@ def test_large_images_are_shrunk_and_then_segmented(tmp_path, photos):
     assert records[1].encoded == (photos / "a/2.png").read_bytes()
 
 
+def test_regions_that_vanish_when_images_are_shrunk_are_counted(tmp_path, capsys):
+    why = "covers no pixel once --max-side shrinks its image"
+    source = open_source("scenes:4")
+    for side, some in ((192, False), (6, True)):
+        out = tmp_path / str(side)
+        assert run_export(out, "scenes:4", "exact", "--max-side", side, "--shards", 2) == 0
+        records = Records(out)
+        lost = sum(len(source[i].regions) - len(records[i].regions) for i in range(4))
+        assert (lost > 0) == some
+        said = " ".join(capsys.readouterr().out.split())
+        line = f"regions left out {why}: {lost} (first: a mask of {source[0].key})"
+        assert (line in said, "left out" in said) == (some, some)
+        assert read_info(out).segmenter["left_out"] == {"train": {why: lost} if some else {}}
+
+
 def test_shrinking_keeps_a_source_s_objects(tmp_path):
     assert run_export(tmp_path / "out", "scenes:4", "exact", "--max-side", 96) == 0
     source, records = open_source("scenes:4"), Records(tmp_path / "out")

@@ -64,8 +64,8 @@ def test_batches_give_what_one_after_another_gives(max_side):
     for index, one in enumerate(found, start=1):
         if not isinstance(one, BrokenImage):
             expected = segment(source[index], Halves(), max_side)
-            example, row = one
-            assert (example.key, row.regions) == (str(index), 1)
+            example = one.example
+            assert (example.key, one.row.regions, one.vanished) == (str(index), 1, 0)
             assert example.encoded == expected.encoded
             np.testing.assert_array_equal(example.image, expected.image)
             np.testing.assert_array_equal(example.regions.masks(), expected.regions.masks())
@@ -77,7 +77,7 @@ def test_others_find_regions_in_one_image_after_another(segmenter):
     assert isinstance(found[2], BrokenImage)
     source = open_source("scenes:10")
     counts = [25] * 3 if segmenter else [len(source[i].regions) for i in (0, 1, 3)]
-    assert [found[i][1].regions for i in (0, 1, 3)] == counts
+    assert [found[i].row.regions for i in (0, 1, 3)] == counts
 
 
 @pytest.mark.parametrize(("orientation", "is_kept"), [(0, True), (1, True), (9, True), (3, False)])

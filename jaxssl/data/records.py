@@ -60,7 +60,7 @@ class SegmenterInfo(TypedDict):
     broken: NotRequired[dict[str, list[str]]]  # by split, a line for each image left out
     content: NotRequired[dict[str, str]]  # by split, the identity of the source's images
     annotations: NotRequired[dict[str, str]]  # by split, that of the files that annotate them
-    left_out: NotRequired[dict[str, dict[str, int]]]  # by split, annotations left out, by why
+    left_out: NotRequired[dict[str, dict[str, int]]]  # by split, regions left out, by why
 
 
 @dataclasses.dataclass(frozen=True)
