@@ -148,6 +148,16 @@ class Matched:
         return found
 
 
+def match_names(keys: Sequence[str], opened: Opened) -> Matches:
+    """The annotations of images of these keys: one rule for all commands.
+
+    `UserError` if an annotation fits two images equally well, or an image two annotations.
+    """
+    if isinstance(opened, MaskFiles):
+        opened.check_numbers(keys)
+    return NameIndex(opened.names).match(keys)
+
+
 def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -> MatchReport:
     """Finds the annotations of each image.
 
@@ -161,9 +171,7 @@ def match(source: Source, opened: Opened, *, min_matched: float = MIN_MATCHED) -
       UserError: too few match, or an annotation fits two images.
     """
     keys = keys_of(source)
-    if isinstance(opened, MaskFiles):
-        opened.check_numbers(keys)
-    matches = NameIndex(opened.names).match(keys)
+    matches = match_names(keys, opened)
     used = set(matches.number_of.values())
     counts = opened.counts
     report = MatchReport(

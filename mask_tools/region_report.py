@@ -1,13 +1,14 @@
 """The regions of a folder of records in numbers: what `python -m mask_tools.inspect` prints."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jaxssl.data.record_codec import decode_example
+from jaxssl.data.record_codec import decode_example, read_key
 from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info
 from jaxssl.data.rle import mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
@@ -15,7 +16,7 @@ from jaxssl.data.tfrecord import read_all
 from jaxssl.errors import UserError
 from jaxssl.progress import Progress
 from jaxssl.terminal import format_table
-from mask_tools.matching import Faults
+from mask_tools.matching import Faults, Matched, match_names
 from mask_tools.region_statistics import (
     MIN_AREA,
     AnnotationMatch,
@@ -97,13 +98,14 @@ def inspect_regions(
       verify: check files, checksums, boxes and areas first.
 
     Raises:
-      UserError: there are no such records or annotations, also if none is of any image, or the
-        records are damaged.
+      UserError: there are no such records or annotations, also if none is of any image or one
+        is of two, or the records are damaged.
     """
     folder = pathlib.Path(folder)
     info, split, shards = open_split(folder, split)
     faults, missing = Faults(), []
-    compared_with, match = _matching(annotations, ignore, info, faults)
+    read_keys = functools.partial(_read_keys, folder, shards)
+    compared_with, match = _matching(annotations, ignore, info, faults, read_keys)
     rows: list[Row] = []
     areas = np.zeros(len(AREAS) - 1, int)
     overlaps: list[Overlaps] = []
@@ -171,6 +173,10 @@ def _read(folder: pathlib.Path, shards: Sequence[ShardInfo], verify: bool) -> It
             yield example
 
 
+def _read_keys(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> list[str]:
+    return [read_key(data) for shard in shards for data in read_all(folder / shard.file)]
+
+
 def _find_wrong(regions: Regions) -> str | None:
     if not np.array_equal(mask_areas(regions.rle), regions.area):
         return "areas differ from the masks'"
@@ -182,7 +188,11 @@ def _find_wrong(regions: Regions) -> str | None:
 
 
 def _matching(
-    annotations: str | None, ignore: tuple[int, ...], info: Info, faults: Faults
+    annotations: str | None,
+    ignore: tuple[int, ...],
+    info: Info,
+    faults: Faults,
+    read_keys: Callable[[], list[str]],
 ) -> tuple[str, Callable[[Example], Overlaps] | None]:
     """A name for the annotations to compare with, and the comparison; "" and None without.
 
@@ -198,11 +208,14 @@ def _matching(
     is_of_classes = kind in ("semantic", "source")
     ignore = ignore or (info.void if is_of_classes else ())
     annotate = Annotation(format=kind, path=path, ignore=ignore, components=is_of_classes)
+    opened = annotate.opened()
+    numbers = match_names(read_keys(), opened).number_of if opened else None
+    read = Matched(annotate, numbers, faults)
 
     def match(example: Example) -> Overlaps:
-        found = annotate(example)
-        faults.add(Faults.of(found, example.key))
-        annotated = collect(found, example.size)
+        if numbers is not None and example.key not in numbers:
+            raise BrokenImage(f"{example.key}: has no annotation in {path}")
+        annotated = collect(read(example), example.size)
         return compare(annotated, example.regions or collect([], annotated.size))
 
     return annotations, match

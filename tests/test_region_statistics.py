@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import numpy as np
 import pytest
@@ -191,6 +192,25 @@ def test_annotations_that_are_left_out_are_counted(annotated, capsys):
         path.rename(path.with_stem("x" + path.stem))
     assert inspect.main(words) == 1
     assert "0.png: has no annotation in" in capsys.readouterr().err
+
+
+def test_inspect_gives_an_annotation_to_the_image_that_the_export_gives_it_to(annotated, capsys):
+    images, labels = annotated / "images", annotated / "labels"
+    (images / "far").mkdir()
+    shutil.copy(images / "0.png", images / "far")
+    export_to(annotated, "--segmenter", "grid")
+    words = [str(annotated / "out"), "--annotations", f"bsds:{labels}"]
+    capsys.readouterr()
+    assert inspect.main(words) == 0
+    text = capsys.readouterr().out
+    assert "annotated masks            6 in 2 images\n" in text
+    assert "images without annotation  2\n" in text  # 2.png and far/0.png
+    (images / "near").mkdir()
+    (images / "0.png").rename(images / "near" / "0.png")
+    shutil.rmtree(annotated / "out")
+    export_to(annotated, "--segmenter", "grid")
+    assert inspect.main(words) == 1
+    assert "fits the images 'far/0.png' and 'near/0.png' equally" in capsys.readouterr().err
 
 
 def test_inspect_compares_annotators_with_each_other(annotated, capsys):
