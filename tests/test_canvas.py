@@ -242,6 +242,14 @@ def test_impossible_canvases_are_refused(kind, fields, said):
         kind(**fields)
 
 
+def test_the_sizes_of_a_source_are_looked_at_once(tmp_path):
+    Image.fromarray(photo(30, 41)).save(tmp_path / "1.png")
+    source = Folder(tmp_path)
+    assert [*sample_sizes(source)] == [(30, 41)]
+    (tmp_path / "1.png").unlink()
+    assert [*sample_sizes(source)] == [(30, 41)]
+
+
 def test_sources_that_resize_give_the_same_canvas(tmp_path):
     Image.fromarray(photo(30, 41)).save(tmp_path / "1.png")
     example = Folder(tmp_path)[0]
@@ -252,7 +260,7 @@ def test_sources_that_resize_give_the_same_canvas(tmp_path):
     expected = make(example, spec)
     for name, array in load_arrays(Records(tmp_path), 0, spec).items():
         np.testing.assert_array_equal(array, expected[name])
-    assert sample_sizes(Records(tmp_path)) == sample_sizes(Folder(tmp_path)) == [(30, 41)]
+    assert sample_sizes(Records(tmp_path)) == sample_sizes(Folder(tmp_path)) == ((30, 41),)
     spec = CanvasSpec(600)
     expected = make(example, spec)
     for name, array in load_arrays(Folder(tmp_path), 0, spec).items():

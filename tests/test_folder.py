@@ -211,6 +211,17 @@ def test_a_folder_that_goes_away_is_no_broken_image(tmp_path):
             read(0)
 
 
+@pytest.mark.parametrize("profile", [100, 300_000], ids=["short head", "long head"])
+def test_the_size_of_a_photograph_is_in_its_head(tmp_path, profile):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    path = tmp_path / "1.jpg"
+    Image.new("RGB", (30, 20)).save(path, exif=exif, icc_profile=bytes(profile))
+    if profile < 2**16:
+        os.truncate(path, 2**42)  # a hole: more than any memory
+    assert Folder(tmp_path).image_size(0) == (30, 20)
+
+
 def test_masks_that_lie_beside_images_are_no_images(tmp_path, caplog):
     put(tmp_path, "a/1.jpg", "a/1_seg.png", "b/2.png", "b/2_mask.png", "c/mask.png")
     put(tmp_path / "cells", "x/images/x.png", "x/masks/1.png", "x/masks/2.png")

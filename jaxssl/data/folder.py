@@ -11,6 +11,7 @@ the largest value in a sample of all of them. Microscopes and X-ray cameras use 
 """
 
 import collections
+import contextlib
 import hashlib
 import logging
 import os
@@ -50,6 +51,8 @@ SUFFIXES += _HEIF if HAS_HEIF else ()
 # May have 16-bit channels.
 _DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k")
 _HIDDEN = (".", "__MACOSX")  # what zip archives made on a Mac have besides
+_JPEG = b"\xff\xd8\xff"  # which has its size before its pixels, and its orientation before that
+_HEAD = 2**17  # bytes of a JPEG file that hold both, unless it has a large color profile or preview
 _SAMPLED = 200  # images looked at for them
 
 log = logging.getLogger("jaxssl.data")
@@ -152,8 +155,12 @@ class Folder:
         return self._keys
 
     def image_size(self, index: int) -> Size:
-        """Height and width of the upright image."""
-        return read_size(self._read(index), self._keys[index])
+        """Height and width of the upright image; of a photograph only the head is read for it."""
+        key, head = self._keys[index], self._read(index, _HEAD)
+        if head.startswith(_JPEG):
+            with contextlib.suppress(BrokenImage):  # its head is longer
+                return read_size(head, key)
+        return read_size(self._read(index), key)
 
     def files(self) -> list[tuple[str, pathlib.Path]]:
         """Keys and files of the images."""
@@ -174,10 +181,12 @@ class Folder:
             digest.update(self._table.read_bytes())
         return digest.hexdigest()
 
-    def _read(self, index: int) -> bytes:
+    def _read(self, index: int, count: int = -1) -> bytes:
+        """The first `count` bytes of a file, or all of them."""
         key = self._keys[index]
         try:
-            return (self._root / key).read_bytes()
+            with (self._root / key).open("rb") as file:
+                return file.read(count)
         except OSError as error:
             if not self._root.is_dir():
                 raise UserError(f"{self._root} is gone; put it back to continue") from error

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,11 +62,15 @@ def row_bytes(spec: ArraySpec) -> dict[str, int]:
     return {n: math.prod(shape) * dtype.itemsize for n, (shape, dtype) in spec.arrays().items()}
 
 
-def sample_sizes(source: Source) -> list[Size]:
+def sample_sizes(source: Source) -> tuple[Size, ...]:
     """Height and width of up to 1,000 images, or 100 if they must be decoded; always the same ones.
 
     `UserError` if none of them can be read.
     """
+    return _sampled_sizes(source) if isinstance(source, Hashable) else _sample_sizes(source)
+
+
+def _sample_sizes(source: Source) -> tuple[Size, ...]:
     sized = isinstance(source, Sized)
     sizes = []
     for index in np.random.default_rng(0).permutation(len(source))[: 1000 if sized else 100]:
@@ -80,7 +84,10 @@ def sample_sizes(source: Source) -> list[Size]:
             continue  # it is named when it is to be used
     if not sizes:
         raise UserError(f"{source.spec}: none of the images looked at can be read; check them")
-    return sizes
+    return tuple(sizes)
+
+
+_sampled_sizes = functools.lru_cache(2)(_sample_sizes)  # a start asks twice: the disk may be slow
 
 
 def find_arrays(source: Source, index: int, spec: ArraySpec) -> tuple[Arrays, dict[int, str]]:
