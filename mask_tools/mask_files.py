@@ -128,7 +128,7 @@ def open_files(root: str) -> MaskFiles:
         holds = several if kinds else f"no masks{_describe(found)}"
         raise UserError(
             f"{root} holds {holds}; give a folder of KEY.npz, KEY.npy, KEY.json, KEY.txt or "
-            "KEY.xml, or of KEY/0.png, KEY/1.png, ..."
+            "KEY.xml, or of KEY/0.png, KEY/1.png, ..., or a table of boxes, FILE.csv"
         )
     if kinds == [".png"]:
         return group("PNG files of a mask each, no label maps", root, _group_pngs(root), _read_pngs)

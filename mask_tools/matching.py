@@ -13,6 +13,7 @@ from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
 from jaxssl.data.source import Example, Source, keys_of
 from jaxssl.errors import UserError
 from mask_tools.coco_json import CocoFile
+from mask_tools.csv_boxes import CsvBoxes
 from mask_tools.mask_files import MaskFiles
 from mask_tools.mask_reader import BOX_ONLY
 from mask_tools.regions import Region
@@ -21,7 +22,7 @@ _VANISHED = "covers no pixel once --max-side shrinks its image"
 MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
 
 
-Opened = CocoFile | MaskFiles  # annotations that were found, but not read
+Opened = CocoFile | CsvBoxes | MaskFiles  # annotations that were found, but not read
 
 
 @runtime_checkable

@@ -131,6 +131,10 @@ def of_annotations(tmp, name):
         path.write_text(json.dumps(entries))
     elif name == "0.txt":
         path.write_text("0 0.1 0.1 0.9 0.1 0.9 0.8\n1 0.2 0.2 0.4 0.2 0.3 0.6 0.5\n")
+    elif name == "boxes.csv":
+        rows = "0,1,1,9,8,30,20,0.5\n0,3,2,4,9,30,20,1\n"
+        path.write_text("file,xmin,ymin,xmax,ymax,width,height,score\n" + rows)
+        make = mask_tools.Proposals(path=str(path), boxes=True)
     elif name == "0.npz":
         np.savez_compressed(path, masks=example().regions.masks(), scores=np.ones(3, np.float32))
     elif name == "0.mat":
@@ -210,7 +214,7 @@ KINDS = {
        for name in ("image", "label", "journal", "store.json")},
     **{name: lambda tmp, name=name: of_annotations(tmp, name) for name in (
         "coco.json", "results.json", "panoptic.json", "0.json", "0.txt", "0.npz", "0.npy",
-        "0.mat", "0.png")},
+        "0.mat", "0.png", "boxes.csv")},
     **{f"export {name}": lambda tmp, name=name: of_export(tmp, name)
        for name in ("train-00000-of-00002.tfrecord.json", "train.json")},
 }  # fmt: skip

@@ -165,6 +165,8 @@ def of_programs():
         write("0 0.2 0.2 0.6 0.2 0.6 0.7\n", f"yolo/labels/train/{i}.txt")
         photos(f"stage1_train/a{i}/images/a{i}.png")
         save(MASK * np.uint8(255), *(f"stage1_train/a{i}/masks/{n}.png" for n in ("c0", "d1")))
+    head = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    write(head + "".join(f"{i}.jpg,16,12,cat,3,2,9,8\n" for i in (1, 2)), "boxes.csv")
     about = {"image_id": 1, "file_name": "sa_1.jpg", "height": 12, "width": 16}
     write({"image": about, "annotations": SAM}, "sa_000001/sa_1.json")
     shapes = [{"label": "a", "points": [[3, 2], [9, 2], [9, 8]], "shape_type": "polygon"}]
@@ -193,7 +195,7 @@ def test_layout(segmenter, options, capsys, tmp_path):
 
 
 def test_the_page_has_layouts_and_a_dry_run():
-    assert len(list(layouts())) == 24
+    assert len(list(layouts())) == 25
     (words,) = [words for words in commands(NAME) if "--dry-run" in words]
     assert words[:3] == ["python", "-m", "mask_tools.export"]
     assert export.main(words[3:]) == 0

@@ -10,6 +10,7 @@ from jaxssl.data.name_matching import NameIndex
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools.coco_json import open_results
+from mask_tools.csv_boxes import open_csv
 from mask_tools.mask_files import open_files
 from mask_tools.mask_reader import fit, stored_frame, take_boxes
 from mask_tools.matching import Opened
@@ -21,6 +22,7 @@ class Proposals:
     """Masks that another program made, in one of these formats:
 
         PATH.json      COCO results: a list of {"image_id", "segmentation", "score"}
+        PATH.csv       boxes, one a row, in columns that its first line names
         PATH/KEY.json  the list of SamAutomaticMaskGenerator; SA-1B's; labelme's
         PATH/KEY/0.png, 1.png, ...: one mask each; SAM's metadata.csv may be beside them
         PATH/KEY.npz   `masks` [n, h, w] and, optionally, `scores` [n]; or KEY.npy
@@ -49,12 +51,13 @@ class Proposals:
     def __post_init__(self) -> None:
         if not self.path or not pathlib.Path(self.path).exists():
             raise UserError(
-                f"--path {self.path or '(none)'} is neither COCO results nor a folder of masks"
+                f"--path {self.path or '(none)'} is neither COCO results, a table of boxes nor a "
+                "folder of masks"
             )
-        if self.images and pathlib.Path(self.path).is_dir():
+        if self.images and (self._is_table or pathlib.Path(self.path).is_dir()):
             raise UserError(
-                f"--images is for COCO results in a file, and --path {self.path} is a folder; "
-                "leave it out"
+                f"--images is for a file of COCO results, which --path {self.path} is not; leave "
+                "it out"
             )
         if self.top < 0:
             raise UserError(f"--top {self.top} is negative; give 0 for all masks")
@@ -91,7 +94,11 @@ class Proposals:
     def _opened(self) -> Opened:
         if pathlib.Path(self.path).is_dir():
             return open_files(self.path)
-        return open_results(self.path, self.images)
+        return open_csv(self.path) if self._is_table else open_results(self.path, self.images)
+
+    @property
+    def _is_table(self) -> bool:
+        return self.path.lower().endswith((".csv", ".tsv"))
 
     @functools.cached_property
     def _index(self) -> NameIndex:
