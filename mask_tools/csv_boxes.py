@@ -44,7 +44,6 @@ class CsvBoxes:
     kind: ClassVar[str] = "a table of boxes"
     omits_empty: ClassVar[bool] = True
     strays: ClassVar[tuple[str, ...]] = ()
-    notes: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str] = ""
 
     path: str
@@ -60,6 +59,12 @@ class CsvBoxes:
     def counts(self) -> np.ndarray:
         """Boxes of each image, i64[images]."""
         return np.diff(self.first)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the file as a whole."""
+        note = f"no number of a box is above {_SHARES}: they are shares of the image's sides"
+        return (note,) if self.in_shares else ()
 
     def paths(self, number: int) -> list[str]:
         """The files, beside this one, from which the boxes of an image are read."""

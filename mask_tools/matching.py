@@ -116,7 +116,11 @@ class Faults:
 
     def advice(self) -> str:
         """What to do about them, where there is an option for it."""
-        return "; --boxes makes rectangles of boxes" if BOX_ONLY in self.count else ""
+        return (
+            "; --boxes, with another --out, makes rectangles of boxes"
+            if BOX_ONLY in self.count
+            else ""
+        )
 
     def texts(self, what: str = "annotations") -> dict[str, str]:
         """The lines of a table: texts by their names; `what` is left out."""

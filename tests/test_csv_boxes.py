@@ -9,6 +9,7 @@ from jaxssl.data.records import Records
 from jaxssl.data.rle import decode_mask
 from jaxssl.errors import UserError
 from mask_tools import export
+from mask_tools.csv_boxes import open_csv
 from mask_tools.segmenters.proposals import Proposals
 
 SIZE = (10, 20)
@@ -42,6 +43,14 @@ def test_columns_are_found_by_their_names(tmp_path, text):
     (region,) = regions_of(text, tmp_path)
     assert (region.fault, region.score) == ("", 1.0)
     np.testing.assert_array_equal(decode_mask(region.rle, region.size), MASK)
+
+
+def test_that_boxes_are_taken_as_shares_is_said(tmp_path):
+    (tmp_path / "b.csv").write_text("file,x1,y1,x2,y2\n7,0.4,0.3,0.6,1\n")
+    (note,) = open_csv(str(tmp_path / "b.csv")).notes
+    assert note == "no number of a box is above 1.5: they are shares of the image's sides"
+    (tmp_path / "b.csv").write_text("file,x1,y1,x2,y2\n7,0.4,0.3,0.6,2\n")
+    assert open_csv(str(tmp_path / "b.csv")).notes == ()
 
 
 HEADER = "file,xmin,ymin,xmax,ymax,confidence,IsGroupOf,image_height,image_width\n"
@@ -119,7 +128,7 @@ def test_an_export_counts_rows_without_an_image_and_images_without_a_box(tmp_pat
     words = ["--source", f"folder:{tmp_path / 'images'}", "--segmenter", "proposals"]
     words += ["--path", str(tmp_path / "b.csv"), "--out", str(tmp_path / "out"), "--workers", "0"]
     assert export.main([*words, "--dry-run"]) == 1
-    assert "--boxes makes rectangles of boxes" in capsys.readouterr().err
+    assert "--boxes, with another --out, makes rectangles of boxes" in capsys.readouterr().err
     for extra in (["--dry-run"], []):
         assert export.main([*words, "--boxes", *extra]) == 0
         text = " ".join(capsys.readouterr().out.split())

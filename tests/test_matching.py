@@ -68,7 +68,7 @@ def test_boxes_alone_are_regions_where_that_is_asked_for(tmp_path, photos, capsy
     write_coco(tmp_path / "a.json", [(i, None) for i in (1, 2, 3, 4)])
     for command in (["--dry-run"], []):
         assert run(photos, *coco(photos), *command) == 1
-        assert "--boxes makes rectangles of boxes" in capsys.readouterr().err
+        assert "--boxes, with another --out, makes rectangles of boxes" in capsys.readouterr().err
         boxes = ["--boxes", "--out", str(tmp_path / "boxes")]
         assert run(photos, *coco(photos), *boxes, *command) == 0
     assert [*regions(tmp_path / "boxes").values()] == [1, 1, 1, 1]
