@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxssl.errors import UserError
+from jaxssl.errors import PartError, UserError
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def naming_damage(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # parsers raise whatever a damaged file makes them run into
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, PartError) or (isinstance(error, OSError) and error.filename):
             raise
         raise damage_of(path, error, advice) from error
 

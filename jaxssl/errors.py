@@ -22,6 +22,10 @@ class DivergenceError(UserError, FloatingPointError):
     """A loss or gradient that is not finite."""
 
 
+class PartError(UserError):
+    """A config names a class that is not jaxssl's own, and it is not there or lacks something."""
+
+
 RANGES: dict[str, Callable[[float], bool]] = {
     "0 or more": lambda x: x >= 0,
     "1 or more": lambda x: x >= 1,

@@ -8,7 +8,7 @@ from small_run import final_state, losses, run
 
 import jaxssl
 from jaxssl import evaluate, export
-from jaxssl.config import build, defaults
+from jaxssl.config import base, build, defaults
 from jaxssl.config.file import load_config
 from jaxssl.config.parts import KNOWN
 from jaxssl.errors import UserError
@@ -113,7 +113,9 @@ def test_own_parts_train_resume_are_evaluated_and_exported(own, tmp_path, capsys
     out = tmp_path / "encoder.safetensors"
     assert export.main([*argv[:2], "--format", "flax", "--out", str(out)]) == 0
     assert "features differ by 0.0e+00" in capsys.readouterr().out
-    with pytest.raises(UserError, match=f"is of {own}:Patches, which is not jaxssl's own; to imp"):
+    with pytest.raises(
+        UserError, match=f"^{out} is of {own}:Patches, which is not jaxssl's own; to imp"
+    ):
         jaxssl.load_encoder(out)
     image = np.zeros((1, 16, 16, 3), np.uint8)
     assert jaxssl.load_encoder(out, f"{own}:Patches")(image).shape == (1, 8)
@@ -149,6 +151,17 @@ def test_what_is_no_part_is_refused(own, section, name, message):
     with pytest.raises(UserError) as error:
         defaults(section, name.format(own=own))
     assert message in str(error.value)
+
+
+def test_a_run_whose_part_is_gone_is_not_called_damaged(own, tmp_path, capsys):
+    config = base()
+    config.method = defaults("method", f"{own}:Alignment")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(config.to_json().replace(own, "gone"))
+    assert evaluate.main(["--workdir", str(tmp_path / "run"), "--datasets", "objects:40"]) == 1
+    said = capsys.readouterr().err
+    assert "config.json: method.name is 'gone:Alignment', which cannot be imported: No mod" in said
+    assert "damaged" not in said
 
 
 def test_errors_inside_an_own_module_keep_their_traceback(own, tmp_path):

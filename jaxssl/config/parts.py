@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxssl.errors import UserError
+from jaxssl.errors import PartError, UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
@@ -88,15 +88,15 @@ def _import_part(section: str, name: str) -> Any:
     try:
         part = getattr(importlib.import_module(module), attribute, None)
     except (ImportError, ValueError) as error:
-        raise UserError(
+        raise PartError(
             f"{given}, which cannot be imported: {error}; Python looks for modules in the folder "
             "it is started in and in those of PYTHONPATH"
         ) from error
     if not isinstance(part, type) or not dataclasses.is_dataclass(part):
-        raise UserError(f"{given}; {module} has no dataclass of this name")
+        raise PartError(f"{given}; {module} has no dataclass of this name")
     has = {*dir(part), *(field.name for field in dataclasses.fields(part))}
     if missing := sorted(n for n in _MEMBERS[section] - has if not n.startswith("_")):
-        raise UserError(f"{given}, which lacks {', '.join(missing)}: see {_DESCRIBED[section]}")
+        raise PartError(f"{given}, which lacks {', '.join(missing)}: see {_DESCRIBED[section]}")
     return part
 
 

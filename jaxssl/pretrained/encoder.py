@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from jaxssl import sharding
 from jaxssl.checked_files import naming_damage
 from jaxssl.config import build, defaults
-from jaxssl.errors import UserError
+from jaxssl.errors import PartError, UserError
 from jaxssl.files import temporary_file
 from jaxssl.image.augment import normalize
 from jaxssl.models import variable_shapes
@@ -209,7 +209,7 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
     with naming_damage(path, AGAIN):
         encoder = ConfigDict(metadata.encoder)
         if ":" in encoder.name and not name:  # a file that is downloaded chooses no code to run
-            raise UserError(
+            raise PartError(
                 f"{path} is of {encoder.name}, which is not jaxssl's own; to import it, give "
                 f"--encoder-name {encoder.name} (in Python: load_encoder(path, name))"
             )

@@ -20,7 +20,7 @@ from jaxssl.config import build_method
 from jaxssl.config.checks import check, complete, flatten
 from jaxssl.data.identity import identify
 from jaxssl.data.source import Source
-from jaxssl.errors import UserError
+from jaxssl.errors import PartError, UserError
 from jaxssl.files import holder, lock, write_text
 from jaxssl.renamed import REMOVED_KEYS
 from jaxssl.training.checkpoint import newest_step
@@ -207,6 +207,8 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     try:
         config = check(complete(saved))
         build_method(config)
+    except PartError as error:
+        raise PartError(f"{path}: {error}") from error
     except UserError as error:
         raise damage_of(path, error, advice) from error
     return config
