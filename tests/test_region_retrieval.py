@@ -69,6 +69,8 @@ def test_perfect_features_find_everything_and_own_image_does_not_count():
 def test_no_class_in_two_images_is_a_mistake():
     with pytest.raises(ValueError, match="of 2 regions with a class there is none"):
         retrieval(np.eye(2, dtype=np.float32), np.int32([0, 1]), np.int32([0, 1]))
+    with pytest.raises(ValueError, match="of 0 regions with a class there is none"):
+        retrieval(np.eye(2, dtype=np.float32), np.int32([-1, -1]), np.int32([0, 1]))
 
 
 def test_region_classes():

@@ -75,7 +75,13 @@ def retrieval(features: np.ndarray, classes: np.ndarray, image: np.ndarray) -> d
     """
     known = classes >= 0
     features, classes, image = features[known], classes[known], image[known]
-    count = len(features)
+    count, relevant = len(features), _relevant_share(classes, image)
+    asked = relevant > 0
+    if not asked.any():
+        raise UserError(
+            f"retrieval needs a class that regions of two images have; of {count} regions with a "
+            "class there is none: give more images, or regions that more labeled pixels cover"
+        )
     chunk = max(1, min(count, CHUNK_ENTRIES // max(count, 1)))
     missing = -count % chunk
     # Rows that fill up the last chunk are of image -1, which is left out.
@@ -84,26 +90,19 @@ def retrieval(features: np.ndarray, classes: np.ndarray, image: np.ndarray) -> d
     average, first = (
         np.asarray(x).reshape(-1)[:count] for x in _ranked(features, *fill, chunk=chunk)
     )
-    asked = np.isfinite(average)
-    if not asked.any():
-        raise UserError(
-            f"retrieval needs a class that regions of two images have; of {count} regions with a "
-            "class there is none"
-        )
-    relevant = _relevant_share(classes, image)[asked]
     return {
         "map": float(average[asked].mean()),
         "recall_at_1": float(first[asked].mean()),
-        "baseline_map": float(relevant.mean()),
+        "baseline_map": float(relevant[asked].mean()),
         "regions": float(asked.sum()),
     }
 
 
 def _relevant_share(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The share of the regions of other images that is of a region's class: f64[n]."""
-    _, c = np.unique(classes, return_inverse=True)
-    _, i = np.unique(image, return_inverse=True)
-    table = np.zeros((i.max() + 1, c.max() + 1))
+    names, c = np.unique(classes, return_inverse=True)
+    images, i = np.unique(image, return_inverse=True)
+    table = np.zeros((len(images), len(names)))
     np.add.at(table, (i, c), 1)
     others = len(classes) - table.sum(axis=1)[i]
     return (table.sum(axis=0)[c] - table[i, c]) / np.maximum(others, 1)
