@@ -5,12 +5,14 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA
 from sklearn.metrics import jaccard_score
 from sklearn.preprocessing import StandardScaler
 from test_whole_images import Odd, make_encoder
 
 from jaxssl.data.label_maps import VOID
+from jaxssl.data.source import Example
 from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense import overclustering as module
@@ -28,6 +30,45 @@ def test_the_match_of_as_many_clusters_as_classes_is_the_best_of_all():
         iou = table / union
         best = max(itertools.permutations(range(5)), key=lambda p: sum(iou[p, range(5)]))
         np.testing.assert_array_equal(match_clusters(table), best)
+
+
+def test_classes_without_a_pixel_get_no_cluster():
+    """Against a plain loop: of 7 classes the test maps have 4, and 4 clusters are matched."""
+    rng, there = np.random.default_rng(0), [0, 2, 5, 6]
+    table = np.zeros((7, 4), np.int64)
+    table[there] = rng.integers(0, 100, (4, 4))
+    cost = np.zeros((4, 4))
+    for i, row in enumerate(there):
+        for j in range(4):
+            cost[i, j] = -table[row, j] / (table[row].sum() + table[:, j].sum() - table[row, j])
+    rows, columns = linear_sum_assignment(cost)
+    expected = {column: there[row] for row, column in zip(rows, columns, strict=True)}
+    assert dict(enumerate(match_clusters(table))) == expected
+
+
+def test_perfect_features_of_classes_that_the_test_maps_lack(tmp_path, monkeypatch):
+    """Labels 0, 3 and 7, and 3 in the training part only: two clusters, and a perfect score."""
+
+    class Halves(Odd):
+        def fingerprint(self):
+            return f"halves {len(self)}"
+
+        def __getitem__(self, index):
+            image = np.zeros((32, 32, 3), np.uint8)
+            image[16:] = 200
+            labels = np.where(image[..., 0] > 0, 7, 0)
+            labels[0, 0] = 3 if self is train else 0
+            return Example(f"{index}", image, semantic=labels.astype(np.uint8))
+
+    train, test = Halves(4), Halves(3)
+    data = DataSet("halves", "halves", train, test, 32, cache_dir=str(tmp_path))
+    grid = np.repeat(np.eye(2, dtype=np.float32), 8, axis=0).reshape(4, 4, 2)
+    grid += 0.01 * np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    some = ((row, grid, data.label_maps.truth("test", row)) for row in range(3))
+    monkeypatch.setattr(module, "labeled_grids", lambda *args: some)
+    result = TASK.run(make_encoder(), data, Overclustering(clusters=(0,)), 0)
+    assert result.results == {"miou_classes": 1.0}
+    assert result.protocol["classes_seen"] == 2
 
 
 def test_of_more_clusters_each_gets_the_class_of_most_of_its_pixels():

@@ -2,8 +2,8 @@
 
 The cells of the grids of all test images are clustered by k-means. Each cluster is then given a
 class by the true label maps, and the mean IoU is that of the map with these classes: with as many
-clusters as classes, one to each, so that the sum of their IoU is largest (Hungarian match); with
-more, that class to each of which most of its pixels are.
+clusters as the test maps have classes, one to each, so that the sum of their IoU is largest
+(Hungarian match); with more, that class to each of which most of its pixels are.
 
 So do Leopart (arXiv 2204.13101, github.com/MkuuWaUjinga/leopart at 7835701) and NeCo (arXiv
 2408.11054, github.com/vpariza/NeCo at 3932160): K = 500 and K = 21 on PASCAL VOC, features
@@ -11,8 +11,8 @@ standardized and reduced to 50 dimensions by PCA, k-means of faiss with 100 iter
 of 5 starts, the mean of 5 seeds. There, images are squashed to squares of 448 pixels and maps to
 100, and a class that is nowhere has an IoU of 0; here images keep their shape (`--size 448` resizes
 their shorter side), every original pixel counts, for the cell in which its center lies, and such a
-class is left out. faiss learns from at most 256 random cells a cluster, if not told otherwise; so
-does this.
+class is left out and gets no cluster. faiss learns from at most 256 random cells a cluster, if not
+told otherwise; so does this.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from jaxssl.progress import Progress
 class Overclustering:
     """The protocol."""
 
-    clusters: tuple[int, ...] = (500, 0)  # 0: as many as classes; the first is the main one
+    clusters: tuple[int, ...] = (500, 0)  # 0: one for each class; the first is the main one
     components: int = 50  # of a PCA of standardized features; 0: they stay as they are
     cells: int = 256  # to learn from, for each cluster; 0: all
     iterations: int = 100
@@ -74,24 +74,29 @@ def cells_of_test_images(
 
 
 def match_clusters(table: Int[np.ndarray, "k c"]) -> Int[np.ndarray, " c"]:
-    """The class of each cluster, by the pixels of each class (row) in each cluster (column)."""
-    classes, clusters = table.shape
-    if clusters != classes:
+    """The class of each cluster, by the pixels of each class (row) in each cluster (column).
+
+    As many clusters as classes that have pixels are matched to these; of others each is alone.
+    """
+    there = np.flatnonzero(table.any(axis=1))
+    if table.shape[1] != len(there):
         return table.argmax(axis=0)
+    table = table[there]
     union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
-    row, column = scipy.optimize.linear_sum_assignment(-table / np.maximum(union, 1))
-    return row[np.argsort(column)]
+    row, column = scipy.optimize.linear_sum_assignment(-table / union)
+    return there[row[np.argsort(column)]]
 
 
 def _run(encoder: Encoder, data: DataSet, protocol: Overclustering, seed: int) -> TaskResult:
-    """Mean IoU of matched clusters: miou_k500 of 500, miou_classes of as many as classes."""
+    """Mean IoU of matched clusters: miou_k500 of 500, miou_classes of one for each class."""
     pixels = data.label_maps
     features, counts = cells_of_test_images(encoder, pixels)
     features = standardized(features, protocol.components)
+    seen = {"cells_seen": len(features), "classes_seen": int(counts.any(axis=0).sum())}
     results: dict[str, float] = {}
     details: dict[str, object] = {}
     for clusters in protocol.clusters:
-        number = clusters or len(pixels.classes)
+        number = clusters or max(1, seen["classes_seen"])  # that there is none `summarize` says
         if number > len(features):
             raise UserError(
                 f"overclustering makes {number} clusters and the test images of {data.name} have "
@@ -111,7 +116,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Overclustering, seed: int) -
         found, more = summarize(confusion, pixels.classes)
         results[f"miou_k{clusters}" if clusters else "miou_classes"] = found["miou"]
         details = details or more
-    return TaskResult(results, pixels.protocol | {"cells_seen": len(features)}, details)
+    return TaskResult(results, pixels.protocol | seen, details)
 
 
 OVERCLUSTERING = Task(_run, Overclustering(), "label maps")
