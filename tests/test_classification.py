@@ -246,7 +246,7 @@ def test_a_constant_of_many_rows_is_one_for_every_task():
     every = np.arange(len(constant))
     probes = init_probes(jax.random.key(0), schedule, (0.1,), constant, every, num_classes=2)
     assert (float(probes.mean[0]), float(probes.std[0])) == (np.float32(0.1), 1)
-    assert not standardized(constant, 1).any()
+    assert not standardized([constant], 1).any()
 
 
 def test_features_of_no_image(tiny):

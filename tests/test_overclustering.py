@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -78,10 +79,19 @@ def test_of_more_clusters_each_gets_the_class_of_most_of_its_pixels():
 
 def test_standardized_and_reduced_as_by_sklearn():
     x = np.random.default_rng(0).normal(size=(90, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
-    found = standardized(x.astype(np.float32), 3)
+    found = standardized(np.split(x.astype(np.float32), [20, 21]), 3)
     theirs = PCA(3).fit_transform(StandardScaler().fit_transform(x))
     np.testing.assert_allclose(np.abs(found), np.abs(theirs), atol=1e-4)
-    np.testing.assert_array_equal(standardized(x, 0), x)
+    np.testing.assert_array_equal(standardized(np.split(x, [20, 21]), 0), x)
+
+
+def test_standardizing_takes_little_memory_beside_the_features():
+    parts = np.random.default_rng(0).normal(size=(50, 400, 64)).astype(np.float32)
+    tracemalloc.start()
+    standardized([*parts], 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < parts.nbytes / 2
 
 
 def test_miou_is_that_of_the_maps_of_matched_clusters(tmp_path, monkeypatch):

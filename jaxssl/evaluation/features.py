@@ -1,6 +1,7 @@
 """Features of the labeled images of a data set."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -54,14 +55,17 @@ def check_finite(features: np.ndarray, data: str) -> None:
         raise UserError(f"features of {data} are not finite; did training diverge?")
 
 
-def standardizer(features: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation f32[d] of each dimension; 1 for one that does not vary.
+def standardizer(
+    features: Float[np.ndarray, "n d"] | Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation f32[d] of each dimension, of one array or several; 1 if it does not vary.
 
     Summed in float64, some rows at a time: in float32 a mean of millions of rows is off in its
     second digit. What varies by less than float32 rounds does not vary, nearly as by scikit-learn.
     """
-    count, limits = len(features), np.finfo(np.float32)
-    blocks = [features[start : start + ROWS] for start in range(0, count, ROWS)]
+    parts, limits = [features] if isinstance(features, np.ndarray) else features, np.finfo("f4")
+    blocks = [part[i : i + ROWS] for part in parts for i in range(0, len(part), ROWS)]
+    count = sum(map(len, blocks))
     mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / count
     std = np.sqrt(np.sum([((block - mean) ** 2).sum(axis=0) for block in blocks], axis=0) / count)
     varies = std > limits.eps * np.abs(mean) + limits.tiny

@@ -16,6 +16,7 @@ told otherwise; so does this.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import scipy  # whose parts are loaded when they are used: optimize takes half a second
@@ -49,20 +50,26 @@ class Overclustering:
         check_numbers(self, ranges)
 
 
-def standardized(features: Float[np.ndarray, "n d"], components: int) -> Float[np.ndarray, "n c"]:
-    """Features of mean 0 and deviation 1, on their first principal axes; with 0 as they are."""
+def standardized(
+    parts: Sequence[Float[np.ndarray, "_ d"]], components: int
+) -> Float[np.ndarray, "n c"]:
+    """Features of mean 0 and deviation 1, on their first principal axes; with 0 as they are.
+
+    Part after part: the features of many images take gigabytes, and are held once.
+    """
     if not components:
-        return features
-    mean, std = standardizer(features)
-    features = (features - mean) / std
-    _, axes = np.linalg.eigh(features.T @ features)  # the largest last
-    return features @ axes[:, ::-1][:, :components]
+        return np.concatenate(parts)
+    mean, std = standardizer(parts)
+    covariance = sum(x.T @ x for x in ((part - mean) / std for part in parts))
+    _, axes = np.linalg.eigh(covariance)  # the largest last
+    axes = axes[:, ::-1][:, :components] / std[:, None]
+    return np.concatenate([(part - mean) @ axes for part in parts])
 
 
 def cells_of_test_images(
     encoder: Encoder, pixels: Pixels
-) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n k"]]:
-    """Features of all cells, and how many pixels of each class they have."""
+) -> tuple[list[Float[np.ndarray, "_ d"]], Int[np.ndarray, "n k"]]:
+    """Features of all cells of each image, and how many pixels of each class each cell has."""
     features, counts, number = [], [], len(pixels.test["hw"])
     with Progress(number, "features", show=encoder.show) as advance:
         for _, grid, truth in labeled_grids(encoder, pixels, "test", np.arange(number)):
@@ -70,7 +77,7 @@ def cells_of_test_images(
             features.append(grid.reshape(-1, grid.shape[2]).astype(np.float32))
             counts.append(of_each.reshape(-1, of_each.shape[2]).astype(np.int32))
             advance(1)
-    return np.concatenate(features), np.concatenate(counts)
+    return features, np.concatenate(counts)
 
 
 def match_clusters(table: Int[np.ndarray, "k c"]) -> Int[np.ndarray, " c"]:
@@ -90,8 +97,8 @@ def match_clusters(table: Int[np.ndarray, "k c"]) -> Int[np.ndarray, " c"]:
 def _run(encoder: Encoder, data: DataSet, protocol: Overclustering, seed: int) -> TaskResult:
     """Mean IoU of matched clusters: miou_k500 of 500, miou_classes of one for each class."""
     pixels = data.label_maps
-    features, counts = cells_of_test_images(encoder, pixels)
-    features = standardized(features, protocol.components)
+    parts, counts = cells_of_test_images(encoder, pixels)
+    features = standardized(parts, protocol.components)
     seen = {"cells_seen": len(features), "classes_seen": int(counts.any(axis=0).sum())}
     results: dict[str, float] = {}
     details: dict[str, object] = {}
