@@ -14,6 +14,7 @@ from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
 from jaxssl.evaluation.datasets import open_datasets
+from jaxssl.evaluation.dense import pixel_probe
 from jaxssl.evaluation.dense.fcn import cross_entropy
 from jaxssl.evaluation.dense.linear_segmentation import SEGMENTATION
 from jaxssl.evaluation.dense.pets import Squares
@@ -172,6 +173,24 @@ def test_as_a_task(encoder, preset, tmp_path):
         dataclasses.replace(protocol, dropout=1.0)
     with pytest.raises(ValueError, match="--compare random"):
         dataclasses.replace(protocol, scratch=True)
+
+
+@pytest.mark.parametrize(("fraction", "epochs"), [(1.0, 16), (0.25, 80)])
+def test_iterations_are_batches_of_the_images_used(
+    encoder, fraction, epochs, tmp_path, monkeypatch
+):
+    (data,) = open_datasets(["scenes:20"], 64, str(tmp_path))
+    small = {"batch_size": 4, "size": 32, "crop": 32, "iterations": 80, "fraction": fraction}
+    asked = []
+
+    def train(network, encoder, pixels, recipe, *args, **options):
+        asked.append(recipe.epochs)
+        raise InterruptedError
+
+    monkeypatch.setattr(pixel_probe, "train_on_crops", train)
+    with pytest.raises(InterruptedError):
+        SEGMENTATION.run(encoder, data, dataclasses.replace(DINO_V3, **small), 0)
+    assert asked == [epochs]
 
 
 def test_a_class_that_is_squashed_away_keeps_its_number(encoder, tmp_path):

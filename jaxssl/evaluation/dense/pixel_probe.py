@@ -100,7 +100,7 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
     data = dataclasses.replace(data, size=protocol.size, shorter=protocol.size)
     pixels = data.label_maps
     if protocol.iterations:
-        steps = max(1, len(pixels.train["hw"]) // protocol.batch_size)
+        _, steps = protocol.batches_of(len(pixels.train["hw"]))
         epochs = max(1, round(protocol.iterations / steps))
         protocol = dataclasses.replace(protocol, epochs=epochs)
     head = LinearHead(len(pixels.classes), protocol.batch_norm, protocol.dropout)

@@ -57,6 +57,11 @@ class Recipe:
         ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "weight_decay"}
         check_numbers(self, ranges | {"from 0 to 1": "milestones warmup", "in (0, 1]": "fraction"})
 
+    def batches_of(self, count: int) -> tuple[int, int]:
+        """How many of `count` training images are used, and how many batches an epoch has."""
+        used = max(1, round(self.fraction * count))
+        return used, max(1, used // self.batch_size)
+
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer, for batches of so many images and epochs of so many steps."""
         options: dict[str, Any] = {
@@ -201,8 +206,8 @@ def train_on_pixels(
     trained = {}
     for prefix in ("", "scratch_") if recipe.scratch else ("",):
         rng = np.random.default_rng(seed)
-        chosen = rng.permutation(count)[: max(1, round(recipe.fraction * count))]
-        steps = max(1, len(chosen) // recipe.batch_size)
+        used, steps = recipe.batches_of(count)
+        chosen = rng.permutation(count)[:used]
         rows = [
             np.resize(rng.permutation(chosen), (steps, recipe.batch_size))
             for _ in range(recipe.epochs)
