@@ -11,7 +11,9 @@ import jaxssl
 from jaxssl import sharding
 from jaxssl.config import base, defaults
 from jaxssl.config.checks import flatten
+from jaxssl.evaluation import collapse
 from jaxssl.evaluation.collapse import (
+    Health,
     advise,
     alignment,
     dimension_std,
@@ -20,6 +22,7 @@ from jaxssl.evaluation.collapse import (
     regions_used,
     uniformity,
 )
+from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.methods import DINO, METHODS
 from jaxssl.optim import OPTIMIZERS
 from jaxssl.pretrained.encoder import Encoder
@@ -60,6 +63,33 @@ def test_alignment_and_uniformity():
     )
     pairs = [np.exp(-2 * sum((x[i] - x[j]) ** 2)) for i in range(50) for j in range(i)]
     assert float(uniformity(Z)) == pytest.approx(np.log(np.mean(pairs)), rel=1e-4)
+    assert float(uniformity(jnp.zeros((6, 8)))) == 0
+
+
+def test_uniformity_of_many_images_takes_memory_in_proportion(monkeypatch):
+    features = jax.ShapeDtypeStruct((20_000, 64), jnp.float32)
+    used = jax.jit(uniformity).lower(features).compile().memory_analysis()
+    assert used.temp_size_in_bytes < 20_000 * 20_000
+    whole = float(uniformity(Z))
+    monkeypatch.setattr(collapse, "ROWS", 7)  # the last rows do not fill a block
+    assert float(uniformity(Z)) == pytest.approx(whole, rel=1e-5)
+
+
+def test_no_two_batches_of_images_or_seeds_share_random_numbers(tiny_encoder, monkeypatch):
+    keys = []
+
+    def keep(images, views, key):
+        keys.append(str(key))
+        return images, images
+
+    monkeypatch.setattr(collapse, "CHUNK", 2)
+    monkeypatch.setattr(collapse, "cut_pairs", keep)
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), 8, show=False)
+    (data,) = open_datasets(("objects:40",), 16)
+    for seed in range(3):
+        collapse.HEALTH.run(encoder, data, Health(images=5), seed)
+    assert len(set(keys)) == len(keys) == 9
 
 
 def test_a_collapse_is_seen_and_advised_on():

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.loading import stack_arrays
@@ -44,6 +44,7 @@ from jaxssl.views import ViewConfig, make_views
 MIN_SPREAD = 0.05  # std, as a share of that of even directions
 MIN_RANK = 1 / 8  # RankMe, as a share of the most it can be
 CHUNK = 64  # images whose views are cut at once
+ROWS = 256  # of features that are compared with all others at once
 DEAD = 1e-3  # std of a dimension, as a share of that of even directions
 MAX_WITHOUT = 0.5  # share of images without a usable region
 
@@ -66,11 +67,19 @@ def alignment(x: Float[Array, "n d"], y: Float[Array, "n d"]) -> Float[Array, ""
 
 
 def uniformity(x: Float[Array, "n d"]) -> Float[Array, ""]:
-    """Logarithm of the mean Gaussian potential of pairs of rows; 0 if all are the same."""
+    """Logarithm of the mean Gaussian potential of pairs of rows; 0 if all are the same.
+
+    Some rows at a time, so that many images take memory in proportion.
+    """
     x, n = unit(x), len(x)
-    similarity = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
-    potential = jnp.where(jnp.eye(n, dtype=bool), 0.0, jnp.exp(-4 * (1 - similarity)))
-    return jnp.log(potential.sum() / (n * (n - 1)))
+    square = jnp.sum(x**2, axis=1)  # 1; of a row of zeros 0
+
+    def mean_potential(row: Int[Array, ""]) -> Float[Array, ""]:
+        product = jnp.matmul(x, x[row], precision=jax.lax.Precision.HIGHEST)
+        potential = jnp.exp(-2 * (square + square[row] - 2 * product))
+        return jnp.where(jnp.arange(n) == row, 0.0, potential).sum() / (n - 1)
+
+    return jnp.log(jax.lax.map(mean_potential, jnp.arange(n), batch_size=ROWS).mean())
 
 
 @jax.jit
@@ -157,7 +166,8 @@ def _run(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskRe
     order = np.random.default_rng(0).permutation(len(data.test))[: protocol.images]
     images = stack_arrays(data.test, order, SquareSpec(data.size))["image"]
     parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
-    pairs = [cut_pairs(part, views, seed + n) for n, part in enumerate(parts)]
+    key = jax.random.key(seed)
+    pairs = [cut_pairs(part, views, jax.random.fold_in(key, n)) for n, part in enumerate(parts)]
     view, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
     features = [encoder(pixels) for pixels in (images, view, other)]
     check_finite(np.stack(features), data.name)
@@ -166,13 +176,13 @@ def _run(encoder: Encoder, data: DataSet, protocol: Health, seed: int) -> TaskRe
     return TaskResult(results | {"images": float(len(images))})
 
 
-def cut_pairs(images: np.ndarray, views: ViewConfig, seed: int) -> tuple[np.ndarray, ...]:
+def cut_pairs(images: np.ndarray, views: ViewConfig, key: PRNGKeyArray) -> tuple[np.ndarray, ...]:
     """Two views u8[n, s, s, 3] of each image u8[n, s, s, 3]."""
     side = images.shape[1]
     spec = CanvasSpec(side**2, (views.size, views.size))
     canvases = [spec.make(Example("", image), (side, side)) for image in images]
     batch = {name: np.stack([canvas[name] for canvas in canvases]) for name in spec.arrays()}
-    cut = _cut(batch, jax.random.key(seed), views)
+    cut = _cut(batch, key, views)
     return tuple(np.rint(255 * np.clip(view.image, 0, 1)).astype(np.uint8) for view in cut)
 
 
