@@ -17,6 +17,7 @@ from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.classification.augmented_images import TrainingImages
 from jaxssl.evaluation.classification.few_shot import FewShot
 from jaxssl.evaluation.classification.knn import Knn
+from jaxssl.evaluation.classification.logistic import Logistic
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.dense.overclustering import standardized
 from jaxssl.evaluation.features import adapt_batch_norm, standardizer
@@ -156,6 +157,25 @@ def test_few_shot_says_what_it_chose_for_each_part(tints, classifier, name, opti
     ]
     assert found.protocol[name] == [chosen for part in alone for chosen in part[name]]
     assert set(found.protocol[name]) <= set(options)
+    probe = LinearProbe() if classifier == "linear" else Logistic(options)
+    decided = {name: found.protocol[name], "images": [30, 300]}
+    if classifier == "linear":
+        decided["batch_size"] = [30, 256]
+    assert found.protocol == dataclasses.asdict(probe) | decided
+
+
+@pytest.mark.parametrize(
+    ("options", "decided", "said"),
+    [
+        ({"c": (0.1, 1.0)}, {"c_chosen": [0.1]}, "so c = 0.1, the first, is taken"),
+        ({"classifier": "linear"}, {"learning_rate": [0.1]}, "so a learning rate of 0.1 is taken"),
+    ],
+)
+def test_few_shot_of_one_image_of_each_class(colors, caplog, options, decided, said):
+    caplog.set_level("INFO")
+    found = find(freeze(Thumbnail(), {}), colors, "few_shot", fractions=(0.01,), **options)
+    assert found.protocol | decided | {"images": [3]} == found.protocol
+    assert said in caplog.text
 
 
 def test_linear_probe_on_augmented_images(tiny, colors):
@@ -164,12 +184,13 @@ def test_linear_probe_on_augmented_images(tiny, colors):
     assert found.results["top1"] > 0.9
     assert found.results["top1_best_on_test"] >= found.results["top1"]
     assert found.protocol["learning_rate"] in (0.03, 1.0)
+    assert found.protocol["batch_size"] == 16  # which divides over eight devices
 
 
 def test_fine_tuning_trains_a_copy_of_everything(tiny, colors):
     before = jax.tree.map(np.asarray, tiny.variables)
     found = find(tiny, colors, "finetune", epochs=6, batch_size=16, lr=(1e30, 0.3))
-    assert found.protocol["learning_rate"] == 0.3
+    assert (found.protocol["learning_rate"], found.protocol["batch_size"]) == (0.3, 16)
     assert found.results["top1"] > 0.9
     jax.tree.map(np.testing.assert_array_equal, before, tiny.variables)
 

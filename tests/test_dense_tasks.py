@@ -103,9 +103,16 @@ def test_fcn(encoder, tmp_path):
     assert first.protocol["epochs"] == 20
     with pytest.raises(ValueError, match="loss is not finite in epoch"):
         run(encoder, "fcn", data, **changes | {"lr": 1e30})
+    assert first.protocol["batch_size"] == 8
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_batches_are_lowered_to_what_divides_over_the_devices(encoder, tmp_path, fraction):
     on_eight = dataclasses.replace(encoder, mesh=sharding.make_mesh())
-    with pytest.raises(ValueError, match="batch_size 6 does not divide over 8 devices"):
-        run(on_eight, "fcn", data, **changes | {"batch_size": 6})
+    (found,) = run(on_eight, "pets", drawn(tmp_path), batch_size=13, epochs=1, fraction=fraction)
+    assert found.protocol["batch_size"] == 8
+    with pytest.raises(ValueError, match="batches of 6 of .* do not divide over 8 .* larger batch"):
+        run(on_eight, "pets", drawn(tmp_path), batch_size=6, fraction=fraction)
 
 
 def test_pets(encoder, tmp_path):

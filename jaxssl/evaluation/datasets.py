@@ -254,14 +254,17 @@ def choose_held_out(
 def whole_batch(batch_size: int, count: int, devices: int) -> int:
     """The largest batch of at most `batch_size` of `count` images that divides over the devices.
 
+    Whatever trains on labeled images takes such batches, and says of how many images they were.
+
     Raises:
-      UserError: there are fewer images than devices.
+      UserError: there are fewer images than devices, or batches are to be so small.
     """
     whole = min(batch_size, count) // devices * devices
     if not whole:
         raise UserError(
             f"batches of {min(batch_size, count)} of {count} training images do not divide over "
-            f"{devices} devices; use fewer devices, or more images and a larger batch_size"
+            f"{devices} devices; use fewer devices, or more images and a larger batch_size of the "
+            "task (--set TASK.batch_size)"
         )
     return whole
 

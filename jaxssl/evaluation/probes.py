@@ -30,7 +30,7 @@ class LinearProbe:
     """
 
     epochs: int = LINEAR_EPOCHS
-    batch_size: int = 256  # or all training images, if they are fewer
+    batch_size: int = 256  # at most: see `whole_batch`
     lr: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     scale_lr_by_batch: bool = False  # learning rate x batch size / 256
     nesterov: bool = True

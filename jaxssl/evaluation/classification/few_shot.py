@@ -1,6 +1,7 @@
 """The task `few_shot`: a linear classifier on features of a fraction of the training images."""
 
 import dataclasses
+import logging
 
 import numpy as np
 
@@ -9,11 +10,13 @@ from jaxssl.evaluation.classification.accuracy import score
 from jaxssl.evaluation.classification.linear_probe import linear_probe
 from jaxssl.evaluation.classification.logistic import Logistic, logistic_regression
 from jaxssl.evaluation.datasets import DataSet, check_labels, stratified
-from jaxssl.evaluation.features import labeled_features
+from jaxssl.evaluation.features import LabeledFeatures, labeled_features
 from jaxssl.evaluation.probes import LinearProbe
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
+
+log = logging.getLogger("jaxssl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class FewShot:
     """The protocol: a linear classifier on a fraction of the training images of each class."""
 
     fractions: tuple[float, ...] = (0.01, 0.1)
-    classifier: str = "logistic"  # or "linear": our `LinearProbe`
+    classifier: str = "logistic"  # or "linear": the default `LinearProbe`
     c: tuple[float, ...] = (1.0,)  # as in `Logistic`
 
     def __post_init__(self) -> None:
@@ -29,31 +32,54 @@ class FewShot:
         check_numbers(self, {"in (0, 1]": "fractions", "above 0": "c"})
 
 
+def learn(
+    some: LabeledFeatures,
+    test: LabeledFeatures,
+    probe: LinearProbe | Logistic,
+    *,
+    num_classes: int,
+    seed: int,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Scores of the test images by a classifier of some training images, and what was decided."""
+    if np.bincount(some.labels).max() == 1:
+        probe = without_choice(probe, len(some.labels))
+    if isinstance(probe, Logistic):
+        scores, c = logistic_regression(some, test, probe, num_classes=num_classes, seed=seed)
+        return scores, {"c_chosen": c}
+    trained = linear_probe(some, test, probe, num_classes=num_classes, seed=seed)
+    decided = {"learning_rate": trained.learning_rate, "batch_size": trained.batch_size}
+    return trained.scores, decided
+
+
+def without_choice(probe: LinearProbe | Logistic, count: int) -> LinearProbe | Logistic:
+    """The classifier for one image of each class, where none is left to choose by."""
+    alone: LinearProbe | Logistic
+    if isinstance(probe, LinearProbe):
+        alone, said = dataclasses.replace(probe, lr=(0.1,)), "a learning rate of 0.1"
+    else:
+        alone = dataclasses.replace(probe, c=probe.c[:1])
+        said = f"c = {probe.c[0]:g}, the first,"
+    if alone != probe:
+        log.info("few_shot: no class has two of %d images, so %s is taken unchosen", count, said)
+    return alone
+
+
 def _run(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskResult:
     """Accuracy of a classifier trained on a part of the images; top1_0.01 is that of 1 %."""
     train, test = labeled_features(encoder, data)
     classes = data.labeled.classes
+    probe = LinearProbe() if protocol.classifier == "linear" else Logistic(protocol.c)
     results: dict[str, float] = {}
-    images, chosen = [], []
+    decided: list[dict[str, float]] = []
     for fraction in protocol.fractions:
         rows = stratified(train.labels, fraction, seed)
-        some = train.at(rows)
-        if protocol.classifier == "linear":
-            # With one image of each class none is left to choose a learning rate by.
-            probe = LinearProbe() if np.bincount(some.labels).max() > 1 else LinearProbe(lr=(0.1,))
-            scores, option, _ = linear_probe(some, test, probe, num_classes=len(classes), seed=seed)
-        else:
-            scores, option = logistic_regression(
-                some, test, Logistic(protocol.c), num_classes=len(classes), seed=seed
-            )
+        scores, chosen = learn(train.at(rows), test, probe, num_classes=len(classes), seed=seed)
         scored, _ = score(scores, test.labels, classes)
         results[f"top1_{fraction:.3g}"] = scored["top1"]
-        images.append(len(rows))
-        chosen.append(option)
-    name = "learning_rate" if protocol.classifier == "linear" else "c_chosen"
+        decided.append({"images": len(rows), **chosen})
     return TaskResult(
         results | {"majority_baseline": scored["majority_baseline"]},
-        {"images": images, name: chosen},
+        dataclasses.asdict(probe) | {key: [each[key] for each in decided] for key in decided[0]},
     )
 
 

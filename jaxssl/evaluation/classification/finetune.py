@@ -36,7 +36,7 @@ class FineTune:
     """The protocol."""
 
     epochs: int = 30
-    batch_size: int = 256
+    batch_size: int = 256  # at most: see `whole_batch`
     lr: tuple[float, ...] = (0.05,)  # of 256 images; several: chosen on a tenth
     weight_decay: float = 0.0
     fraction: float = 1.0  # of the training images of each class
@@ -109,7 +109,8 @@ def _run(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> Task
     rows, truth = labeled_rows(test)
     scores = tune(chosen, rate).outputs("scores", test["image"], rows)
     results, details = score(scores, truth, classes)
-    return TaskResult(results, {"learning_rate": rate}, details)
+    batch_size = whole_batch(protocol.batch_size, len(chosen), encoder.mesh.size)
+    return TaskResult(results, {"learning_rate": rate, "batch_size": batch_size}, details)
 
 
 FINETUNE = Task(_run, FineTune(), "labels", check=check_labels)

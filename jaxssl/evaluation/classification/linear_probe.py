@@ -142,6 +142,7 @@ class Trained(NamedTuple):
     scores: np.ndarray  # f32[m, k] of the test images, after the last epoch
     learning_rate: float
     best_on_test: float  # top-1 on the test images after the best epoch; 0 if not asked for
+    batch_size: int
 
 
 def linear_probe(
@@ -187,8 +188,10 @@ def linear_probe(
         rest, held_out = hold_out(train.labels, seed)
         probes, _ = fit(protocol.lr, rest, "choosing the learning rate")
         rate = protocol.lr[int(_accuracy(probes, train.at(held_out)).argmax())]
-    probes, best = fit((rate,), np.arange(len(train.labels)), "linear probe")
-    return Trained(np.asarray(predict(probes, test.features)[0]), rate, best)
+    count = len(train.labels)
+    probes, best = fit((rate,), np.arange(count), "linear probe")
+    scores = np.asarray(predict(probes, test.features)[0])
+    return Trained(scores, rate, best, whole_batch(protocol.batch_size, count, devices))
 
 
 def _accuracy(probes: Probes, test: LabeledFeatures) -> np.ndarray:
@@ -217,7 +220,8 @@ def _run(encoder: Encoder, data: DataSet, protocol: LinearProbe, seed: int) -> T
     results, details = score(trained.scores, test.labels, classes)
     if protocol.best_on_test:
         results["top1_best_on_test"] = trained.best_on_test
-    return TaskResult(results, {"learning_rate": trained.learning_rate}, details)
+    decided = {"learning_rate": trained.learning_rate, "batch_size": trained.batch_size}
+    return TaskResult(results, decided, details)
 
 
 LINEAR = Task(_run, LinearProbe(), "labels", check=check_labels, presets=PRESETS)

@@ -101,8 +101,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: Depth, seed: int) -> TaskRes
             constant += depth_sums(truth, np.full_like(truth, median))
         results |= {prefix + name: value for name, value in depth_metrics(sums).items()}
         baseline = {f"baseline_{name}": value for name, value in depth_metrics(constant).items()}
-    chosen = {"crop": protocol.crop_side(pixels, encoder.network)}
-    return TaskResult(results | baseline, pixels.protocol | chosen)
+    return TaskResult(results | baseline, pixels.protocol | protocol.decided(pixels, encoder))
 
 
 DEPTH = Task(_run, Depth(), "depth")

@@ -80,8 +80,8 @@ def _run(encoder: Encoder, data: DataSet, protocol: Fcn, seed: int) -> TaskResul
     network = Dense(dilated(encoder.network, protocol.dilated_stages), head)
     trained = train_on_crops(network, encoder, pixels, protocol, cross_entropy, seed=seed)
     results, details, shown = measure(trained, pixels)
-    chosen = {"crop": protocol.crop_side(pixels, encoder.network)}
-    return TaskResult(results, pixels.protocol | chosen, details, shown)
+    decided = protocol.decided(pixels, encoder)
+    return TaskResult(results, pixels.protocol | decided, details, shown)
 
 
 def measure(

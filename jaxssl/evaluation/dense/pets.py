@@ -102,7 +102,8 @@ def _run(encoder: Encoder, data: DataSet, protocol: Pets, seed: int) -> TaskResu
         for name, value in pets_metrics.summarize(truth, maps).items()
     } | pets_metrics.baselines(truth)
     shown = pixels.shown(dict(enumerate(predicted[""])))
-    return TaskResult(results, pixels.protocol, predictions=shown)
+    batch_size, _ = protocol.batches_of(len(images), encoder.mesh.size)
+    return TaskResult(results, pixels.protocol | {"batch_size": batch_size}, predictions=shown)
 
 
 PETS = Task(_run, Pets(), "label maps", check=check_pets)

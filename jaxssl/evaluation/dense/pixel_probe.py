@@ -100,7 +100,7 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
     data = dataclasses.replace(data, size=protocol.size, shorter=protocol.size)
     pixels = data.label_maps
     if protocol.iterations:
-        _, steps = protocol.batches_of(len(pixels.train["hw"]))
+        _, steps = protocol.batches_of(len(pixels.train["hw"]), encoder.mesh.size)
         epochs = max(1, round(protocol.iterations / steps))
         protocol = dataclasses.replace(protocol, epochs=epochs)
     head = LinearHead(len(pixels.classes), protocol.batch_norm, protocol.dropout)
@@ -108,8 +108,8 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
     trained = train_on_crops(
         network, encoder, pixels, protocol, cross_entropy, seed=seed, points=protocol.points
     )
-    crop = protocol.crop_side(pixels, encoder.network)
-    chosen = {"epochs": protocol.epochs, "size": protocol.size, "crop": crop}
+    chosen = {"epochs": protocol.epochs, "size": protocol.size}
+    chosen |= protocol.decided(pixels, encoder)
     if not protocol.points:
         results, details, shown = measure(trained, pixels)
         return TaskResult(results, pixels.protocol | chosen, details, shown)

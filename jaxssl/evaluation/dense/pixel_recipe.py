@@ -12,11 +12,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxssl import sharding
 from jaxssl.data.canvas import CanvasSpec
 from jaxssl.data.label_maps import VOID
 from jaxssl.errors import UserError, check_choice
 from jaxssl.evaluation.canvas_batches import CanvasBatches
+from jaxssl.evaluation.datasets import whole_batch
 from jaxssl.evaluation.fine_tuning import Change, Loss, fine_tune
 from jaxssl.evaluation.pixels import CROPS, Pixels
 from jaxssl.evaluation.ranges import check_numbers
@@ -38,7 +38,7 @@ class Recipe:
     """The recipe of a training."""
 
     epochs: int
-    batch_size: int = 16
+    batch_size: int = 16  # at most: see `whole_batch`
     optimizer: str = "sgd"  # with momentum 0.9 | adam
     lr: float
     schedule: str = "drops"  # to a tenth, at each of `milestones` | cosine, to 0 | constant
@@ -57,10 +57,15 @@ class Recipe:
         ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "weight_decay"}
         check_numbers(self, ranges | {"from 0 to 1": "milestones warmup", "in (0, 1]": "fraction"})
 
-    def batches_of(self, count: int) -> tuple[int, int]:
-        """How many of `count` training images are used, and how many batches an epoch has."""
-        used = max(1, round(self.fraction * count))
-        return used, max(1, used // self.batch_size)
+    def images_of(self, count: int) -> int:
+        """How many of `count` training images are used."""
+        return max(1, round(self.fraction * count))
+
+    def batches_of(self, count: int, devices: int) -> tuple[int, int]:
+        """The images of a batch and the batches of an epoch, of `count` training images."""
+        used = self.images_of(count)
+        batch_size = whole_batch(self.batch_size, used, devices)
+        return batch_size, used // batch_size
 
     def transform(self, batch_size: int, steps: int) -> optax.GradientTransformation:
         """The optimizer, for batches of so many images and epochs of so many steps."""
@@ -106,6 +111,11 @@ class CropRecipe(Recipe):
         side = self.crop or int(np.clip(usual, CROPS[0], USUAL_CROP))
         patch = encoder.patch if isinstance(encoder, ViT) else 1
         return max(side // patch, 1) * patch
+
+    def decided(self, pixels: Pixels, encoder: Encoder) -> dict[str, int]:
+        """What the images and the devices decide of the protocol, to be saved with it."""
+        batch_size, _ = self.batches_of(len(pixels.train["hw"]), encoder.mesh.size)
+        return {"crop": self.crop_side(pixels, encoder.network), "batch_size": batch_size}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,17 +210,15 @@ def train_on_pixels(
       resident: arrays that batches hold indices of; None: there are none.
 
     Raises:
-      UserError: the loss is not finite; or the batch does not divide over the devices.
+      UserError: the loss is not finite; or there are fewer images than devices.
     """
-    sharding.check_batch_size(recipe.batch_size, encoder.mesh)
+    batch_size, steps = recipe.batches_of(count, encoder.mesh.size)
     trained = {}
     for prefix in ("", "scratch_") if recipe.scratch else ("",):
         rng = np.random.default_rng(seed)
-        used, steps = recipe.batches_of(count)
-        chosen = rng.permutation(count)[:used]
+        chosen = rng.permutation(count)[: recipe.images_of(count)]
         rows = [
-            np.resize(rng.permutation(chosen), (steps, recipe.batch_size))
-            for _ in range(recipe.epochs)
+            np.resize(rng.permutation(chosen), (steps, batch_size)) for _ in range(recipe.epochs)
         ]
         trained[prefix] = fine_tune(
             network,
@@ -220,7 +228,7 @@ def train_on_pixels(
             change,
             recipe,
             steps=steps,
-            batch_size=recipe.batch_size,
+            batch_size=batch_size,
             size=size,
             seed=seed,
             resident=resident,
