@@ -43,14 +43,16 @@ def _comma_separated(text: str) -> tuple[str, ...]:
 
 
 DEFAULT_TASKS = ("knn", "linear")
-LESS_MEMORY = "lower --batch-size, or --set TASK.batch_size of what is fine-tuned"
+LESS_MEMORY = "lower --batch-size, or the batch of a task that trains: --set TASK.batch_size=8"
 _PRESETS = [f"{name}={preset}" for name, task in TASKS.items() for preset in task.presets]
 FLAGS: dict[str, dict[str, Any]] = {
     "--tasks": {
+        "action": "extend",
         "type": _comma_separated,
         "help": f"separated by commas (default: knn,linear): {', '.join(TASKS)}",
     },
     "--datasets": {
+        "action": "extend",
         "type": split_sources,
         "help": "sources, separated by commas (default: the run's)",
     },
@@ -78,12 +80,14 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "fine-tune from random weights as well, and report the results as scratch_...",
     },
     "--set": {
+        "action": "extend",
         "nargs": "+",
         "default": [],
         "metavar": "TASK.KEY=VALUE",
         "help": "change a protocol, as in knn.k=20,200 knn.temperature=0.07 finetune.epochs=10",
     },
     "--preset": {
+        "action": "extend",
         "nargs": "+",
         "default": [],
         "metavar": "TASK=NAME",
@@ -91,6 +95,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "task has the preset",
     },
     "--compare": {
+        "action": "extend",
         "type": _comma_separated,
         "metavar": "random,FILE",
         "help": "instead of --tasks: compare this encoder with random weights and those of files, "
@@ -121,7 +126,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="folder of a run")
+    subject.add_argument(
+        "--workdir", type=terminal.given_path, metavar="DIR", help="folder of a run"
+    )
     subject.add_argument(
         "--encoder",
         type=pathlib.Path,
@@ -148,6 +155,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
     """The config by which to evaluate; and the encoder, if it is of a file."""
     loaded = None
+    if args.workdir and (args.encoder_name or args.encoder_prefix):
+        raise UserError("--encoder-name and --encoder-prefix are of --encoder, not of --workdir")
     if args.encoder:  # the default config, with images as the encoder takes them
         loaded = load_encoder(args.encoder, args.encoder_name, prefix=args.encoder_prefix)
         config = base()
@@ -156,7 +165,7 @@ def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
         config = read_config(args.workdir)
     for key in ("size", "batch_size", "datasets", "ignore_labels"):
         if (value := getattr(args, key)) is not None:
-            config.eval[key] = value
+            config.eval[key] = tuple(value) if isinstance(value, list) else value
     if not config.eval.datasets:
         raise UserError("nothing to evaluate on: give --datasets, such as folder:PATH")
     return config, loaded

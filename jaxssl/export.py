@@ -34,7 +34,7 @@ from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.pretrained.metadata import Metadata, preprocessing_of
 from jaxssl.pretrained.model_card import model_card, torch_code, use_in_torch
 from jaxssl.pretrained.weight_files import write_weights
-from jaxssl.terminal import Parser, one_line_errors
+from jaxssl.terminal import Parser, given_path, one_line_errors
 from jaxssl.training.results import read_results, restore_encoder
 from jaxssl.training.workdir import environment, read_config
 from jaxssl.types import Named, Tree
@@ -186,14 +186,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--workdir", type=pathlib.Path, required=True, metavar="DIR", help="folder of the run"
+        "--workdir", type=given_path, required=True, metavar="DIR", help="folder of the run"
     )
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="names and layout of the parameters"
     )
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=given_path,
         required=True,
         metavar="FILE",
         help="file to write: FILE.safetensors, or FILE.pth for torch.load",

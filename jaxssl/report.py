@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         groups = group_runs(read_runs(args.workdir))
         title = args.title or ", ".join(group.name for group in groups)
         if args.curve:

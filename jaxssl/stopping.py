@@ -105,7 +105,7 @@ class StopSignal:
         elif self._heard.wait(SECONDS_TO_RAISE):
             return
         else:
-            line, again = "stopping once a program is compiled", "quit at once"
+            line, again = "stopping once the device has compiled or computed", "quit at once"
         _say(f"{line}; press Ctrl-C again to {again}" if number == signal.SIGINT else line)
 
 

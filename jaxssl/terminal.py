@@ -35,6 +35,18 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+def given_path(text: str) -> pathlib.Path:
+    """An option's path: of "", as a variable that is not set gives, the folder here would come."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return pathlib.Path(text)
+
+
+def records_folder(text: str) -> pathlib.Path:
+    """An option's folder of records, which may be given as the source records:DIR."""
+    return given_path(text.removeprefix("records:"))
+
+
 def positive(text: str) -> int:
     """An option's whole number above 0."""
     if not text.isdecimal() or int(text) < 1:

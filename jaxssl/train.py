@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed, sharding
 from jaxssl.config.file import format_config, load_config
-from jaxssl.terminal import Parser, one_line_errors
+from jaxssl.terminal import Parser, given_path, one_line_errors
 from jaxssl.training.pretrain import plan_run, pretrain
 from jaxssl.training.results import accuracy_table
 
@@ -50,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     )
     parser.add_argument(
         "--workdir",
-        type=pathlib.Path,
+        type=given_path,
         help="default: runs/FILE_VARIANT; of several variants, the folder of their folders",
     )
     parser.add_argument(

@@ -22,7 +22,7 @@ from jaxssl.data.loading import MAX_BROKEN
 from jaxssl.data.records import read_info
 from jaxssl.data.splits import choose_splits
 from jaxssl.errors import UserError
-from jaxssl.terminal import Parser, one_line_errors, positive
+from jaxssl.terminal import Parser, one_line_errors, positive, records_folder
 from mask_tools.dataset_export import segment_dataset
 from mask_tools.dry_run import check_dataset
 from mask_tools.matching import MIN_MATCHED
@@ -49,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=(EXACT, *SEGMENTERS),
         help=f"what finds the regions; {EXACT} keeps those that the source has",
     )
-    add("--out", type=pathlib.Path, metavar="DIR", help="folder of the records")
+    add("--out", type=records_folder, metavar="DIR", help="folder of the records")
     add(
         "--dry-run",
         action="store_true",

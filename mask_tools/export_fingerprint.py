@@ -168,7 +168,9 @@ def refuse_difference(folder: pathlib.Path, before: Settings, now: Settings) -> 
         if key in before and before[key] != now[key] and key != "made_from"
     ]
     if different:
+        done = (folder / "info.json").exists()
+        way_on = "give the same" if done else "give the same, delete what was begun"
         raise UserError(
-            f"{folder} was exported with another {', another '.join(different)}; "
-            "give the same, or another --out"
+            f"{folder} was {'exported' if done else 'begun'} with another "
+            f"{', another '.join(different)}; {way_on}, or give another --out"
         )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from jaxssl.errors import UserError
 from jaxssl.files import naming
-from jaxssl.terminal import Parser, one_line_errors, positive, whole_numbers
+from jaxssl.terminal import Parser, one_line_errors, positive, records_folder, whole_numbers
 from mask_tools.record_preview import draw_preview
 from mask_tools.region_report import inspect_regions, side_by_side
 from mask_tools.region_statistics import MIN_AREA
@@ -30,7 +30,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "folders",
-        type=pathlib.Path,
+        type=records_folder,
         nargs="+",
         metavar="DIR",
         help="records written by mask_tools.export; several are compared side by side",
@@ -78,10 +78,14 @@ def _check(options: argparse.Namespace) -> None:
     """Raises `UserError` where options do not go together."""
     if options.preview and options.preview.suffix.lower() not in _PICTURES:
         raise UserError(f"--preview {options.preview}: give a name in {', '.join(_PICTURES)}")
+    if options.preview and not options.preview.parent.is_dir():
+        raise UserError(f"--preview {options.preview}: there is no folder {options.preview.parent}")
     if options.preview and len(options.folders) > 1:
         raise UserError("--preview draws the regions of one folder; give one DIR")
     if options.config and not options.preview:
         raise UserError("--config says which views --preview draws; give --preview FILE.png, too")
+    if options.config and not pathlib.Path(options.config.partition(":")[0]).is_file():
+        raise UserError(f"--config {options.config}: there is no such file")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -225,6 +225,18 @@ def test_adapted_statistics_are_those_of_training_mode(tiny, colors):
     assert (plain["bn_adapt"], moved["bn_adapt"]) == (False, True)
 
 
+def test_statistics_are_adapted_to_images_without_labels(tiny, tmp_path, caplog):
+    (scenes,) = open_datasets(["scenes:12"], 16, str(tmp_path))
+    adapted = adapt_batch_norm(tiny, scenes).variables["batch_stats"]
+    for before, after in zip(
+        *map(jax.tree.leaves, (tiny.variables["batch_stats"], adapted)), strict=True
+    ):
+        assert np.abs(before - after).max() > 0
+    without = dataclasses.replace(tiny, variables=tiny.variables | {"batch_stats": {}})
+    assert adapt_batch_norm(without, scenes) is without
+    assert "--bn-adapt changes nothing: the encoder has no batch norm" in caplog.text
+
+
 def test_unlabeled_images_change_nothing(tiny, colors, tmp_path):
     spec = write_folder(tmp_path / "data", unlabeled=5)
     (data,) = open_datasets([spec], 16, str(tmp_path))

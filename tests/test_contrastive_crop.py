@@ -206,7 +206,11 @@ def test_centers_in_one_region():
         ("sim_ccrop", {"alpha": -1.0}, "sampler.alpha is -1.0"),
         ("region_ccrop", {"alpha": float("nan")}, "sampler.alpha is nan"),
         ("region_ccrop", {"expand": 0.0}, "sampler.expand is 0.0"),
-        ("region_crop", {"expand": 1000.0}, "sampler.expand is 1000.0; give a factor up to 20"),
+        (
+            "region_crop",
+            {"expand": 1000.0},
+            "sampler.expand is 1000.0; give a factor above 0, up to 20",
+        ),
         ("sim_ccrop", {"alpha": float("inf")}, "sampler.alpha is inf"),
         ("contrastive_crop", {"threshold": 1.0}, "sampler.threshold is 1.0"),
         ("contrastive_crop", {"threshold": -0.1}, "sampler.threshold is -0.1"),

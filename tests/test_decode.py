@@ -86,6 +86,14 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
     np.testing.assert_array_equal(decoded, np.repeat(PIXELS[..., :1], 3, 2))
 
 
+def test_values_of_more_bits_than_are_in_use_are_no_white():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 6), 4096, np.uint16)).save(buffer, "png")
+    assert decode_image(buffer.getvalue(), "k", 13).max() == 128
+    with pytest.raises(BrokenImage, match="it uses more than 12 bits, as the others do"):
+        decode_image(buffer.getvalue(), "k", 12)
+
+
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_zero_is_white_where_a_file_says_so(bits):
     values = np.arange(48, dtype=np.uint16).reshape(6, 8) * (2**bits // 48)
@@ -126,7 +134,9 @@ def test_the_bits_in_use_of_sixteen_are_kept(bits):
         decoded = decode_image(encoded, "k", bits)
         for i in range(3):
             assert any((decoded[..., i] == values[..., j] >> (bits - 8)).all() for j in (0, i))
-    assert (decode_image(files[2], "k", 8) == values[..., :3].clip(0, 255)).all()
+    if bits > 8:
+        with pytest.raises(BrokenImage, match="it uses more than 8 bits, as the others do"):
+            decode_image(files[2], "k", 8)
     assert largest_value(encode(rgb()), "k") is None
     with pytest.raises(BrokenImage, match="one plane for each color, of 16 bits; save it as PNG"):
         decode_image(deep_tiff(values[..., :3].transpose(2, 0, 1), planarconfig="separate"), "k")

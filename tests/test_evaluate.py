@@ -21,7 +21,7 @@ from jaxssl.evaluation.classification.linear_probe import PRESETS
 from jaxssl.evaluation.datasets import open_datasets
 from jaxssl.evaluation.features import labeled_features
 from jaxssl.evaluation.protocols import change, preset_of, with_presets
-from jaxssl.evaluation.run import EvalRecord, choose_tasks, match
+from jaxssl.evaluation.run import EvalRecord, also_from_scratch, choose_tasks, match
 from jaxssl.evaluation.task import TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.training import results
@@ -88,6 +88,40 @@ def test_the_preset_of_a_saved_protocol():
             some = next(iter(dataclasses.asdict(preset)))
             assert preset_of(task, saved | {some: "another"}) == ""
     assert preset_of(TASKS["health"], {}) == ""
+
+
+def test_flags_that_are_given_again_add_to_what_was_given():
+    words = "--encoder e.pth --tasks knn --tasks linear,health --set knn.k=3 --set knn.k=4 a.b=5"
+    words += " --preset knn=dino --preset linear=simclr --datasets folder:a --datasets folder:b"
+    args = evaluate.parse_arguments(words.split())
+    assert args.tasks == ["knn", "linear", "health"]
+    assert args.datasets == ["folder:a", "folder:b"]
+    assert args.set == ["knn.k=3", "knn.k=4", "a.b=5"]
+    assert args.preset == ["knn=dino", "linear=simclr"]
+    plain = evaluate.parse_arguments(["--encoder", "e.pth"])
+    assert (plain.tasks, plain.datasets, plain.set, plain.preset) == (None, None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workdir", ""], "argument --workdir: the path is empty"),
+        (["--workdir", "r", "--encoder-name", "vit_tiny"], "--encoder-name and --encoder-prefix a"),
+        (["--workdir", "r", "--encoder-prefix", "teacher."], "--encoder-name and --encoder-prefix"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(words, message, capsys):
+    assert evaluate.main(words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_that_tasks_do_not_start_from_scratch_is_said(caplog):
+    with caplog.at_level("INFO", "jaxssl"):
+        changed = also_from_scratch(choose_tasks(("fcn", "knn", "finetune")))
+    assert "--from-scratch: not knn, finetune, which start from the encoder alone" in caplog.text
+    assert changed["fcn"].protocol.scratch
+    with pytest.raises(UserError, match="--from-scratch is for fcn, pets, depth; none of them"):
+        also_from_scratch(choose_tasks(("knn",)))
 
 
 def test_tasks_and_data_sets_must_fit():
@@ -261,4 +295,4 @@ def test_features_are_of_the_data_that_is_asked_for(tmp_path, tiny_encoder):
 
 def test_a_comma_in_the_name_of_a_folder_separates_nothing():
     args = evaluate.parse_arguments(["--encoder", "a", "--datasets", "folder:a, b,objects:20"])
-    assert args.datasets == ("folder:a, b", "objects:20")
+    assert args.datasets == ["folder:a, b", "objects:20"]

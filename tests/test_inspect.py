@@ -4,13 +4,20 @@ import pytest
 from PIL import Image
 from small_export import make_photos, run_export, the_error
 
-from mask_tools import inspect
+from mask_tools import export, inspect
 from mask_tools.region_report import inspect_regions
 
 
 @pytest.fixture
 def photos(tmp_path):
     return make_photos(tmp_path)
+
+
+def test_records_may_be_named_as_a_source(tmp_path, capsys):
+    words = ["--source", "scenes:4", "--segmenter", "exact", "--out", f"records:{tmp_path}/out"]
+    assert export.main(words) == 0
+    assert inspect.main([f"records:{tmp_path}/out"]) == 0
+    assert f"data.source=records:{tmp_path}/out" in capsys.readouterr().out
 
 
 def test_inspect_counts_and_draws(tmp_path, photos, capsys):

@@ -61,7 +61,10 @@ with StopSignal(raises=sys.argv[1] == "raises"):
 @pytest.mark.parametrize(
     ("mode", "line"),
     [
-        ("raises", "stopping once a program is compiled; press Ctrl-C again to quit at once"),
+        (
+            "raises",
+            "stopping once the device has compiled or computed; press Ctrl-C again to quit at once",
+        ),
         ("notes", "stopping after this step; press Ctrl-C again to quit without a checkpoint"),
     ],
 )

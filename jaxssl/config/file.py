@@ -29,6 +29,7 @@ def load_config(where: str | os.PathLike[str], overrides: Sequence[str] = ()) ->
     Overrides are `--config.key=value` each. Another `method.name` (or that of another section)
     resets the section to the defaults of what was chosen; the other overrides come after.
     """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     path, _, variant = os.fspath(where).partition(":")
     config = _get_config(path, variant)
     _check_file(config, path)

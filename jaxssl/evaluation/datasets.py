@@ -101,16 +101,23 @@ class DataSet:
         )
 
     @functools.cached_property
-    def labeled(self) -> LabeledImages:
-        """The images, their shorter side resized to `size` and the center cut out; memory-mapped.
+    def squares(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The training and test images, their shorter side resized to `size`, the center cut out.
 
-        Decoded once; the files are in the cache folder.
+        Memory-mapped. Decoded once; the files are in the cache folder.
+        """
+        spec = SquareSpec(self.size)
+        train, test = (open_store(s, spec, self.cache_dir) for s in (self.train, self.test))
+        return train, test
+
+    @functools.cached_property
+    def labeled(self) -> LabeledImages:
+        """`squares` with their classes.
 
         Raises:
           UserError: a part has no labeled image, or all of them are of one class.
         """
-        canvas = SquareSpec(self.size)
-        train, test = (open_store(s, canvas, self.cache_dir) for s in (self.train, self.test))
+        train, test = self.squares
         classes = self.train.class_names
         found = {}
         for part, arrays in (("training", train), ("test", test)):

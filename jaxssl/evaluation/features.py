@@ -1,6 +1,7 @@
 """Features of the labeled images of a data set."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from jaxssl.progress import Progress
 from jaxssl.types import Tree
 
 ROWS = 4096  # of features that are held in float64
+
+log = logging.getLogger("jaxssl")
 
 
 class LabeledFeatures(NamedTuple):
@@ -75,17 +78,23 @@ def standardizer(
 def adapt_batch_norm(encoder: Encoder, data: DataSet) -> Encoder:
     """The encoder with BatchNorm's statistics moved to those of the data set's training images.
 
-    A pass over them in training mode, shuffled, in batches of `batch_size` filled up with the first
-    ones. lightly 1.4.14, and SAMCLR with it, do so by oversight before kNN and linear probe
-    (lightly issue 1440); there the features of training images are those of that pass.
+    A pass over those with labels, or over all if none has one, in training mode, shuffled, in
+    batches of `batch_size` filled up with the first ones. lightly 1.4.14, and SAMCLR with it, do
+    so by oversight before kNN and linear probe (lightly issue 1440); there the features of training
+    images are those of that pass.
     """
-    rows = np.random.default_rng(0).permutation(labeled_rows(data.labeled.train)[0])
+    if not encoder.variables.get("batch_stats"):
+        log.warning("--bn-adapt changes nothing: the encoder has no batch norm")
+        return encoder
+    train, _ = data.squares
+    rows = labeled_rows(train)[0]
+    rows = np.random.default_rng(0).permutation(rows if len(rows) else len(train["label"]))
     batch_size = -(-encoder.batch_size // encoder.mesh.size) * encoder.mesh.size
     rows = np.resize(rows, -(-len(rows) // batch_size) * batch_size)
     move, variables = encoder.compiled(_move), encoder.variables
     with Progress(len(rows), "BatchNorm", show=encoder.show) as advance:
         for start in range(0, len(rows), batch_size):
-            images = data.labeled.train["image"][rows[start : start + batch_size]]
+            images = train["image"][rows[start : start + batch_size]]
             variables = variables | move(variables, images)
             advance(batch_size)
     return dataclasses.replace(encoder, variables=variables)

@@ -1,6 +1,7 @@
 """Runs tasks: chosen by name, paired with the data sets that have what they need, and run."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -29,6 +30,8 @@ _GIVES = {
     "and labels/train in it",
     "depth": "a tfds: source with depth maps, such as tfds:nyu_depth_v2",
 }
+
+log = logging.getLogger("jaxssl")
 
 Named: TypeAlias = str | os.PathLike[str]
 
@@ -77,14 +80,13 @@ def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
 
 def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
     """The tasks, from random weights as well where they can be; `UserError` if none can."""
-    changed = dict(tasks)
-    for name, task in tasks.items():
-        if hasattr(task.protocol, "scratch"):
-            changed[name] = task.changed(scratch=True)
-    if changed == tasks:
-        able = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
-        raise UserError(f"--from-scratch is for {able}; none of them is among the tasks")
-    return changed
+    able = {name for name, task in tasks.items() if hasattr(task.protocol, "scratch")}
+    if not able:
+        known = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
+        raise UserError(f"--from-scratch is for {known}; none of them is among the tasks")
+    if others := [name for name in tasks if name not in able]:
+        log.info("--from-scratch: not %s, which start from the encoder alone", ", ".join(others))
+    return {n: task.changed(scratch=True) if n in able else task for n, task in tasks.items()}
 
 
 def match(tasks: Mapping[str, Task], datasets: Sequence[DataSet]) -> Pairs:
@@ -144,8 +146,7 @@ def run_tasks(
       encoder: to evaluate.
       pairs: as `match` returns them.
       seeds: of what a task draws.
-      bn_adapt: whether the statistics of BatchNorm are first moved to those of each data set, which
-        must have labels.
+      bn_adapt: whether the statistics of BatchNorm are first moved to those of each data set.
     """
     given, adapted_to = encoder, None
     for name, task, data in pairs:
@@ -207,6 +208,9 @@ def evaluate_encoder(
     config = base()
     config.views.size, config.data.cache_dir = encoder.size, os.fspath(cache_dir or "")
     datasets, tasks, presets, settings = map(_several, (datasets, tasks, presets, settings))
+    for what, names in (("data sets", datasets), ("tasks", tasks)):
+        if not names:
+            raise UserError(f"there are no {what}; give one or more")
     config.eval.update(datasets=datasets, size=size, ignore_labels=tuple(map(int, ignore_labels)))
     pairs = plan(config, tasks, presets, settings)
     return list(run_tasks(encoder, pairs, range(seeds), bn_adapt=bn_adapt))

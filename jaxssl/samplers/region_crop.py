@@ -34,7 +34,9 @@ class RegionCrop:
 
     def __post_init__(self) -> None:
         if not 0 < self.expand <= MAX_EXPAND:
-            raise UserError(f"sampler.expand is {self.expand}; give a factor up to {MAX_EXPAND}")
+            raise UserError(
+                f"sampler.expand is {self.expand}; give a factor above 0, up to {MAX_EXPAND}"
+            )
 
     def init(self, num_examples: int) -> Tree:
         """No memory."""
