@@ -1,5 +1,6 @@
 """Confusion matrix and IoU against sklearn, and their corners."""
 
+import jax
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -34,6 +35,12 @@ def test_equals_sklearn():
     assert results["miou"] == pytest.approx(iou.mean(), rel=1e-12)
     assert results["pixel_accuracy"] == pytest.approx(np.mean(y == p))
     assert results["baseline_pixel_accuracy"] == pytest.approx(np.bincount(y).max() / len(y))
+
+
+def test_no_shape_of_maps_compiles_a_program():
+    truth, predicted = random_maps()
+    with jax.no_tracing():
+        assert confusion_matrix(truth, predicted, 5).sum() == np.sum(truth != VOID)
 
 
 def test_what_is_predicted_of_void_pixels_does_not_matter():

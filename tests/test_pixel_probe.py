@@ -164,6 +164,8 @@ def test_as_a_task(encoder, preset, tmp_path):
     small |= {"points": 12, "epochs": 2} if preset == "neco" else {"iterations": 4}
     protocol = dataclasses.replace(SEGMENTATION.presets[preset], **small)
     found = SEGMENTATION.run(encoder, data, protocol, 0)
+    opened = list(tmp_path.glob("canvases-*"))
+    assert len(opened) == (3 if preset == "neco" else 2)  # squares of the test images alone
     tested = 3 * 12**2 if preset == "neco" else 3 * 192**2
     assert np.sum(found.details["confusion"]) == tested
     assert found.protocol["epochs"] == (2 if preset == "neco" else 1)

@@ -23,6 +23,8 @@ import numpy as np
 import optax
 
 from jaxssl.data.loading import pick
+from jaxssl.data.squares import SquareSpec
+from jaxssl.data.store import open_store
 from jaxssl.errors import UserError
 from jaxssl.evaluation.datasets import DataSet
 from jaxssl.evaluation.dense.confusion import confusion_matrix, summarize
@@ -113,10 +115,10 @@ def run_pixels(encoder: Encoder, data: DataSet, protocol: PixelProbe, seed: int)
     if not protocol.points:
         results, details, shown = measure(trained, pixels)
         return TaskResult(results, pixels.protocol | chosen, details, shown)
-    # Squashed maps may have lost the last pixels of a class, and classes are those of the head.
-    squares = dataclasses.replace(
-        data.label_squares, classes=pixels.classes, class_of=pixels.class_of
-    )
+    spec = SquareSpec(protocol.size, "squash", maps=("semantic",))
+    test = open_store(data.test, spec, data.cache_dir)
+    # The classes of the head: squashed maps may have lost the last pixels of one.
+    squares = dataclasses.replace(pixels, spec=spec, train={}, test=test, shorter=0)
     return _test_on_points(trained[""], squares, protocol.points, chosen)
 
 
@@ -126,6 +128,6 @@ def _test_on_points(
     predicted = np.asarray(tuned.outputs("class", pixels.test["image"]))
     truth = [pick(pixels.truth("test", row), (points, points)) for row in range(len(predicted))]
     confusion = confusion_matrix(np.stack(truth), predicted, len(pixels.classes))
-    results, details = summarize(np.asarray(confusion), pixels.classes)
+    results, details = summarize(confusion, pixels.classes)
     shown = pixels.shown(dict(enumerate(predicted)))
     return TaskResult(results, pixels.protocol | chosen, details, shown)

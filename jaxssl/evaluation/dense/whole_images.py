@@ -1,7 +1,9 @@
 """Images of different shapes through a network, whole: padded to a few shapes, and as if not.
 
 A side is padded to one of few lengths, at most an eighth longer than need be, so that few programs
-are compiled. `models.padded` sees to it that padding changes nothing.
+are compiled. `models.padded` sees to it that padding changes nothing. Not so for a ViT, to which
+padding is part of the image: its images are padded to whole patches, and programs are as many as
+the shapes in patches that a data set has.
 """
 
 import dataclasses
@@ -199,8 +201,7 @@ class MapScores:
 
     def add(self, rows: list[int], truth: np.ndarray, predicted: np.ndarray) -> None:
         """Counts predictions for test images, padded with void."""
-        found = confusion_matrix(truth, predicted, len(self.confusion))
-        self.confusion += np.asarray(found)
+        self.confusion += confusion_matrix(truth, predicted, len(self.confusion))
         for i, row in enumerate(rows):
             if row in self._wanted:
                 height, width = self._pixels.test["levels"][row, 0, 1:]
