@@ -282,6 +282,20 @@ def test_a_constant_of_many_rows_is_one_for_every_task():
     assert not standardized([constant], 1).any()
 
 
+def test_numbers_of_few_images_share_programs():
+    traced = []
+
+    class Seen(Thumbnail):
+        def __call__(self, images, train):
+            traced.append(len(images))
+            return super().__call__(images, train)
+
+    encoder = dataclasses.replace(freeze(Seen(), {}), batch_size=100)
+    for count in (1, 2, 3, 5, 9, 20, 25, 33, 99, 101):
+        assert len(encoder(np.zeros((count, 16, 16, 3), np.uint8))) == count
+    assert traced == [8, 16, 32, 64, 104]  # eight devices
+
+
 def test_features_of_no_image(tiny):
     assert tiny(np.zeros((0, 16, 16, 3), np.uint8)).shape == (
         0,

@@ -1,6 +1,7 @@
 """Retrieval of regions against plain loops."""
 
 import dataclasses
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -151,6 +152,16 @@ def test_images_without_a_map_or_that_cannot_be_read_are_left_out():
     source = Changed(without)
     found = load_regions(DataSet("s", "s", source, source, 96), 500).test["image"]
     assert len(found) == len(np.unique(found, axis=0)) == 6
+
+
+def test_images_are_held_once(tmp_path):
+    (data,) = open_datasets(("scenes:200",), 96)
+    load_regions(data, 2)  # what the first call imports
+    tracemalloc.start()
+    arrays = load_regions(data, 40).test
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * sum(array.nbytes for array in arrays.values())
 
 
 def test_many_images_in_a_row_without_a_map(tmp_path):

@@ -30,7 +30,7 @@ from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.losses import unit
-from jaxssl.pretrained.encoder import Encoder
+from jaxssl.pretrained.encoder import Encoder, make_space
 
 MIN_POINTS = 4  # of the lattice of planes: smaller regions say little
 CHUNK_ENTRIES = 2**24  # similarities held at once
@@ -166,24 +166,29 @@ def read_planes(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
     return arrays["region_planes"][row, : height * width].reshape(height, width, -1)
 
 
-@functools.lru_cache(maxsize=4)  # for the next evaluation of the same training
 def load_regions(data: DataSet, images: int) -> Pixels:
     """Canvases of some test images with `region_planes` and `semantic`.
 
-    Images that cannot be read, or have no label map, are named and left out.
+    Images that cannot be read, or have no label map, are named and left out: in a store the next
+    one would take their place, and find itself.
     """
     order = np.random.default_rng(0).permutation(len(data.test))[:images]
     spec = own_shape((data.test,), "semantic")
     spec = dataclasses.replace(spec, planes=1, stride=STRIDE)
-    loaded = []
+    shapes = spec.arrays().items()
+    space = {name: make_space((len(order), *shape), dtype) for name, (shape, dtype) in shapes}
+    count = 0
     for index in order:
         try:
-            loaded.append(make_arrays(data.test, int(index), spec))
+            for name, values in make_arrays(data.test, int(index), spec).items():
+                space[name][count] = values
         except BrokenImage as error:
             warn_broken(str(error))
-    if not loaded:
+        else:
+            count += 1
+    if not count:
         raise UserError(f"{data.test.spec}: none of {len(order)} images has a label map")
-    canvases = {name: np.stack([arrays[name] for arrays in loaded]) for name in spec.arrays()}
+    canvases = {name: values[:count] for name, values in space.items()}
     pixels = Pixels(data.name, spec, "semantic", {}, canvases, data.shorter)
     return with_classes(pixels, data.test, label_values(canvases), data.void)
 

@@ -25,7 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from jaxssl import sharding
 from jaxssl.checked_files import naming_damage
@@ -86,10 +86,12 @@ class Encoder:
         self, kind: str, images: np.ndarray, rows: np.ndarray | None = None
     ) -> Float[np.ndarray, "n ..."] | UInt8[np.ndarray, "n ..."]:
         """The output `kind`, a name in `OUTPUTS`, for images u8[n, h, w, 3] or those in `rows`."""
+        count = len(images if rows is None else rows)
+        # Few images are filled up to a power of two, so that few programs are compiled.
         return extract(
             functools.partial(self.compiled(_encode, kind), self.variables),
             images,
-            min(self.batch_size, max(len(images), 1)),
+            min(self.batch_size, 1 << max(count - 1, 0).bit_length()),
             rows=rows,
             show=self.show and kind == "pooled",
         )
@@ -162,7 +164,7 @@ def extract(
     def store(start: int, batch: jax.Array) -> None:
         if not features:
             dtype = np.uint8 if batch.dtype == np.uint8 else np.float32
-            features.append(_space((len(rows), *batch.shape[1:]), dtype))
+            features.append(make_space((len(rows), *batch.shape[1:]), dtype))
         some = features[0][start : start + batch_size]
         some[:] = np.asarray(batch)[: len(some)]
 
@@ -180,7 +182,7 @@ def extract(
     return features[0]
 
 
-def _space(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def make_space(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """An array to fill: a large one lies in a file without a name, for the system to page."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= IN_MEMORY:

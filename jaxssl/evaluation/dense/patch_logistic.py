@@ -1,10 +1,11 @@
 """The preset `capi` of `segmentation`: logistic regression on the cells of squashed images.
 
 CAPI (arXiv 2502.08769, github.com/facebookresearch/capi at 98b4fa1, eval_segmentation.py): images
-and maps are squashed to squares of 224 pixels, features are standardized by the mean and deviation
-of those learned from, a cell has the class that most of its pixels have and is left out if that is
-none. L-BFGS with up to 1,000 iterations; of 8 values of C the best by the mean IoU on a tenth of
-the training images; then once more on all of them. All pixels of a cell get its class, and count.
+and maps are squashed to squares of 224 pixels, a cell has the class that most of its pixels have,
+and is left out if that is none. L-BFGS with up to 1,000 iterations; of 8 values of C the best by
+the mean IoU on a tenth of the training images; then once more on all of them. Features are
+standardized once, by the mean and deviation of the other nine tenths. All pixels of a cell get its
+class, and count.
 
 Other than there: images are squashed bilinearly, not bicubically, and L-BFGS stops earlier, when no
 derivative of the mean loss is above 1e-6 (in float32 cuML's 1e-12 is never reached).
