@@ -195,6 +195,17 @@ def test_fine_tuning_trains_a_copy_of_everything(tiny, colors):
     jax.tree.map(np.testing.assert_array_equal, before, tiny.variables)
 
 
+def test_fine_tuning_from_scratch_too(tiny, colors):
+    changes = {"epochs": 1, "batch_size": 16, "lr": (0.1,)}
+    found = find(tiny, colors, "finetune", scratch=True, **changes)
+    alone = find(tiny, colors, "finetune", **changes)
+    assert found.results | alone.results == found.results
+    assert set(found.results) == {*alone.results, "scratch_top1", "scratch_mean_class"}
+    assert found.protocol["scratch_learning_rate"] == 0.1
+    before, after = (found.details[name] for name in ("confusion", "scratch_confusion"))
+    assert np.sum(before) == np.sum(after)
+
+
 def test_a_network_without_batch_norm(colors):
     vit = ViT(dim=16, depth=1, heads=2, patch=8, image_size=16)
     variables = vit.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)

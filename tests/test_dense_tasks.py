@@ -12,6 +12,7 @@ from jaxssl.data.source import Example
 from jaxssl.evaluation.datasets import DataSet, open_datasets
 from jaxssl.evaluation.dense.linear_segmentation import LEARNING_RATES
 from jaxssl.evaluation.dense.pets_metrics import summarize
+from jaxssl.evaluation.protocols import with_presets
 from jaxssl.evaluation.run import also_from_scratch, choose_tasks, match, run_tasks
 from jaxssl.pretrained.encoder import Encoder
 
@@ -58,8 +59,18 @@ def test_segmentation(encoder, scenes):
     details = first.result.details
     assert len(details["classes"]) == len(details["per_class"]) == len(details["confusion"]) == 11
     assert np.sum(details["confusion"]) == 10 * 192 * 192  # resized for the encoder alone
-    with pytest.raises(ValueError, match="--from-scratch is for fcn, pets, depth"):
+    with pytest.raises(ValueError, match="--from-scratch is for finetune, fcn, pets, depth"):
         also_from_scratch(tasks)
+
+
+def test_tasks_that_train_no_encoder_are_left_out_of_from_scratch(caplog):
+    tasks = with_presets(choose_tasks(["knn", "segmentation", "fcn", "finetune"]), ["neco"])
+    found = also_from_scratch(tasks)
+    assert [found[name].protocol.scratch for name in ("segmentation", "fcn", "finetune")] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert found["knn"] is tasks["knn"]
+    assert "--from-scratch changes nothing of knn, segmentation" in caplog.text
 
 
 class Drawn:

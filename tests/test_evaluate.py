@@ -116,11 +116,11 @@ def test_flags_that_mean_nothing_are_refused(words, message, capsys):
 
 
 def test_that_tasks_do_not_start_from_scratch_is_said(caplog):
-    with caplog.at_level("INFO", "jaxssl"):
-        changed = also_from_scratch(choose_tasks(("fcn", "knn", "finetune")))
-    assert "--from-scratch: not knn, finetune, which start from the encoder alone" in caplog.text
+    changed = also_from_scratch(choose_tasks(("fcn", "knn", "finetune")))
+    assert "--from-scratch changes nothing of knn: no encoder is trained there" in caplog.text
     assert changed["fcn"].protocol.scratch
-    with pytest.raises(UserError, match="--from-scratch is for fcn, pets, depth; none of them"):
+    assert changed["finetune"].protocol.scratch
+    with pytest.raises(UserError, match="--from-scratch is for finetune, fcn, pets, depth; none"):
         also_from_scratch(choose_tasks(("knn",)))
 
 

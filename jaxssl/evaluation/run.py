@@ -1,5 +1,6 @@
 """Runs tasks: chosen by name, paired with the data sets that have what they need, and run."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -19,6 +20,8 @@ from jaxssl.evaluation.task import Task, TaskResult
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.renamed import TASKS as RENAMED
 
+log = logging.getLogger("jaxssl")
+
 # What offers what tasks need; images are always there.
 _GIVES = {
     "labels": "a folder with a folder for each of two classes or more, or a table: "
@@ -30,8 +33,6 @@ _GIVES = {
     "and labels/train in it",
     "depth": "a tfds: source with depth maps, such as tfds:nyu_depth_v2",
 }
-
-log = logging.getLogger("jaxssl")
 
 Named: TypeAlias = str | os.PathLike[str]
 
@@ -80,13 +81,21 @@ def with_config(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:
 
 def also_from_scratch(tasks: Mapping[str, Task]) -> dict[str, Task]:
     """The tasks, from random weights as well where they can be; `UserError` if none can."""
-    able = {name for name, task in tasks.items() if hasattr(task.protocol, "scratch")}
-    if not able:
-        known = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
-        raise UserError(f"--from-scratch is for {known}; none of them is among the tasks")
-    if others := [name for name in tasks if name not in able]:
-        log.info("--from-scratch: not %s, which start from the encoder alone", ", ".join(others))
-    return {n: task.changed(scratch=True) if n in able else task for n, task in tasks.items()}
+    scratch = {}
+    for name, task in tasks.items():
+        if hasattr(task.protocol, "scratch"):
+            with contextlib.suppress(UserError):  # of a protocol that leaves the encoder as it is
+                scratch[name] = task.changed(scratch=True)
+    if not scratch:
+        able = ", ".join(name for name, t in TASKS.items() if hasattr(t.protocol, "scratch"))
+        raise UserError(f"--from-scratch is for {able}; none of them is among the tasks")
+    if left_out := [name for name in tasks if name not in scratch]:
+        log.warning(
+            "--from-scratch changes nothing of %s: no encoder is trained there; "
+            "--compare random evaluates random weights",
+            ", ".join(left_out),
+        )
+    return {**tasks, **scratch}
 
 
 def match(tasks: Mapping[str, Task], datasets: Sequence[DataSet]) -> Pairs:

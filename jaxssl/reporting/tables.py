@@ -13,7 +13,7 @@ from jaxssl.reporting.runs import Group, Run, spell
 from jaxssl.training.results import EvalEntry
 
 # Of a protocol, what each run chose on its training images or drew: it may differ between seeds.
-CHOSEN = {"learning_rate", "c_chosen", "in_context.cells"}
+CHOSEN = {"learning_rate", "scratch_learning_rate", "c_chosen", "in_context.cells"}
 # Of a protocol with several of these, what is named after none is of the first: top1, confusion.
 FIRST = ("k", "clusters")
 

@@ -36,17 +36,16 @@ def learn(
     some: LabeledFeatures,
     test: LabeledFeatures,
     probe: LinearProbe | Logistic,
-    *,
-    num_classes: int,
+    classes: int,
     seed: int,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Scores of the test images by a classifier of some training images, and what was decided."""
     if np.bincount(some.labels).max() == 1:
         probe = without_choice(probe, len(some.labels))
     if isinstance(probe, Logistic):
-        scores, c = logistic_regression(some, test, probe, num_classes=num_classes, seed=seed)
+        scores, c = logistic_regression(some, test, probe, num_classes=classes, seed=seed)
         return scores, {"c_chosen": c}
-    trained = linear_probe(some, test, probe, num_classes=num_classes, seed=seed)
+    trained = linear_probe(some, test, probe, num_classes=classes, seed=seed)
     decided = {"learning_rate": trained.learning_rate, "batch_size": trained.batch_size}
     return trained.scores, decided
 
@@ -73,7 +72,7 @@ def _run(encoder: Encoder, data: DataSet, protocol: FewShot, seed: int) -> TaskR
     decided: list[dict[str, float]] = []
     for fraction in protocol.fractions:
         rows = stratified(train.labels, fraction, seed)
-        scores, chosen = learn(train.at(rows), test, probe, num_classes=len(classes), seed=seed)
+        scores, chosen = learn(train.at(rows), test, probe, len(classes), seed)
         scored, _ = score(scores, test.labels, classes)
         results[f"top1_{fraction:.3g}"] = scored["top1"]
         decided.append({"images": len(rows), **chosen})

@@ -5,6 +5,7 @@ too. Defaults: SimCLR (arXiv 2002.05709), appendix B.5.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import optax
@@ -40,6 +41,7 @@ class FineTune:
     lr: tuple[float, ...] = (0.05,)  # of 256 images; several: chosen on a tenth
     weight_decay: float = 0.0
     fraction: float = 1.0  # of the training images of each class
+    scratch: bool = False  # whether to train from random weights besides, to compare with
 
     def __post_init__(self) -> None:
         ranges = {"1 or more": "epochs batch_size", "above 0": "lr", "0 or more": "weight_decay"}
@@ -69,18 +71,35 @@ class CroppedImages:
         return random_views(key, batch, self.size, self.normalization), batch["label"]
 
 
-def _run(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> TaskResult:
-    """Accuracy of the whole network, trained; its learning rate chosen on training images."""
-    train, test, classes = data.labeled.train, data.labeled.test, data.labeled.classes
-    labeled, labels = labeled_rows(train)
-    images = TrainingImages(data, encoder.mesh)
-    network = Classifier(encoder.network, len(classes))
+def tune(
+    encoder: Encoder,
+    data: DataSet,
+    images: TrainingImages,
+    protocol: FineTune,
+    seed: int,
+    *,
+    scratch: bool,
+) -> tuple[Encoder, dict[str, float]]:
+    """The whole network, trained, and what was decided; its learning rate by training images.
 
-    def tune(rows: np.ndarray, rate: float) -> Encoder:
-        """The network after training on some of the labeled images."""
+    Args:
+      encoder: to start from.
+      data: the data set.
+      images: of its training part.
+      protocol: how to train.
+      seed: of all that is random.
+      scratch: whether to start from random weights instead.
+    """
+    train = data.labeled.train
+    labeled, labels = labeled_rows(train)
+    chosen = stratified(labels, protocol.fraction, seed)
+    network = Classifier(encoder.network, len(data.labeled.classes))
+
+    def fit(rows: np.ndarray, rate: float) -> tuple[Encoder, int]:
+        """The network after training on some of the labeled images, and the images of a batch."""
         batch_size = whole_batch(protocol.batch_size, len(rows), encoder.mesh.size)
         steps = len(rows) // batch_size
-        return fine_tune(
+        tuned = fine_tune(
             network,
             encoder,
             images.batches(rows, batch_size, seed, range(steps * protocol.epochs)),
@@ -92,25 +111,40 @@ def _run(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> Task
             size=images.size,
             seed=seed,
             resident=images.resident,
+            scratch=scratch,
             task=f"fine-tuning at {rate}",
         )
-
-    chosen = stratified(labels, protocol.fraction, seed)
+        return tuned, batch_size
 
     def accuracy(rate: float, rest: np.ndarray, held_out: np.ndarray) -> float:
         asked = chosen[held_out]
         try:
-            scores = tune(chosen[rest], rate).outputs("scores", train["image"], labeled[asked])
+            scores = fit(chosen[rest], rate)[0].outputs("scores", train["image"], labeled[asked])
         except DivergenceError:  # too high: any other is better
             return -1.0
         return float(np.mean(scores.argmax(axis=1) == labels[asked]))
 
     rate = choose_held_out(protocol.lr, labels[chosen], seed, accuracy)
-    rows, truth = labeled_rows(test)
-    scores = tune(chosen, rate).outputs("scores", test["image"], rows)
-    results, details = score(scores, truth, classes)
-    batch_size = whole_batch(protocol.batch_size, len(chosen), encoder.mesh.size)
-    return TaskResult(results, {"learning_rate": rate, "batch_size": batch_size}, details)
+    tuned, batch_size = fit(chosen, rate)
+    return tuned, {"learning_rate": rate, "batch_size": batch_size}
+
+
+def _run(encoder: Encoder, data: DataSet, protocol: FineTune, seed: int) -> TaskResult:
+    """Accuracy of the whole network, trained; with `scratch_` that from random weights."""
+    images = TrainingImages(data, encoder.mesh)
+    rows, truth = labeled_rows(data.labeled.test)
+    results: dict[str, float] = {}
+    details: dict[str, Any] = {}
+    decided: dict[str, float] = {}
+    for prefix in ("", "scratch_") if protocol.scratch else ("",):
+        tuned, chosen = tune(encoder, data, images, protocol, seed, scratch=bool(prefix))
+        scores = tuned.outputs("scores", data.labeled.test["image"], rows)
+        found, more = score(scores, truth, data.labeled.classes)
+        baseline = {"majority_baseline": found.pop("majority_baseline")}
+        results |= {prefix + name: value for name, value in found.items()} | baseline
+        details |= {prefix + name: value for name, value in more.items()}
+        decided |= {prefix + name: value for name, value in chosen.items()}
+    return TaskResult(results, decided, details)
 
 
 FINETUNE = Task(_run, FineTune(), "labels", check=check_labels)
