@@ -290,8 +290,9 @@ class Patchy:
 def test_the_next_readable_image_stands_in_for_a_broken_one(caplog):
     loading.warn_broken.cache_clear()
     source = Patchy({3, 8, 9, 0})
-    labels = [int(load_arrays(source, i, SquareSpec(8))["label"]) for i in range(10)]
-    assert labels == [1, 1, 2, 4, 4, 5, 6, 7, 1, 1]
+    made = [load_arrays(source, i, SquareSpec(8)) for i in range(10)]
+    assert [int(m["image"][0, 0, 0]) for m in made] == [1, 1, 2, 4, 4, 5, 6, 7, 1, 1]
+    assert [int(m["label"]) for m in made] == [-1, 1, 2, -1, 4, 5, 6, 7, -1, -1]
     named = [record.message for record in caplog.records]
     assert len(named) == 4, "each is named once"
     assert all(r.name == "jaxssl.data" and r.levelno == logging.WARNING for r in caplog.records)
