@@ -240,7 +240,7 @@ def _sixteen_bits(encoded: bytes) -> np.ndarray | None:
 def _to_eight_bits(values: np.ndarray, bits: int, image: Image.Image) -> Image.Image:
     """The upper 8 of the bits in use; turned over where 0 is white, which Pillow leaves to do."""
     if values.max(initial=0) >> bits:
-        raise UserError(f"it uses more than {bits} bits, as the others do; save them all alike")
+        raise UserError(f"it uses more than the {bits} bits of the others; save them all alike")
     upper = (values >> (bits - 8)).astype(np.uint8)
     is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0
     return Image.fromarray(255 - upper if is_inverted and values.ndim == 2 else upper)
