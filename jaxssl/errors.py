@@ -23,7 +23,7 @@ class DivergenceError(UserError, FloatingPointError):
 
 
 class PartError(UserError):
-    """A config names a class that is not jaxssl's own, and it is not there or lacks something."""
+    """A part that is not jaxssl's own is not there or lacks something."""
 
 
 RANGES: dict[str, Callable[[float], bool]] = {

@@ -15,13 +15,14 @@ import inspect
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from jaxssl.data.loading import MAX_BROKEN
 from jaxssl.data.records import read_info
 from jaxssl.data.splits import choose_splits
-from jaxssl.errors import UserError
+from jaxssl.errors import PartError, UserError
+from jaxssl.own_parts import import_dataclass
 from jaxssl.terminal import Parser, one_line_errors, positive, records_folder
 from mask_tools.dataset_export import segment_dataset
 from mask_tools.dry_run import check_dataset
@@ -31,11 +32,16 @@ from mask_tools.segmenters import EXACT, SEGMENTERS, Segmenter
 CONFIG = "configs/samclr_ade20k.py"  # to train with next
 
 
+PROG = "python -m mask_tools.export"
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    # Which options there are depends on the segmenter, which may be one of the user's own.
+    first = Parser(prog=PROG, add_help=False, allow_abbrev=False)
+    first.add_argument("--segmenter", default="")
+    known = _offered(first.parse_known_args(argv)[0].segmenter)
     parser = Parser(
-        prog="python -m mask_tools.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add(
@@ -46,8 +52,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--segmenter",
         required=True,
-        choices=(EXACT, *SEGMENTERS),
-        help=f"what finds the regions; {EXACT} keeps those that the source has",
+        choices=(EXACT, *known),
+        help=f"what finds the regions; {EXACT} keeps those that the source has; MODULE:CLASS is "
+        "one of your own",
     )
     add("--out", type=records_folder, metavar="DIR", help="folder of the records")
     add(
@@ -66,7 +73,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--max-side", type=positive, metavar="PIXELS", help="shrink images that are larger")
     _add_limits(parser)
     _add_workers(parser)
-    _add_segmenters(parser)
+    _add_segmenters(parser, known)
     return parser.parse_args(argv)
 
 
@@ -121,18 +128,29 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_segmenters(parser: argparse.ArgumentParser) -> None:
+def _offered(name: str) -> dict[str, Any]:
+    """The segmenters that have options: jaxssl's, or the one of the user's own that is named."""
+    if ":" not in name:
+        return {known: kind for known, kind in SEGMENTERS.items() if ":" not in known}
+    if name not in SEGMENTERS:  # where `info.json` finds the name of a class
+        described = "mask_tools/segmenters/__init__.py"
+        members = ("__call__", "needs_original_size")
+        SEGMENTERS[name] = import_dataclass("--segmenter", name, members, described)
+    return {name: SEGMENTERS[name]}
+
+
+def _add_segmenters(parser: argparse.ArgumentParser, known: Mapping[str, Any]) -> None:
     taken = {option for action in parser._actions for option in action.option_strings}
     groups = {
         name: parser.add_argument_group(f"--segmenter {name}", inspect.getdoc(kind))
-        for name, kind in SEGMENTERS.items()
+        for name, kind in known.items()
     }
-    for field_name, names in _owners().items():
-        fields = [SEGMENTERS[name].__dataclass_fields__[field_name] for name in names]
+    for field_name, names in _owners(known).items():
+        fields = [known[name].__dataclass_fields__[field_name] for name in names]
         if _flag(field_name) in taken:
-            raise TypeError(f"{names[0]}: {field_name} is an option of the command; rename it")
+            raise PartError(f"{names[0]}: {field_name} is an option of the command; rename it")
         if len({field.type for field in fields}) > 1:
-            raise TypeError(f"{' and '.join(names)}: {field_name} has several types; rename one")
+            raise PartError(f"{' and '.join(names)}: {field_name} has several types; rename one")
         default = str(fields[0].default).replace("()", "none").strip("(,)") or "none"
         also = f"; also of {', '.join(names[1:])}" if names[1:] else ""
         groups[names[0]].add_argument(
@@ -152,14 +170,15 @@ def _reading(name: str, field: dataclasses.Field[Any]) -> dict[str, Any]:
         return {"type": kind, "metavar": "A,B,..."}
     if type(field.default) in (int, float, str):
         return {"type": type(field.default), "metavar": "X"}
-    raise TypeError(f"{name} needs a number, a text, a tuple of these, or False as its default")
+    raise PartError(f"{name} needs a number, a text, a tuple of these, or False as its default")
 
 
-def _owners() -> dict[str, list[str]]:
+def _owners(known: Mapping[str, Any]) -> dict[str, list[str]]:
     """The segmenters that have an option, by the name of the option."""
     owners: dict[str, list[str]] = {}
-    for name, kind in SEGMENTERS.items():
-        for field in sorted(dataclasses.fields(kind), key=lambda field: bool(field.kw_only)):
+    for name, kind in known.items():
+        given = [field for field in dataclasses.fields(kind) if field.init]
+        for field in sorted(given, key=lambda field: bool(field.kw_only)):
             owners.setdefault(field.name, []).append(name)
     return owners
 
@@ -167,7 +186,8 @@ def _owners() -> dict[str, list[str]]:
 def _take_segmenter(options: dict[str, Any]) -> Segmenter | None:
     """The segmenter that some of the options describe, which are removed; None for `exact`."""
     name, fields = options.pop("segmenter"), {}
-    for field_name, names in _owners().items():
+    known = _offered(name)
+    for field_name, names in _owners(known).items():
         if field_name in options:
             fields[field_name] = options.pop(field_name)
             if name not in names:
@@ -175,7 +195,7 @@ def _take_segmenter(options: dict[str, Any]) -> Segmenter | None:
                     f"{_flag(field_name)} is an option of --segmenter {' and '.join(names)}, "
                     f"not of {name}; leave it out"
                 )
-    return None if name == EXACT else SEGMENTERS[name](**fields)
+    return None if name == EXACT else known[name](**fields)
 
 
 def _flag(name: str) -> str:

@@ -192,9 +192,12 @@ def test_flags_and_keys_exist(capsys, reader):
     text = "".join(page for name, page in PAGES.items() if name != "CHANGELOG.md")
     scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests" / "faults").glob("*.py")]
     known = "".join(path.read_text() for path in scripts)
-    for module in {words[2] for words in commands() if words[1] == "-m"} - {"pip", "uv", "pytest"}:
+    modules = {words[2] for words in commands() if words[1] == "-m"} - {"pip", "uv", "pytest"}
+    asked = [(module,) for module in modules]
+    asked += [("mask_tools.export", *own) for own in re.findall(r"(--segmenter) (\w+:\w+)", text)]
+    for module, *words in asked:
         with pytest.raises(SystemExit):
-            main_of(module)(["--help"])
+            main_of(module)([*words, "--help"])
         known += capsys.readouterr().out
     keys = set(flatten(base()))
     sections = {key.partition(".")[0] for key in keys if "." in key}

@@ -1,17 +1,28 @@
-"""Methods, samplers and encoders that are not jaxssl's own: `--config.method.name=module:Class`."""
+"""Parts that are not jaxssl's own: `--config.method.name=module:Class`, tasks, segmenters."""
 
+import contextlib
+import io
 import textwrap
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_export import make_photos, run_export, the_error
 from small_run import final_state, losses, run
 
 import jaxssl
-from jaxssl import evaluate, export
+from jaxssl import evaluate, export, sharding
 from jaxssl.config import base, build, defaults
 from jaxssl.config.file import load_config
 from jaxssl.config.parts import KNOWN
+from jaxssl.data.records import read_info
 from jaxssl.errors import UserError
+from jaxssl.evaluation import TASKS
+from jaxssl.evaluation.run import choose_tasks
+from jaxssl.pretrained.encoder import Encoder
+from mask_tools.export import _parse
+from mask_tools.segmenters import SEGMENTERS
 
 MODULE = textwrap.dedent('''
     """What a researcher may write beside their config."""
@@ -24,12 +35,15 @@ MODULE = textwrap.dedent('''
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
+    from jaxssl.evaluation.task import Task, TaskResult
     from jaxssl.losses import embedding_std
     from jaxssl.methods import SimCLR
     from jaxssl.methods.forward import State, forward, images
     from jaxssl.samplers import RandomCrop
     from jaxssl.types import Features
+    from mask_tools.regions import from_mask
 
 
     @dataclasses.dataclass(frozen=True)
@@ -80,6 +94,45 @@ MODULE = textwrap.dedent('''
     @dataclasses.dataclass(frozen=True)
     class Half:
         needs_regions: ClassVar[bool] = False
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Norm:
+        """The protocol of a task."""
+
+        power: float = 2.0
+
+
+    def _norm(encoder, data, protocol, seed):
+        features = encoder(np.stack([data.test[i].image[:16, :16] for i in range(4)]))
+        norms = np.linalg.norm(features, ord=protocol.power, axis=1)
+        return TaskResult({"norm": float(norms.mean())})
+
+
+    NORM = Task(_norm, Norm(), "labels", seeded=False)
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Bright:
+        """What is brighter than a threshold, as one region."""
+
+        needs_original_size: ClassVar[bool] = False
+
+        scale: float = 0.5  # of another type than that of `fh`
+        seen: list[int] = dataclasses.field(default_factory=list, init=False)
+
+        def __call__(self, example):
+            return [from_mask(example.image.mean(-1) > 255 * self.scale)]
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Unset(Bright):
+        threshold: float | None = None
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Taken(Bright):
+        split: str = ""
 ''')
 
 
@@ -90,7 +143,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     yield name
-    for parts in KNOWN.values():
+    for parts in (*KNOWN.values(), TASKS, SEGMENTERS):
         for part in [part for part in parts if part.startswith(name)]:
             del parts[part]
 
@@ -168,3 +221,60 @@ def test_errors_inside_an_own_module_keep_their_traceback(own, tmp_path):
     (tmp_path / f"{own}_broken.py").write_text("1 / 0")
     with pytest.raises(ZeroDivisionError):
         defaults("method", f"{own}_broken:A")
+
+
+def test_an_own_task_is_run_with_what_set_says(own, tiny_encoder, tmp_path):
+    variables = tiny_encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+    encoder = Encoder(tiny_encoder, variables, "none", sharding.make_mesh(), size=16, show=False)
+    task, norms = f"{own}:NORM", []
+    for power in (2.0, 1.0):
+        settings = f"{task}.power={power}"
+        (record,) = jaxssl.evaluate_encoder(
+            encoder, "objects:20", task, settings=settings, cache_dir=tmp_path
+        )
+        assert (record.task, record.protocol["power"]) == (task, power)
+        norms.append(record.result.results["norm"])
+    assert 0 < norms[0] < norms[1]  # the 2-norm of a vector is below its 1-norm
+
+
+def test_an_own_segmenter_has_its_fields_as_options(own, tmp_path):
+    photos, out = make_photos(tmp_path), tmp_path / "records"
+    source = f"folder:{photos}"
+    for _ in range(2):  # the second time, all is there
+        assert (
+            run_export(out, source, f"{own}:Bright", "--scale", 0.25, "--workers", 2, "--shards", 2)
+            == 0
+        )
+    assert read_info(out).segmenter["name"] == f"{own}:Bright"
+    assert read_info(out).segmenter["parameters"]["scale"] == 0.25
+    for example in jaxssl.open_source(f"records:{out}"):
+        bright = int((example.image.mean(-1) > 255 / 4).sum())
+        assert list(example.regions.area) == ([bright] if bright else [])
+    help_text = io.StringIO()
+    with contextlib.redirect_stdout(help_text), pytest.raises(SystemExit):
+        _parse(["--segmenter", f"{own}:Bright", "--help"])
+    assert "What is brighter than a threshold" in help_text.getvalue()
+    assert "--seen" not in help_text.getvalue()
+    assert "--min-size" not in help_text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("{own}:Missing", "has no dataclass of this name"),
+        ("{own}:Half", "lacks __call__, needs_original_size: see mask_tools/segmenters/__init__"),
+        ("{own}:Unset", "threshold needs a number, a text, a tuple of these, or False as its def"),
+        ("{own}:Taken", "split is an option of the command; rename it"),
+        ("nowhere:A", "--segmenter is 'nowhere:A', which cannot be imported"),
+        ("brightness", "invalid choice: 'brightness'"),
+    ],
+)
+def test_what_is_no_segmenter_is_refused(own, tmp_path, capsys, name, message):
+    assert run_export(tmp_path / "out", "scenes:2", name.format(own=own)) == 1
+    assert message in the_error(capsys)
+
+
+@pytest.mark.parametrize("name", ["Alignment", "Missing", "np"])
+def test_what_is_no_task_is_refused(own, name):
+    with pytest.raises(UserError, match=f"--tasks is '{own}:{name}'; {own} has no Task of this"):
+        choose_tasks([f"{own}:{name}"])

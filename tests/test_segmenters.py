@@ -8,6 +8,7 @@ import pytest
 
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Example
+from jaxssl.errors import UserError
 from mask_tools.export import _parse, _take_segmenter
 from mask_tools.regions import collect
 from mask_tools.segmenters import SEGMENTERS
@@ -129,5 +130,5 @@ def test_a_new_segmenter_has_its_fields_as_options(monkeypatch):
 )
 def test_fields_that_are_no_options_are_named(monkeypatch, new, message):
     monkeypatch.setitem(SEGMENTERS, "new", segmenter_with(*new))
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(UserError, match=message):
         _parse(["--source", "x", "--segmenter", "fh"])

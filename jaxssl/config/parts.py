@@ -7,17 +7,17 @@ name with a colon, `package.module:NAME`, is that of a part which is not jaxssl'
 
 import dataclasses
 import functools
-import importlib
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxssl.errors import PartError, UserError
+from jaxssl.errors import UserError
 from jaxssl.methods import METHODS, Method
 from jaxssl.models import ENCODERS
 from jaxssl.optim import OPTIMIZERS
+from jaxssl.own_parts import import_dataclass
 from jaxssl.samplers import SAMPLERS, Sampler
 
 # The sections that are one class out of several: `<section>.name` says which.
@@ -27,11 +27,18 @@ KNOWN: dict[str, dict[str, Any]] = {
     "sampler": SAMPLERS,
     "optim": OPTIMIZERS,
 }
-# What a part from elsewhere must have.
+
+
+def _public(protocol: Any) -> set[str]:
+    names = {*vars(protocol), *protocol.__annotations__}
+    return {name for name in names if not name.startswith("_")}
+
+
+# What a part of a user's own must have.
 _MEMBERS = {
     "encoder": {"dtype", "remat"},
-    "method": {*vars(Method), *Method.__annotations__},
-    "sampler": {*vars(Sampler), *Sampler.__annotations__},
+    "method": _public(Method),
+    "sampler": _public(Sampler),
     "optim": {"lr", "schedule", "transform"},
 }
 _DESCRIBED = {
@@ -72,32 +79,15 @@ def _lookup(section: str, name: str) -> Any:
     if section not in KNOWN:
         raise UserError(f"no section {section!r} has a name; choose one of {', '.join(KNOWN)}")
     if ":" in name and name not in KNOWN[section]:
-        KNOWN[section][name] = _import_part(section, name)
+        KNOWN[section][name] = import_dataclass(
+            f"{section}.name", name, _MEMBERS[section], _DESCRIBED[section]
+        )
     if name not in KNOWN[section]:
         raise UserError(
             f"unknown {section}.name {name!r}; choose one of {', '.join(KNOWN[section])}, or "
             "MODULE:CLASS of your own"
         )
     return KNOWN[section][name]
-
-
-def _import_part(section: str, name: str) -> Any:
-    """The dataclass `package.module:NAME`, or an error that says what it lacks."""
-    module, _, attribute = name.partition(":")
-    given = f"{section}.name is {name!r}"
-    try:
-        part = getattr(importlib.import_module(module), attribute, None)
-    except (ImportError, ValueError) as error:
-        raise PartError(
-            f"{given}, which cannot be imported: {error}; Python looks for modules in the folder "
-            "it is started in and in those of PYTHONPATH"
-        ) from error
-    if not isinstance(part, type) or not dataclasses.is_dataclass(part):
-        raise PartError(f"{given}; {module} has no dataclass of this name")
-    has = {*dir(part), *(field.name for field in dataclasses.fields(part))}
-    if missing := sorted(n for n in _MEMBERS[section] - has if not n.startswith("_")):
-        raise PartError(f"{given}, which lacks {', '.join(missing)}: see {_DESCRIBED[section]}")
-    return part
 
 
 def plain_fields(cls: Any) -> dict[str, Any]:

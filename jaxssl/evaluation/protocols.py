@@ -60,7 +60,7 @@ def change(tasks: Mapping[str, Task], settings: Sequence[str]) -> dict[str, Task
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
             raise UserError(f"unknown setting {key!r} of the tasks chosen; {hint}")
-        name, _, field = key.partition(".")
+        name, _, field = key.rpartition(".")  # a task of one's own may have dots in its name
         value = _parse(key, text, getattr(changed[name].protocol, field))
         try:
             changed[name] = changed[name].changed(**{field: value})

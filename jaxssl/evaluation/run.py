@@ -17,6 +17,7 @@ from jaxssl.evaluation.datasets import DataSet, open_configured
 from jaxssl.evaluation.features import adapt_batch_norm
 from jaxssl.evaluation.protocols import change, with_presets
 from jaxssl.evaluation.task import Task, TaskResult
+from jaxssl.own_parts import import_part
 from jaxssl.pretrained.encoder import Encoder
 from jaxssl.renamed import TASKS as RENAMED
 
@@ -62,10 +63,16 @@ class EvalRecord:
 
 def choose_tasks(names: Sequence[str]) -> dict[str, Task]:
     """The tasks of these names, or an error that lists those there are."""
+    for name in names:
+        if ":" in name and name not in TASKS:
+            TASKS[name] = import_part("--tasks", name, "Task", lambda part: isinstance(part, Task))
     if renamed := [name for name in names if name in RENAMED]:
         raise UserError(f"task {renamed[0]!r} is now: --tasks {RENAMED[renamed[0]]}")
     if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
+        raise UserError(
+            f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}, or MODULE:TASK of "
+            "your own"
+        )
     return {name: TASKS[name] for name in names}
 
 
