@@ -16,8 +16,7 @@ from jaxssl.data.rle import decode_mask, encode_mask, mask_areas
 from jaxssl.data.source import BrokenImage, Example, Regions, Resizing, Size, Source
 from mask_tools.region_statistics import MIN_AREA, Row, measure
 from mask_tools.regions import Region, collect
-from mask_tools.segmenters import Batched, Segmenter
-from mask_tools.segmenters.network import Network
+from mask_tools.segmenters import Batched, Segmenter, is_network
 
 
 class Measured(NamedTuple):
@@ -54,22 +53,22 @@ def segment_images(
     def finish(found: list[_Found]) -> list[Measured | BrokenImage]:
         return [_finish(source, one, max_side) for one in found]
 
-    if not isinstance(segmenter, Network):
+    if not is_network(segmenter):
         for batch in batches:
             yield from finish(find(load(batch)))
         return
     with concurrent.futures.ThreadPoolExecutor(2) as pool:  # the network stays in this thread
         loading = pool.submit(load, batches[0])
-        finishing = None
+        finishing: list[concurrent.futures.Future[list[Measured | BrokenImage]]] = []
         for following in (*batches[1:], None):
             loaded = loading.result()
             if following is not None:
                 loading = pool.submit(load, following)
             found = find(loaded)
-            if finishing is not None:
-                yield from finishing.result()
-            finishing = pool.submit(finish, found)
-        yield from finishing.result()
+            if finishing:
+                yield from finishing.pop().result()
+            finishing.append(pool.submit(finish, found))
+        yield from finishing.pop().result()
 
 
 def segment(example: Example, segmenter: Segmenter | None, max_side: int | None) -> Example:

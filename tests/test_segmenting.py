@@ -12,9 +12,11 @@ from jaxssl.data import open_source
 from jaxssl.data.folder import Folder
 from jaxssl.data.source import BrokenImage
 from jaxssl.data.synthetic.scenes import Scenes
+from mask_tools.backends import ray_cluster
 from mask_tools.regions import from_mask
-from mask_tools.segmenters import Grid
+from mask_tools.segmenters import Grid, is_network
 from mask_tools.segmenting import segment, segment_images
+from mask_tools.shards import Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,14 @@ def test_batches_give_what_one_after_another_gives(max_side):
             assert example.encoded == expected.encoded
             np.testing.assert_array_equal(example.image, expected.image)
             np.testing.assert_array_equal(example.regions.masks(), expected.regions.masks())
+
+
+def test_what_takes_several_images_at_once_is_a_network(tmp_path):
+    job = Job(open_source("scenes:5"), Halves(), None, tmp_path, "train", 5)
+    assert is_network(Halves())
+    assert ray_cluster.share({"CPU": 8.0, "GPU": 2.0}, job, shards=5) == (2, 1)
+    assert not is_network(Grid())
+    assert not is_network(None)
 
 
 @pytest.mark.parametrize("segmenter", [Grid(), None])

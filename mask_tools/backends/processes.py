@@ -11,7 +11,7 @@ from multiprocessing.sharedctypes import Synchronized
 
 from jaxssl.errors import UserError
 from jaxssl.stopping import follow_parent, starting_workers
-from mask_tools.segmenters.network import Network
+from mask_tools.segmenters import is_network
 from mask_tools.shards import Finished, Job, make
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -37,7 +37,7 @@ def make_all(
       UserError: a process was killed.
     """
     if workers is None:
-        workers = 1 if isinstance(job.segmenter, Network) else os.cpu_count() or 1
+        workers = 1 if is_network(job.segmenter) else os.cpu_count() or 1
     if min(workers, len(numbers)) < 2:
         yield from (make(job, number, lambda: advance(1)) for number in numbers)
         return

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from jaxssl.errors import UserError
-from mask_tools.segmenters.network import Network
+from mask_tools.segmenters import is_network
 from mask_tools.shards import Finished, Job, make
 
 _SECONDS_TO_ANSWER = 10
@@ -76,7 +76,7 @@ def _connect(ray: Any, address: str) -> None:
 
 def share(resources: Mapping[str, float], job: Job, shards: int) -> tuple[int, int]:
     """The number of actors for a cluster with these resources, and the GPUs of each."""
-    gpus = int(resources.get("GPU", 0)) if isinstance(job.segmenter, Network) else 0
+    gpus = int(resources.get("GPU", 0)) if is_network(job.segmenter) else 0
     return min(gpus or max(1, int(resources.get("CPU", 1))), shards), min(gpus, 1)
 
 

@@ -13,6 +13,7 @@ from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
 from mask_tools.segmenters.hugging_face import Transformers
+from mask_tools.segmenters.network import Network
 from mask_tools.segmenters.proposals import Proposals
 from mask_tools.segmenters.sam import HqSam, Sam
 
@@ -33,12 +34,17 @@ class Segmenter(Protocol):
 
 @runtime_checkable
 class Batched(Protocol):
-    """A segmenter that is faster with several images at once."""
+    """A segmenter that is faster with several images at once: a network."""
 
     images_per_batch: int
 
     def segment_all(self, examples: Sequence[Example]) -> Sequence[list[Region] | BrokenImage]:
         """The regions of each of the images, or what it lacks."""
+
+
+def is_network(segmenter: object) -> bool:
+    """Whether it takes all cores, or a GPU, by itself, while images are read beside it."""
+    return isinstance(segmenter, Network | Batched)
 
 
 EXACT = "exact"  # no segmenter: the regions that the source carries
