@@ -11,6 +11,7 @@ import pytest
 from test_detcon_loss import plain_loop
 
 from jaxssl.methods import DetConB, DetConS, SimCLR
+from jaxssl.models.vit import ViT
 from jaxssl.training.checkpoint import Checkpoints
 from jaxssl.types import Features, View
 from jaxssl.views import ViewConfig
@@ -221,6 +222,16 @@ def test_what_can_be_compared(tiny_encoder):
     cells.check(batch_size=8, num_examples=80, views=ViewConfig(num_global=1).specs())
     whole = DetConS(tiny_encoder, whole_view=True)
     whole.check(batch_size=8, num_examples=80, views=ViewConfig(size=4).specs())
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"), [("cls", "set --config.encoder.pool=mean"), ("mean", "")]
+)
+def test_a_class_token_that_no_loss_trains_is_said(pool, said, caplog):
+    encoder = ViT(dim=8, depth=1, heads=2, patch=4, image_size=16, pool=pool)
+    DetConS(encoder).check(batch_size=8, num_examples=80, views=ViewConfig(size=16).specs())
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)
 
 
 def test_mistakes(tiny_encoder):

@@ -17,6 +17,7 @@ Only the grid is trained: with a ViT, evaluate its mean and not the class token.
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import ClassVar
@@ -33,6 +34,8 @@ from jaxssl.losses import MAX_ENTRIES, contrastive, embedding_std
 from jaxssl.methods.forward import forward, images, stack_views
 from jaxssl.models.heads import MLP
 from jaxssl.types import Features, Leaf, Tree, View, ViewSpec
+
+log = logging.getLogger("jaxssl")
 
 
 @flax.struct.dataclass
@@ -75,7 +78,10 @@ class DetCon:
         check_range("method.images_compared", self.images_compared, "0 or more")
 
     def check(self, *, batch_size: int, num_examples: int, views: tuple[ViewSpec, ...]) -> None:
-        """Raises UserError if regions could not be told apart, or have nothing to compare with."""
+        """Raises UserError if regions could not be told apart, or have nothing to compare with.
+
+        Warns where evaluation would read a class token, which no loss trains.
+        """
         if len(views) < 2 and self.pooling != "cell":
             raise UserError(
                 "DetCon on one view of each image compares cells of a region: "
@@ -97,6 +103,11 @@ class DetCon:
             raise UserError(
                 f"of a view of {smallest} pixels the encoder makes one cell, in which all regions "
                 "look alike: take larger views, or encoder.stem=cifar"
+            )
+        if getattr(self.encoder, "pool", "mean") == "cls":
+            log.warning(
+                "DetCon trains the grid of features and not the class token, which tasks on whole "
+                "images and the signs of a collapse would read: set --config.encoder.pool=mean"
             )
 
     def _cells(self, size: int) -> int:
