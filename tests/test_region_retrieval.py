@@ -22,6 +22,7 @@ from jaxssl.evaluation.region_retrieval import (
     retrieval,
 )
 from jaxssl.evaluation.run import choose_tasks, match, run_tasks
+from jaxssl.image.region_pooling import occupancy, pool
 from jaxssl.pretrained.encoder import Encoder
 
 
@@ -93,6 +94,19 @@ def test_features_are_means_over_the_regions():
     found = pool_regions(grid, planes)
     np.testing.assert_allclose(found[:2], grid.mean(axis=0), rtol=1e-5, atol=1e-6)
     assert not found[2:].any()
+
+
+@pytest.mark.parametrize("points", [(6, 4), (7, 5), (2, 9)])
+def test_regions_are_pooled_as_in_training_and_no_shape_compiles_a_program(points):
+    rng = np.random.default_rng(0)
+    grid = rng.standard_normal((3, 2, 5), np.float32)
+    planes = rng.integers(0, 2**32, (*points, 2), np.uint32) & rng.integers(0, 2**32, 2, np.uint32)
+    expected = pool(jnp.asarray(grid)[None], occupancy(jnp.asarray(planes)[None], 3, 2))[0]
+    with jax.no_tracing():
+        found = pool_regions(grid, planes)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert (~found.any(axis=1)).any()  # a region that is nowhere
 
 
 def test_the_tasks_on_scenes(tiny_encoder):

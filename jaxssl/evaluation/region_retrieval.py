@@ -28,7 +28,7 @@ from jaxssl.evaluation.dense.grid_cells import labeled_grids
 from jaxssl.evaluation.pixels import Pixels, label_values, own_shape, with_classes
 from jaxssl.evaluation.ranges import check_numbers
 from jaxssl.evaluation.task import Task, TaskResult
-from jaxssl.image.region_pooling import occupancy, pool
+from jaxssl.image.region_pooling import overlap
 from jaxssl.losses import unit
 from jaxssl.pretrained.encoder import Encoder, make_space
 
@@ -126,14 +126,19 @@ def region_classes(planes: Sequence[np.ndarray], semantic: Sequence[np.ndarray])
     return found
 
 
-_pool = jax.jit(lambda grid, planes: pool(grid, occupancy(planes, *grid.shape[1:3])))
-
-
 def pool_regions(
     grid: Float[np.ndarray, "h w d"], planes: UInt32[np.ndarray, "i j p"]
 ) -> Float[np.ndarray, "m d"]:
-    """Mean features of the regions of one image, cells weighted by the share that each covers."""
-    return np.asarray(_pool(grid[None], planes[None])[0])
+    """Mean features of the regions of one image, cells weighted by the share that each covers.
+
+    `region_pooling.pool` on the host: images come in many shapes, and each would be a program.
+    """
+    rows, columns = map(overlap, grid.shape[:2], planes.shape[:2])
+    octets = np.ascontiguousarray(planes, "<u4").view(np.uint8)
+    bits = np.unpackbits(octets, axis=2, bitorder="little").astype(np.float32)
+    covered = np.tensordot(columns, np.tensordot(rows, bits, 1), (1, 1))  # [w, h, m]
+    area = covered.sum(axis=(0, 1))
+    return np.tensordot(covered / np.where(area > 0, area, 1), grid, ((1, 0), (0, 1)))
 
 
 @dataclasses.dataclass(frozen=True)

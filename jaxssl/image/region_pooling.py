@@ -6,6 +6,7 @@ tells whether region r covers it. DetCon (arXiv 2103.10957, section 3.1) is what
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 
@@ -16,17 +17,17 @@ def occupancy(planes: UInt32[Array, "b i j p"], h: int, w: int) -> Float[Array, 
     """
     bits = (planes[..., None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, None, None]) & 1
     bits = bits.reshape(*planes.shape[:3], -1).astype(jnp.float32)  # f32[b, i, j, m]
-    rows, columns = _overlap(h, planes.shape[1]), _overlap(w, planes.shape[2])
+    rows, columns = overlap(h, planes.shape[1]), overlap(w, planes.shape[2])
     return jnp.einsum("hi,wj,bijm->bmhw", rows, columns, bits, precision=jax.lax.Precision.HIGHEST)
 
 
-def _overlap(cells: int, points: int) -> Float[Array, "{cells} {points}"]:
+def overlap(cells: int, points: int) -> Float[np.ndarray, "{cells} {points}"]:
     """The part of each of `cells` intervals of a line that each of its `points` intervals fills."""
-    cell, point = jnp.arange(cells)[:, None], jnp.arange(points)[None]
+    cell, point = np.arange(cells)[:, None], np.arange(points)[None]
     # In whole parts of 1 / (cells * points), so that a region that fills a cell has exactly 1.
-    end = jnp.minimum((cell + 1) * points, (point + 1) * cells)
-    start = jnp.maximum(cell * points, point * cells)
-    return jnp.maximum(end - start, 0) / points
+    end = np.minimum((cell + 1) * points, (point + 1) * cells)
+    start = np.maximum(cell * points, point * cells)
+    return (np.maximum(end - start, 0) / points).astype(np.float32)
 
 
 def winners(occupancy: Float[Array, "b m h w"]) -> Float[Array, "b m h w"]:
