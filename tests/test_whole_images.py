@@ -14,6 +14,7 @@ from jaxssl.config import base
 from jaxssl.data.label_maps import VOID
 from jaxssl.data.source import Example
 from jaxssl.evaluation.datasets import DataSet
+from jaxssl.evaluation.dense import whole_images as module
 from jaxssl.evaluation.dense.confusion import summarize
 from jaxssl.evaluation.dense.whole_images import (
     MapScores,
@@ -210,6 +211,18 @@ def test_the_shorter_side_is_resized_and_the_truth_is_not(data):
         for hw, out, row in zip(whole.batch["hw"], whole.batch["out"], whole.rows, strict=False):
             assert tuple(out) == SIZES[row]
             assert tuple(hw) == ((30, 41), (58, 30))[row]
+
+
+@pytest.mark.parametrize(("devices", "sizes"), [(1, [1] * 9), (8, [8, 1])])
+def test_each_device_has_an_image_of_its_own(devices, sizes, tmp_path, monkeypatch):
+    """Where a batch of one image would fill one device and leave the others without."""
+    monkeypatch.setattr(module, "BATCH_PIXELS", 64 * 64)
+    nine = Odd(9, [(64, 33)])
+    data = DataSet("nine", "nine", nine, nine, size=16, cache_dir=str(tmp_path))
+    encoder = dataclasses.replace(make_encoder(devices=devices), batch_size=64)
+    found = list(whole_images(encoder, data.label_maps, "test", range(9)))
+    assert [len(whole.rows) for whole in found] == sizes
+    assert {len(whole.truth) for whole in found} == {devices}
 
 
 @pytest.mark.parametrize("task", ["segmentation", "fcn", "depth"])

@@ -25,7 +25,7 @@ from jaxssl.progress import Progress
 from jaxssl.types import Batch, Tree
 
 CONVOLVED = 32  # pixels of which a side is a multiple: the stride of a ResNet
-BATCH_PIXELS = 2**21  # of the images of a batch; one image may have more
+BATCH_PIXELS = 2**21  # of a device's images of a batch; one image may have more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +71,8 @@ def whole_images(
         out = tuple(padded_side(side, CONVOLVED) for side in kept)
         groups.setdefault((shape, out), []).append(row)
     for (shape, out), members in sorted(groups.items()):
-        most = BATCH_PIXELS // max(math.prod(shape), math.prod(out))
-        size = min(max(1, most), encoder.batch_size, len(members))
+        each = max(1, BATCH_PIXELS // max(math.prod(shape), math.prod(out)))
+        size = min(each * encoder.mesh.size, encoder.batch_size, len(members))
         for start in range(0, len(members), size):
             some = members[start : start + size]
             filled = [*some, *[some[-1]] * (size - len(some))]
