@@ -24,7 +24,7 @@ from jaxssl.methods import METHODS
 from jaxssl.models import variable_shapes
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import ViT
-from jaxssl.pretrained.encoder import load_encoder
+from jaxssl.pretrained.encoder import load_encoder, load_init_variables
 from jaxssl.pretrained.model_card import torch_code, use_in_torch
 from jaxssl.pretrained.param_names import to_flax, to_torch
 from jaxssl.training.checkpoint import Checkpoints
@@ -294,6 +294,54 @@ def test_files_of_others_are_recognized_and_evaluated(tmp_path, monkeypatch, cap
     assert evaluate.main([*words, "--tasks", "knn", "--datasets", "objects:24"]) == 0
     (entry,) = json.loads(path.with_suffix(".eval.json").read_text())
     assert (entry["step"], entry["protocol"]["k"], entry["protocol"]["size"]) == (0, [24], 32)
+
+
+def test_the_small_network_of_moco_v3_has_its_own_heads(tmp_path, monkeypatch, caplog):
+    """They show in no tensor: 12 there, 6 everywhere else."""
+    vit = functools.partial(ViT, dim=48, depth=1)
+    known = {"resnet18": ResNet, "vit_small": functools.partial(vit, heads=3)}
+    known |= {"vit_small_moco_v3": functools.partial(vit, heads=6)}
+    monkeypatch.setitem(KNOWN, "encoder", known)
+    shapes = variable_shapes(vit(heads=3, patch=8, image_size=32), 32)
+    tensors = to_torch(jax.tree.map(lambda s: np.ones(s.shape, np.float32), shapes))
+    files = {"moco": ("module.base_encoder.", "module.momentum_encoder."), "dino": ("teacher.",)}
+    for file, prefixes in files.items():
+        named = {prefix + name: array for prefix in prefixes for name, array in tensors.items()}
+        np.savez(tmp_path / f"{file}.npz", **named)
+    caplog.set_level("INFO", "jaxssl")
+    said = {"moco": ("vit_small_moco_v3", 6), "dino": ("vit_small", 3)}
+    for file, (name, heads) in said.items():
+        encoder = load_encoder(tmp_path / f"{file}.npz")
+        assert (encoder.metadata.encoder["name"], encoder.network.heads) == (name, heads)
+        assert f"taken as {name} (image_size=32, patch=8, {heads} heads), for" in caplog.text
+    assert load_encoder(tmp_path / "moco.npz", "vit_small").network.heads == 3
+    config = base()
+    config.views.size = 32
+    for name in ("vit_small", "vit_small_moco_v3"):
+        config.encoder = defaults("encoder", name, patch=8, image_size=32)
+        config.encoder.init = str(tmp_path / "moco.npz")
+        caplog.clear()
+        load_init_variables(config, build_method(config)[1])
+        is_other = "of 12 heads: set encoder.name=vit_small_moco_v3" in caplog.text
+        assert is_other == (name == "vit_small")
+
+
+def test_options_that_show_in_no_tensor_are_compared(tmp_path, caplog):
+    out = tmp_path / "a.safetensors"
+    make_run(tmp_path, "resnet18", width=1 / 16, padding="same", dilated_stages=1)
+    assert run_export(tmp_path, "flax", out) == 0
+    options = {"width": 1 / 16, "zero_init": True, "remat_expansions": True}
+    config = base()
+    for more, said in (
+        ({}, {"dilated_stages=1", "padding=same"}),
+        ({"padding": "same", "dilated_stages": 1}, set()),
+    ):
+        config.encoder = defaults("encoder", "resnet18", **options, **more)
+        config.encoder.init = str(out)
+        caplog.clear()
+        load_init_variables(config, build_method(config)[1])
+        found = {r.message.partition(" was trained with encoder.")[2] for r in caplog.records}
+        assert found - {""} == said
 
 
 SMALL = {"hidden": (8,), "dim": 6, "predictor_hidden": (4,), "queue_size": 32}

@@ -17,6 +17,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 } | {
     "vit_tiny": functools.partial(ViT, dim=192, depth=12, heads=3),
     "vit_small": functools.partial(ViT, dim=384, depth=12, heads=6),
+    "vit_small_moco_v3": functools.partial(ViT, dim=384, depth=12, heads=12),
     "vit_base": functools.partial(ViT, dim=768, depth=12, heads=12),
     "vit_large": functools.partial(ViT, dim=1024, depth=24, heads=16),
 }

@@ -1,5 +1,6 @@
 """Finds the encoder of a file of weights that does not name it, by trying those that there are."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ FLOAT32: dict[str, Any] = {"dtype": jnp.dtype("float32"), "remat": False}
 # Of the tensors that tell options, by their paths.
 _DIMENSIONS = {("patch_embed", "kernel"): 4, ("pos_embed",): 3, ("reg_token",): 3}
 _DIMENSIONS |= {("conv1", "kernel"): 4}
+# MoCo v3 calls a network so. Its small Vision Transformer has 12 heads, which no tensor shows.
+_OF_MOCO_V3 = re.compile(r"(^|[./])momentum_encoder[./]")
+_MAY_DIFFER = {"drop_path", "layer_scale", "zero_init", "remat_expansions"}
 
 
 class OddShapeError(UserError):
@@ -42,7 +46,10 @@ def find_architecture(
     Raises:
       UserError: none fits.
     """
-    known = [name] if name else list(KNOWN["encoder"])
+    of_moco_v3 = is_moco_v3(tensors)
+    known = (
+        [name] if name else sorted(KNOWN["encoder"], key=lambda n: ("moco_v3" in n) < of_moco_v3)
+    )
     options: dict[type, dict[str, Any]] = {}  # by the kind of network
     odd = ""
     for tried in known:
@@ -62,6 +69,25 @@ def find_architecture(
         else:
             return section, size
     raise UserError(f"it fits none of {', '.join(known)}{odd}")
+
+
+def is_moco_v3(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether the tensors of a file have names of MoCo v3."""
+    return any(map(_OF_MOCO_V3.search, tensors))
+
+
+def describe(encoder: ConfigDict) -> str:
+    """The name of an encoder that was found, and what that does not tell: `vit_tiny (patch=8)`."""
+    default, network = defaults("encoder", encoder.name), build("encoder", encoder, **FLOAT32)
+    told = [f"{k}={v}" for k, v in encoder.items() if v != default[k] and k != "pos_resize"]
+    told += [f"{network.heads} heads"] if isinstance(network, ViT) else []
+    return encoder.name + (f" ({', '.join(told)})" if told else "")
+
+
+def differing_options(before: Mapping[str, Any], now: ConfigDict) -> dict[str, Any]:
+    """Those options of an encoder, as it was, that now have another value and change features."""
+    plain = json.loads(json.dumps(now.to_dict()))  # tuples become lists, as in a file
+    return {k: v for k, v in before.items() if k not in _MAY_DIFFER and plain.get(k, v) != v}
 
 
 def _find_options(

@@ -34,7 +34,13 @@ from jaxssl.errors import PartError, UserError
 from jaxssl.files import temporary_file
 from jaxssl.image.augment import normalize
 from jaxssl.models import variable_shapes
-from jaxssl.pretrained.architecture import FLOAT32, find_architecture
+from jaxssl.pretrained.architecture import (
+    FLOAT32,
+    describe,
+    differing_options,
+    find_architecture,
+    is_moco_v3,
+)
 from jaxssl.pretrained.metadata import AGAIN, Metadata, parse_metadata, preprocessing_of
 from jaxssl.pretrained.param_names import Loaded, from_tensors
 from jaxssl.pretrained.weight_files import Weights, read_weights
@@ -247,7 +253,8 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
             f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
     resized = _RESIZED.get(encoder.get("pos_resize", ""), "")
-    log.info("%s: taken as %s, for images normalized as ImageNet's%s", path, encoder.name, resized)
+    taken = describe(encoder)
+    log.info("%s: taken as %s, for images normalized as ImageNet's%s", path, taken, resized)
     return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of("imagenet", size))
 
 
@@ -261,10 +268,15 @@ def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
     log.info("%s: %d of %d tensors loaded, by %s names", path, count, count, loaded.naming)
     if loaded.naming == "haiku" and config.encoder.padding == "torch":
         log.warning("%s is of a network that pads otherwise: set encoder.padding=same", path)
+    if is_moco_v3(weights.tensors) and config.encoder.name == "vit_small":
+        log.warning("%s is of a network of 12 heads: set encoder.name=vit_small_moco_v3", path)
     if "preprocessing" in weights.metadata:
-        trained = parse_metadata(weights.metadata, path).preprocessing["normalize"]
+        metadata = parse_metadata(weights.metadata, path)
+        trained = metadata.preprocessing["normalize"]
         if trained != config.views.normalize:
             log.warning("%s was trained with views.normalize=%s", path, trained)
+        for key, value in differing_options(metadata.encoder, config.encoder).items():
+            log.warning("%s was trained with encoder.%s=%s", path, key, value)
     return loaded.variables
 
 
