@@ -32,9 +32,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        default=pathlib.Path("report.html"),
         metavar="FILE",
-        help="file to write (default: report.html)",
+        help="file to write (default: report.html; of a curve its name, such as knn_top1.svg)",
     )
     parser.add_argument(
         "--curve",
@@ -57,15 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what to do."""
     with one_line_errors() as status:
         args = parse_arguments(argv)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
+        default = f"{args.curve.rpartition('/')[2]}.svg" if args.curve else "report.html"
+        out = args.out or pathlib.Path(default)
+        out.parent.mkdir(parents=True, exist_ok=True)
         groups = group_runs(read_runs(args.workdir))
         title = args.title or ", ".join(group.name for group in groups)
         if args.curve:
             page = make_curve(groups, args.curve)
         else:
             page = make_page(groups, title=title, map_by=args.map)
-        write_text(args.out, page)
-        print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+        write_text(out, page)
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return status.code
 
 

@@ -5,6 +5,7 @@ import html.parser
 import json
 import math
 import os
+import pathlib
 import statistics
 import types
 import xml.etree.ElementTree
@@ -396,6 +397,16 @@ def test_one_curve_is_drawn_as_a_file(tmp_path):
     xml.etree.ElementTree.fromstring(page.source)
 
 
+def test_a_curve_without_a_place_does_not_write_over_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run", make_config())
+    pathlib.Path("report.html").write_text("the page")
+    for key in ("loss", "eval/objects/knn_top1"):
+        assert report.main(["run", "--curve", key]) == 0
+        assert pathlib.Path(f"{key.rpartition('/')[2]}.svg").read_text().startswith("<svg")
+    assert pathlib.Path("report.html").read_text() == "the page"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -507,6 +518,31 @@ def test_seeds_of_unequal_length_are_not_averaged(tmp_path):
     assert card["measure"] == "kNN top-1 on objects at epoch 2"
     assert card["facts"]["epochs"] == "1 to 2 of 2"
     assert card["facts"]["untrained"] == "10.0 ± 0.0 %"
+
+
+def test_results_of_an_earlier_step_than_the_last_say_so(tmp_path, capsys):
+    """One run was evaluated halfway, and goes on: its numbers are not the other's equals."""
+    details = {"classes": ["a", "b"], "confusion": [[3, 1], [0, 4]]}
+    early = [
+        entry(task, 0.5, **details) | {"step": step, "seed": seed}
+        for task, step, seed in (("knn", 2, 0), ("linear", 4, 0), ("linear", 4, 1))
+    ]
+    half = make_run(tmp_path / "half", make_config(), entries=early)
+    pictures = np.zeros((1, 16, 16, 3), np.uint8)
+    (half / "predictions").mkdir()
+    maps = dict.fromkeys(("truth", "predicted"), pictures[..., 0])
+    np.savez(half / "predictions" / "objects_knn.npz", image=pictures, **maps)
+    config = make_config(sampler="random_crop")
+    whole = make_run(tmp_path / "whole", config, entries=[entry("linear", 0.75, **details)])
+    page = make_page(tmp_path, half, whole)
+    assert page.row("objects", "linear top-1", "-")[:2] == ["75.0 %", "k 20"]
+    assert page.row("objects", "linear top-1", "50.0 %")[:2] == ["-", "step 4, k 20"]
+    assert "kNN on objects, step 2" in page.text
+    places = [i for i, text in enumerate(page.text) if text == "linear on objects"]
+    assert [page.text[i + 1] for i in places] == ["step 4, k 20", "k 20"]
+    said = f"{half / 'eval.json'}: 1 of 3 results are left out of the tables, for they are of"
+    err = capsys.readouterr().err
+    assert (err.count(said), err.count("left out of the tables")) == (1, 1)
 
 
 @pytest.mark.parametrize(

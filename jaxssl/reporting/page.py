@@ -231,9 +231,12 @@ def draw_map(arrays: RunArrays, map_by: str) -> Markup:
 
 def draw_confusions(arrays: RunArrays, map_by: str) -> Markup:
     """The confusion matrix of each task, data set and protocol at the newest step."""
+    run = arrays.run
     found = {  # the last seed counts
-        tables.measure_of(entry, entry["task"]): entry["details"]
-        for entry in arrays.run.newest_entries
+        tables.measure_of(entry, entry["task"], tables.time_of(entry, run.last_step)): entry[
+            "details"
+        ]
+        for entry in run.newest_entries
         if "confusion" in entry.get("details", {})
     }
     matrices = [
@@ -262,7 +265,10 @@ def draw_masks(arrays: RunArrays, map_by: str) -> Markup:
             rows = pictures.mask_rows(predictions, MASKS)
             entry = of_file.get(path.stem)
             classes = entry.get("details", {}).get("classes", []) if entry else []
-            title = title_of(entry["task"], entry["dataset"]) if entry else path.stem
+            title = path.stem
+            if entry:
+                when = tables.time_of(entry, arrays.run.last_step)
+                title = title_of(entry["task"], entry["dataset"]) + (when and f", {when}")
             grids.append((title, pictures.mask_legend(predictions, MASKS, classes), rows))
     return render("grid.html", grids=grids) if grids else Markup()
 

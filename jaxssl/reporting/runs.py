@@ -45,14 +45,15 @@ class Run:
         return max((line["epoch"] for line in self.lines), default=0.0)
 
     @property
-    def newest_step(self) -> int:
-        """Of those in eval.json; 0 if nothing was evaluated."""
-        return max((entry["step"] for entry in self.entries), default=0)
+    def last_step(self) -> int:
+        """The last step of which there is a line of metrics or a result."""
+        return max((one["step"] for one in (*self.lines, *self.entries)), default=0)
 
     @property
     def newest_entries(self) -> list[EvalEntry]:
-        """What was measured at that step."""
-        return [entry for entry in self.entries if entry["step"] == self.newest_step]
+        """What was measured at the newest step in eval.json."""
+        newest = max((entry["step"] for entry in self.entries), default=0)
+        return [entry for entry in self.entries if entry["step"] == newest]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Tables: differences between configs, and results with their spread beside the papers'."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxssl.evaluation.shown import percent, show
 from jaxssl.reporting.published import anchors, published
 from jaxssl.reporting.runs import Group, Run, spell
 from jaxssl.training.results import EvalEntry
+
+log = logging.getLogger("jaxssl")
 
 # Of a protocol, what each run chose on its training images or drew: it may differ between seeds.
 CHOSEN = {"learning_rate", "scratch_learning_rate", "c_chosen", "in_context.cells"}
@@ -87,13 +90,13 @@ Results = dict[Measure, dict[str, list[float]]]  # by name of the group, one for
 def collect_results(groups: Sequence[Group]) -> Results:
     """The last results that training reported, and those of the newest step in eval.json.
 
-    Runs of a group that were evaluated at an earlier step than others have rows of their own.
+    Those of an earlier step than the last of a run, or of its group, have rows of their own.
     """
     found: Results = {}
     for group in groups:
-        newest = max(run.newest_step for run in group.runs)
+        last = max(run.last_step for run in group.runs)
         for run in group.runs:
-            for measure, value in (_reported(run) | _evaluated(run, newest)).items():
+            for measure, value in (_reported(run) | _evaluated(run, last)).items():
                 found.setdefault(measure, {}).setdefault(group.name, []).append(value)
     # By data set, majority baseline first; of the same measure, before training comes first.
     when = {"untrained": 0, "": 2}
@@ -105,15 +108,25 @@ def collect_results(groups: Sequence[Group]) -> Results:
     return {measure: found[measure] for measure in sorted(found, key=rank)}
 
 
-def _evaluated(run: Run, newest: int) -> dict[Measure, float]:
-    """Results in eval.json, means over the seeds of the evaluation; `newest` step of the group."""
+def _evaluated(run: Run, last: int) -> dict[Measure, float]:
+    """Results in eval.json, means over the seeds of the evaluation; `last` step of the group."""
     values: dict[Measure, dict[int, float]] = {}
-    when = "" if run.newest_step == newest else f"step {run.newest_step}"
     for entry in run.newest_entries:
+        when = time_of(entry, last)
         for number, (name, value) in enumerate(entry["results"].items()):
             measure = measure_of(entry, f"{entry['task']}_{name}", when, is_main=number == 0)
             values.setdefault(measure, {})[entry["seed"]] = value  # the last of a seed counts
+    if older := len(run.entries) - len(run.newest_entries):
+        log.info(
+            "%s: %d of %d results are left out of the tables, for they are of steps before %d",
+            *(run.workdir / "eval.json", older, len(run.entries), run.newest_entries[0]["step"]),
+        )
     return {measure: sum(seeds.values()) / len(seeds) for measure, seeds in values.items()}
+
+
+def time_of(entry: EvalEntry, last: int) -> str:
+    """What is said of the step of an entry of eval.json: nothing if it is the `last` one."""
+    return "" if entry["step"] == last else f"step {entry['step']}"
 
 
 def measure_of(entry: EvalEntry, name: str, when: str = "", *, is_main: bool = True) -> Measure:
