@@ -397,6 +397,14 @@ def test_one_curve_is_drawn_as_a_file(tmp_path):
     xml.etree.ElementTree.fromstring(page.source)
 
 
+def test_another_k_under_way_is_not_told_of_what_was_measured_before(tmp_path):
+    run = make_run(tmp_path / "run", make_config())
+    changes = ["after step 4, eval.knn_k: 20 -> 200"]
+    (run / "environment.json").write_text(json.dumps({"changes": changes}))
+    found = {m.when: m.setting for m in collect_results(group_runs([read_run(run)])) if m.when}
+    assert found == dict.fromkeys(("untrained", "after training"), "eval.knn_k changed under way")
+
+
 def test_a_curve_without_a_place_does_not_write_over_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "run", make_config())

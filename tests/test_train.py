@@ -170,7 +170,7 @@ def test_more_epochs_continue_a_finished_run(tmp_path, capsys):
     assert "4 steps are done" not in again
     assert run(tmp_path, epochs=1) == 0
     finished = capsys.readouterr().err
-    assert "all 4 steps are done; to go on, set a larger --config.epochs" in finished
+    assert "all 4 steps are done; to go on, set a larger --config.epochs; what else" in finished
     assert "time used" in again
     assert "time used" not in finished
     assert run(tmp_path, epochs=2) == 0

@@ -126,6 +126,19 @@ def test_what_changes_under_way_is_noted_and_a_finished_run_has_no_other_rate(tm
     ]
 
 
+def test_another_evaluation_under_way_is_noted(tmp_path):
+    """Lines of metrics before it and after it have one name and other protocols."""
+    start(tmp_path, **{"data.source": "scenes:6"})
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    now = {"eval.datasets": ("objects:60",), "eval.knn_k": 20, "eval.size": 64}
+    start(tmp_path, **{"data.source": "scenes:6"}, **now, **{"eval.batch_size": 8, "log_every": 7})
+    assert read_environment(tmp_path)["changes"] == [
+        "after step 3, eval.datasets: () -> ('objects:60',)",
+        "after step 3, eval.knn_k: 200 -> 20",
+        "after step 3, eval.size: 0 -> 64",
+    ]
+
+
 def test_a_run_goes_on_in_less_memory(tmp_path):
     """As those of `detcon.py` do that were begun before the encoder had `remat_expansions`."""
     run, encoder = tmp_path / "run", {"encoder.name": "resnet50", "data.source": "scenes:3"}

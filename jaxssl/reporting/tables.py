@@ -150,6 +150,8 @@ def measure_of(entry: EvalEntry, name: str, when: str = "", *, is_main: bool = T
 def _reported(run: Run) -> dict[Measure, float]:
     """Results of the first evaluation in training, of the untrained encoder, and of the last."""
     lines = [line for line in run.lines if any(key.startswith("eval/") for key in line)]
+    other_k = any(", eval.knn_k: " in change for change in run.environment.get("changes", []))
+    k = "changed under way" if other_k else run.config.eval.knn_k
     found = {}
     for line in (lines[0], lines[-1]) if lines else ():
         done = line["epoch"] >= run.config.epochs
@@ -159,7 +161,7 @@ def _reported(run: Run) -> dict[Measure, float]:
                 _, dataset, name = key.split("/", 2)
                 name = "segmentation_miou" if name == "miou" else name
                 at = "" if name == "majority_baseline" else when if line["step"] else "untrained"
-                setting = f"eval.knn_k {run.config.eval.knn_k}" if name.startswith("knn_") else ""
+                setting = f"eval.knn_k {k}" if name.startswith("knn_") else ""
                 found[Measure(dataset, name, at, setting)] = value
     return found
 

@@ -200,7 +200,11 @@ class Loop:
 
     def _log_begin(self, start: int) -> None:
         if start == self._total:
-            log.info("all %d steps are done; to go on, set a larger --config.epochs", start)
+            log.info(
+                "all %d steps are done; to go on, set a larger --config.epochs; what else there is "
+                "to measure, python -m jaxssl.evaluate does",
+                start,
+            )
         elif start:
             log.info("continuing at step %d of %d", start, self._total)
         elif (self._workdir / "metrics.jsonl").exists():

@@ -33,6 +33,8 @@ MAY_CHANGE = (
     *("data.input", "data.workers", "data.cache_dir"),
 )
 MAY_CHANGE_SECTIONS = ("eval.", "checkpoint.")
+# Of these and of what else may change, what changes results, in the end or on the way.
+TOLD = ("data.source", "epochs", "optim.lr", "eval.")
 SECONDS_TO_APPEAR = 90.0  # network disks show new files late
 
 log = logging.getLogger("jaxssl")
@@ -78,7 +80,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
             f"{workdir} holds a {'finished ' * over}run with another config "
             f"({'; '.join(differing)}); give another --workdir, or delete that folder to start over"
         )
-    return [changed[key] for key in sorted({"data.source", "epochs", "optim.lr"} & set(changed))]
+    return [changed[k] for k in changed if k.startswith(TOLD) and k != "eval.batch_size"]
 
 
 def check_images(workdir: pathlib.Path, config: ConfigDict, source: Source) -> Images:
