@@ -11,15 +11,19 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Of schedulers, before the end of the time that a job has; a program may have its own use for them.
+_FREE = (signal.SIGUSR1, signal.SIGUSR2)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *_FREE)
 SECONDS_TO_RAISE = 0.5  # in which the main thread raises, unless it compiles
 
 
 class StopSignal:
     """Receives Ctrl-C, SIGTERM and SIGHUP, which a closing terminal sends, while it is entered.
 
+    And SIGUSR1 and SIGUSR2, if nobody else does: `sbatch --signal=USR1@120` has SLURM send it.
+
     The first one raises a KeyboardInterrupt that holds its number, or is only noted. A second
-    Ctrl-C or SIGTERM ends the program at once; of SIGHUP several may come. What is ignored, as
+    Ctrl-C or SIGTERM ends the program at once; of others several may come. What is ignored, as
     under nohup, stays so.
 
     The main thread hears of no signal while it compiles, so another one answers: it says what will
@@ -41,7 +45,7 @@ class StopSignal:
             reader, self._pipe = os.pipe()
             os.set_blocking(self._pipe, False)
             self._pipe_before = signal.set_wakeup_fd(self._pipe)
-            ours = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+            ours = [n for n in _SIGNALS if _is_ours(n)]
             self._before = {number: signal.signal(number, self._receive) for number in ours}
             self._hook_before, sys.unraisablehook = sys.unraisablehook, self._send_again
             threading.Thread(target=self._answer, args=(reader,), daemon=True).start()
@@ -91,7 +95,7 @@ class StopSignal:
             number = byte[0]
             if number not in self._before:
                 continue  # whoever handles it has heard of it
-            if number in self._seen and number != signal.SIGHUP:
+            if number in self._seen and number in (signal.SIGINT, signal.SIGTERM):
                 _say("quitting at once")
                 os._exit(128 + number)
             if not self._seen:
@@ -107,6 +111,15 @@ class StopSignal:
         else:
             line, again = "stopping once the device has compiled or computed", "quit at once"
         _say(f"{line}; press Ctrl-C again to {again}" if number == signal.SIGINT else line)
+
+
+def _is_ours(number: int) -> bool:
+    """Whether to receive a signal: it is not ignored, nor one of `_FREE` that others receive."""
+    handler = signal.getsignal(number)
+    is_another = isinstance(getattr(handler, "__self__", None), StopSignal)  # an outer one
+    return is_another or (
+        handler == signal.SIG_DFL if number in _FREE else handler != signal.SIG_IGN
+    )
 
 
 def _say(line: str) -> None:

@@ -89,9 +89,10 @@ def one_line_errors(
     passes with its traceback.
 
     Args:
-      interrupted: printed on Ctrl-C, SIGTERM and SIGHUP. The status is 128 and the signal's number.
-      saves: of a command that is complete in itself whenever it is stopped: its status is 0 on
-        SIGTERM and SIGHUP.
+      interrupted: printed on Ctrl-C and the other signals of `StopSignal`. The status is 128 and
+        the signal's number.
+      saves: of a command that is complete in itself whenever it is stopped: its status is 0 on all
+        of them but Ctrl-C.
       less_memory: what to do where the device has too little, by the command's own options.
     """
     status = Status()

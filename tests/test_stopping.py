@@ -13,7 +13,7 @@ import pytest
 from jaxssl.stopping import StopSignal
 
 ROOT = pathlib.Path(__file__).parents[1]
-KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @pytest.fixture(autouse=True)
@@ -34,19 +34,24 @@ def test_a_signal_is_noted_or_raises(number):
         assert stop.received
         with pytest.raises(KeyboardInterrupt), stop.raising():
             pytest.fail("it came before")
-    with StopSignal(raises=True), pytest.raises(KeyboardInterrupt) as interrupt:
-        os.kill(os.getpid(), number)
+    with StopSignal(raises=True):
+        with StopSignal(raises=False) as inner:  # as the loop of a command has
+            os.kill(os.getpid(), number)
+            assert inner.received
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            os.kill(os.getpid(), number)
     assert interrupt.value.args == (number,)
     assert signal.getsignal(number) == before
 
 
-def test_only_the_first_raises():
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_only_the_first_raises(number):
     with StopSignal(raises=False) as stop:
         with pytest.raises(KeyboardInterrupt), stop.raising():
-            os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGHUP)  # shell and system both send it
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # shell and system both send it, or SLURM and its step
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.first == signal.SIGHUP
+        assert stop.first == number
 
 
 DEAF = """

@@ -64,10 +64,10 @@ def pretrain(
 ) -> None:
     """Trains to the end, or continues what was begun in `workdir`.
 
-    On SIGTERM or Ctrl-C it saves a checkpoint and raises a KeyboardInterrupt with the signal's
-    number. What can be checked is checked before anything is decoded or compiled. `profile` is a
-    number of steps of which there is to be a trace, in the workdir; `plan` what `plan_run` found
-    before.
+    On Ctrl-C, SIGTERM and the like it saves a checkpoint and raises a KeyboardInterrupt with the
+    number of the signal. What can be checked is checked before anything is decoded or compiled.
+    `profile` is a number of steps of which there is to be a trace, in the workdir; `plan` what
+    `plan_run` found before.
     """
     if profile < 0:
         raise UserError(f"--profile {profile}: give the number of steps to trace, 1 or more")
