@@ -345,6 +345,19 @@ def test_the_small_network_of_moco_v3_has_its_own_heads(tmp_path, monkeypatch, c
         assert is_other == (name == "vit_small")
 
 
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_the_size_of_images_that_no_tensor_tells_is_said(stem, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(KNOWN, "encoder", {"resnet18": ResNet})
+    shapes = variable_shapes(ResNet(width=1 / 16, stem=stem), 32)
+    tensors = to_torch(jax.tree.map(lambda s: np.ones(s.shape, np.float32), shapes))
+    np.savez(tmp_path / "a.npz", **tensors)
+    caplog.set_level("INFO", "jaxssl")
+    assert load_encoder(tmp_path / "a.npz").size == 224
+    assert "for images of 224 pixels, normalized as ImageNet's" in caplog.text
+    said = "its stem is for small images: give --size 32 for those of CIFAR"
+    assert (said in caplog.text) == (stem == "cifar")
+
+
 def test_options_that_show_in_no_tensor_are_compared(tmp_path, caplog):
     out = tmp_path / "a.safetensors"
     make_run(tmp_path, "resnet18", width=1 / 16, padding="same", dilated_stages=1)

@@ -252,9 +252,11 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
             f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do: "
             f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
-    resized = _RESIZED.get(encoder.get("pos_resize", ""), "")
-    taken = describe(encoder)
-    log.info("%s: taken as %s, for images normalized as ImageNet's%s", path, taken, resized)
+    more = _RESIZED.get(encoder.get("pos_resize", ""), "")
+    if encoder.get("stem") == "cifar":
+        more = "; its stem is for small images: give --size 32 for those of CIFAR"
+    what = f"{describe(encoder)}, for images of {size} pixels, normalized as ImageNet's"
+    log.info("%s: taken as %s%s", path, what, more)
     return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of("imagenet", size))
 
 
