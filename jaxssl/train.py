@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import distributed, sharding
 from jaxssl.config.file import format_config, load_config
+from jaxssl.errors import UserError
 from jaxssl.terminal import Parser, given_path, one_line_errors
 from jaxssl.training.pretrain import plan_run, pretrain
 from jaxssl.training.results import accuracy_table
@@ -25,6 +26,8 @@ def choose_runs(
     """The config of each variant that is asked for, by the folder of its run."""
     path, _, variants = where.partition(":")
     names = variants.split(",")
+    if variants and "" in names:
+        raise UserError(f"--config {where}: a variant without a name; separate names by one comma")
     runs = {}
     for name in names:
         default = pathlib.Path("runs", "_".join(filter(None, (pathlib.Path(path).stem, name))))

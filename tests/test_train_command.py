@@ -164,6 +164,14 @@ def test_evaluate_without_a_run(tmp_path, capsys):
     assert "config.json is missing" in capsys.readouterr().err
 
 
+def test_a_variant_without_a_name_is_no_variant(tmp_path, capsys):
+    """A comma too many would train the default one in the folder that holds the others."""
+    for variant in ("simclr,", ",simclr", "simclr,,byol"):
+        assert run(tmp_path, variant=variant) == 1
+        assert "a variant without a name; separate names by one comma" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_variants_are_trained_and_compared(tmp_path, capsys):
     words = [f"--config.{k}={v}" for k, v in (SMALL | {"epochs": 1}).items()]
     command = ["--config", f"{CONFIG}:simclr,samclr", "--workdir", str(tmp_path), *words]
