@@ -57,7 +57,7 @@ print(abs(features - given["features"]).max())
 def export_encoder(
     workdir: str | os.PathLike[str], format: str, out: str | os.PathLike[str]
 ) -> Encoder:
-    """Writes the encoder of the newest checkpoint of a run, and a model card `OUT.md` beside it.
+    """Writes the encoder of the newest checkpoint of a run, and a model card beside it.
 
     Prints how far features of the file are from those of the run, and from those that torch
     computes with it where the library of the format, one of `FORMATS`, is installed. Returns the
@@ -86,7 +86,9 @@ def export_encoder(
     if format == "detectron2":  # which then finds the backbone's names in those of its detectors
         content = {"model": tensors, "matching_heuristics": True}
     write_weights(out, content, metadata.texts())
-    card, results = out.with_name(f"{out.name}.md"), read_results(workdir, step)
+    card, results = out.with_suffix(".md"), read_results(workdir, step)
+    if card.exists() and out.name not in card.read_text(errors="replace"):  # another's, or notes
+        card = out.with_name(f"{out.name}.md")
     in_torch = use_in_torch(metadata, out.name, code)
     write_text(card, model_card(config, results, metadata, out.name, in_torch))
     print(f"{out}: {len(tensors)} of {len(jax.tree.leaves(variables))} tensors, of step {step}")

@@ -63,10 +63,7 @@ def test_export_and_load(tmp_path, tiny_encoder, capsys):
     printed = capsys.readouterr().out
     assert "7 of 7 tensors, of step 7" in printed
     assert "features differ by 0.0e+00" in printed
-    assert sorted(p.name for p in out.parent.iterdir()) == [
-        "tiny.safetensors",
-        "tiny.safetensors.md",
-    ]
+    assert sorted(p.name for p in out.parent.iterdir()) == ["tiny.md", "tiny.safetensors"]
     encoder = load_encoder(out)
     pixels = normalize(jnp.asarray(IMAGES, jnp.float32) / 255, "imagenet")
     expected = tiny_encoder.apply(variables, pixels, train=False)
@@ -97,7 +94,7 @@ def test_torch_agrees_with_the_code_of_the_card(tmp_path, capsys, form, ending, 
         for pattern in (r"largest feature (\S+);", rf"in {form}, features differ by (\S+)")
     )
     assert difference <= 1e-5 * max(1, features)
-    card = out.with_name(f"{out.name}.md").read_text()
+    card = out.with_suffix(".md").read_text()
     code = re.search(r"In torch:\n\n```python\n(.*?)```", card, re.DOTALL)[1]
     assert "load_state_dict" in code
 
@@ -141,7 +138,7 @@ def test_the_card_has_results_of_the_same_step(tmp_path):
         entries.append(knn | {"results": {"top1": top1}, "protocol": {"k": k, "size": 32}})
     (tmp_path / "eval.json").write_text(json.dumps(entries))
     assert run_export(tmp_path, "flax", tmp_path / "a.safetensors") == 0
-    card = (tmp_path / "a.safetensors.md").read_text()
+    card = (tmp_path / "a.md").read_text()
     assert "| eval/a/knn_top1 | 70.0 % |" in card
     assert "| b/linear, seed 0: top1 | 25.0 % |" in card
     assert "| b/knn, k [200], seed 0: top1 | 68.8 % |\n" in card
@@ -177,9 +174,7 @@ def test_an_export_for_detectron2(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "100 of 100 tensors" in said
     assert "detectron2 has no encoder like this one: only jaxssl.load_encoder reads the" in said
-    assert (
-        "detectron2 has no encoder like this one: load it as" in (tmp_path / "a.pth.md").read_text()
-    )
+    assert "detectron2 has no encoder like this one: load it as" in (tmp_path / "a.md").read_text()
     saved = torch.load(out)
     assert saved.pop("matching_heuristics") is True
     expected = to_torch(variables, "detectron2")
@@ -197,15 +192,16 @@ def test_an_export_for_detectron2(tmp_path, capsys):
 
 def test_no_export_writes_over_the_card_of_another_or_a_page_of_the_user(tmp_path):
     make_run(tmp_path, "tiny")
-    (tmp_path / "a.md").write_text("notes")
-    for name in ("a.safetensors", "a.pth"):
+    (tmp_path / "b.md").write_text("notes")
+    for name in ("a.safetensors", "a.pth", "a.safetensors", "b.pth"):
         form = "flax" if name.endswith("safetensors") else "torchvision"
         assert run_export(tmp_path, form, tmp_path / name) == 0
     cards = {p.name: p.read_text().partition("\n")[0] for p in tmp_path.glob("*.md")}
     assert cards == {
-        "a.md": "notes",
-        "a.safetensors.md": "# a.safetensors",
+        "a.md": "# a.safetensors",
         "a.pth.md": "# a.pth",
+        "b.md": "notes",
+        "b.pth.md": "# b.pth",
     }
 
 
