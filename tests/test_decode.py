@@ -205,6 +205,36 @@ def test_the_orientation_of_a_heic_file_is_known_though_its_pixels_are_turned():
     assert left_to_turn(image, 6) == 1
 
 
+DAMAGED_EXIF = {  # each as the bytes after "Exif"
+    "no TIFF": b"garbage" * 4,
+    "zeros": bytes(40),
+    "cut short": b"MM\0*\0\0\0\x08",
+    "a word": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04top\0\0\0\0\0",
+    "no text": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x01" + bytes(8),
+    "a byte": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x07\0\0\0\x01\6" + bytes(7),
+}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+def test_an_image_of_damaged_exif_is_taken_as_it_is_stored(form, damage):
+    encoded = encode(rgb(), form, exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
+    image, size, orientation = decode_upright(encoded, "k", lambda size: size)
+    assert (image.shape, orientation) == ((6, 9, 3), 1)
+    assert size == read_size(encoded, "k") == (6, 9)
+
+
+def test_a_png_that_is_cut_short_is_broken_also_with_an_orientation_behind_its_pixels():
+    raw = b"Raw profile type exif\0\nexif\n0\nno numbers"
+    plain = encode(Image.fromarray(np.tile(PIXELS, (40, 40, 1))))
+    end = plain.index(b"IEND") - 4
+    damaged = plain[:end] + chunk(b"tEXt", raw) + plain[end:]
+    assert read_size(damaged, "k") == (240, 360)
+    with pytest.raises(BrokenImage, match="cannot be decoded"):
+        decode_image(damaged[: end // 2] + chunk(b"tEXt", raw), "k")
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", [0, 1, 3, 6, 9])
 def test_the_orientation_of_each_kind_of_file_is_told(form, orientation):

@@ -1,7 +1,5 @@
 """The EXIF orientation of image files, and how to turn what they store."""
 
-import functools
-
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
@@ -32,13 +30,17 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def file_orientation(image: Image.Image, encoded: bytes) -> int:
     """The EXIF orientation of the file of an image that was opened but not loaded, 1 to 8."""
-    exif = image.getexif
     if isinstance(image, PngImageFile):
-        # It would decode all pixels to see whether there is an orientation behind them.
+        # `getexif` would decode all pixels to see whether there is an orientation behind them.
         pixels = encoded.find(b"IDAT")
-        if all(encoded.find(name, pixels) < 0 for name in _EXIF_OF_PNG):
-            exif = functools.partial(Image.Image.getexif, image)
-    value = int(image.info.get(_TURNED_HEIF) or exif().get(_TAG, 1))
+        if any(encoded.find(name, pixels) >= 0 for name in _EXIF_OF_PNG):
+            image.load()
+    try:
+        exif = image.info.get(_TURNED_HEIF) or Image.Image.getexif(image).get(_TAG, 1)
+        value = int(exif)
+    # Its parser raises whatever it ran into. Viewers show an image of damaged EXIF as it is stored.
+    except Exception:
+        return 1
     return value if value in UPRIGHT else 1
 
 
