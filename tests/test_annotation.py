@@ -23,6 +23,7 @@ from jaxssl.data.records import Records, read_info
 from jaxssl.data.source import BrokenImage, Example
 from jaxssl.errors import UserError
 from mask_tools import export
+from mask_tools.regions import collect
 from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.proposals import Proposals
 
@@ -76,6 +77,17 @@ def test_masks_with_soft_edges_are_no_label_maps(tmp_path):
     blocks = np.kron(np.arange(20).reshape(4, 5) * 13, np.ones((5, 5))).astype(np.uint8)
     Image.fromarray(blocks).save(tmp_path / "1.png")
     assert Annotation(path=str(tmp_path)).opened().names == ("1.png",)
+
+
+def test_objects_of_a_class_are_told_apart_by_numbers_in_the_alpha_channel(tmp_path):
+    ids = np.zeros((40, 60, 4), np.uint8)
+    boxes = (0, 0, 10, 10), (0, 20, 10, 50), (20, 0, 40, 30)
+    for number, (y0, x0, y1, x1) in zip((1, 2, 254), boxes, strict=True):
+        ids[y0:y1, x0:x1] = (3, 0, 1, number)
+    save(tmp_path / "1.png", ids)
+    example = Example("1.jpg", np.zeros((40, 60, 3), np.uint8))
+    found = collect(Annotation(path=str(tmp_path))(example), (40, 60))
+    assert found.box.tolist() == [[*box] for box in boxes]
 
 
 def test_gray_in_three_channels_is_gray_and_red_is_a_color(tmp_path, labels, example):

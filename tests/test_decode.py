@@ -282,6 +282,22 @@ def test_transparent_pixels_of_a_label_map_are_none():
         assert decode.decode_label_map(encode(Image.fromarray(np.dstack(channels))), "k").all()
 
 
+def test_numbers_in_the_alpha_channel_of_a_label_map_are_kept_and_soft_edges_are_not():
+    ids = np.zeros((40, 60, 4), np.uint8)
+    ids[2:12, 2:12] = (3, 0, 0, 1)  # as BDD100K has them: class, attributes, number
+    ids[20:30, 5:25] = (3, 0, 0, 2)
+    soft = np.full_like(ids, (200, 10, 10, 0))
+    soft[10:30, 10:30, 3] = 255
+    soft[10, 10:30, 3] = soft[10:30, 10, 3] = 90
+    soft[29, 10:30, 3] = soft[10:30, 29, 3] = 140
+    for see_through in (ids, soft, np.where(ids[..., 3:], (3, 0, 0, 9), 0).astype(np.uint8)):
+        encoded = encode(Image.fromarray(see_through))
+        found = decode.decode_label_map(encoded, "k")
+        colors = see_through * (see_through[..., 3:] > 0)
+        np.testing.assert_array_equal(found, colors if see_through is ids else colors[..., :3])
+        assert decode.decode_label_map(encoded, "k", as_gray=True).shape == (40, 60)
+
+
 def test_a_label_map_with_a_palette_and_transparency_is_its_indices():
     labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
     encoded = encode(Image.fromarray(labels).convert("P").convert("PA"), "TIFF")

@@ -142,6 +142,15 @@ def camvid():
     save(np.where(MASK, 8, 11).astype(np.uint8), *names)
 
 
+def bdd100k():
+    numbers = np.zeros((*SIZE, 4), np.uint8)  # class, attributes, and of the object in two bytes
+    numbers[LABELS > 0, 0] = 3
+    numbers[..., 3] = LABELS
+    for part in ("train", "val"):
+        photos(f"bdd100k/images/10k/{part}/{part}-1.jpg")
+        save(numbers, f"bdd100k/labels/ins_seg/bitmasks/{part}/{part}-1.png")
+
+
 def davis():
     names = ("480p/bear/00000", "480p/bear/00001", "480p/camel/00000")
     photos(*(f"DAVIS/JPEGImages/{name}.jpg" for name in names))
@@ -179,6 +188,7 @@ def trees(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("trees"))
         for make in (coco_tree, exports_of_others, voc, cityscapes, ade20k, bsds, camvid, davis):
             make()
+        bdd100k()
         plain_folders()
         of_programs()
         yield
@@ -195,7 +205,7 @@ def test_layout(segmenter, options, capsys, tmp_path):
 
 
 def test_the_page_has_layouts_and_a_dry_run():
-    assert len(list(layouts())) == 25
+    assert len(list(layouts())) == 26
     (words,) = [words for words in commands(NAME) if "--dry-run" in words]
     assert words[:3] == ["python", "-m", "mask_tools.export"]
     assert export.main(words[3:]) == 0

@@ -108,10 +108,11 @@ def read_encoded(path: pathlib.Path, key: str) -> bytes:
 
 
 def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.ndarray:
-    """The values [h, w] or [h, w, 3] of a label map or mask, as they are in its file.
+    """The values [h, w], [h, w, 3] or [h, w, 4] of a label map or mask, as they are in its file.
 
-    Where some pixels are transparent these are 0. `as_gray` makes one channel of colors, also of a
-    palette's, as a palette of white and black is read anyway: white may come first in it.
+    Where some pixels are transparent these are 0. A fourth channel is there where it holds numbers.
+    `as_gray` makes one channel of colors, also of a palette's, as a palette of white and black is
+    read anyway: white may come first in it.
     """
 
     def read(image: Image.Image) -> np.ndarray:
@@ -119,11 +120,13 @@ def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.n
         _check_one_map(image)
         visible = None
         if image.mode in ("RGBA", "LA", "PA"):
-            visible = np.asarray(image.getchannel("A")) > 0
-            image = image.convert(image.mode[:-1])
+            alpha = np.asarray(image.getchannel("A"))
+            visible = alpha > 0
+            if as_gray or image.mode != "RGBA" or not _holds_numbers(alpha):
+                image = image.convert(image.mode[:-1])
         if image.mode == "P" and (as_gray or _white_is_first(image)):
             image = image.convert("RGB").convert("L")
-        if len(image.getbands()) > 1:  # CMYK, say
+        if image.mode not in ("RGB", "RGBA") and len(image.getbands()) > 1:  # CMYK, say
             image = image.convert("RGB")
         values = np.asarray(image.convert("L") if as_gray and image.mode == "RGB" else image)
         if visible is None or not visible.any():
@@ -131,6 +134,18 @@ def decode_label_map(encoded: bytes, key: str, *, as_gray: bool = False) -> np.n
         return values * (visible if values.ndim == 2 else visible[..., None])
 
     return _open(encoded, key, read)
+
+
+def _holds_numbers(alpha: np.ndarray) -> bool:
+    """Whether an alpha channel holds numbers of objects, as in BDD100K's files, not soft edges.
+
+    Of pixels that are neither clear nor opaque most are then like those above and to the left.
+    """
+    own = alpha[1:, 1:]
+    between = (own > 0) & (own < 255)
+    alike = (own == alpha[:-1, 1:]) & (own == alpha[1:, :-1])
+    is_flat = 2 * (between & alike).sum() > between.sum()
+    return bool(is_flat and len(np.unique(alpha[alpha > 0])) > 1)  # one number tells nothing apart
 
 
 def _check_one_map(image: Image.Image) -> None:

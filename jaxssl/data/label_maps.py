@@ -268,11 +268,12 @@ def void_of(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def read_label_map(path: pathlib.Path, key: str, *, ids: bool = False) -> np.ndarray:
-    """The label map i32[h, w] in a file, of the image `key`; `BrokenImage` if it is none.
+    """The label map of integers [h, w] in a file, of an image `key`; `BrokenImage` if it is none.
 
-    The channels of a color file count as one number, red lowest. With `ids` that is what they are,
-    as in COCO's panoptic files; else three equal channels are a gray file's one, and red is none of
-    the values that stand for no class.
+    The channels of a color file count as one number, red lowest, and alpha highest if it holds
+    numbers, as in BDD100K's. With `ids` that is what they are, as in COCO's panoptic files; else
+    three equal channels are a gray file's one, and red is none of the values that stand for no
+    class.
     """
     values = decode_label_map(read_encoded(path, key), f"{key}: {path}")
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
@@ -284,5 +285,5 @@ def read_label_map(path: pathlib.Path, key: str, *, ids: bool = False) -> np.nda
         return whole
     if not ids and (whole == whole[..., :1]).all():
         return whole[..., 0]
-    numbers = whole @ np.array([1, 256, 65536], np.int32)
+    numbers = whole @ 256 ** np.arange(whole.shape[-1])
     return numbers if ids else np.where(numbers == VOID, VOID + 2**24, numbers)
