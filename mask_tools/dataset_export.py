@@ -131,6 +131,8 @@ def segment_dataset(
     if not is_plain_name(split) or not split.isprintable() or set("*?[].") & set(split):
         raise UserError(f"--split {split!r}: give a plain name, such as train")
     check_fraction("--max-broken", max_broken)
+    if max_side is not None and not (isinstance(max_side, int) and max_side > 0):
+        raise UserError(f"--max-side {max_side!r}: give a whole number of pixels above 0, or None")
     opened, matched = open_matched(
         source, segmenter, part, unannotated=unannotated, min_matched=min_matched
     )

@@ -36,6 +36,15 @@ def open_matched(
       UserError: the source cannot be opened or has no regions to keep, or annotations do not match.
     """
     check_fraction("--min-matched", min_matched)
+    if segmenter is not None and (
+        isinstance(segmenter, type) or not isinstance(segmenter, Segmenter)
+    ):
+        raise UserError(
+            f"segmenter {segmenter!r}: give one such as mask_tools.Felzenszwalb(scale=(500,)), or "
+            "None to keep the regions of the source"
+        )
+    if unannotated not in ("skip", "error"):
+        raise UserError(f"--unannotated {unannotated!r}: give skip or error")
     opened = open_source(source, None if part == "all" else part)
     if segmenter is None and not opened.has_regions:
         choices = " or ".join(SEGMENTERS)

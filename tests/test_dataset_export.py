@@ -30,6 +30,37 @@ class Buggy(mask_tools.Grid):
         return super().__call__(example)
 
 
+MISTAKES = {
+    "segmenter='fh'": "segmenter 'fh': give one such as mask_tools.Felzenszwalb(",
+    "segmenter=mask_tools.Grid": "give one such as mask_tools.Felzenszwalb(",
+    "segmenter=lambda example: []": "give one such as mask_tools.Felzenszwalb(",
+    "max_side=0": "--max-side 0: give a whole number of pixels above 0, or None",
+    "max_side=-5": "--max-side -5: give",
+    "max_side='32'": "--max-side '32': give",
+    "unannotated='errors'": "--unannotated 'errors': give skip or error",
+    "source=None": "a source is a text such as folder:photos, not None",
+    "source=b'scenes:3'": "a source is a text such as folder:photos, not b'scenes:3'",
+}
+
+
+def test_arguments_of_another_kind_are_refused(tmp_path):
+    calls = [
+        "try: mask_tools.segment_dataset(**{'source': 'scenes:3', 'segmenter': mask_tools.Grid(), "
+        f"'out': 'out', 'workers': 1}} | dict({given}))\n"
+        "except UserError as error: print(error)"
+        for given in MISTAKES
+    ]  # in another process, in which nothing else looks at their types
+    program = "\n".join(["import mask_tools", "from jaxssl.errors import UserError", *calls])
+    command, root = [sys.executable, "-c", program], os.path.dirname(os.path.dirname(__file__))
+    env = os.environ | {"PYTHONPATH": root}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for line, message in zip(lines, MISTAKES.values(), strict=True):
+        assert message in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_call_writes_what_the_command_writes(tmp_path):
     words = ["--source", "scenes:10", "--segmenter", "grid", "--rows", "2", "--shards", "3"]
     assert export.main([*words, "--out", str(tmp_path / "command"), "--workers", "0"]) == 0

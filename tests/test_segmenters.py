@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from jaxssl.errors import UserError
 from mask_tools.export import _parse, _take_segmenter
 from mask_tools.regions import collect
 from mask_tools.segmenters import SEGMENTERS
+from mask_tools.segmenters.annotation import Annotation
 from mask_tools.segmenters.felzenszwalb import Felzenszwalb
 from mask_tools.segmenters.grid import Grid
+from mask_tools.segmenters.network import Network
+from mask_tools.segmenters.proposals import Proposals
 
 
 def blocks(rows, cols, side):
@@ -95,12 +99,18 @@ def test_fh_minimum_size_is_the_scale_unless_given():
         (lambda: Felzenszwalb(scale=(math.inf,)), "scales must be above 0"),
         (lambda: Felzenszwalb(min_size=(20.5,)), "sizes whole numbers from 1 on"),
         (lambda: Felzenszwalb(min_size=(math.nan,)), "sizes whole numbers from 1 on"),
-        (lambda: Felzenszwalb(sigma=math.nan), "sigma not negative"),
+        (lambda: Felzenszwalb(sigma=-1.0), "sigma not negative"),
+        (lambda: Felzenszwalb(sigma=math.nan), "--sigma nan: give a finite number"),
+        (lambda: Proposals(".", min_score=math.nan), "--min-score nan: give a finite number"),
+        (lambda: Proposals(".", min_score=math.inf), "--min-score inf: give a finite number"),
+        (lambda: Annotation(path=".", ignore=(0, math.nan)), "--ignore (0, nan): give whole"),
+        (lambda: Annotation(path=".", ignore=(0.5,)), "--ignore (0.5,): give whole numbers"),
+        (lambda: Network(pred_iou_thresh=math.nan), "--pred-iou-thresh nan: give a finite number"),
         (lambda: Felzenszwalb(scale=(1, 2), min_size=(1,)), "2 scales and 1 minimum sizes"),
     ],
 )
 def test_bad_parameters_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         make()
 
 

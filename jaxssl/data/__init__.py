@@ -50,6 +50,8 @@ def open_source(spec: str | os.PathLike[str], part: str | None = None, *, seed: 
     Raises:
       UserError: there is no such source, or nothing in it.
     """
+    if not isinstance(spec, str | os.PathLike):
+        raise UserError(f"a source is a text such as folder:photos, not {spec!r}")
     spec = os.fspath(spec)
     scheme, _, rest = spec.partition(":")
     if scheme == "records" and rest:

@@ -25,6 +25,7 @@ from mask_tools.mask_reader import fit, flat_pixels, looks_soft, stored_frame, t
 from mask_tools.mat_files import read_mat
 from mask_tools.matching import Opened
 from mask_tools.regions import Region, from_labels
+from mask_tools.segmenters.fields import take_fields
 
 # The values of a label map that are no region, unless --ignore says others: background and void.
 IGNORED = {
@@ -80,6 +81,7 @@ class Annotation:
     boxes: bool = False
 
     def __post_init__(self) -> None:
+        take_fields(self)
         if self.format not in IGNORED:
             raise UserError(
                 f"no annotation format {self.format!r}; choose --format {', '.join(IGNORED)}"
@@ -94,6 +96,8 @@ class Annotation:
         ):
             if getattr(self, option) and not applies:
                 raise UserError(f"--format {self.format} has no use for --{option}; leave it out")
+        if not all(float(value).is_integer() for value in self.ignore):
+            raise UserError(f"--ignore {self.ignore}: give whole numbers, the values of label maps")
         if self.format == "source":
             return
         if not self.path or not (path.is_file() if is_json else path.is_dir()):

@@ -14,6 +14,7 @@ from skimage.segmentation import felzenszwalb
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels
+from mask_tools.segmenters.fields import take_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Felzenszwalb:
     sigma: float = 0.8
 
     def __post_init__(self) -> None:
+        take_fields(self)
         known = self.scale and all(0 < number < math.inf for number in self.scale)
         sizes = self.min_size or (tuple(round(scale) for scale in self.scale) if known else ())
         whole = all(size >= 1 and float(size).is_integer() for size in sizes)

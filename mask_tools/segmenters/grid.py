@@ -8,6 +8,7 @@ import numpy as np
 from jaxssl.data.source import Example
 from jaxssl.errors import UserError
 from mask_tools.regions import Region, from_labels
+from mask_tools.segmenters.fields import take_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Grid:
     cols: int = 5
 
     def __post_init__(self) -> None:
+        take_fields(self)
         if self.rows < 1 or self.cols < 1:
             raise UserError(f"a grid of {self.rows} x {self.cols} cells: give at least 1 x 1")
 

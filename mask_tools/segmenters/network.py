@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxssl.errors import UserError
+from mask_tools.segmenters.fields import take_fields
 
 _PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
@@ -31,6 +32,7 @@ class Network:
     crop_n_points_downscale_factor: int = 1
 
     def __post_init__(self) -> None:
+        take_fields(self)
         if self.precision not in _PRECISIONS:
             raise UserError(f"--precision {self.precision}: choose {', '.join(_PRECISIONS)}")
         if min(self.points_per_side, self.points_per_batch) < 1:

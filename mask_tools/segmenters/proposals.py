@@ -15,6 +15,7 @@ from mask_tools.mask_files import open_files
 from mask_tools.mask_reader import fit, stored_frame, take_boxes
 from mask_tools.matching import Opened
 from mask_tools.regions import Region
+from mask_tools.segmenters.fields import take_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Proposals:
     boxes: bool = False
 
     def __post_init__(self) -> None:
+        take_fields(self)
         if not self.path or not pathlib.Path(self.path).exists():
             raise UserError(
                 f"--path {self.path or '(none)'} is neither COCO results, a table of boxes nor a "
