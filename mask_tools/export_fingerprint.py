@@ -68,9 +68,16 @@ def _files(path: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
 
 
 def flatten(segmenter: Mapping[str, Any]) -> Settings:
-    """The settings that an entry of `info.json` on a segmenter stands for."""
+    """The settings that an entry of `info.json` on a segmenter stands for.
+
+    One of an earlier version has the defaults of the parameters that there are since.
+    """
     others = ("max_side", *(f"{name}_sha256" for name in (*_FILES, "model", "model_config")))
-    parameters = {n: value for n, value in segmenter["parameters"].items() if n not in _FREE}
+    kind = SEGMENTERS.get(segmenter["name"])
+    fields = dataclasses.fields(kind) if kind else ()
+    defaults = json.loads(json.dumps({field.name: field.default for field in fields}))
+    given = (defaults | segmenter["parameters"]).items()
+    parameters = {name: value for name, value in given if name not in _FREE}
     settings = {"segmenter": segmenter["name"]} | {name: segmenter.get(name) for name in others}
     return settings | parameters
 

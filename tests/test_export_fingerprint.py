@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -293,3 +294,27 @@ def test_annotations_that_change_while_an_export_is_made(made, monkeypatch, tmp_
     with pytest.raises(UserError, match="have changed while .*out was made of them"):
         run()
     assert not (tmp_path / "out/info.json").exists()
+
+
+def test_an_option_that_an_earlier_version_did_not_have_is_another_than_its_default(tmp_path):
+    for name in ("1", "2"):
+        save(tmp_path / f"images/{name}.png", LABELS * 99)
+        save(tmp_path / f"maps/{name}.png", LABELS)
+
+    def run(**options):
+        segmenter = mask_tools.Annotation(path=f"{tmp_path}/maps", **options)
+        source = f"folder:{tmp_path}/images"
+        return mask_tools.segment_dataset(source, segmenter, tmp_path / "out", workers=0)
+
+    run()
+    path = tmp_path / "out/info.json"
+    info = json.loads(path.read_text())
+    del info["segmenter"]["parameters"]["components"], info["segmenter"]["parameters"]["ignore"]
+    path.write_text(json.dumps(info))
+    assert "nothing to do" in str(run())
+    for other, said in (
+        ({"components": True}, "components (False"),
+        ({"ignore": (1,)}, "ignore ("),
+    ):
+        with pytest.raises(UserError, match=f"another {re.escape(said)}"):
+            run(**other)
