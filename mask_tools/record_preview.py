@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jaxssl.data.loading import pick
 from jaxssl.data.record_codec import decode_example
-from jaxssl.data.records import ShardInfo
+from jaxssl.data.records import ShardInfo, read_record
 from jaxssl.data.rle import decode_mask
 from jaxssl.data.source import Example, Regions
-from jaxssl.data.tfrecord import read, scan
+from jaxssl.data.tfrecord import scan
 from mask_tools.region_report import describe_split, open_split
 from mask_tools.region_statistics import MIN_AREA
 
@@ -105,7 +105,7 @@ def _spaced(folder: pathlib.Path, shards: Sequence[ShardInfo], wanted: int) -> I
         number = np.searchsorted(ends, index, side="right")
         path = folder / shards[number].file
         offset, length = scan(path)[index - ends[number]].tolist()
-        yield decode_example(read(path, offset, length))
+        yield read_record(path, offset, length, decode_example)
 
 
 class FramedView(NamedTuple):

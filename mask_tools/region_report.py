@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from jaxssl.data.record_codec import decode_example, read_key
-from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info
+from jaxssl.data.records import Info, ShardInfo, describe_shard, read_info, read_records
 from jaxssl.data.rle import mask_areas, mask_boxes
 from jaxssl.data.source import BrokenImage, Example, Regions
-from jaxssl.data.tfrecord import read_all
 from jaxssl.errors import UserError
 from jaxssl.progress import Progress
 from jaxssl.terminal import format_table
@@ -167,14 +166,14 @@ def _read(folder: pathlib.Path, shards: Sequence[ShardInfo], verify: bool) -> It
                     f"{folder / shard.file} is not as info.json says; repeat the export"
                 )
     for shard in shards:
-        for example in map(decode_example, read_all(folder / shard.file)):
+        for example in read_records(folder / shard.file, decode_example):
             if verify and example.regions and (wrong := _find_wrong(example.regions)):
                 raise UserError(f"{folder}: {example.key}: {wrong}; repeat the export")
             yield example
 
 
 def _read_keys(folder: pathlib.Path, shards: Sequence[ShardInfo]) -> list[str]:
-    return [read_key(data) for shard in shards for data in read_all(folder / shard.file)]
+    return [key for shard in shards for key in read_records(folder / shard.file, read_key)]
 
 
 def _find_wrong(regions: Regions) -> str | None:

@@ -1,10 +1,13 @@
 """The command mask_tools.inspect."""
 
+import numpy as np
 import pytest
 from PIL import Image
 from small_export import make_photos, run_export, the_error
 
-from mask_tools import export, inspect
+from jaxssl.data import tfrecord
+from jaxssl.errors import UserError
+from mask_tools import draw_preview, export, inspect
 from mask_tools.region_report import inspect_regions
 
 
@@ -39,6 +42,36 @@ def test_inspect_counts_and_draws(tmp_path, photos, capsys):
     assert "300 to 1,000            8 ██" in text
     with Image.open(picture) as image:
         assert image.width > 900
+
+
+def _rewrite(folder, damage):
+    """Changes the second record of a file; `info.json` has its new length."""
+    (file,) = folder.glob("*.tfrecord")
+    records = [tfrecord.decode_features(data) for data in tfrecord.read_all(file)]
+    damage(records[1])
+    data = [tfrecord.frame(tfrecord.encode_features(record)) for record in records]
+    before, now = file.stat().st_size, sum(map(len, data))
+    file.write_bytes(b"".join(data))
+    info = folder / "info.json"
+    info.write_text(info.read_text().replace(f'"bytes": {before}', f'"bytes": {now}'))
+    return f"{file}: the record at byte {len(data[0]) + 12}"
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "message"),
+    [
+        ("label", np.zeros(0, int), "its label holds something else"),
+        ("regions/box", np.full(16, 999.0), "is empty or not in the image"),
+        ("regions/rle", [b"zz"] * 4, "its run lengths are damaged"),
+    ],
+)
+def test_a_record_that_is_not_as_it_should_be_is_named(tmp_path, feature, values, message):
+    run_export(tmp_path / "out", "scenes:3", "grid", "--rows", 2, "--cols", 2, "--workers", 0)
+    where = _rewrite(tmp_path / "out", lambda record: record.update({feature: values}))
+    for look in (inspect_regions, draw_preview):
+        with pytest.raises(UserError, match=message) as refused:
+            look(tmp_path / "out")
+        assert where in str(refused.value)
 
 
 def test_parameters_that_are_zero_are_named(tmp_path, photos):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
@@ -98,14 +98,35 @@ def describe_shard(path: str | os.PathLike[str]) -> ShardInfo:
     """Reads and checks a whole file of records; `UserError` if it is damaged or cut short."""
     path = pathlib.Path(path)
     count = max_objects = max_regions = 0
-    for data in tfrecord.read_all(path):
-        objects = tfrecord.decode_features(data).get("regions/object", ())
+    for features in read_records(path, tfrecord.decode_features):
+        objects = features.get("regions/object", ())
         count += 1
         max_objects = max(max_objects, len(np.unique(np.asarray(objects))))
         max_regions = max(max_regions, len(objects))
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ShardInfo(path.name, count, path.stat().st_size, sha256, max_objects, max_regions)
+
+
+def read_records(path: pathlib.Path, decode: Callable[[bytes], T]) -> Iterator[T]:
+    """What a function makes of each record of a file, in order; see `read_record`."""
+    for offset, length in tfrecord.scan(path).tolist():
+        yield read_record(path, offset, length, decode)
+
+
+def read_record(path: pathlib.Path, offset: int, length: int, decode: Callable[[bytes], T]) -> T:
+    """What a function makes of the record of a file that `scan` found there.
+
+    A `UserError` of it names the file and the place; a `BrokenImage` is one still, and names it.
+    """
+    data = tfrecord.read(path, offset, length)
+    try:
+        return decode(data)
+    except BrokenImage as error:
+        raise BrokenImage(f"{path}: {error}") from error
+    except UserError as error:
+        where = f"{path}: the record at byte {offset}"
+        raise damage_of(where, error, "export or copy the file again") from error
 
 
 class _Version(TypedDict):
@@ -228,17 +249,8 @@ class Records:
         return self._fingerprint
 
     def _read(self, index: int, decode: Callable[[bytes], T]) -> T:
-        """Decodes a record by a function; a `UserError` names its file, a `BrokenImage` passes."""
         shard, offset, length = self._extent[index].tolist()
-        path = self._paths[shard]
-        data = tfrecord.read(path, offset, length)
-        try:
-            return decode(data)
-        except BrokenImage as error:
-            raise BrokenImage(f"{path}: {error}") from error
-        except UserError as error:
-            where = f"{path}: the record at byte {offset}"
-            raise damage_of(where, error, "export or copy the file again") from error
+        return read_record(self._paths[shard], offset, length, decode)
 
 
 def _scan_shard(path: pathlib.Path, shard: ShardInfo) -> np.ndarray:
