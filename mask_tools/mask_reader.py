@@ -40,7 +40,8 @@ def read_entry(entry: Any, size: Size, name: str) -> list[Region]:
     try:
         if not isinstance(entry, Mapping):
             raise UserError("is no annotation")
-        given = next((entry[key] for key in _SEGMENTATION if entry.get(key)), None)
+        masks = (entry.get(key) for key in _SEGMENTATION)
+        given = next((mask for mask in masks if mask and mask != [[]]), None)
         if given is None:
             given, fault = _outline(entry.get("bbox")), BOX_ONLY
         score = next((entry[key] for key in SCORES if entry.get(key) is not None), None)

@@ -19,7 +19,8 @@ def read_voc(path: pathlib.Path, size: Size) -> list[Region]:
     """
     with naming_damage(path, "copy it again, or save it in Pascal VOC's format"):
         root = ElementTree.parse(path).getroot()
-        height, width = (int(root.findtext(f"size/{side}") or 0) for side in ("height", "width"))
+        texts = (root.findtext(f"size/{side}") for side in ("height", "width"))
+        height, width = (int(float(text or 0)) for text in texts)
     size = (height, width) if height > 0 and width > 0 else size
     found = []
     for number, item in enumerate(root.iter("object")):

@@ -97,7 +97,8 @@ def test_rectangles_of_labelme_and_of_voc_are_boxes_alone(tmp_path):
     content = json.dumps({"shapes": [shape, broken], "imageHeight": 10, "imageWidth": 20})
     boxes = "<bndbox><xmin>9</xmin><ymin>4</ymin><xmax>12</xmax><ymax>7.0</ymax></bndbox>"
     damaged = "<object><bndbox><xmin>x</xmin></bndbox></object>"
-    voc = f"<annotation><size/><object><name>a</name>{boxes}</object>{damaged}</annotation>"
+    size = "<size><width>20.0</width><height>10</height></size>"
+    voc = f"<annotation>{size}<object><name>a</name>{boxes}</object>{damaged}</annotation>"
     for folder, name, text in (("labelme", "7.json", content), ("voc", "7.xml", voc)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(text)

@@ -60,6 +60,9 @@ def test_a_mask_in_every_form(given):
 def test_a_box_alone_is_a_fault_unless_it_is_taken():
     (region,) = read_entry({"bbox": [1, 2, 4, 3], "score": 0.5}, SIZE, "a")
     assert region.fault == "has no mask, a box only"
+    for nothing in ([], [[]], {}, None, ""):
+        entry = {"bbox": [1, 2, 4, 3], "score": 0.5, "segmentation": nothing}
+        assert read_entry(entry, SIZE, "a") == [region]
     crowd = Region(b"", SIZE, fault="is a crowd (iscrowd)")
     taken, other = take_boxes([region, crowd])
     rectangle = np.zeros(SIZE, bool)
