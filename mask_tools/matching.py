@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from jaxssl.data.name_matching import Matches, NameIndex, describe_mismatch
+from jaxssl.data.orientation import SIDEWAYS
 from jaxssl.data.source import Example, Source, keys_of
 from jaxssl.errors import UserError
 from mask_tools.coco_json import CocoFile
@@ -18,6 +19,7 @@ from mask_tools.mask_files import MaskFiles
 from mask_tools.mask_reader import BOX_ONLY
 from mask_tools.regions import Region
 
+_UPRIGHT = "annotations taken as upright"
 _VANISHED = "covers no pixel once --max-side shrinks its image"
 MIN_MATCHED = 0.5  # fraction of the images, or of what annotations there are if those are fewer
 
@@ -86,6 +88,7 @@ class Faults:
     count: dict[str, int] = dataclasses.field(default_factory=dict)  # by why
     first: dict[str, str] = dataclasses.field(default_factory=dict)  # its name and its image's
     empty_images: int = 0  # that have annotations, none of which is a region
+    upright: int = 0  # images whose annotations are taken as upright; see `Matched`
 
     @classmethod
     def of(cls, found: Sequence[Region], key: str) -> "Faults":
@@ -108,6 +111,7 @@ class Faults:
             self.count[fault] = self.count.get(fault, 0) + count
         self.first = other.first | self.first
         self.empty_images += other.empty_images
+        self.upright += other.upright
 
     def __str__(self) -> str:
         return "; ".join(
@@ -127,6 +131,11 @@ class Faults:
         texts = {f"{what} left out": str(self)} if self.count else {}
         if self.empty_images:
             texts["images left without a region"] = f"{self.empty_images}"
+        if self.upright:
+            texts[_UPRIGHT] = (
+                f"of {self.upright} images that EXIF turns; first: {self.first[_UPRIGHT]}; if they "
+                "are of the images as stored, give --stored, with another --out"
+            )
         return texts
 
 
@@ -134,7 +143,8 @@ class Faults:
 class Matched:
     """A segmenter that reads the annotations that were found for each image; counts their faults.
 
-    An image of which all are at fault stays, without a region.
+    An image of which all are at fault stays, without a region. Where EXIF turns an image and leaves
+    its size, that does not tell whether its annotations are of the image as stored.
     """
 
     segmenter: Annotated
@@ -149,8 +159,15 @@ class Matched:
         else:
             number = self.numbers.get(example.key)
             found = [] if number is None else self.segmenter.read(number, example)
+            if self._is_guessed(found, example):
+                self.faults.add(Faults(first={_UPRIGHT: example.key}, upright=1))
         self.faults.add(Faults.of(found, example.key))
         return found
+
+    def _is_guessed(self, found: Sequence[Region], example: Example) -> bool:
+        keeps_size = example.orientation < SIDEWAYS[0] or example.size[0] == example.size[1]
+        is_said = example.orientation == 1 or getattr(self.segmenter, "stored", True)
+        return keeps_size and not is_said and not all(region.fault for region in found)
 
 
 def match_names(keys: Sequence[str], opened: Opened) -> Matches:

@@ -248,6 +248,21 @@ def test_masks_may_lie_beside_their_images(tmp_path, mask, ending):
     assert areas == {f"1.{ending}": [2], f"2.{ending}": [4]}
 
 
+@pytest.mark.parametrize("command", [(), ("--dry-run",)])
+def test_that_annotations_are_taken_as_upright_is_said(tmp_path, photos, capsys, command):
+    exif = Image.Exif()
+    for name, exif[0x0112] in (("a/1", 3), ("a/2", 6), ("b/3", 2)):  # of 2 the size tells
+        Image.fromarray(np.full((6, 8, 3), 99, np.uint8)).save(photos / f"{name}.jpg", exif=exif)
+    write_coco(tmp_path / "c.json", [(1, [SQUARE[0]]), (2, [SQUARE[0]]), (4, [SQUARE[0]])])
+    options = ("--segmenter", "annotation", "--format", "coco", "--path", f"{tmp_path}/c.json")
+    assert run(photos, *options, *command) == 0
+    said = "annotations taken as upright"
+    line = next(text for text in capsys.readouterr().out.splitlines() if said in text)
+    assert "of 1 images that EXIF turns; first: a/1.jpg; if they are of the images as sto" in line
+    assert run(photos, *options, *command, "--stored", "--out", str(tmp_path / "stored")) == 0
+    assert said not in capsys.readouterr().out
+
+
 def test_numbers_that_may_be_a_part_of_the_images_name_are_refused(tmp_path, photos, capsys):
     (photos / "b" / "4.jpg").rename(photos / "b" / "3_1.jpg")
     (tmp_path / "m").mkdir()
