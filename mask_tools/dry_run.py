@@ -17,6 +17,7 @@ from mask_tools.matching import (
     Faults,
     Matched,
     MatchReport,
+    check_fraction,
 )
 from mask_tools.region_statistics import Spread
 from mask_tools.segmenters import Segmenter
@@ -40,8 +41,9 @@ class DryRun:
     def check(self, min_matched: float, max_broken: float) -> str:
         """A warning if an export of images like those that were tried stops, "" if it does not.
 
-        `UserError` if these are all images.
+        `UserError` if these are all images, or `max_broken` is no fraction.
         """
+        check_fraction("--max-broken", max_broken)
         reason, empty = "", self.faults.empty_images
         expected = len(self.broken) * self.images // max(1, self.tried)  # of all images
         if too_many(expected, self.images, max_broken):

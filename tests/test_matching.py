@@ -210,6 +210,8 @@ def test_a_dry_run_tries_label_maps_of_the_source(tmp_path, photos, capsys):
         ("--format coco --path {}/a.json --split ../x", "--split '../x': give a plain name"),
         ("--format coco --path {}/a.json --split a/b", "--split 'a/b': give a plain name"),
         ("--format coco --path {}/a.json --split x*", "--split 'x[*]': give a plain name"),
+        ("--format coco --path {}/a.json --max-broken nan", "--max-broken nan: give a fraction"),
+        ("--format coco --path {}/a.json --max-broken 7 --dry-run", "--max-broken 7: give a frac"),
         ("--format coco --path {}/a.json --split=", "--split '': give a plain name"),
     ],
 )
