@@ -75,7 +75,8 @@ def flatten(segmenter: Mapping[str, Any]) -> Settings:
     others = ("max_side", *(f"{name}_sha256" for name in (*_FILES, "model", "model_config")))
     kind = SEGMENTERS.get(segmenter["name"])
     fields = dataclasses.fields(kind) if kind else ()
-    defaults = json.loads(json.dumps({field.name: field.default for field in fields}))
+    plain = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    defaults = json.loads(json.dumps(plain))
     given = (defaults | segmenter["parameters"]).items()
     parameters = {name: value for name, value in given if name not in _FREE}
     settings = {"segmenter": segmenter["name"]} | {name: segmenter.get(name) for name in others}
