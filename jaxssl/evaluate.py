@@ -5,7 +5,6 @@ import dataclasses
 import io
 import pathlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -25,7 +24,8 @@ from jaxssl.evaluation.comparison import (
 )
 from jaxssl.evaluation.run import EvalRecord, plan, run_tasks
 from jaxssl.evaluation.shown import show
-from jaxssl.files import atomic_write
+from jaxssl.files import atomic_write, check_writable
+from jaxssl.image.augment import NORMALIZE
 from jaxssl.pretrained.encoder import Encoder, load_encoder
 from jaxssl.reporting.published import anchors
 from jaxssl.training.results import (
@@ -147,6 +147,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="PREFIX",
         help="of the names of its weights, in a file of several networks",
     )
+    parser.add_argument(
+        "--encoder-normalize",
+        default="",
+        choices=NORMALIZE,
+        help="of the images of another project's weights (default: imagenet)",
+    )
     for flag, options in FLAGS.items():
         parser.add_argument(flag, **options)
     return parser.parse_args(argv)
@@ -155,10 +161,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def load_subject(args: argparse.Namespace) -> tuple[ConfigDict, Encoder | None]:
     """The config by which to evaluate; and the encoder, if it is of a file."""
     loaded = None
-    if args.workdir and (args.encoder_name or args.encoder_prefix):
-        raise UserError("--encoder-name and --encoder-prefix are of --encoder, not of --workdir")
+    told = {key: getattr(args, f"encoder_{key}") for key in ("name", "prefix", "normalize")}
+    if args.workdir and (given := [key for key, value in told.items() if value]):
+        raise UserError(f"--encoder-{given[0]} is of --encoder, not of --workdir; leave it out")
     if args.encoder:  # the default config, with images as the encoder takes them
-        loaded = load_encoder(args.encoder, args.encoder_name, prefix=args.encoder_prefix)
+        loaded = load_encoder(args.encoder, **told)
         config = base()
         config.views.size, config.views.normalize = loaded.size, loaded.normalization
     else:
@@ -180,19 +187,6 @@ def restore(
     else:
         encoder, step = restore_encoder(config, args.workdir, sharding.make_mesh())
     return dataclasses.replace(encoder, batch_size=config.eval.batch_size, show=True), step
-
-
-def check_writable(path: pathlib.Path) -> None:
-    """Raises `UserError` if no file can be made at `path`: before the work, not after it."""
-    if path.is_dir():
-        raise UserError(f"results go to a file and {path} is a folder; give --out FILE")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"no results can be saved in {path.parent}: {error.strerror}; give --out FILE"
-        ) from error
 
 
 def run(args: argparse.Namespace, path: pathlib.Path) -> None:

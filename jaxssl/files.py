@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import IO, BinaryIO
 
+from jaxssl.errors import UserError
+
 _TRIES, _WAIT = 50, 0.1  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRITE_ERRORS = (*_FULL, errno.EIO)  # others are not the file's
@@ -79,6 +81,19 @@ def temporary_file(size: int = 0) -> Iterator[IO[bytes]]:
 def is_full(error: OSError) -> bool:
     """Whether a write failed for want of space on the disk, or in the user's quota."""
     return error.errno in _FULL
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Raises `UserError` if no results can be saved at `path`: before the work, not after it."""
+    if path.is_dir():
+        raise UserError(f"results go to a file and {path} is a folder; give --out FILE")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"no results can be saved in {path.parent}: {error.strerror}; give --out FILE"
+        ) from error
 
 
 def _opened_alone(aside: pathlib.Path, path: pathlib.Path) -> BinaryIO:

@@ -205,6 +205,15 @@ def test_no_export_writes_over_the_card_of_another_or_a_page_of_the_user(tmp_pat
     }
 
 
+def test_the_normalization_that_an_export_says_is_kept(tmp_path):
+    make_run(tmp_path, "tiny")
+    path = tmp_path / "a.safetensors"
+    assert run_export(tmp_path, "flax", path) == 0
+    assert load_encoder(path, normalize="imagenet").normalization == "imagenet"
+    with pytest.raises(UserError, match="says that images are normalized by imagenet, not half"):
+        load_encoder(path, normalize="half")
+
+
 def test_exports_from_python(tmp_path):
     make_run(tmp_path, "tiny")
     encoder = jaxssl.export_encoder(str(tmp_path), "flax", str(tmp_path / "a.safetensors"))
@@ -341,6 +350,30 @@ def test_the_small_network_of_moco_v3_has_its_own_heads(tmp_path, monkeypatch, c
         assert is_other == (name == "vit_small")
 
 
+def test_images_are_normalized_as_the_weights_of_others_want(tmp_path, monkeypatch):
+    """Those of Google's Vision Transformers: from -1 to 1."""
+    network = ViT(dim=48, depth=1, heads=3, patch=8, image_size=32)
+    known = {"vit_small": functools.partial(ViT, dim=48, depth=1, heads=3)}
+    monkeypatch.setitem(KNOWN, "encoder", known)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda s: rng.normal(0, 0.1, s.shape).astype(np.float32), variable_shapes(network, 32)
+    )
+    path = tmp_path / "vit.npz"
+    np.savez(path, **to_torch(variables))
+    images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
+    encoder = load_encoder(path, "vit_small", normalize="half")
+    pixels = jnp.asarray(images / np.float32(127.5) - 1)
+    expected = encoder.network.apply(variables, pixels, train=False)
+    np.testing.assert_allclose(encoder(images), expected.pooled, rtol=1e-4, atol=1e-5)
+    words = ["--encoder", str(path), "--encoder-normalize", "half", "--tasks", "knn"]
+    assert evaluate.main([*words, "--datasets", "objects:24"]) == 0
+    (entry,) = json.loads(path.with_suffix(".eval.json").read_text())
+    assert entry["protocol"]["normalize"] == "half"
+    with pytest.raises(UserError, match="the normalization of images is 'byte'; choose one of"):
+        load_encoder(path, normalize="byte")
+
+
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 def test_the_size_of_images_that_no_tensor_tells_is_said(stem, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(KNOWN, "encoder", {"resnet18": ResNet})
@@ -349,7 +382,8 @@ def test_the_size_of_images_that_no_tensor_tells_is_said(stem, tmp_path, monkeyp
     np.savez(tmp_path / "a.npz", **tensors)
     caplog.set_level("INFO", "jaxssl")
     assert load_encoder(tmp_path / "a.npz").size == 224
-    assert "for images of 224 pixels, normalized as ImageNet's" in caplog.text
+    assert "for images of 224 pixels" in caplog.text
+    assert ", normalized as --encoder-normalize imagenet\n" in caplog.text
     said = "its stem is for small images: give --size 32 for those of CIFAR"
     assert (said in caplog.text) == (stem == "cifar")
 

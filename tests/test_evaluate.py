@@ -106,8 +106,16 @@ def test_flags_that_are_given_again_add_to_what_was_given():
     ("words", "message"),
     [
         (["--workdir", ""], "argument --workdir: the path is empty"),
-        (["--workdir", "r", "--encoder-name", "vit_tiny"], "--encoder-name and --encoder-prefix a"),
-        (["--workdir", "r", "--encoder-prefix", "teacher."], "--encoder-name and --encoder-prefix"),
+        (
+            ["--workdir", "r", "--encoder-name", "vit_tiny"],
+            "--encoder-name is of --encoder, not of",
+        ),
+        (
+            ["--workdir", "r", "--encoder-prefix", "teacher."],
+            "--encoder-prefix is of --encoder, not",
+        ),
+        (["--workdir", "r", "--encoder-normalize", "half"], "--encoder-normalize is of --encoder"),
+        (["--encoder", "r", "--encoder-normalize", "byte"], "invalid choice: 'byte'"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(words, message, capsys):

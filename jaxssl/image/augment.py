@@ -20,9 +20,10 @@ from jaxssl.image.color import (
     solarize,
 )
 
-# mean and standard deviation of each channel
+# Mean and standard deviation of each channel.
 NORMALIZE = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # of Google's Vision Transformers, timm's `augreg`
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),

@@ -26,6 +26,7 @@ _DIMENSIONS = {("patch_embed", "kernel"): 4, ("pos_embed",): 3, ("reg_token",): 
 _DIMENSIONS |= {("conv1", "kernel"): 4}
 # MoCo v3 calls a network so. Its small Vision Transformer has 12 heads, which no tensor shows.
 _OF_MOCO_V3 = re.compile(r"(^|[./])momentum_encoder[./]")
+_RESIZED = {"plain": "transformers", "offset": "the releases of DINO", "antialias": "timm"}
 _MAY_DIFFER = {"drop_path", "layer_scale", "zero_init", "remat_expansions"}
 
 
@@ -76,12 +77,21 @@ def is_moco_v3(tensors: Mapping[str, np.ndarray]) -> bool:
     return any(map(_OF_MOCO_V3.search, tensors))
 
 
-def describe(encoder: ConfigDict) -> str:
-    """The name of an encoder that was found, and what that does not tell: `vit_tiny (patch=8)`."""
+def describe(encoder: ConfigDict, size: int) -> str:
+    """An encoder that was found, for images of `size` pixels, and what its name does not tell."""
     default, network = defaults("encoder", encoder.name), build("encoder", encoder, **FLOAT32)
     told = [f"{k}={v}" for k, v in encoder.items() if v != default[k] and k != "pos_resize"]
     told += [f"{network.heads} heads"] if isinstance(network, ViT) else []
-    return encoder.name + (f" ({', '.join(told)})" if told else "")
+    options = f" ({', '.join(told)})" if told else ""
+    return f"{encoder.name}{options}, for images of {size} pixels{_other_sizes(encoder)}"
+
+
+def _other_sizes(encoder: ConfigDict) -> str:
+    if encoder.get("stem") == "cifar":
+        return " (its stem is for small images: give --size 32 for those of CIFAR)"
+    if resized := _RESIZED.get(encoder.get("pos_resize", "")):
+        return f" (for other sizes positions are resized as by {resized})"
+    return ""
 
 
 def differing_options(before: Mapping[str, Any], now: ConfigDict) -> dict[str, Any]:

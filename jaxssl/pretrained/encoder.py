@@ -30,9 +30,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from jaxssl import sharding
 from jaxssl.checked_files import naming_damage
 from jaxssl.config import build, defaults
-from jaxssl.errors import PartError, UserError
+from jaxssl.errors import PartError, UserError, check_choice
 from jaxssl.files import temporary_file
-from jaxssl.image.augment import normalize
+from jaxssl.image import augment
 from jaxssl.models import variable_shapes
 from jaxssl.pretrained.architecture import (
     FLOAT32,
@@ -48,11 +48,6 @@ from jaxssl.progress import Progress
 from jaxssl.types import Tree
 
 # What is said of a file of others that does not tell how positional embeddings are resized.
-_RESIZED = {
-    "plain": "; for images of other sizes positions are resized as by transformers",
-    "offset": "; for images of other sizes positions are resized as by the releases of DINO",
-    "antialias": "; for images of other sizes positions are resized as by timm",
-}
 IN_MEMORY = 2**30  # bytes that features may take
 # What may be asked of a network: of an encoder, or of one with a head.
 OUTPUTS: dict[str, Callable[[Any], Array]] = {
@@ -138,7 +133,7 @@ def _encode(
 
 def prepare(images: UInt8[Array, "b h w 3"], normalization: str) -> Float[Array, "b h w 3"]:
     """Images as a network gets them: from bytes to [0, 1], normalized."""
-    return normalize(images.astype(jnp.float32) / 255, normalization)
+    return augment.normalize(images.astype(jnp.float32) / 255, normalization)
 
 
 def extract(
@@ -197,23 +192,27 @@ def make_space(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
-def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = "") -> Encoder:
+def load_encoder(
+    path: str | os.PathLike[str], name: str = "", *, prefix: str = "", normalize: str = ""
+) -> Encoder:
     """The encoder of a file of weights, of `python -m jaxssl.export` or of others.
 
     Args:
       path: of the file. One of this package says what encoder it is of.
       name: of the encoder, as `encoder.name` in configs, if the file is of others; "": found.
       prefix: chooses one of several networks in the file; see `encoder.init_prefix`.
+      normalize: of images, as `views.normalize` in configs, if the file is of others; "": imagenet.
 
     Raises:
       UserError: the file is missing, damaged, or of no encoder that is known here.
     """
     path = pathlib.Path(path).expanduser()
+    check_choice("the normalization of images", normalize or "imagenet", augment.NORMALIZE)
     weights = read_weights(path)
     if "preprocessing" in weights.metadata:
         metadata = parse_metadata(weights.metadata, path)
     else:
-        metadata = _recognize(path, weights, name, prefix)
+        metadata = _recognize(path, weights, name, prefix, normalize or "imagenet")
     with naming_damage(path, AGAIN):
         encoder = ConfigDict(metadata.encoder)
         if ":" in encoder.name and not name:  # a file that is downloaded chooses no code to run
@@ -224,6 +223,8 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
         known = set(defaults("encoder", encoder.name))
     if name not in ("", encoder.name):
         raise UserError(f"{path} says that it is of {encoder.name}, not of {name}")
+    if normalize not in ("", normalized := metadata.preprocessing["normalize"]):
+        raise UserError(f"{path} says that images are normalized by {normalized}, not {normalize}")
     if unknown := set(encoder) - known:
         raise UserError(f"{path} needs a newer jaxssl, which knows {', '.join(sorted(unknown))}")
     size = metadata.preprocessing["size"]
@@ -235,7 +236,7 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
     return Encoder(
         network,
         variables,
-        metadata.preprocessing["normalize"],
+        normalized,
         mesh,
         show=False,
         size=size,
@@ -243,8 +244,10 @@ def load_encoder(path: str | os.PathLike[str], name: str = "", *, prefix: str = 
     )
 
 
-def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> Metadata:
-    """The metadata of a file of others, found by its tensors; images are taken as ImageNet's."""
+def _recognize(
+    path: pathlib.Path, weights: Weights, name: str, prefix: str, normalize: str
+) -> Metadata:
+    """The metadata of a file of others, found by its tensors."""
     try:
         encoder, size = find_architecture(weights.tensors, name, prefix)
     except UserError as error:
@@ -252,12 +255,9 @@ def _recognize(path: pathlib.Path, weights: Weights, name: str, prefix: str) -> 
             f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do: "
             f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
-    more = _RESIZED.get(encoder.get("pos_resize", ""), "")
-    if encoder.get("stem") == "cifar":
-        more = "; its stem is for small images: give --size 32 for those of CIFAR"
-    what = f"{describe(encoder)}, for images of {size} pixels, normalized as ImageNet's"
-    log.info("%s: taken as %s%s", path, what, more)
-    return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of("imagenet", size))
+    found = describe(encoder, size)
+    log.info("%s: taken as %s, normalized as --encoder-normalize %s", path, found, normalize)
+    return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of(normalize, size))
 
 
 def load_init_variables(config: ConfigDict, network: nn.Module) -> Tree:
