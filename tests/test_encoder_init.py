@@ -353,7 +353,7 @@ def test_the_small_network_of_moco_v3_has_its_own_heads(tmp_path, monkeypatch, c
 def test_images_are_normalized_as_the_weights_of_others_want(tmp_path, monkeypatch):
     """Those of Google's Vision Transformers: from -1 to 1."""
     network = ViT(dim=48, depth=1, heads=3, patch=8, image_size=32)
-    known = {"vit_small": functools.partial(ViT, dim=48, depth=1, heads=3)}
+    known = {"resnet18": ResNet, "vit_small": functools.partial(ViT, dim=48, depth=1, heads=3)}
     monkeypatch.setitem(KNOWN, "encoder", known)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
@@ -364,7 +364,7 @@ def test_images_are_normalized_as_the_weights_of_others_want(tmp_path, monkeypat
     images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
     encoder = load_encoder(path, "vit_small", normalize="half")
     pixels = jnp.asarray(images / np.float32(127.5) - 1)
-    expected = encoder.network.apply(variables, pixels, train=False)
+    expected = encoder.network.apply(encoder.variables, pixels, train=False)
     np.testing.assert_allclose(encoder(images), expected.pooled, rtol=1e-4, atol=1e-5)
     words = ["--encoder", str(path), "--encoder-normalize", "half", "--tasks", "knn"]
     assert evaluate.main([*words, "--datasets", "objects:24"]) == 0
