@@ -177,44 +177,58 @@ class Listed:
                 yield from [image] * int(self.first[slot + 1] - self.first[slot])
 
 
+@dataclasses.dataclass
+class _Read:
+    """What was read of a file so far; the fields are those of `Listed`, or lead to them."""
+
+    images: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    slots: dict[str, int] = dataclasses.field(default_factory=dict)
+    written: list[str] = dataclasses.field(default_factory=list)
+    owners: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
+    bounds: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
+    files: dict[int, str] = dataclasses.field(default_factory=dict)
+    flagged: int = 0
+    total: int = 0
+    number: Any = None
+    nameless: int = -1  # where an entry begins that names no image
+
+    def take(self, of: str, start: int, end: int, entry: Any) -> None:
+        """Adds an entry of the list `of`, which has these bytes."""
+        is_dict = isinstance(entry, dict)
+        if is_dict and of == "images":
+            self.images.append(entry)
+        if of not in ("", "annotations") and not (is_dict and "segmentation" in entry):
+            return
+        image = entry.get("image_id", entry.get("file_name", of)) if is_dict else None
+        if image in ("", "annotations", None):
+            image, entry, self.nameless = "none", {}, start
+        if self.number is None and not isinstance(image, str):
+            self.number = image
+        if "segments_info" in entry:
+            self.files[len(self.owners)] = str(entry.get("file_name", ""))
+        exact = image if isinstance(image, str) else plain_id(image)
+        self.owners.append(self.slots.setdefault(exact, len(self.slots)))
+        if len(self.slots) > len(self.written):
+            self.written.append(exact)
+        self.bounds.extend((start, end))
+        parts = segments_of(entry) or [] if "segments_info" in entry else [entry]
+        self.flagged += sum(_is_set(part.get("iscrowd")) for part in parts)
+        self.total += len(parts)
+
+
 def read_listed(path: str, *, by_name: bool = False) -> Listed:
     """Reads a file through once; returns what it lists.
 
     With `by_name` an image_id may be the name of its image, if the file lists no images: then "1"
     and "01" are two.
     """
-    images: list[dict[str, Any]] = []
-    slots: dict[str, int] = {}
-    written: list[str] = []
-    owners, bounds = array.array("q"), array.array("q")
-    files: dict[int, str] = {}
-    flagged = total = 0
-    number, nameless = None, -1
+    read = _Read()
     for of, start, end, entry in read_lists(path):
-        is_dict = isinstance(entry, dict)
-        if is_dict and of == "images":
-            images.append(entry)
-        if of not in ("", "annotations") and not (is_dict and "segmentation" in entry):
-            continue
-        image = entry.get("image_id", entry.get("file_name", of)) if is_dict else None
-        if image in ("", "annotations", None):
-            image, entry, nameless = "none", {}, start
-        if number is None and not isinstance(image, str):
-            number = image
-        if "segments_info" in entry:
-            files[len(owners)] = str(entry.get("file_name", ""))
-        exact = image if isinstance(image, str) else plain_id(image)
-        owners.append(slots.setdefault(exact, len(slots)))
-        if len(slots) > len(written):
-            written.append(exact)
-        bounds.extend((start, end))
-        parts = segments_of(entry) or [] if "segments_info" in entry else [entry]
-        flagged += sum(_is_set(part.get("iscrowd")) for part in parts)
-        total += len(parts)
-    if nameless >= 0 and len(slots) == 1:
-        raise _no_coco(path, nameless)
-    slot_of = np.array(owners, np.int64)
-    by_name = by_name and not images
+        read.take(of, start, end, entry)
+    if read.nameless >= 0 and len(read.slots) == 1:
+        raise _no_coco(path, read.nameless)
+    slot_of, slots = np.array(read.owners, np.int64), read.slots
+    by_name = by_name and not read.images
     if not by_name:
         plain: dict[str, int] = {}
         merged = [plain.setdefault(plain_id(text), len(plain)) for text in slots]
@@ -222,16 +236,16 @@ def read_listed(path: str, *, by_name: bool = False) -> Listed:
     order = np.argsort(slot_of, kind="stable")
     return Listed(
         path=path,
-        images=images,
+        images=read.images,
         slots=slots,
-        written=written,
+        written=read.written,
         order=order,
         first=np.searchsorted(slot_of[order], np.arange(len(slots) + 1)),
-        bounds=np.array(bounds, np.int64).reshape(-1, 2),
-        flagged=flagged,
-        total=total,
-        number=number,
-        files=files,
+        bounds=np.array(read.bounds, np.int64).reshape(-1, 2),
+        flagged=read.flagged,
+        total=read.total,
+        number=read.number,
+        files=read.files,
         by_name=by_name,
     )
 

@@ -128,11 +128,7 @@ def segment_dataset(
         it or an earlier call on the same folder, too many images are broken, or annotations do not
         match.
     """
-    if not is_plain_name(split) or not split.isprintable() or set("*?[].") & set(split):
-        raise UserError(f"--split {split!r}: give a plain name, such as train")
-    check_fraction("--max-broken", max_broken)
-    if max_side is not None and not (isinstance(max_side, int) and max_side > 0):
-        raise UserError(f"--max-side {max_side!r}: give a whole number of pixels above 0, or None")
+    _check(split, max_side, max_broken)
     opened, matched = open_matched(
         source, segmenter, part, unannotated=unannotated, min_matched=min_matched
     )
@@ -156,6 +152,14 @@ def segment_dataset(
         own = range(shard_index, shards, num_shards)
         _make_missing(job, own, (max_broken, min_matched), workers=workers, ray=ray)
     return dataclasses.replace(_finish(job, settings, (max_broken, min_matched)), matched=matched)
+
+
+def _check(split: str, max_side: int | None, max_broken: float) -> None:
+    if not is_plain_name(split) or not split.isprintable() or set("*?[].") & set(split):
+        raise UserError(f"--split {split!r}: give a plain name, such as train")
+    check_fraction("--max-broken", max_broken)
+    if max_side is not None and not (isinstance(max_side, int) and max_side > 0):
+        raise UserError(f"--max-side {max_side!r}: give a whole number of pixels above 0, or None")
 
 
 def _begin(job: Job, settings: Settings) -> None:

@@ -79,20 +79,9 @@ class Folder:
         """
         self.spec = f"folder:{path}" + (f"?labels={labels}" if labels else "")
         self._root = pathlib.Path(path)
-        if not self._root.is_dir():
-            what = "is a file, not a folder" if self._root.exists() else "does not exist"
-            raise UserError(f"{path} {what}; give the folder that holds the images")
-        self.left_out: collections.Counter[str] = collections.Counter()  # files by their ending
-        files = sorted(find_files(self._root, SUFFIXES, self.left_out))
-        if labels:
-            self.left_out -= collections.Counter([_ending(labels)])  # it is read
-        masks = masks_beside(files)
+        files, masks = self._find_files(labels)
         keys = [file for file in files if file not in masks]
-        report(self.spec, _describe(self.left_out, masks))
-        deep = [self._root / key for key in keys if key.lower().endswith(_DEEP)]
-        if alike:
-            deep = [f / file for f in alike if f.is_dir() for file in sorted(find_files(f, _DEEP))]
-        self._bits = _bits_in_use(deep, self.spec)
+        self._bits = self._find_bits(keys, alike)
         self._table = self._root / labels if labels else None
         class_of = read_labels(self._table, keys) if self._table and keys else None
         if class_of is not None and part:
@@ -119,6 +108,25 @@ class Folder:
         self._keys = keys
         label_of = {name: label for label, name in enumerate(self.class_names)}
         self._labels = [label_of.get(class_of.get(key, ""), -1) for key in keys]
+
+    def _find_files(self, labels: str) -> tuple[list[str], dict[str, str]]:
+        """The image files, and those of them that are masks beside others; counts the rest."""
+        if not self._root.is_dir():
+            what = "is a file, not a folder" if self._root.exists() else "does not exist"
+            raise UserError(f"{self._root} {what}; give the folder that holds the images")
+        self.left_out: collections.Counter[str] = collections.Counter()  # files by their ending
+        files = sorted(find_files(self._root, SUFFIXES, self.left_out))
+        if labels:
+            self.left_out -= collections.Counter([_ending(labels)])  # it is read
+        masks = masks_beside(files)
+        report(self.spec, _describe(self.left_out, masks))
+        return files, masks
+
+    def _find_bits(self, keys: list[str], alike: Sequence[pathlib.Path]) -> int:
+        deep = [self._root / key for key in keys if key.lower().endswith(_DEEP)]
+        if alike:
+            deep = [f / file for f in alike if f.is_dir() for file in sorted(find_files(f, _DEEP))]
+        return _bits_in_use(deep, self.spec)
 
     def _classes_by_folder(self, keys: list[str], depth: int, has_splits: bool) -> dict[str, str]:
         """The class of each image: its folder at that depth, or below splits again."""
