@@ -7,7 +7,7 @@ those of an image are parsed when it is its turn, so that processes share the fi
 import array
 import dataclasses
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableSequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -184,8 +184,8 @@ class _Read:
     images: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     slots: dict[str, int] = dataclasses.field(default_factory=dict)
     written: list[str] = dataclasses.field(default_factory=list)
-    owners: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
-    bounds: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
+    owners: MutableSequence[int] = dataclasses.field(default_factory=lambda: array.array("q"))
+    bounds: MutableSequence[int] = dataclasses.field(default_factory=lambda: array.array("q"))
     files: dict[int, str] = dataclasses.field(default_factory=dict)
     flagged: int = 0
     total: int = 0
