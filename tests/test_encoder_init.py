@@ -382,8 +382,7 @@ def test_the_size_of_images_that_no_tensor_tells_is_said(stem, tmp_path, monkeyp
     np.savez(tmp_path / "a.npz", **tensors)
     caplog.set_level("INFO", "jaxssl")
     assert load_encoder(tmp_path / "a.npz").size == 224
-    assert "for images of 224 pixels" in caplog.text
-    assert ", normalized as --encoder-normalize imagenet\n" in caplog.text
+    assert "for images of 224 pixels, normalized as --encoder-normalize imagenet" in caplog.text
     said = "its stem is for small images: give --size 32 for those of CIFAR"
     assert (said in caplog.text) == (stem == "cifar")
 

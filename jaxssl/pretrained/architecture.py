@@ -77,20 +77,21 @@ def is_moco_v3(tensors: Mapping[str, np.ndarray]) -> bool:
     return any(map(_OF_MOCO_V3.search, tensors))
 
 
-def describe(encoder: ConfigDict, size: int) -> str:
-    """An encoder that was found, for images of `size` pixels, and what its name does not tell."""
+def describe(encoder: ConfigDict, size: int, normalize: str) -> str:
+    """An encoder that was found, what its name does not tell, and which images it is given."""
     default, network = defaults("encoder", encoder.name), build("encoder", encoder, **FLOAT32)
     told = [f"{k}={v}" for k, v in encoder.items() if v != default[k] and k != "pos_resize"]
     told += [f"{network.heads} heads"] if isinstance(network, ViT) else []
     options = f" ({', '.join(told)})" if told else ""
-    return f"{encoder.name}{options}, for images of {size} pixels{_other_sizes(encoder)}"
+    images = f"for images of {size} pixels, normalized as --encoder-normalize {normalize}"
+    return f"{encoder.name}{options}, {images}{_other_sizes(encoder)}"
 
 
 def _other_sizes(encoder: ConfigDict) -> str:
     if encoder.get("stem") == "cifar":
-        return " (its stem is for small images: give --size 32 for those of CIFAR)"
+        return "; its stem is for small images: give --size 32 for those of CIFAR"
     if resized := _RESIZED.get(encoder.get("pos_resize", "")):
-        return f" (for other sizes positions are resized as by {resized})"
+        return f"; for images of other sizes positions are resized as by {resized}"
     return ""
 
 

@@ -255,8 +255,7 @@ def _recognize(
             f"{path} does not say what encoder it is of, as files of python -m jaxssl.export do: "
             f"{error}; --encoder-name says it, --encoder-prefix chooses one of several networks"
         ) from error
-    found = describe(encoder, size)
-    log.info("%s: taken as %s, normalized as --encoder-normalize %s", path, found, normalize)
+    log.info("%s: taken as %s", path, describe(encoder, size, normalize))
     return Metadata(encoder=encoder.to_dict(), preprocessing=preprocessing_of(normalize, size))
 
 
