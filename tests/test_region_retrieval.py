@@ -105,7 +105,7 @@ def test_regions_are_pooled_as_in_training_and_no_shape_compiles_a_program(point
     with jax.no_tracing():
         found = pool_regions(grid, planes)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert (~found.any(axis=1)).any()  # a region that is nowhere
 
 
