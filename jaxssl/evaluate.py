@@ -49,7 +49,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--tasks": {
         "action": "extend",
         "type": _comma_separated,
-        "help": f"separated by commas (default: knn,linear): {', '.join(TASKS)}",
+        "help": f"separated by commas (default: knn,linear): {', '.join(TASKS)}, or MODULE:TASK "
+        "of your own",
     },
     "--datasets": {
         "action": "extend",

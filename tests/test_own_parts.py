@@ -110,6 +110,7 @@ MODULE = textwrap.dedent('''
 
 
     NORM = Task(_norm, Norm(), "labels", seeded=False)
+    MISSPELLED = Task(_norm, Norm(), "label")
 
 
     @dataclasses.dataclass(frozen=True)
@@ -278,3 +279,8 @@ def test_what_is_no_segmenter_is_refused(own, tmp_path, capsys, name, message):
 def test_what_is_no_task_is_refused(own, name):
     with pytest.raises(UserError, match=f"--tasks is '{own}:{name}'; {own} has no Task of this"):
         choose_tasks([f"{own}:{name}"])
+
+
+def test_a_task_that_needs_what_no_data_set_has_is_refused(own):
+    with pytest.raises(UserError, match="MISSPELLED needs is 'label'; choose one of images, labe"):
+        choose_tasks([f"{own}:MISSPELLED"])

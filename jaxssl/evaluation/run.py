@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import base
-from jaxssl.errors import UserError, check_range
+from jaxssl.errors import UserError, check_choice, check_range
 from jaxssl.evaluation import TASKS
 from jaxssl.evaluation.datasets import DataSet, open_configured
 from jaxssl.evaluation.features import adapt_batch_norm
@@ -65,7 +65,9 @@ def choose_tasks(names: Sequence[str]) -> dict[str, Task]:
     """The tasks of these names, or an error that lists those there are."""
     for name in names:
         if ":" in name and name not in TASKS:
-            TASKS[name] = import_part("--tasks", name, "Task", lambda part: isinstance(part, Task))
+            part = import_part("--tasks", name, "Task", lambda part: isinstance(part, Task))
+            check_choice(f"what {name} needs", part.needs, ("images", *_GIVES))
+            TASKS[name] = part
     if renamed := [name for name in names if name in RENAMED]:
         raise UserError(f"task {renamed[0]!r} is now: --tasks {RENAMED[renamed[0]]}")
     if unknown := [name for name in names if name not in TASKS]:
